@@ -1,1 +1,16 @@
-//! Odock Edge
+//! Odock Edge: the edge data plane of the Odock AI gateway, a reverse proxy for LLM and MCP traffic on Pingora.
+//!
+//! The path of a request is [`proxy`]: four of Pingora's callbacks are the four lifecycle gates, and at each gate the
+//! route's plugin [`gate`] chain runs. Everything a request needs is in one immutable [`config::Snapshot`].
+
+pub mod config;
+pub mod error;
+pub mod evidence;
+pub mod gate;
+pub mod identity;
+pub mod mock;
+pub mod plugin;
+pub mod proxy;
+pub mod route;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,208 @@
+//! What a caller is told when the gateway refuses: one [`Denial`] value, whatever part of the gateway refused,
+//! and the one table of stable codes that `explain`, the README and the golden bodies are derived from.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// A stable code with its default status and text. Codes are a contract: scripts of callers match on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code {
+    /// The value of `error.code`.
+    pub code: &'static str,
+    /// The HTTP status it is sent with unless a plugin chose another.
+    pub status: u16,
+    /// The value of `error.message`; never contains anything of the request.
+    pub message: &'static str,
+    /// When it happens, for `explain` and the README.
+    pub meaning: &'static str,
+    /// What the caller or the operator can do.
+    pub remedy: &'static str,
+}
+
+macro_rules! codes {
+    ($($konst:ident = $status:literal $code:literal, $message:literal, $meaning:literal, $remedy:literal;)*) => {
+        $(#[doc = $meaning] pub const $konst: &Code = &Code { code: $code, status: $status, message: $message, meaning: $meaning, remedy: $remedy };)*
+        /// Every code the gateway itself can answer with, ordered by status.
+        pub const ALL: &[&Code] = &[$($konst),*];
+    };
+}
+
+/// The table of codes. One line a code; everything that speaks of codes is derived from it.
+pub mod codes {
+    use super::Code;
+    codes! {
+        BAD_FRAMING = 400 "invalid_request_framing", "the request is framed ambiguously",
+            "The request head could be read in two ways: Content-Length with Transfer-Encoding, two Content-Length fields, a bare CR or a folded line.",
+            "Send exactly one of Content-Length or Transfer-Encoding: chunked, and no line folding.";
+        INVALID_BODY = 400 "invalid_request_body", "the request body could not be read",
+            "The body ended early, or its bytes are not what its framing promised.", "Send the whole body; check proxies between the caller and the gateway.";
+        INVALID_REQUEST = 400 "invalid_request", "the request is not valid for this endpoint",
+            "The body is not the JSON this endpoint takes. A guarded route refuses what it cannot parse.", "Compare the body with the provider's API reference.";
+        MODEL_NOT_FOUND = 400 "model_not_found", "no such model",
+            "The organisation has no model of this name.", "Use a model name of the organisation; `organisations[].models` lists them.";
+        PROVIDER_NOT_CONFIGURED = 400 "provider_not_configured", "the model has no provider",
+            "The model names no provider that the configuration knows.", "Set `provider` of the model.";
+        PROVIDER_KEY_NOT_CONFIGURED = 400 "provider_api_key_not_configured", "the provider has no usable credential",
+            "The provider needs a credential and none is configured.", "Set `api_key` of the provider.";
+        PROVIDER_TYPE_UNSUPPORTED = 400 "provider_type_unsupported", "this endpoint cannot be served by the model's provider",
+            "The provider's type has no such endpoint.", "Call an endpoint of the provider's family.";
+        PROVIDER_NOT_ALLOWED = 400 "provider_not_allowed", "the model belongs to another provider family",
+            "A native endpoint was called with a model of another family.", "Call the endpoint of the model's own family.";
+        UNAUTHORIZED = 401 "unauthorized", "missing or unknown API key",
+            "The key is missing, malformed or unknown.", "Send a virtual key as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.";
+        KEY_EXPIRED = 401 "api_key_expired", "API key has expired",
+            "The key is known and past its expiry.", "Rotate the key, or move its expiry.";
+        KEY_REVOKED = 401 "api_key_revoked", "API key has been revoked",
+            "The key is known and revoked.", "Unrevoke it, or use another.";
+        MODEL_NOT_ALLOWED = 403 "model_not_allowed", "model not allowed",
+            "The model exists in the organisation and is not granted to this key.", "Grant the model to the key.";
+        IP_NOT_ALLOWED = 403 "ip_not_allowed", "address not allowed",
+            "A network policy refuses the caller's address.", "Call from an allowed network.";
+        PROVIDER_DISABLED = 403 "provider_disabled", "the provider is switched off",
+            "The provider of the model is disabled.", "Enable it, or use a model of another provider.";
+        SAFETY_BLOCKED = 403 "safety_blocked", "blocked by content safety",
+            "SafetySec blocked the content.", "The evidence record of the request id names the module.";
+        PLUGIN_BLOCKED = 403 "plugin_blocked", "blocked by policy",
+            "A plugin of the route's chain refused and named no code of its own.", "The evidence record of the request id names the plugin.";
+        ROUTE_NOT_FOUND = 404 "route_not_found", "no such route",
+            "No route of this listener matches host, path, method and headers.", "Check the path; `routes` lists what is served.";
+        METHOD_NOT_ALLOWED = 405 "method_not_allowed", "method not allowed",
+            "The path exists and not for this method.", "Use the documented method.";
+        REQUEST_TIMEOUT = 408 "request_timeout", "the request body did not arrive in time",
+            "The whole body must arrive within `server.body_timeout`.", "Send faster, or raise the timeout.";
+        BODY_TOO_LARGE = 413 "request_too_large", "the request body is larger than this gateway accepts",
+            "The body exceeds `server.max_request_body`.", "Send less, or raise the limit.";
+        CALLER_GONE = 499 "client_closed_request", "the caller went away",
+            "The connection was closed before the answer was complete. Seen in evidence and metrics, never on the wire.", "Nothing to do on the gateway.";
+        INTERNAL = 500 "internal_error", "internal error",
+            "A defect of the gateway.", "Report it with the request id.";
+        UPSTREAM_FAILED = 502 "upstream_error", "the provider could not be reached or gave an unusable answer",
+            "No candidate answered, or the answer broke off before anything was sent.", "Look at the provider's status and at gateway_provider_errors_total.";
+        ANSWER_TOO_LARGE = 502 "held_response_too_large", "the answer is larger than this gateway may hold for inspection",
+            "The route's chain must read the whole answer and it exceeds `server.max_held_response`.", "Raise the limit, or set `on_held_overflow: allow` on the route.";
+        ANSWER_UNREADABLE = 502 "upstream_unreadable", "the answer could not be decoded for inspection",
+            "The route's chain must read the answer and its encoding is unknown or broken.", "Let the provider answer with identity or gzip.";
+        OVERLOADED = 503 "overloaded", "the gateway is at its limit, try again",
+            "More requests are in flight than `server.max_concurrent_requests`.", "Retry after the time in Retry-After; scale out.";
+        PLUGIN_UNAVAILABLE = 503 "plugin_unavailable", "a required check is unavailable",
+            "A plugin with `on_error: deny` failed, panicked or ran out of time.", "Look at gateway_plugin_errors_total, or set `on_error: allow`.";
+        STORE_UNAVAILABLE = 503 "store_unavailable", "a required store is unavailable",
+            "A store that the decision needs did not answer. Never shown as 401.", "Restore the store; the gateway recovers by itself.";
+        UPSTREAM_TIMEOUT = 504 "upstream_timeout", "the provider did not answer in time",
+            "The provider exceeded its `timeout`.", "Raise the timeout of the provider, or retry.";
+    }
+
+    /// Finds a code by its name.
+    pub fn find(code: &str) -> Option<&'static Code> {
+        ALL.iter().copied().find(|c| c.code == code)
+    }
+}
+
+/// A refusal, ready for the caller: a status of 4xx or 5xx, a stable code and a safe text.
+///
+/// It is rendered in one place (`proxy::respond`) in the caller's own dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    status: u16,
+    /// Stable and machine-readable, `[a-z0-9_]`.
+    pub code: Cow<'static, str>,
+    /// For people; contains nothing of prompt, answer, key or rule.
+    pub message: Cow<'static, str>,
+    /// When trying again makes sense, sent as `Retry-After` in whole seconds, rounded up.
+    pub retry_after: Option<Duration>,
+    /// Which scope refused (`api_key`, `organisation`, …), where that matters.
+    pub scope: Option<&'static str>,
+    /// The policy field that refused (`requests_per_minute`, …).
+    pub limit: Option<&'static str>,
+    /// The specific code behind a general one (`rpm_exceeded`, …).
+    pub reason: Option<&'static str>,
+}
+
+impl Denial {
+    /// The denial a code of the table stands for.
+    pub fn of(code: &Code) -> Self {
+        Self {
+            status: code.status,
+            code: Cow::Borrowed(code.code),
+            message: Cow::Borrowed(code.message),
+            retry_after: None,
+            scope: None,
+            limit: None,
+            reason: None,
+        }
+    }
+
+    /// A denial with a plugin's own status, code and text. A status outside 400–599 becomes 403, an empty or
+    /// malformed code becomes `plugin_blocked`: a refusal never turns into a success by a plugin's typo.
+    pub fn custom(status: u16, code: &str, message: &str) -> Self {
+        let mut denial = Self::of(codes::PLUGIN_BLOCKED);
+        if (400..=599).contains(&status) {
+            denial.status = status;
+        }
+        let well_formed = !code.is_empty()
+            && code.len() <= 64
+            && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if well_formed {
+            denial.code = Cow::Owned(code.to_owned());
+        }
+        if !message.is_empty() {
+            denial.message = Cow::Owned(message.chars().filter(|c| !c.is_control()).take(300).collect());
+        }
+        denial
+    }
+
+    /// The HTTP status, always 400–599.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The same denial with a text that says more.
+    pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// The same denial with a time after which to try again.
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// `Retry-After` in whole seconds, rounded up.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|d| d.as_secs() + u64::from(d.subsec_nanos() > 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_sorted_by_status_and_safe_to_send() {
+        let mut seen = std::collections::HashSet::new();
+        for pair in codes::ALL.windows(2) {
+            assert!(pair[0].status <= pair[1].status, "{} stands before {}", pair[0].code, pair[1].code);
+        }
+        for code in codes::ALL {
+            assert!(seen.insert(code.code), "{} twice", code.code);
+            assert!((400..=599).contains(&code.status));
+            assert_eq!(Denial::custom(code.status, code.code, code.message), Denial::of(code));
+        }
+    }
+
+    #[test]
+    fn a_plugin_cannot_abort_into_a_success() {
+        for status in [0, 100, 200, 302, 399, 600, 999] {
+            assert_eq!(Denial::custom(status, "", "").status(), 403);
+        }
+        let odd = Denial::custom(451, "Has Space", "line\nbreak");
+        assert_eq!((odd.status(), odd.code.as_ref(), odd.message.as_ref()), (451, "plugin_blocked", "linebreak"));
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        let denial = Denial::of(codes::OVERLOADED).with_retry_after(Duration::from_millis(1200));
+        assert_eq!(denial.retry_after_seconds(), Some(2));
+    }
+}
