@@ -1,1 +1,102 @@
-//! (being written)
+//! Who calls: organisations, teams, users and the virtual keys that stand for them.
+//!
+//! Everything here is resolved when the configuration is loaded and shared by reference afterwards; nothing is looked
+//! up in a database while a request waits.
+
+mod directory;
+mod keys;
+mod secret;
+
+pub use directory::{Directory, KeyEntry, ModelEntry};
+pub use keys::{KeyRecord, Keys, authenticate, fingerprint};
+pub use secret::Secret;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// A tenant. Nothing of one organisation exists for the callers of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Organisation {
+    /// Stable identifier, unique in the process.
+    pub id: Arc<str>,
+    /// Unique name, what scopes and evidence show.
+    pub name: Arc<str>,
+    /// Free text of the operator, visible to plugins with the `organisations` storage scope.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A group of people or applications within an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// Stable identifier, unique within the organisation.
+    pub id: Arc<str>,
+    /// Name, unique within the organisation.
+    pub name: Arc<str>,
+    /// The organisation it belongs to.
+    pub organisation: Arc<str>,
+    /// Free text of the operator.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A person or a service account within an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Stable identifier, unique within the organisation.
+    pub id: Arc<str>,
+    /// Name, unique within the organisation.
+    pub name: Arc<str>,
+    /// The organisation it belongs to.
+    pub organisation: Arc<str>,
+    /// Free text of the operator.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// On whose behalf a virtual key acts. A key's team and user follow from this alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// The organisation as a whole; never attributed to a team or user.
+    Organisation,
+    /// One team.
+    Team,
+    /// One user.
+    User,
+}
+
+impl KeyKind {
+    /// The name in configuration, evidence and plugin views.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organisation => "organisation",
+            Self::Team => "team",
+            Self::User => "user",
+        }
+    }
+}
+
+/// The authenticated principal of a request: what the key stands for and what it was granted.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Stable identifier of the key; survives rotation. Never the secret.
+    pub key_id: Arc<str>,
+    /// Name of the key, for people.
+    pub key_name: Arc<str>,
+    /// On whose behalf it acts.
+    pub kind: KeyKind,
+    /// The tenant.
+    pub organisation: Arc<Organisation>,
+    /// Set for keys of kind [`KeyKind::Team`].
+    pub team: Option<Arc<Team>>,
+    /// Set for keys of kind [`KeyKind::User`].
+    pub user: Option<Arc<User>>,
+    /// Names of the organisation's models this key may use; `'*'` of the configuration is expanded at load.
+    pub models: HashSet<String>,
+    /// Names of the organisation's MCP servers this key may use.
+    pub mcp_servers: HashSet<String>,
+}
+
+impl Caller {
+    /// Whether the model of this name was granted to the key.
+    pub fn may_use_model(&self, name: &str) -> bool {
+        self.models.contains(name)
+    }
+}

@@ -1,0 +1,116 @@
+//! Settings of the process, typed and checked: what the parts of the gateway are handed instead of a configuration file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::identity::Secret;
+
+/// The listener for callers and the limits every request meets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Addresses to listen on, at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Serve TLS with these PEM files.
+    pub tls: Option<TlsFiles>,
+    /// Largest request body in bytes.
+    pub max_request_body: usize,
+    /// Largest answer in bytes that is held back for inspection.
+    pub max_held_response: usize,
+    /// Time in which a whole request body must arrive.
+    pub body_timeout: Duration,
+    /// Requests in flight above which new ones get 503; 0 switches the cap off.
+    pub max_concurrent_requests: usize,
+    /// How long open requests may take to finish at shutdown or upgrade.
+    pub drain: Duration,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long an idle caller's connection is kept; zero closes after each answer.
+    pub keepalive: Duration,
+    /// Worker threads; never 0, the number of cores by default.
+    pub threads: usize,
+    /// Socket over which a new process takes over the listeners.
+    pub upgrade_sock: PathBuf,
+}
+
+impl ServerSettings {
+    /// Whether a peer is a proxy whose forwarding headers are believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// The listener for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// `None` switches it off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What the process writes to stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Least severe level written; an `env_logger` filter such as `info,pingora=warn`.
+    pub level: String,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The evidence log.
+#[derive(Debug, Clone)]
+pub struct EvidenceSettings {
+    /// Write evidence at all.
+    pub enabled: bool,
+    /// Directory of the files.
+    pub path: PathBuf,
+    /// Size in bytes at which the next file begins.
+    pub rotate: u64,
+    /// A signed checkpoint after this many records…
+    pub checkpoint_every: u64,
+    /// …and at the latest after this time.
+    pub checkpoint_interval: Duration,
+    /// Records that may wait for the writer before they are dropped and counted.
+    pub queue: usize,
+    /// The key that signs checkpoints and receipts.
+    pub signing_key: SigningKey,
+}
+
+/// Where the Ed25519 signing key comes from.
+#[derive(Debug, Clone)]
+pub enum SigningKey {
+    /// PKCS#8 PEM or base64, given by reference.
+    Given(Secret),
+    /// A file that is made at the first start (mode 0600) and read afterwards.
+    File(PathBuf),
+}
+
+/// The queue behind background plugins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// Parallel plugins of one gate that run at the same time.
+    pub max_parallel: usize,
+    /// Jobs that may wait; more are dropped and counted.
+    pub async_queue: usize,
+    /// Tasks that work on the queue.
+    pub async_workers: usize,
+}

@@ -1,0 +1,236 @@
+//! Providers and the models they serve.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::identity::Secret;
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderKind {
+    /// api.openai.com.
+    OpenAi,
+    /// Azure OpenAI; the credential goes into `api-key`.
+    AzureOpenAi,
+    /// Anthropic's Messages API; the credential goes into `x-api-key`.
+    Anthropic,
+    /// Google's Gemini API; the credential goes into `x-goog-api-key`.
+    Gemini,
+    /// vLLM's OpenAI-compatible server; a credential is optional.
+    Vllm,
+    /// Mistral's API, OpenAI-compatible.
+    Mistral,
+    /// Hugging Face's router, OpenAI-compatible.
+    HuggingFace,
+    /// Anything else that speaks the OpenAI dialect.
+    Custom,
+}
+
+impl ProviderKind {
+    /// All kinds, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::OpenAi,
+        Self::AzureOpenAi,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Vllm,
+        Self::Mistral,
+        Self::HuggingFace,
+        Self::Custom,
+    ];
+
+    /// The name in configuration and evidence.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::AzureOpenAi => "azure_openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Vllm => "vllm",
+            Self::Mistral => "mistral",
+            Self::HuggingFace => "huggingface",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// Where the provider lives unless `base_url` says otherwise; `None` when there is no public address.
+    pub fn default_base_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com"),
+            Self::Anthropic => Some("https://api.anthropic.com"),
+            Self::Gemini => Some("https://generativelanguage.googleapis.com"),
+            Self::Mistral => Some("https://api.mistral.ai"),
+            Self::HuggingFace => Some("https://router.huggingface.co"),
+            Self::AzureOpenAi | Self::Vllm | Self::Custom => None,
+        }
+    }
+}
+
+/// A provider's address, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// `https`.
+    pub tls: bool,
+    /// Lower-case name or address, IPv6 without brackets; also the SNI.
+    pub host: String,
+    /// The port, explicit or the scheme's.
+    pub port: u16,
+    /// Path before the endpoint's own, without trailing slash and without a final `/v1`; empty for most.
+    pub base_path: String,
+}
+
+/// Why a base URL cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BaseUrlError {
+    /// It does not parse, or has no host.
+    #[error("is not a URL such as \"https://api.openai.com\"")]
+    Malformed,
+    /// Neither http nor https.
+    #[error("must begin with http:// or https://")]
+    Scheme,
+    /// User name or password in the URL.
+    #[error("must not contain a user name or password; use `api_key`")]
+    Credentials,
+    /// `?query` or `#fragment`.
+    #[error("must not have a query or fragment")]
+    Query,
+}
+
+impl BaseUrl {
+    /// Parses `scheme://host[:port][/path]`. A final `/v1` is dropped because endpoints carry their own version, so
+    /// `https://api.openai.com` and `https://api.openai.com/v1/` are the same provider.
+    ///
+    /// # Errors
+    /// When the text is not such a URL.
+    pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
+        let (scheme, rest) = text.split_once("://").ok_or(BaseUrlError::Malformed)?;
+        let tls = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(BaseUrlError::Scheme),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(BaseUrlError::Query);
+        }
+        if rest.split('/').next().unwrap_or_default().contains('@') {
+            return Err(BaseUrlError::Credentials);
+        }
+        let uri: http::Uri = text.parse().map_err(|_| BaseUrlError::Malformed)?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
+        let port = match uri.authority() {
+            Some(a) if a.as_str().ends_with(':') => return Err(BaseUrlError::Malformed),
+            _ => uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        };
+        if host.is_empty() || port == 0 {
+            return Err(BaseUrlError::Malformed);
+        }
+        let path = uri.path().trim_end_matches('/');
+        let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/');
+        Ok(Self { tls, host, port, base_path: path.to_owned() })
+    }
+
+    /// `host:port`, IPv6 in brackets, to connect to.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// The `Host` header: the port only where it is not the scheme's own.
+    pub fn authority(&self) -> String {
+        let default = if self.tls { 443 } else { 80 };
+        match (self.host.contains(':'), self.port == default) {
+            (true, true) => format!("[{}]", self.host),
+            (false, true) => self.host.clone(),
+            _ => self.address(),
+        }
+    }
+}
+
+/// A configured provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Unique name; label of metrics.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub kind: ProviderKind,
+    /// Where it lives.
+    pub base_url: BaseUrl,
+    /// The credential it is called with.
+    pub api_key: Option<Secret>,
+    /// A credential was configured: with this set and `api_key` empty the reference could not be resolved, and a request
+    /// must end in `provider_api_key_not_configured` instead of going out without one.
+    pub key_required: bool,
+    /// Longest silence of one attempt: time to the response head, and between two reads of the body.
+    pub timeout: Duration,
+    /// Longest time for connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Speak HTTP/2 (by ALPN with TLS, by prior knowledge without).
+    pub h2: bool,
+    /// PEM file of the authorities that sign its certificate, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Switched off: a request for one of its models ends in `provider_disabled`.
+    pub enabled: bool,
+}
+
+/// A model of an organisation.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// What callers send, unique in the organisation.
+    pub name: Arc<str>,
+    /// What the provider is sent.
+    pub slug: Arc<str>,
+    /// Who serves it.
+    pub provider: Arc<Provider>,
+}
+
+/// All models, by organisation (id) and name; looking up allocates nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Models(HashMap<Arc<str>, HashMap<Arc<str>, Arc<Model>>>);
+
+impl Models {
+    /// Adds a model; a second one of the same name replaces the first.
+    pub fn insert(&mut self, organisation: Arc<str>, model: Arc<Model>) {
+        self.0.entry(organisation).or_default().insert(Arc::clone(&model.name), model);
+    }
+
+    /// The model of this name within the organisation; another organisation's models do not exist.
+    pub fn get(&self, organisation: &str, name: &str) -> Option<&Arc<Model>> {
+        self.0.get(organisation)?.get(name)
+    }
+
+    /// The models of an organisation in no particular order.
+    pub fn of<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<Model>> + use<'a> {
+        self.0.get(organisation).into_iter().flat_map(HashMap::values)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_taken_apart() {
+        let parse = |text| BaseUrl::parse(text).unwrap();
+        let openai = parse("https://API.openai.com/v1/");
+        assert_eq!((openai.host.as_str(), openai.port, openai.tls, openai.base_path.as_str()), ("api.openai.com", 443, true, ""));
+        assert_eq!((openai.address().as_str(), openai.authority().as_str()), ("api.openai.com:443", "api.openai.com"));
+        assert_eq!(parse("https://api.openai.com"), openai);
+        let deep = parse("http://[::1]:9091/proxy/openai/v1");
+        assert_eq!((deep.address().as_str(), deep.base_path.as_str()), ("[::1]:9091", "/proxy/openai"));
+        assert_eq!(parse("http://10.0.0.5:8000").authority(), "10.0.0.5:8000");
+    }
+
+    #[test]
+    fn unusable_base_urls_say_why() {
+        let why = |text| BaseUrl::parse(text).unwrap_err();
+        assert_eq!(why("api.openai.com"), BaseUrlError::Malformed);
+        assert_eq!(why("ftp://x"), BaseUrlError::Scheme);
+        assert_eq!(why("https://u:p@x"), BaseUrlError::Credentials);
+        assert_eq!(why("https://x/?a"), BaseUrlError::Query);
+        assert_eq!(why("https://x:/"), BaseUrlError::Malformed);
+        assert_eq!(why("https://x:0"), BaseUrlError::Malformed);
+        assert_eq!(why("https://"), BaseUrlError::Malformed);
+    }
+}
