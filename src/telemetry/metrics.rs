@@ -1,0 +1,542 @@
+//! The registry, and handles that are resolved once, when a configuration is loaded.
+//!
+//! Counting on the hot path is one or two atomic additions: no map, no lock, no string. A handle stays valid for the
+//! life of the process; resolving the same labels again (after a reload) gives the same series, so nothing is reset.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::names::{self, Family};
+use crate::error::codes;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The table of names contradicts itself: two metrics of one name, a malformed name, a wrong number of labels.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// What the registry said.
+    #[error("metric table: {0}")]
+    Registry(#[from] prometheus::Error),
+    /// The code resolves a metric with another number of labels than the table states.
+    #[error("metric table: {0} has another number of labels")]
+    Labels(&'static str),
+}
+
+/// Everything this process counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Counters<3>,
+    request_duration: Histograms<2>,
+    in_flight: IntGauge,
+    overhead: Histograms<1>,
+    denials: Vec<(&'static str, IntCounter)>,
+    denials_other: IntCounter,
+    provider_requests: Counters<2>,
+    provider_duration: Histograms<1>,
+    provider_errors: Counters<2>,
+    plugin_executions: Counters<3>,
+    plugin_duration: Histograms<2>,
+    plugin_errors: Counters<2>,
+    stream_sessions: Counters<2>,
+    stream_duration: Histograms<1>,
+    tokens: Counters<3>,
+    request_tokens: Histograms<1>,
+    pool_depth: Gauges<1>,
+    pool_tasks: Counters<1>,
+    pool_duration: Histograms<1>,
+    pool_dropped: Counters<1>,
+    evidence: EvidenceMetrics,
+    reload_success: IntCounter,
+    reload_failure: IntCounter,
+    reload_successful: IntGauge,
+    reload_time: IntGauge,
+    memory: IntGauge,
+}
+
+impl Metrics {
+    /// A registry with every metric of [`names::ALL`].
+    ///
+    /// # Errors
+    /// Only when the table contradicts itself, which a test rules out.
+    pub fn new() -> Result<Arc<Self>, MetricsError> {
+        let r = Registry::new();
+        let denials = Counters::<1>::new(&r, names::DENIALS)?;
+        let reloads = Counters::<1>::new(&r, names::CONFIG_RELOADS)?;
+        let counter = |family| Counters::<0>::new(&r, family).map(|c| c.with([]));
+        let gauge = |family| Gauges::<0>::new(&r, family).map(|g| g.with([]));
+        Gauges::<1>::new(&r, names::BUILD_INFO)?.with([env!("CARGO_PKG_VERSION")]).set(1);
+        gauge(names::PROCESS_START)?.set(unix_seconds());
+        let metrics = Self {
+            requests: Counters::new(&r, names::REQUESTS)?,
+            request_duration: Histograms::new(&r, names::REQUEST_DURATION)?,
+            in_flight: gauge(names::REQUESTS_IN_FLIGHT)?,
+            overhead: Histograms::new(&r, names::OVERHEAD)?,
+            denials: codes::ALL.iter().map(|code| (code.code, denials.with([code.code]))).collect(),
+            denials_other: denials.with(["other"]),
+            provider_requests: Counters::new(&r, names::PROVIDER_REQUESTS)?,
+            provider_duration: Histograms::new(&r, names::PROVIDER_REQUEST_DURATION)?,
+            provider_errors: Counters::new(&r, names::PROVIDER_ERRORS)?,
+            plugin_executions: Counters::new(&r, names::PLUGIN_EXECUTIONS)?,
+            plugin_duration: Histograms::new(&r, names::PLUGIN_EXECUTION_DURATION)?,
+            plugin_errors: Counters::new(&r, names::PLUGIN_ERRORS)?,
+            stream_sessions: Counters::new(&r, names::STREAM_SESSIONS)?,
+            stream_duration: Histograms::new(&r, names::STREAM_DURATION)?,
+            tokens: Counters::new(&r, names::TOKENS_TOTAL)?,
+            request_tokens: Histograms::new(&r, names::REQUEST_TOKENS)?,
+            pool_depth: Gauges::new(&r, names::ASYNC_QUEUE_DEPTH)?,
+            pool_tasks: Counters::new(&r, names::ASYNC_TASKS)?,
+            pool_duration: Histograms::new(&r, names::ASYNC_TASK_DURATION)?,
+            pool_dropped: Counters::new(&r, names::ASYNC_DROPPED)?,
+            evidence: EvidenceMetrics {
+                written: counter(names::EVIDENCE_WRITTEN)?,
+                dropped: counter(names::EVIDENCE_DROPPED)?,
+                write_errors: counter(names::EVIDENCE_WRITE_ERRORS)?,
+                checkpoints: counter(names::EVIDENCE_CHECKPOINTS)?,
+                queue_depth: gauge(names::EVIDENCE_QUEUE_DEPTH)?,
+            },
+            reload_success: reloads.with(["success"]),
+            reload_failure: reloads.with(["failure"]),
+            reload_successful: gauge(names::CONFIG_RELOAD_SUCCESSFUL)?,
+            reload_time: gauge(names::CONFIG_RELOAD_TIME)?,
+            memory: gauge(names::PROCESS_MEMORY)?,
+            registry: r,
+        };
+        metrics.reload_successful.set(1);
+        metrics.reload_time.set(unix_seconds());
+        Ok(Arc::new(metrics))
+    }
+
+    /// The handles of a route; call it when the configuration is loaded.
+    pub fn route(&self, route: &str) -> RouteMetrics {
+        let class = |class| ["false", "true"].map(|stream| self.requests.with([route, class, stream]));
+        RouteMetrics {
+            requests: names::STATUS_CLASSES.map(class),
+            duration: ["false", "true"].map(|stream| self.request_duration.with([route, stream])),
+            overhead: self.overhead.with([route]),
+            streams: names::ENDS.map(|end| self.stream_sessions.with([route, end])),
+            stream_duration: self.stream_duration.with([route]),
+        }
+    }
+
+    /// The handles of a plugin instance at a gate (`pre_route`, …).
+    pub fn plugin(&self, instance: &str, gate: &str) -> PluginMetrics {
+        PluginMetrics {
+            executions: names::DECISIONS.map(|decision| self.plugin_executions.with([instance, gate, decision])),
+            duration: self.plugin_duration.with([instance, gate]),
+            errors: self.plugin_errors.with([instance, gate]),
+        }
+    }
+
+    /// The handles of a provider, or of a route's plain HTTP upstream.
+    pub fn provider(&self, provider: &str) -> ProviderMetrics {
+        ProviderMetrics {
+            requests: names::STATUS_CLASSES.map(|class| {
+                self.provider_requests.with([provider, if class == "other" { "error" } else { class }])
+            }),
+            duration: self.provider_duration.with([provider]),
+            errors: ProviderError::ALL.map(|error| self.provider_errors.with([provider, error.as_str()])),
+        }
+    }
+
+    /// The token counters of a configured model.
+    pub fn model(&self, provider: &str, model: &str) -> ModelMetrics {
+        let class = |class| self.tokens.with([class, provider, model]);
+        ModelMetrics {
+            input: class("input"),
+            output: class("output"),
+            cached: class("cached"),
+            reasoning: class("reasoning"),
+            per_request: self.request_tokens.with([provider]),
+        }
+    }
+
+    /// The handles of a background queue.
+    pub fn pool(&self, name: &str) -> PoolMetrics {
+        PoolMetrics {
+            depth: self.pool_depth.with([name]),
+            tasks: self.pool_tasks.with([name]),
+            duration: self.pool_duration.with([name]),
+            dropped: self.pool_dropped.with([name]),
+        }
+    }
+
+    /// What the evidence writer counts.
+    pub fn evidence(&self) -> EvidenceMetrics {
+        self.evidence.clone()
+    }
+
+    /// Counts a request as in flight until the returned guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a refusal by its code; a code that is not the gateway's own counts as `other`.
+    pub fn denied(&self, code: &str) {
+        let known = self.denials.iter().find(|(known, _)| *known == code);
+        known.map_or(&self.denials_other, |(_, counter)| counter).inc();
+    }
+
+    /// Counts an attempt to replace the running configuration.
+    pub fn reloaded(&self, success: bool) {
+        self.reload_successful.set(i64::from(success));
+        if success {
+            self.reload_success.inc();
+            self.reload_time.set(unix_seconds());
+        } else {
+            self.reload_failure.inc();
+        }
+    }
+
+    /// Everything in Prometheus' text format, see [`CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        if let Some(bytes) = resident_memory() {
+            self.memory.set(bytes);
+        }
+        let mut text = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            log::error!(target: "telemetry", "metrics could not be encoded: {error}");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// Counts the answers of one route.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics {
+    requests: [[IntCounter; 2]; 6],
+    duration: [Histogram; 2],
+    overhead: Histogram,
+    streams: [IntCounter; 6],
+    stream_duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// A request is over: the status sent, whether the answer was a stream, the whole time and our share of it.
+    pub fn finished(&self, status: u16, stream: bool, took: Duration, overhead: Duration) {
+        self.requests[class_of(status)][usize::from(stream)].inc();
+        self.duration[usize::from(stream)].observe(took.as_secs_f64());
+        self.overhead.observe(overhead.as_secs_f64());
+    }
+
+    /// A streamed answer is over; `end` is one of [`names::ENDS`], `took` runs from the head of the answer.
+    pub fn stream_finished(&self, end: &str, took: Duration) {
+        self.streams[position(&names::ENDS, end)].inc();
+        self.stream_duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Counts the executions of one plugin instance at one gate.
+#[derive(Debug, Clone)]
+pub struct PluginMetrics {
+    executions: [IntCounter; 13],
+    duration: Histogram,
+    errors: IntCounter,
+}
+
+impl PluginMetrics {
+    /// One execution; `decision` is one of [`names::DECISIONS`]. What was skipped, enqueued or dropped took no time.
+    pub fn observe(&self, decision: &'static str, took: Duration) {
+        self.executions[position(&names::DECISIONS, decision)].inc();
+        match decision {
+            "skipped_scope" | "skipped_rollout" | "enqueued" | "dropped" => return,
+            "error" | "timeout" | "panicked" => self.errors.inc(),
+            _ => {}
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Why an attempt at a provider failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderError {
+    /// No connection, or no TLS.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke before the answer was complete.
+    Broken,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    Status,
+}
+
+impl ProviderError {
+    const ALL: [Self; 5] = [Self::Connect, Self::Timeout, Self::Broken, Self::Throttled, Self::Status];
+
+    /// The value of the label `reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Throttled => "throttled",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Counts the attempts at one provider.
+#[derive(Debug, Clone)]
+pub struct ProviderMetrics {
+    requests: [IntCounter; 6],
+    duration: Histogram,
+    errors: [IntCounter; 5],
+}
+
+impl ProviderMetrics {
+    /// The provider answered, well or not; 429 and 5xx count as errors too.
+    pub fn answered(&self, status: u16, took: Duration) {
+        self.requests[class_of(status)].inc();
+        self.duration.observe(took.as_secs_f64());
+        match status {
+            429 => self.errors[ProviderError::Throttled as usize].inc(),
+            500..=599 => self.errors[ProviderError::Status as usize].inc(),
+            _ => {}
+        }
+    }
+
+    /// The attempt failed without a complete answer; counted once, with `status_class="error"`.
+    pub fn failed(&self, error: ProviderError, took: Duration) {
+        self.requests[0].inc();
+        self.duration.observe(took.as_secs_f64());
+        self.errors[error as usize].inc();
+    }
+}
+
+/// Counts the tokens of one model.
+#[derive(Debug, Clone)]
+pub struct ModelMetrics {
+    input: IntCounter,
+    output: IntCounter,
+    cached: IntCounter,
+    reasoning: IntCounter,
+    per_request: Histogram,
+}
+
+impl ModelMetrics {
+    /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them.
+    #[allow(clippy::cast_precision_loss)] // a histogram sum; counts of tokens are far below 2^52
+    pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64) {
+        self.input.inc_by(input);
+        self.output.inc_by(output);
+        self.cached.inc_by(cached);
+        self.reasoning.inc_by(reasoning);
+        self.per_request.observe(input.saturating_add(output) as f64);
+    }
+}
+
+/// Counts the jobs of one background queue.
+#[derive(Debug, Clone)]
+pub struct PoolMetrics {
+    depth: IntGauge,
+    tasks: IntCounter,
+    duration: Histogram,
+    dropped: IntCounter,
+}
+
+impl PoolMetrics {
+    /// A job was accepted.
+    pub fn enqueued(&self) {
+        self.depth.inc();
+    }
+
+    /// An accepted job is over.
+    pub fn finished(&self, took: Duration) {
+        self.depth.dec();
+        self.tasks.inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// A job was refused because the queue was full.
+    pub fn dropped(&self) {
+        self.dropped.inc();
+    }
+}
+
+/// What the evidence writer counts.
+#[derive(Debug, Clone)]
+pub struct EvidenceMetrics {
+    /// Records written.
+    pub written: IntCounter,
+    /// Records lost.
+    pub dropped: IntCounter,
+    /// Failed writes.
+    pub write_errors: IntCounter,
+    /// Signed checkpoints.
+    pub checkpoints: IntCounter,
+    /// Records accepted and not yet written.
+    pub queue_depth: IntGauge,
+}
+
+/// Keeps a request counted as in flight.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Debug)]
+struct Counters<const N: usize>(IntCounterVec);
+#[derive(Debug)]
+struct Gauges<const N: usize>(IntGaugeVec);
+#[derive(Debug)]
+struct Histograms<const N: usize>(HistogramVec);
+
+fn checked<const N: usize>(family: &'static Family) -> Result<&'static Family, MetricsError> {
+    if family.labels.len() == N { Ok(family) } else { Err(MetricsError::Labels(family.name)) }
+}
+
+impl<const N: usize> Counters<N> {
+    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
+        let family = checked::<N>(family)?;
+        let vec = IntCounterVec::new(Opts::new(family.name, family.help), family.labels)?;
+        registry.register(Box::new(vec.clone()))?;
+        Ok(Self(vec))
+    }
+
+    fn with(&self, labels: [&str; N]) -> IntCounter {
+        self.0.with_label_values(&labels)
+    }
+}
+
+impl<const N: usize> Gauges<N> {
+    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
+        let family = checked::<N>(family)?;
+        let vec = IntGaugeVec::new(Opts::new(family.name, family.help), family.labels)?;
+        registry.register(Box::new(vec.clone()))?;
+        Ok(Self(vec))
+    }
+
+    fn with(&self, labels: [&str; N]) -> IntGauge {
+        self.0.with_label_values(&labels)
+    }
+}
+
+impl<const N: usize> Histograms<N> {
+    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
+        let family = checked::<N>(family)?;
+        let opts = HistogramOpts::new(family.name, family.help).buckets(family.buckets.to_vec());
+        let vec = HistogramVec::new(opts, family.labels)?;
+        registry.register(Box::new(vec.clone()))?;
+        Ok(Self(vec))
+    }
+
+    fn with(&self, labels: [&str; N]) -> Histogram {
+        self.0.with_label_values(&labels)
+    }
+}
+
+fn class_of(status: u16) -> usize {
+    match status / 100 {
+        class @ 1..=5 => usize::from(class),
+        _ => 0,
+    }
+}
+
+/// Where a value stands in a fixed set whose last member is for everything else.
+fn position<const N: usize>(set: &[&'static str; N], value: &str) -> usize {
+    set.iter().position(|known| *known == value).unwrap_or(N - 1)
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Resident memory in bytes where the system tells it in `/proc`.
+fn resident_memory() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_in_the_table_is_exposed_and_nothing_else() {
+        let metrics = Metrics::new().unwrap();
+        let (_route, _plugin, _provider) =
+            (metrics.route("openai"), metrics.plugin("audit_log", "pre_route"), metrics.provider("openai"));
+        let (_model, _pool) = (metrics.model("openai", "gpt"), metrics.pool("background"));
+        let text = metrics.render();
+        let mut exposed: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let mut named: Vec<&str> = names::ALL.iter().map(|family| family.name).collect();
+        exposed.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(exposed, named);
+    }
+
+    #[test]
+    fn handles_count_what_they_say() {
+        let metrics = Metrics::new().unwrap();
+        let route = metrics.route("openai");
+        route.finished(200, true, Duration::from_millis(30), Duration::from_micros(40));
+        route.finished(403, false, Duration::from_millis(1), Duration::from_micros(7));
+        route.stream_finished("client_abort", Duration::from_secs(1));
+        let plugin = metrics.plugin("pii_mask", "pre_upstream");
+        plugin.observe("changed", Duration::from_micros(3));
+        plugin.observe("timeout", Duration::from_millis(200));
+        plugin.observe("skipped_rollout", Duration::ZERO);
+        plugin.observe("invented", Duration::ZERO);
+        let provider = metrics.provider("openai");
+        provider.answered(503, Duration::from_millis(10));
+        provider.failed(ProviderError::Connect, Duration::from_millis(10));
+        metrics.model("openai", "gpt").add(10, 5, 2, 1);
+        metrics.denied("overloaded");
+        metrics.denied("made_by_a_plugin");
+        metrics.reloaded(false);
+        let guard = metrics.enter();
+        let text = metrics.render();
+        drop(guard);
+        for line in [
+            r#"gateway_requests_total{route="openai",status_class="2xx",stream="true"} 1"#,
+            r#"gateway_requests_total{route="openai",status_class="4xx",stream="false"} 1"#,
+            r#"gateway_overhead_seconds_bucket{route="openai",le="0.00001"} 1"#,
+            r#"gateway_stream_sessions_total{outcome="client_abort",route="openai"} 1"#,
+            r#"gateway_plugin_executions_total{decision="changed",plugin_name="pii_mask",plugin_stage="pre_upstream"} 1"#,
+            r#"gateway_plugin_executions_total{decision="other",plugin_name="pii_mask",plugin_stage="pre_upstream"} 1"#,
+            r#"gateway_plugin_errors_total{plugin_name="pii_mask",plugin_stage="pre_upstream"} 1"#,
+            r#"gateway_plugin_execution_duration_seconds_count{plugin_name="pii_mask",plugin_stage="pre_upstream"} 3"#,
+            r#"gateway_provider_requests_total{provider="openai",status_class="5xx"} 1"#,
+            r#"gateway_provider_requests_total{provider="openai",status_class="error"} 1"#,
+            r#"gateway_provider_errors_total{provider="openai",reason="connect"} 1"#,
+            r#"gateway_tokens_total{class="cached",model="gpt",provider="openai"} 2"#,
+            r#"gateway_denials_total{code="overloaded"} 1"#,
+            r#"gateway_denials_total{code="other"} 1"#,
+            "gateway_config_last_reload_successful 0",
+            "gateway_requests_in_flight 1",
+        ] {
+            assert!(text.contains(line), "missing {line} in\n{text}");
+        }
+        assert!(metrics.render().contains("gateway_requests_in_flight 0"));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_counts() {
+        let metrics = Metrics::new().unwrap();
+        metrics.route("openai").finished(200, false, Duration::ZERO, Duration::ZERO);
+        metrics.route("openai").finished(200, false, Duration::ZERO, Duration::ZERO);
+        let text = metrics.render();
+        assert!(text.contains(r#"gateway_requests_total{route="openai",status_class="2xx",stream="false"} 2"#));
+    }
+}

@@ -1,0 +1,178 @@
+//! Every metric of the gateway, once: name, kind, labels, help and buckets.
+//!
+//! The names are a contract with dashboards and alert rules (`conf/`), which a test compares with this table. Changing
+//! the labels of a metric breaks them; add another metric instead. Label values come from the configuration or from a
+//! fixed set, never from a caller, so the number of series is known when the configuration is.
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+/// One metric with all its series.
+#[derive(Debug)]
+pub struct Family {
+    /// As scraped, without the `_bucket`, `_sum` and `_count` of a histogram.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// Label names, in the order in which handles give the values.
+    pub labels: &'static [&'static str],
+    /// The `# HELP` line.
+    pub help: &'static str,
+    /// Upper bounds, ascending, in the unit of the name; empty unless a histogram.
+    pub buckets: &'static [f64],
+}
+
+/// Whole requests: from a refusal (well under a millisecond) to a long stream.
+const REQUEST_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
+/// Our own share of a request, where tens of microseconds are the question.
+const OVERHEAD_SECONDS: &[f64] = &[
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5,
+    2.5,
+];
+/// One plugin: from a header look to a callout that runs into its timeout.
+const PLUGIN_SECONDS: &[f64] = &[
+    0.000_001, 0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+];
+/// Tokens of one request.
+const TOKENS: &[f64] = &[16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 50000.0, 131_072.0, 524_288.0, 1_048_576.0];
+
+macro_rules! families {
+    ($($konst:ident = $kind:ident $name:literal [$($label:literal),*] $($buckets:ident)?, $help:literal;)*) => {
+        $(#[doc = $help] pub const $konst: &Family = &Family {
+            name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help, buckets: families!(@ $($buckets)?),
+        };)*
+        /// Every metric, in the order of this file.
+        pub const ALL: &[&Family] = &[$($konst),*];
+    };
+    (@) => { &[] };
+    (@ $buckets:ident) => { $buckets };
+}
+
+families! {
+    REQUESTS = Counter "gateway_requests_total" ["route", "status_class", "stream"],
+        "Requests answered, by route, class of the status sent and whether the answer was a stream.";
+    REQUEST_DURATION = Histogram "gateway_request_duration_seconds" ["route", "stream"] REQUEST_SECONDS,
+        "Time from the request head to the last byte of the answer.";
+    REQUESTS_IN_FLIGHT = Gauge "gateway_requests_in_flight" [],
+        "Requests admitted and not yet finished.";
+    OVERHEAD = Histogram "gateway_overhead_seconds" ["route"] OVERHEAD_SECONDS,
+        "Time of a request that was the gateway's own: total minus waiting for the caller and the upstream.";
+    DENIALS = Counter "gateway_denials_total" ["code"],
+        "Requests the gateway refused, by error code; codes that plugins invent are counted as other.";
+    PROVIDER_REQUESTS = Counter "gateway_provider_requests_total" ["provider", "status_class"],
+        "Attempts sent to a provider, by class of its status; error where no status came.";
+    PROVIDER_REQUEST_DURATION = Histogram "gateway_provider_request_duration_seconds" ["provider"] REQUEST_SECONDS,
+        "Time of an attempt from connecting to the end of the provider's answer.";
+    PROVIDER_ERRORS = Counter "gateway_provider_errors_total" ["provider", "reason"],
+        "Attempts that failed: connect, timeout, broken (the answer broke off), throttled (429), status (5xx).";
+    PLUGIN_EXECUTIONS = Counter "gateway_plugin_executions_total" ["plugin_name", "plugin_stage", "decision"],
+        "Plugin executions by instance, gate and decision.";
+    PLUGIN_EXECUTION_DURATION = Histogram "gateway_plugin_execution_duration_seconds" ["plugin_name", "plugin_stage"] PLUGIN_SECONDS,
+        "Time a plugin took, executions that scope or rollout skipped left out.";
+    PLUGIN_ERRORS = Counter "gateway_plugin_errors_total" ["plugin_name", "plugin_stage"],
+        "Plugin executions that failed, panicked or ran out of time.";
+    STREAM_SESSIONS = Counter "gateway_stream_sessions_total" ["route", "outcome"],
+        "Streamed answers by how they ended.";
+    STREAM_DURATION = Histogram "gateway_stream_duration_seconds" ["route"] REQUEST_SECONDS,
+        "Time from the head of a streamed answer to its end.";
+    TOKENS_TOTAL = Counter "gateway_tokens_total" ["class", "provider", "model"],
+        "Tokens by class (input, output, cached, reasoning), provider and configured model name.";
+    REQUEST_TOKENS = Histogram "gateway_request_tokens" ["provider"] TOKENS,
+        "Input and output tokens of one request together.";
+    ASYNC_QUEUE_DEPTH = Gauge "gateway_async_queue_depth" ["async_pool_name"],
+        "Background jobs accepted and not yet finished.";
+    ASYNC_TASKS = Counter "gateway_async_tasks_total" ["async_pool_name"],
+        "Background jobs finished.";
+    ASYNC_TASK_DURATION = Histogram "gateway_async_task_duration_seconds" ["async_pool_name"] PLUGIN_SECONDS,
+        "Time a background job took, waiting in the queue left out.";
+    ASYNC_DROPPED = Counter "gateway_async_dropped_total" ["async_pool_name"],
+        "Background jobs refused because the queue was full.";
+    EVIDENCE_WRITTEN = Counter "gateway_evidence_written_total" [],
+        "Evidence records written: one per request, one per later background execution.";
+    EVIDENCE_DROPPED = Counter "gateway_evidence_dropped_total" [],
+        "Evidence records lost because the queue was full or the disk refused them.";
+    EVIDENCE_WRITE_ERRORS = Counter "gateway_evidence_write_errors_total" [],
+        "Writes of evidence that the file system refused.";
+    EVIDENCE_CHECKPOINTS = Counter "gateway_evidence_checkpoints_total" [],
+        "Signed checkpoints written.";
+    EVIDENCE_QUEUE_DEPTH = Gauge "gateway_evidence_queue_depth" [],
+        "Evidence records accepted and not yet written.";
+    CONFIG_RELOADS = Counter "gateway_config_reloads_total" ["result"],
+        "Attempts to load the configuration while running, success or failure.";
+    CONFIG_RELOAD_SUCCESSFUL = Gauge "gateway_config_last_reload_successful" [],
+        "1 when the last attempt to load the configuration worked, otherwise 0.";
+    CONFIG_RELOAD_TIME = Gauge "gateway_config_last_reload_success_timestamp_seconds" [],
+        "When the running configuration was loaded, in seconds since 1970.";
+    BUILD_INFO = Gauge "gateway_build_info" ["version"],
+        "Always 1; the label names the build.";
+    PROCESS_START = Gauge "process_start_time_seconds" [],
+        "When the process started, in seconds since 1970.";
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [],
+        "Resident memory of the process.";
+}
+
+/// Values of `status_class`, indexed by the first digit of the status; 0 stands for anything that is no status.
+pub const STATUS_CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The values a `decision` can have; anything else is counted as the last one.
+pub const DECISIONS: [&str; 13] = [
+    "allowed",
+    "changed",
+    "blocked",
+    "would_block",
+    "would_change",
+    "error",
+    "timeout",
+    "panicked",
+    "skipped_scope",
+    "skipped_rollout",
+    "enqueued",
+    "dropped",
+    "other",
+];
+
+/// How a streamed answer can end, the `End` of an outcome; anything else is counted as the last one.
+pub const ENDS: [&str; 6] = ["complete", "client_abort", "upstream_error", "blocked", "timeout", "other"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let mut seen = std::collections::HashSet::new();
+        for family in ALL {
+            let name = family.name;
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("gateway_") || name.starts_with("process_"), "{name} has no known prefix");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+            assert_eq!(family.kind == Kind::Counter, name.ends_with("_total"), "{name}: _total is for counters");
+            assert_eq!(family.kind == Kind::Histogram, !family.buckets.is_empty(), "{name}: buckets are for histograms");
+            assert!(family.buckets.windows(2).all(|pair| pair[0] < pair[1]), "{name}: buckets ascend");
+            assert!(!name.ends_with("milliseconds") && !name.contains("_ms"), "{name}: base units");
+            assert!(family.help.ends_with('.'), "{name}: the help is a sentence");
+        }
+    }
+
+    #[test]
+    fn labels_hold_nothing_that_a_caller_chooses() {
+        const BOUNDED: [&str; 14] = [
+            "route", "status_class", "stream", "code", "provider", "reason", "plugin_name", "plugin_stage", "decision",
+            "outcome", "class", "model", "async_pool_name", "result",
+        ];
+        for family in ALL {
+            for label in family.labels {
+                assert!(BOUNDED.contains(label) || *label == "version", "{}: label {label} is not known to be bounded", family.name);
+            }
+        }
+    }
+}
