@@ -1,1 +1,150 @@
-//! (being written)
+//! The contract plugins are written against: the [`Plugin`] trait, the views it is handed, the [`Host`] it may ask,
+//! and the [`Manifest`] that says what it needs. A plugin is a folder under `plugins/` and uses [`prelude`] alone.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+
+pub mod harness;
+pub mod host;
+pub mod instance;
+pub mod manifest;
+pub mod network;
+pub mod prelude;
+pub mod roster;
+pub mod storage;
+pub mod view;
+
+use crate::error::Denial;
+use crate::wire::Dialect;
+pub use host::{Egress, Host, HostError, HttpRequest, HttpResponse, SharedHost};
+pub use instance::{Granted, Instance, InstanceSpec, Mode, OnError, Scope};
+pub use manifest::{BuildContext, BuildError, Manifest, Need, NeedSet, StorageScope};
+pub use roster::{BUNDLED, Roster};
+pub use storage::Storage;
+pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
+
+/// What a step says about the request or the answer it was shown.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Next,
+    /// Refuse, with this answer for the caller.
+    Abort(Box<Denial>),
+}
+
+/// What a gate method returns. An error is not a verdict: `on_error` of the instance decides what it means.
+pub type PluginResult = Result<Verdict, PluginError>;
+
+/// A step that could not do its work. The text goes to evidence and logs and so holds nothing of the traffic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PluginError {
+    /// The manifest, the operator's grant or the style does not allow what was tried.
+    #[error("not granted: {0}")]
+    NotGranted(&'static str),
+    /// What was asked for does not exist at this moment (no body on a stream, a malformed header).
+    #[error("not possible: {0}")]
+    NotPossible(&'static str),
+    /// The plugin's own failure.
+    #[error("{0}")]
+    Failed(Cow<'static, str>),
+}
+
+impl PluginError {
+    /// A failure with a safe text: no prompt, no answer, no credential. Control characters go, 200 characters stay.
+    pub fn failed(text: impl Into<Cow<'static, str>>) -> Self {
+        let text = text.into();
+        if text.len() <= 200 && !text.chars().any(char::is_control) {
+            return Self::Failed(text);
+        }
+        Self::Failed(Cow::Owned(text.chars().filter(|c| !c.is_control()).take(200).collect()))
+    }
+}
+
+impl From<HostError> for PluginError {
+    fn from(error: HostError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+/// A step of a chain: one method for each gate, each of which lets everything pass unless it is written.
+///
+/// A method runs under the instance's timeout and a panic guard. It must not block the thread: work that computes for
+/// long yields (`tokio::task::yield_now`), because a timeout can only end what gives way.
+#[async_trait]
+pub trait Plugin: Send + Sync + 'static {
+    /// The request is decoded, nothing is chosen yet: the model may still change.
+    async fn pre_route(&self, _cx: &mut PreRoute<'_>) -> PluginResult {
+        Ok(Verdict::Next)
+    }
+
+    /// Grants hold and the provider is known; the last look before bytes leave.
+    async fn pre_upstream(&self, _cx: &mut PreUpstream<'_>) -> PluginResult {
+        Ok(Verdict::Next)
+    }
+
+    /// The provider answered and the caller has seen nothing. On a stream the body is not there, see [`Self::stream`].
+    async fn post_upstream(&self, _cx: &mut PostUpstream<'_>) -> PluginResult {
+        Ok(Verdict::Next)
+    }
+
+    /// A filter for one streamed answer, or nothing if this answer is of no interest.
+    fn stream(&self, _cx: &PostUpstream<'_>) -> Option<Box<dyn StreamFilter>> {
+        None
+    }
+
+    /// Everything is over; runs from the queue and can refuse nothing.
+    ///
+    /// # Errors
+    /// Go to evidence and metrics alone.
+    async fn post_response(&self, _cx: &PostResponse<'_>) -> Result<(), PluginError> {
+        Ok(())
+    }
+}
+
+/// One server-sent event of a streamed answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// The `event:` field, where the dialect has one.
+    pub event: Option<&'a str>,
+    /// The `data:` field.
+    pub data: &'a str,
+    /// Whose events these are.
+    pub dialect: Dialect,
+}
+
+/// An event a filter sends: `event:` and `data:`.
+pub type OwnedFrame = (Option<String>, String);
+
+/// What a filter wants to happen with the frame it was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamVerdict {
+    /// Send it as it came.
+    Pass,
+    /// Send this `data` in its place, under the same `event`.
+    Replace(String),
+    /// Send nothing yet; the filter keeps what it needs for a later `Emit`.
+    Hold,
+    /// Send these in place of this frame and of all that were held.
+    Emit(Vec<OwnedFrame>),
+    /// End the stream with an error event.
+    Abort(Box<Denial>),
+}
+
+/// A filter over one stream. Synchronous: it runs between two network reads.
+pub trait StreamFilter: Send {
+    /// Sees one frame.
+    ///
+    /// # Errors
+    /// `on_error` decides: the stream ends, or goes on without this filter and with all that it held.
+    fn frame(&mut self, frame: Frame<'_>) -> Result<StreamVerdict, PluginError>;
+
+    /// The stream is over: what is still held leaves now.
+    ///
+    /// # Errors
+    /// As for [`Self::frame`].
+    fn finish(&mut self) -> Result<Vec<OwnedFrame>, PluginError> {
+        Ok(Vec::new())
+    }
+}

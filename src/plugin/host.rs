@@ -1,0 +1,353 @@
+//! What an instance may ask the gateway for: nothing but what its manifest needs and its operator granted.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use super::instance::Granted;
+use super::manifest::{Need, NeedSet};
+use super::network::{HostName, Target};
+use super::storage::Storage;
+use crate::gate::Background;
+use crate::identity::{Directory, Secret};
+
+/// Fields of an outgoing head that are the gateway's to write.
+const FRAMING: [&str; 8] =
+    ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"];
+
+/// Why the host did not do what was asked. The texts hold nothing of request or answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// The manifest does not need it, or the operator did not grant it.
+    #[error("not granted: {0}")]
+    NotGranted(&'static str),
+    /// The host and port are not in `grant.network`.
+    #[error("{0} is not in grant.network")]
+    HostNotGranted(String),
+    /// The URL is not an unambiguous http(s) URL.
+    #[error("URL refused: {0}")]
+    BadUrl(&'static str),
+    /// The name leads to an address that must not be called.
+    #[error("{0} leads to an address that must not be called")]
+    AddressRefused(String),
+    /// The name has no address.
+    #[error("{0} could not be resolved")]
+    Unresolved(String),
+    /// No connection; nothing was sent.
+    #[error("no connection")]
+    Unreachable,
+    /// The exchange broke off after something was sent.
+    #[error("the connection broke: {0}")]
+    Broken(&'static str),
+    /// The answer is larger than the request allowed.
+    #[error("the answer is too large")]
+    TooLarge,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// A header that is the gateway's to write, or malformed.
+    #[error("header refused: {0}")]
+    BadHeader(String),
+    /// The secret is not in `grant.secrets`.
+    #[error("secret `{0}` is not in grant.secrets")]
+    NoSecret(String),
+    /// The background queue is full or closed.
+    #[error("the background queue is full")]
+    QueueFull,
+}
+
+/// A call to a system outside.
+#[derive(Debug, Clone)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: Method,
+    /// `https://host:port/path`, its host and port in `grant.network`.
+    pub url: String,
+    /// Fields to send; `host` and framing are the gateway's.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// For resolving, connecting and the whole answer.
+    pub timeout: Duration,
+    /// The largest answer to accept, bytes.
+    pub max_response: usize,
+}
+
+impl HttpRequest {
+    /// A request with 5 seconds and 1 MiB.
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_secs(5),
+            max_response: 1 << 20,
+        }
+    }
+
+    /// `POST` of a JSON text.
+    pub fn post_json(url: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let mut request = Self::new(Method::POST, url);
+        request.headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        request.body = body.into();
+        request
+    }
+}
+
+/// What came back. A redirect comes back as itself and is not followed.
+#[derive(Debug, Clone)]
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// The head.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A call after its URL was judged: the address is fixed by then.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// The method.
+    pub method: Method,
+    /// The `Host` field.
+    pub authority: String,
+    /// Path and query.
+    pub path_and_query: String,
+    /// Fields besides `host` and framing.
+    pub headers: HeaderMap,
+    /// The body; its length is the `content-length`.
+    pub body: Bytes,
+    /// What is left of the request's timeout.
+    pub timeout: Duration,
+    /// The largest answer to accept, bytes.
+    pub max_response: usize,
+}
+
+/// Carries one judged call. Implemented with the gateway's own connector; follows no redirect, asks no proxy, resolves
+/// nothing.
+#[async_trait]
+pub trait Egress: Send + Sync + 'static {
+    /// Sends to this very address; `tls_host` is the name to verify and to send as SNI, `None` for plain HTTP.
+    ///
+    /// # Errors
+    /// [`HostError::Unreachable`] only if nothing was sent.
+    async fn send(
+        &self,
+        address: SocketAddr,
+        tls_host: Option<&str>,
+        request: Outbound,
+    ) -> Result<HttpResponse, HostError>;
+}
+
+/// Turns names into addresses.
+#[async_trait]
+pub trait Resolver: Send + Sync + 'static {
+    /// All addresses of a name.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's resolver.
+#[derive(Debug, Default)]
+pub struct SystemResolver;
+
+#[async_trait]
+impl Resolver for SystemResolver {
+    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((name, port)).await?.collect())
+    }
+}
+
+/// What all instances of a process share.
+#[derive(Clone)]
+pub struct SharedHost {
+    egress: Arc<dyn Egress>,
+    resolver: Arc<dyn Resolver>,
+    background: Background,
+}
+
+impl SharedHost {
+    /// Calls go out through `egress`, jobs into `background`.
+    pub fn new(egress: Arc<dyn Egress>, background: Background) -> Self {
+        Self { egress, resolver: Arc::new(SystemResolver), background }
+    }
+
+    /// The same with another resolver.
+    pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Nothing is called and nothing is queued: for `check`, which opens nothing.
+    pub fn offline() -> Self {
+        struct Nowhere;
+        #[async_trait]
+        impl Egress for Nowhere {
+            async fn send(&self, _: SocketAddr, _: Option<&str>, _: Outbound) -> Result<HttpResponse, HostError> {
+                Err(HostError::Unreachable)
+            }
+        }
+        Self::new(Arc::new(Nowhere), Background::closed())
+    }
+}
+
+impl std::fmt::Debug for SharedHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedHost")
+    }
+}
+
+/// The host of one instance. Cheap to clone; a plugin keeps it from its `build`.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    instance: Arc<str>,
+    needs: NeedSet,
+    granted: Granted,
+    shared: SharedHost,
+    storage: Storage,
+}
+
+impl Host {
+    pub(crate) fn new(
+        instance: Arc<str>,
+        needs: NeedSet,
+        granted: Granted,
+        shared: SharedHost,
+        directory: Arc<Directory>,
+    ) -> Self {
+        let storage = Storage::new(needs, directory);
+        Self(Arc::new(Inner { instance, needs, granted, shared, storage }))
+    }
+
+    /// A host that was granted nothing, for tests of a plugin's `build`.
+    pub fn detached() -> Self {
+        let nothing = NeedSet::default();
+        Self::new("detached".into(), nothing, Granted::new(), SharedHost::offline(), Arc::default())
+    }
+
+    fn need(&self, need: Need) -> Result<(), HostError> {
+        if self.0.needs.contains(need) { Ok(()) } else { Err(HostError::NotGranted(need.as_str())) }
+    }
+
+    /// The instance's name.
+    pub fn instance(&self) -> &str {
+        &self.0.instance
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Checks at load that a URL may be called, so that a plugin can refuse its configuration and not its requests.
+    ///
+    /// # Errors
+    /// Without `network`, for a malformed URL, or for a host that is not granted.
+    pub fn may_fetch(&self, url: &str) -> Result<(), HostError> {
+        self.need(Need::Network)?;
+        let target = Target::parse(url)?;
+        self.rule(&target).map(|_| ())
+    }
+
+    fn rule(&self, target: &Target) -> Result<&super::network::HostRule, HostError> {
+        let rule = self.0.granted.rules().iter().find(|rule| rule.names(target));
+        rule.ok_or_else(|| HostError::HostNotGranted(format!("{}:{}", target.host, target.port)))
+    }
+
+    /// Calls a granted host. The name is resolved once, every address it has is judged, and the connection goes to an
+    /// address that was judged. Redirects are handed back, not followed.
+    ///
+    /// # Errors
+    /// See [`HostError`]; a refusal leaves no trace on the network but the resolution of a granted name.
+    pub async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, HostError> {
+        self.need(Need::Network)?;
+        let target = Target::parse(&request.url)?;
+        let rule = self.rule(&target)?;
+        if let Some(name) = request.headers.keys().find(|name| FRAMING.contains(&name.as_str())) {
+            return Err(HostError::BadHeader(name.to_string()));
+        }
+        let deadline = tokio::time::Instant::now() + request.timeout;
+        let late = |_| HostError::Timeout;
+        let addresses = match &target.host {
+            HostName::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
+            HostName::Dns(name) => tokio::time::timeout_at(deadline, self.0.shared.resolver.resolve(name, target.port))
+                .await
+                .map_err(late)?
+                .map_err(|_| HostError::Unresolved(target.host.to_string()))?,
+        };
+        // One forbidden address among good ones is a name that is up to something.
+        if !addresses.iter().all(|address| rule.admits(address.ip())) {
+            return Err(HostError::AddressRefused(target.host.to_string()));
+        }
+        let tls_host = match &target.host {
+            _ if !target.tls => None,
+            HostName::Dns(name) => Some(name.clone()),
+            HostName::Ip(ip) => Some(ip.to_string()),
+        };
+        let mut outcome = Err(HostError::Unresolved(target.host.to_string()));
+        for address in addresses.into_iter().take(3) {
+            let address = SocketAddr::new(address.ip().to_canonical(), target.port);
+            let outbound = Outbound {
+                method: request.method.clone(),
+                authority: target.authority(),
+                path_and_query: target.path_and_query.clone(),
+                headers: request.headers.clone(),
+                body: request.body.clone(),
+                timeout: deadline.saturating_duration_since(tokio::time::Instant::now()),
+                max_response: request.max_response,
+            };
+            let sent = self.0.shared.egress.send(address, tls_host.as_deref(), outbound);
+            outcome = tokio::time::timeout_at(deadline, sent).await.map_err(late)?;
+            if !matches!(outcome, Err(HostError::Unreachable)) {
+                break;
+            }
+        }
+        let answer = outcome?;
+        if answer.body.len() > request.max_response { Err(HostError::TooLarge) } else { Ok(answer) }
+    }
+
+    /// A granted secret, by the name it has in `grant.secrets`.
+    ///
+    /// # Errors
+    /// Without `secrets`, or for a name that is not granted.
+    pub fn secret(&self, name: &str) -> Result<Secret, HostError> {
+        self.need(Need::Secrets)?;
+        self.0.granted.find_secret(name).cloned().ok_or_else(|| HostError::NoSecret(name.to_owned()))
+    }
+
+    /// What is stored, one granted group at a time.
+    pub fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    /// Queues a job to run off the request's path. The queue is bounded.
+    ///
+    /// # Errors
+    /// Without `background`, or when the queue is full.
+    pub fn enqueue(&self, job: impl Future<Output = ()> + Send + 'static) -> Result<(), HostError> {
+        self.need(Need::Background)?;
+        self.0.shared.background.push(Box::pin(job)).map_err(|_| HostError::QueueFull)
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Host({})", self.0.instance)
+    }
+}
+
+#[cfg(test)]
+#[path = "host_test.rs"]
+mod tests;

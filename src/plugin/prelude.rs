@@ -1,0 +1,22 @@
+//! All that a plugin under `plugins/` may import: `use crate::plugin::prelude::*;`, or from another crate
+//! `use odock_edge::plugin::prelude::*;`.
+
+pub use std::sync::Arc;
+pub use std::time::Duration;
+
+pub use async_trait::async_trait;
+pub use bytes::Bytes;
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+pub use schemars::JsonSchema;
+pub use serde::{Deserialize, Serialize};
+pub use serde_json::{Value, json};
+pub use {log, regex, schemars, serde, serde_json};
+
+pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
+pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
+pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
+pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
+pub use crate::error::Denial;
+pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, Style};
+pub use crate::identity::{Caller, Organisation, Team, User};
+pub use crate::wire::{self, Dialect, Endpoint, Usage};
