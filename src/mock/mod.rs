@@ -1,1 +1,143 @@
-//! (being written)
+//! A provider that is not one: deterministic answers in the shapes of OpenAI and Anthropic, and faults on demand.
+//!
+//! `odock-edge mock-provider` serves it, `demo` runs it beside the gateway, the tests provoke with it what real
+//! providers do at night, and `bench/load` measures against it; so the path without switches stays cheap. The same
+//! request always gets the same bytes (apart from the request id, which counts).
+
+mod anthropic;
+mod app;
+mod ask;
+mod openai;
+mod reply;
+mod send;
+mod socket;
+mod switches;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use pingora::apps::ServerApp;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+
+use app::App;
+use socket::Socket;
+pub use switches::{Fault, Switches};
+
+/// How the provider behaves towards requests that say nothing else.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Answer 401 unless this credential comes as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.
+    #[arg(long, value_name = "KEY")]
+    pub require_key: Option<String>,
+    /// Defaults that `x-mock-*` headers, `x-mock-*` query members and the body's `mock` object override.
+    #[command(flatten)]
+    pub switches: Switches,
+}
+
+/// A bound mock provider, ready to be added to a Pingora server or to be run with [`Provider::serve`].
+pub struct Provider {
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    app: Arc<App>,
+}
+
+/// Counts the requests whose head reached the provider: how tests see that a refused one did not.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(Arc<AtomicU64>);
+
+impl Seen {
+    /// How many so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Binds `address` (port 0 asks for a free one) without accepting yet. HTTP/1.1 and h2c share the port.
+///
+/// # Errors
+/// What binding the address gives.
+pub fn bind(address: SocketAddr, options: Options) -> io::Result<Provider> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok(Provider { listener: Some(listener), address, app: Arc::new(App::new(options)) })
+}
+
+impl Provider {
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A handle to the count of requests.
+    pub fn seen(&self) -> Seen {
+        self.app.seen().clone()
+    }
+
+    /// Serves inside the running tokio runtime, without a Pingora server, until the future is dropped.
+    ///
+    /// # Errors
+    /// When the listener cannot be registered with the runtime.
+    pub async fn serve(mut self) -> io::Result<()> {
+        let (_keep, shutdown) = tokio::sync::watch::channel(false);
+        self.accept(shutdown).await
+    }
+
+    async fn accept(&mut self, mut shutdown: ShutdownWatch) -> io::Result<()> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                changed = shutdown.changed() => match changed {
+                    Ok(()) if !*shutdown.borrow() => continue,
+                    _ => return Ok(()),
+                },
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (app, shutdown) = (self.app.clone(), shutdown.clone());
+                    tokio::spawn(async move {
+                        if let Ok(socket) = Socket::new(stream) {
+                            app.process_new(Box::new(socket), &shutdown).await;
+                        }
+                    });
+                }
+                // Out of descriptors, or the peer was faster: neither ends the provider, neither may spin.
+                Err(error) => {
+                    log::warn!("mock provider: accept failed: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Provider {
+    async fn start_service(&mut self, _fds: Option<ListenFds>, shutdown: ShutdownWatch, _listeners_per_fd: usize) {
+        if let Err(error) = self.accept(shutdown).await {
+            log::error!("mock provider: {error}");
+        }
+    }
+
+    fn name(&self) -> &str {
+        "mock provider"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,44 @@
+//! `odock-edge mock-provider`: the deterministic provider on a port of its own.
+
+use std::net::SocketAddr;
+
+use odock_edge::mock;
+use pingora::server::Server;
+use pingora::server::configuration::ServerConf;
+
+/// Serve a deterministic mock provider (OpenAI and Anthropic shapes) for demos and tests.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  odock-edge mock-provider
+  odock-edge mock-provider --listen 127.0.0.1:0 --latency-ms 200 --chunk-delay-ms 20
+  curl -s localhost:9091/v1/chat/completions -H 'x-mock-status: 429' -d '{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}'
+  curl -sN localhost:9091/v1/messages -d '{\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"mock\":{\"fault\":\"reset-mid-body\"}}'
+
+Every switch is also a request header (x-mock-latency-ms: 200), a query member, or a member of a `mock` object in the JSON body.")]
+pub struct Args {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9091")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub options: mock::Options,
+}
+
+/// Serves until a signal; 1 when the address cannot be bound.
+pub fn run(args: Args) -> i32 {
+    let provider = match mock::bind(args.listen, args.options) {
+        Ok(provider) => provider,
+        Err(error) => {
+            log::error!("mock provider: cannot listen on {}: {error}", args.listen);
+            return 1;
+        }
+    };
+    log::info!("mock provider listening on http://{}", provider.address());
+    // Nothing here is worth waiting for at the end.
+    let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(0), ..ServerConf::default() };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    server.add_service(provider);
+    server.run(Default::default());
+    0
+}
