@@ -2,8 +2,10 @@
 //!
 //! [`names`] is the table of metrics, [`metrics`] the handles that count, [`log`] the form of log lines.
 
+pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod time;
 
 pub use metrics::{
     CONTENT_TYPE, EvidenceMetrics, InFlight, Metrics, MetricsError, ModelMetrics, PluginMetrics, PoolMetrics,
