@@ -3,10 +3,12 @@
 //! The path of a request is [`proxy`]: four of Pingora's callbacks are the four lifecycle gates, and at each gate the
 //! route's plugin [`gate`] chain runs. Everything a request needs is in one immutable [`config::Snapshot`].
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod evidence;
 pub mod gate;
+pub mod gateway;
 pub mod identity;
 pub mod mock;
 pub mod plugin;
@@ -14,3 +16,5 @@ pub mod proxy;
 pub mod route;
 pub mod telemetry;
 pub mod wire;
+
+pub use gateway::{Builder, Gateway, GatewayError};

@@ -1,1 +1,130 @@
-//! (being written)
+//! The only part that knows Pingora. [`Edge`] is the request path, in the order Pingora calls it:
+//!
+//! | Pingora's callback | gate | what happens |
+//! |---|---|---|
+//! | `request_filter` | `pre_route` | [`admit`]: key, body, decode, plugins, model, grant |
+//! | `upstream_request_filter` | `pre_upstream` | [`upstream`]: plugins, credentials, slug, framing |
+//! | `response_filter` | `post_upstream` | [`answer`]: pass, hold and judge, or scan the stream |
+//! | `logging` | `post_response` | [`settle`]: evidence, metrics, queued plugins |
+
+mod address;
+mod admin;
+mod admit;
+mod answer;
+mod body;
+mod context;
+mod egress;
+mod framing;
+mod live;
+mod receipt;
+mod resolve;
+mod respond;
+mod settle;
+mod tap;
+mod upstream;
+
+pub use admin::Admin;
+pub use context::{Context, Flights};
+pub use egress::PingoraEgress;
+pub use live::{Live, LiveError, watch_health};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::evidence::Evidence;
+use crate::gate::Background;
+use crate::telemetry::Metrics;
+
+/// The proxy: what is shared between requests. Everything a request decides by is in its pinned [`Live`].
+pub struct Edge {
+    /// The configuration that new requests begin with.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Requests in flight.
+    pub flights: Arc<Flights>,
+    /// Set while a new process takes over: answers ask their callers to reconnect.
+    pub closing: Arc<AtomicBool>,
+    /// Where evidence goes.
+    pub evidence: Arc<Evidence>,
+    /// The queue of `post_response` work.
+    pub background: Background,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.live.load_full())
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, cx: &mut Context) -> Result<()> {
+        // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
+        if self.closing.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        } else if session.get_keepalive() == Some(0) {
+            session.set_keepalive(Some(cx.live.snapshot.server.keepalive.as_secs()));
+        }
+        Ok(())
+    }
+
+    /// Gate `pre_route`.
+    async fn request_filter(&self, session: &mut Session, cx: &mut Context) -> Result<bool> {
+        admit::request(self, session, cx).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, cx: &mut Context) -> Result<Box<HttpPeer>> {
+        upstream::peer(cx).await
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, cx: &mut Context, error: Box<Error>) -> Box<Error> {
+        upstream::connect_failed(cx, error)
+    }
+
+    /// Gate `pre_upstream`.
+    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
+        upstream::request_head(self, session, head, cx).await
+    }
+
+    /// Gate `post_upstream`.
+    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+        answer::head(head, cx).await
+    }
+
+    fn response_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, cx: &mut Context) -> Result<Option<Duration>> {
+        answer::body(body, end, cx);
+        Ok(None)
+    }
+
+    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, error: Box<Error>, cx: &mut Context, reused: bool) -> Box<Error> {
+        upstream::attempt_failed(session, cx, error, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
+        settle::failed(session, error, cx).await
+    }
+
+    /// Gate `post_response`.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut Context) {
+        settle::finished(self, session, error, cx).await;
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _cx: &Context, _error: &Error) -> bool {
+        // The access line says how the request ended; Pingora's own line would repeat the caller's URL.
+        true
+    }
+
+    fn request_summary(&self, _session: &Session, cx: &Context) -> String {
+        format!("request {}", cx.id)
+    }
+}

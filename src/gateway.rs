@@ -1,0 +1,379 @@
+//! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
+//! drain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::{BackgroundService, background_service};
+use pingora::services::listening::Service;
+use pingora::apps::http_app::HttpServer;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast;
+
+use crate::config::{self, Diagnostic, Snapshot};
+use crate::evidence::Evidence;
+use crate::gate::Background;
+use crate::plugin::{Manifest, Roster, SharedHost};
+use crate::proxy::{Admin, Edge, Flights, Live, LiveError, PingoraEgress, watch_health};
+use crate::telemetry::{Metrics, MetricsError};
+
+/// After the last request is done, this long is left for answers on their way into the socket.
+const LINGER: Duration = Duration::from_millis(100);
+/// How long a new process has to come up before an upgrade is given up.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why the gateway does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The configuration has errors; every one is listed.
+    #[error("the configuration is invalid")]
+    Config(Vec<Diagnostic>),
+    /// The configuration is valid and its addresses or certificates are not.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The evidence directory or its signing key cannot be used.
+    #[error("evidence: {0}")]
+    Evidence(String),
+    /// Two metrics of one name; a defect.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The certificate of the listener.
+    #[error("server.tls: {0}")]
+    Tls(String),
+}
+
+/// Puts a gateway together: the bundled plugins, and any of one's own.
+#[derive(Default)]
+pub struct Builder {
+    plugins: Vec<&'static Manifest>,
+}
+
+/// A gateway, ready to run.
+pub struct Gateway {
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+/// What the services of the process have in common.
+struct Shared {
+    config: PathBuf,
+    roster: Roster,
+    host: Arc<SharedHost>,
+    metrics: Arc<Metrics>,
+    live: Arc<ArcSwap<Live>>,
+    flights: Arc<Flights>,
+    closing: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
+    evidence: Arc<Evidence>,
+    background: Background,
+    drain: Duration,
+}
+
+impl Gateway {
+    /// A builder with the bundled plugins.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+impl Builder {
+    /// Adds a plugin of one's own; its name must be new.
+    #[must_use]
+    pub fn plugin(mut self, manifest: &'static Manifest) -> Self {
+        self.plugins.push(manifest);
+        self
+    }
+
+    /// Everything this build knows, bundled and added.
+    pub fn roster(&self) -> Roster {
+        Roster::with(&self.plugins)
+    }
+
+    /// Loads the configuration and prepares the process. With `upgrade` the listeners are taken over from the running
+    /// process instead of being opened.
+    ///
+    /// # Errors
+    /// An invalid configuration, an address or certificate that cannot be used, an evidence directory that cannot be written.
+    pub fn build(self, config: &Path, upgrade: bool) -> Result<Gateway, GatewayError> {
+        pingora::tls::install_default_crypto_provider();
+        let roster = self.roster();
+        let metrics = Metrics::new()?;
+        let host = SharedHost::new(Arc::new(PingoraEgress::new()), metrics.clone());
+        let snapshot = Arc::new(load(config, &roster, &host)?);
+        let evidence = Evidence::open(&snapshot.evidence, metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
+        let settings = snapshot.server.clone();
+        let admin = snapshot.admin.listen;
+        let background = host.background().clone();
+        let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics)?));
+        let shared = Arc::new(Shared {
+            config: config.to_owned(),
+            roster,
+            host,
+            metrics,
+            live,
+            flights: Arc::default(),
+            closing: Arc::default(),
+            ready: Arc::default(),
+            evidence: Arc::new(evidence),
+            background,
+            drain: settings.drain,
+        });
+
+        let conf = ServerConf {
+            threads: settings.threads,
+            grace_period_seconds: Some(settings.drain.as_secs().max(1)),
+            graceful_shutdown_timeout_seconds: Some(1),
+            upgrade_sock: settings.upgrade_sock.display().to_string(),
+            max_retries: 8,
+            ..ServerConf::default()
+        };
+        let options = Opt { upgrade, ..Opt::default() };
+        let mut server = Server::new_with_opt_and_conf(Some(options), conf);
+        server.bootstrap();
+
+        let edge = Edge {
+            live: shared.live.clone(),
+            flights: shared.flights.clone(),
+            closing: shared.closing.clone(),
+            evidence: shared.evidence.clone(),
+            background: shared.background.clone(),
+            metrics: shared.metrics.clone(),
+        };
+        let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, edge);
+        if let Some(app) = proxy.app_logic_mut() {
+            let mut options = HttpServerOptions::default();
+            options.h2c = true;
+            options.h2_idle_timeout = Some(settings.keepalive.max(Duration::from_secs(1)));
+            app.server_options = Some(options);
+        }
+        for address in &settings.listen {
+            match &settings.tls {
+                None => proxy.add_tcp(&address.to_string()),
+                Some(files) => {
+                    let mut tls = TlsSettings::intermediate(&files.cert.display().to_string(), &files.key.display().to_string())
+                        .map_err(|e| GatewayError::Tls(e.to_string()))?;
+                    tls.enable_h2();
+                    proxy.add_tls_with_settings(&address.to_string(), None, tls);
+                }
+            }
+        }
+        server.add_service(proxy);
+        if let Some(address) = admin {
+            let live = shared.live.clone();
+            let app = Admin { metrics: shared.metrics.clone(), ready: shared.ready.clone(), config_hash: Box::new(move || live.load().snapshot.hash.clone()) };
+            let mut service = Service::new("admin".to_owned(), HttpServer::new_app(app));
+            service.threads = Some(1);
+            service.add_tcp(&address.to_string());
+            server.add_service(service);
+        }
+        let mut upkeep = background_service("upkeep", Upkeep { shared: shared.clone(), phases: parking_lot::Mutex::new(Some(server.watch_execution_phase())) });
+        upkeep.threads = Some(1);
+        server.add_service(upkeep);
+        Ok(Gateway { server, shared })
+    }
+}
+
+/// Reads, checks and builds a configuration; opens nothing.
+fn load(path: &Path, roster: &Roster, host: &Arc<SharedHost>) -> Result<Snapshot, GatewayError> {
+    let loaded = config::load(path, roster).map_err(GatewayError::Config)?;
+    for warning in &loaded.warnings {
+        log::warn!(target: "config", "{warning}");
+    }
+    Snapshot::build(&loaded.config, roster, host).map_err(GatewayError::Config)
+}
+
+impl Gateway {
+    /// Serves until told to stop: SIGTERM and SIGINT drain, SIGHUP reloads, SIGUSR2 hands over to a new process.
+    pub fn run(self) {
+        let arguments = RunArgs { shutdown_signal: Box::new(Signals { shared: self.shared.clone() }) };
+        self.server.run(arguments);
+    }
+}
+
+impl Shared {
+    /// Loads the file again. A file with errors changes nothing.
+    fn reload(&self) {
+        let started = Instant::now();
+        let loaded = load(&self.config, &self.roster, &self.host).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics)?));
+        self.metrics.reloaded(loaded.is_ok());
+        match loaded {
+            Ok(live) => {
+                let before = self.live.load();
+                let fixed = live.snapshot.server.listen != before.snapshot.server.listen || live.snapshot.admin != before.snapshot.admin || live.snapshot.server.tls != before.snapshot.server.tls;
+                if fixed {
+                    log::warn!(target: "reload", "listeners and TLS files are taken at start: send SIGUSR2 to apply the new ones");
+                }
+                let hash = live.snapshot.hash.clone();
+                self.live.store(Arc::new(live));
+                self.probe();
+                log::info!(target: "reload", config_hash = hash.as_str(), took_ms = started.elapsed().as_millis() as u64; "configuration reloaded");
+            }
+            Err(GatewayError::Config(diagnostics)) => {
+                for diagnostic in diagnostics {
+                    log::error!(target: "reload", "the running configuration stays: {diagnostic}");
+                }
+            }
+            Err(error) => log::error!(target: "reload", "the running configuration stays: {error}"),
+        }
+    }
+
+    fn probe(&self) {
+        for balancer in self.live.load().balancers() {
+            tokio::spawn(watch_health(Arc::downgrade(balancer)));
+        }
+    }
+
+    /// Waits until nothing is in flight and everything queued is out, at most for the drain time, and ends the process:
+    /// Pingora itself would always sleep the whole grace period.
+    async fn drain(&self) {
+        let deadline = Instant::now() + self.drain;
+        self.ready.store(false, Ordering::Release);
+        tokio::time::sleep(LINGER).await;
+        while self.flights.count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let cut = self.flights.count();
+        if cut > 0 {
+            log::warn!(target: "shutdown", requests = cut; "the drain time is over, requests are cut");
+        }
+        let left = self.background.drain(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
+        if left > 0 {
+            log::warn!(target: "shutdown", jobs = left; "background jobs were not finished");
+        }
+        self.evidence.close();
+        tokio::time::sleep(LINGER).await;
+        log::info!(target: "shutdown", "drained");
+        log::logger().flush();
+        std::process::exit(0);
+    }
+}
+
+/// The service beside the proxy: readiness, systemd, health probes, drain.
+struct Upkeep {
+    shared: Arc<Shared>,
+    phases: parking_lot::Mutex<Option<broadcast::Receiver<ExecutionPhase>>>,
+}
+
+#[async_trait]
+impl BackgroundService for Upkeep {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        self.shared.background.start();
+        self.shared.probe();
+        let phases = self.phases.lock().take();
+        if let Some(mut phases) = phases {
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                while let Ok(phase) = phases.recv().await {
+                    match phase {
+                        ExecutionPhase::Running => announce(&shared),
+                        ExecutionPhase::GracefulUpgradeCloseTimeout => shared.closing.store(true, Ordering::Relaxed),
+                        _ => {}
+                    }
+                }
+            });
+        }
+        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading"))]);
+                    let again = shared.clone();
+                    // Building a snapshot compiles patterns and resolves names: not on a worker that answers probes.
+                    let _ = tokio::task::spawn_blocking(move || {
+                        let _runtime = tokio::runtime::Handle::current().enter();
+                        again.reload();
+                    })
+                    .await;
+                    notify(&[sd_notify::NotifyState::Ready]);
+                }
+            });
+        }
+        let _ = shutdown.changed().await;
+        self.shared.drain().await;
+    }
+}
+
+fn announce(shared: &Shared) {
+    shared.ready.store(true, Ordering::Release);
+    let live = shared.live.load();
+    let listen: Vec<String> = live.snapshot.server.listen.iter().map(ToString::to_string).collect();
+    log::info!(target: "start", listen = listen.join(",").as_str(), config_hash = live.snapshot.hash.as_str(), version = env!("CARGO_PKG_VERSION"); "serving");
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    // Without NOTIFY_SOCKET there is no systemd to tell.
+    let _ = sd_notify::notify(states);
+}
+
+/// The signals that end this process.
+struct Signals {
+    shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined2(), SignalKind::quit()];
+        let [Ok(mut terminate), Ok(mut interrupt), Ok(mut replace), Ok(mut hand_over)] = kinds.map(signal) else {
+            log::error!(target: "start", "signals cannot be handled; stopping");
+            return ShutdownSignal::FastShutdown;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
+                _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
+                // Somebody else started the new process with --upgrade.
+                _ = hand_over.recv() => return ShutdownSignal::GracefulUpgrade,
+                _ = replace.recv() => match self.start_successor().await {
+                    Ok(pid) => {
+                        notify(&[sd_notify::NotifyState::MainPid(pid)]);
+                        return ShutdownSignal::GracefulUpgrade;
+                    }
+                    Err(reason) => log::error!(target: "upgrade", "this process stays: {reason}"),
+                },
+            }
+        }
+    }
+}
+
+impl Signals {
+    /// Starts the binary that is now at our path and waits until it stands ready to take the listeners.
+    async fn start_successor(&self) -> Result<u32, String> {
+        let sock = self.shared.live.load().snapshot.server.upgrade_sock.clone();
+        let _ = std::fs::remove_file(&sock);
+        let binary = std::env::args_os().next().ok_or("no program name")?;
+        let mut child = tokio::process::Command::new(binary)
+            .arg("run")
+            .arg("--config")
+            .arg(&self.shared.config)
+            .arg("--upgrade")
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        let pid = child.id().ok_or("the new process is gone")?;
+        let deadline = Instant::now() + UPGRADE_PATIENCE;
+        while !sock.exists() {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(format!("the new process ended with {status}"));
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill().await;
+                return Err("the new process did not come up in time".to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The socket exists a moment before it listens.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        log::info!(target: "upgrade", pid = pid; "handing over");
+        Ok(pid)
+    }
+}

@@ -1,0 +1,57 @@
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`. Loopback unless configured otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::json;
+
+use crate::telemetry::Metrics;
+
+/// What the admin listener shows.
+pub struct Admin {
+    /// The registry to render.
+    pub metrics: Arc<Metrics>,
+    /// Set when traffic is accepted, cleared when draining.
+    pub ready: Arc<AtomicBool>,
+    /// The hash of the configuration in use.
+    pub config_hash: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+        }
+        match head.uri.path() {
+            "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render().into_bytes()),
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
+            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/version" => {
+                let version = json!({"name": "odock-edge", "version": env!("CARGO_PKG_VERSION"), "config_hash": (self.config_hash)(), "pid": std::process::id()});
+                answer(StatusCode::OK, "application/json", version.to_string().into_bytes())
+            }
+            _ => text(StatusCode::NOT_FOUND, "not found; try /metrics /livez /readyz /version\n"),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Vec<u8>> {
+    answer(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
+    response
+}

@@ -1,0 +1,310 @@
+//! From the request head to a destination: everything `request_filter` does, in the order of the product's lifecycle.
+//!
+//! framing → process cap → route → key → body (bounded, timed) → decode → plugins `pre_route` → model → grant → destination
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, Method};
+use pingora_proxy::Session;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::answer::AnswerJudge;
+use super::context::{Context, Destination};
+use super::{Edge, address, body, framing, respond, tap};
+use crate::error::{Denial, codes};
+use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
+use crate::identity::{self, Caller};
+use crate::route::{Match, ProviderKind, Route};
+use crate::wire::{self, Dialect, Endpoint};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+
+/// How admission ended, when it did not end with a destination.
+pub enum Refusal {
+    /// Answer with this. `close` when the rest of the body is still on its way.
+    Denied {
+        /// The answer.
+        denial: Box<Denial>,
+        /// Whether the connection must end.
+        close: bool,
+    },
+    /// The gateway's own answer has been sent, or nobody is left to be answered.
+    Done,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self::Denied { denial: Box::new(denial), close: false }
+    }
+}
+
+fn refuse(code: &crate::error::Code) -> Refusal {
+    Denial::of(code).into()
+}
+
+/// Runs admission. `Ok(true)` means the caller has its answer and nothing goes upstream.
+///
+/// # Errors
+/// The caller's connection broke while it was answered.
+pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pingora::Result<bool> {
+    match admit(edge, session, cx).await {
+        Ok(()) => Ok(false),
+        Err(Refusal::Done) => Ok(true),
+        Err(Refusal::Denied { denial, close }) => {
+            let (_, dialect) = Endpoint::of(&session.req_header().method, session.req_header().uri.path());
+            let close = close || !session.as_mut().is_body_done();
+            cx.status = denial.status();
+            if let Some(exchange) = &cx.exchange {
+                exchange.lock().await.outcome.denial = Some((*denial).clone());
+            }
+            let sent = respond::deny(session, &denial, dialect, &cx.id, close).await;
+            cx.denial = Some(*denial);
+            if close && sent.is_ok() {
+                // Closing with unread bytes resets the connection, and a reset can destroy the answer on its way.
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(2), session.as_mut().drain_request_body()).await;
+            }
+            sent.map(|()| true)
+        }
+    }
+}
+
+async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(), Refusal> {
+    if !framing::is_sound(session) {
+        return Err(Refusal::Denied { denial: Box::new(Denial::of(codes::BAD_FRAMING)), close: true });
+    }
+    let live = cx.live.clone();
+    let snapshot = &live.snapshot;
+    let head = session.req_header();
+    let path = head.uri.path();
+    let (endpoint, dialect) = Endpoint::of(&head.method, path);
+    let host = host_of(&head.headers, &head.uri);
+    let route = match snapshot.routes.find(host, path, &head.method, &head.headers) {
+        Match::Route(route) => route.clone(),
+        Match::MethodNotAllowed => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
+        Match::None => return Err(refuse(codes::ROUTE_NOT_FOUND)),
+    };
+    cx.route = Some(route.clone());
+    let client_ip = address::client(session, &snapshot.server.trusted_proxies);
+    cx.exchange = Some(Arc::new(Mutex::new(begin(session, cx, &route, endpoint, dialect, client_ip))));
+    cx.in_flight = edge.flights.begin(snapshot.server.max_concurrent_requests);
+    if cx.in_flight.is_none() {
+        let overloaded = Denial::of(codes::OVERLOADED).with_retry_after(std::time::Duration::from_secs(1));
+        return Err(overloaded.into());
+    }
+    let caller = match route.auth {
+        true => Some(authenticate(session, &snapshot.keys)?),
+        false => None,
+    };
+    let Some(exchange) = cx.exchange.clone() else { return Err(refuse(codes::INTERNAL)) };
+    let mut exchange = exchange.lock().await;
+    exchange.facts.caller = caller.clone();
+
+    if route.upstream.is_none() {
+        served_here(session, endpoint)?;
+        if endpoint == Endpoint::Models {
+            let Some(caller) = &caller else { return Err(refuse(codes::UNAUTHORIZED)) };
+            return Err(list_models(session, cx, caller).await);
+        }
+    }
+    let body = match body::read(session, snapshot.server.max_request_body, snapshot.server.body_timeout).await {
+        Ok(body) => body,
+        Err(body::ReadError::Denied(denial)) => return Err(Refusal::Denied { denial: Box::new(denial), close: true }),
+        Err(body::ReadError::CallerGone) => {
+            cx.caller_gone = true;
+            return Err(Refusal::Done);
+        }
+    };
+    exchange.outcome.bytes_in = body.len() as u64;
+    let mut model_span = decode(&route, endpoint, &body, &mut exchange)?;
+    exchange.draft.body = body;
+
+    if !route.chain.is_empty(Gate::PreRoute) {
+        let before = exchange.draft.body.clone();
+        match gate::run(&route.chain, Gate::PreRoute, &mut exchange, &session.req_header().headers).await {
+            Verdict::Next => {}
+            Verdict::Abort(denial) => return Err(Refusal::Denied { denial, close: false }),
+        }
+        if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
+            model_span = None;
+        }
+    }
+    cx.destination = Some(destination(cx, &route, &mut exchange, caller.as_deref())?);
+    cx.model_span = model_span;
+    let judge = AnswerJudge::new(cx, &route, dialect);
+    cx.tap = Some(tap::install(session, exchange.draft.body.clone(), Arc::new(judge)));
+    Ok(())
+}
+
+/// The exchange as it stands when the head has been read.
+fn begin(session: &Session, cx: &Context, route: &Arc<Route>, endpoint: Endpoint, dialect: Dialect, client_ip: Option<std::net::IpAddr>) -> Exchange {
+    let head = session.req_header();
+    let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 256).map(str::to_owned);
+    Exchange {
+        facts: Facts {
+            id: cx.id,
+            trace_id: text("traceparent").and_then(|t| trace_id(&t)),
+            caller_request_id: text("x-request-id"),
+            received: cx.received,
+            received_at: SystemTime::now(),
+            route: route.name.clone(),
+            endpoint,
+            dialect,
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            client_ip,
+            user_agent: head.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).map(|v| v.chars().take(256).collect()),
+            caller: None,
+            requested_model: None,
+            provider: None,
+            slug: None,
+            stream: false,
+        },
+        draft: Draft::default(),
+        executions: Vec::new(),
+        outcome: Outcome::default(),
+    }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let mut parts = traceparent.split('-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let hex = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let valid = version.len() == 2 && hex(version) && version != "ff" && trace.len() == 32 && hex(trace) && trace.bytes().any(|b| b != b'0');
+    valid.then(|| trace.to_owned())
+}
+
+fn host_of<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> &'a str {
+    let host = headers.get(HOST).and_then(|v| v.to_str().ok()).or_else(|| uri.authority().map(http::uri::Authority::as_str)).unwrap_or("");
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// Finds the caller by the credential it presented. Several credentials at once are taken in the order of the
+/// documentation: `Authorization`, `x-api-key`, `x-goog-api-key`, `?key=`.
+fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>, Denial> {
+    let head = session.req_header();
+    let bearer = head.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes).and_then(|v| {
+        let (scheme, token) = v.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+    });
+    let header = |name: &HeaderName| head.headers.get(name).map(http::HeaderValue::as_bytes);
+    let query = || head.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
+    let Some(secret) = bearer.or_else(|| header(&X_API_KEY)).or_else(|| header(&X_GOOG_API_KEY)).or_else(query) else {
+        return Err(Denial::of(codes::UNAUTHORIZED));
+    };
+    identity::authenticate(keys, secret.trim_ascii(), SystemTime::now())
+}
+
+/// Refuses what a provider route has no meaning for, so that nothing passes it unread.
+fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
+    let expected = match endpoint {
+        Endpoint::Models => Method::GET,
+        Endpoint::Other | Endpoint::Mcp => return Err(refuse(codes::ROUTE_NOT_FOUND)),
+        _ => Method::POST,
+    };
+    if session.req_header().method != expected {
+        return Err(refuse(codes::METHOD_NOT_ALLOWED));
+    }
+    Ok(())
+}
+
+/// `GET /v1/models`: the models this key may use, in OpenAI's list shape.
+async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -> Refusal {
+    let snapshot = &cx.live.snapshot;
+    let mut names: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(|m| caller.may_use_model(&m.name)).collect();
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let data: Vec<_> = names.iter().map(|m| json!({"id": &*m.name, "object": "model", "created": 0, "owned_by": &*m.provider.name})).collect();
+    let body = Bytes::from(json!({"object": "list", "data": data}).to_string());
+    let head = pingora_http::ResponseHeader::build(200, Some(4)).and_then(|mut head| {
+        head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
+        head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
+        head.insert_header(respond::REQUEST_ID, cx.id.to_string())?;
+        Ok(head)
+    });
+    cx.status = 200;
+    if let Ok(head) = head
+        && respond::send(session, head, body).await.is_err()
+    {
+        cx.caller_gone = true;
+    }
+    Refusal::Done
+}
+
+/// Reads model and stream flag out of the body. A guarded route refuses what it cannot read.
+fn decode(route: &Route, endpoint: Endpoint, body: &Bytes, exchange: &mut Exchange) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+    if body.is_empty() && route.upstream.is_some() {
+        return Ok(None);
+    }
+    match wire::head(body) {
+        Ok(head) => {
+            exchange.facts.stream = head.stream;
+            exchange.draft.model = head.model.as_deref().map(str::to_owned);
+            exchange.facts.requested_model = exchange.draft.model.clone();
+            Ok(head.model_span)
+        }
+        Err(_) if route.upstream.is_some() && (!route.guard_unparsed || endpoint == Endpoint::Other && route.chain.reads_nothing()) => Ok(None),
+        Err(error) => Err(Denial::of(codes::INVALID_REQUEST).with_message(format!("the request is not valid for this endpoint: {error}")).into()),
+    }
+}
+
+/// Model → grant → provider, or the route's own addresses.
+fn destination(cx: &Context, route: &Route, exchange: &mut Exchange, caller: Option<&Caller>) -> Result<Destination, Refusal> {
+    if route.upstream.is_some() {
+        let balancer = cx.live.balancer(route.index).ok_or_else(|| refuse(codes::INTERNAL))?;
+        return Ok(Destination::Upstream(balancer.clone()));
+    }
+    let Some(caller) = caller else { return Err(refuse(codes::UNAUTHORIZED)) };
+    let Some(name) = exchange.draft.model.as_deref() else {
+        return Err(Denial::of(codes::INVALID_REQUEST).with_message("the request names no model").into());
+    };
+    let model = cx.live.snapshot.models.get(&caller.organisation.id, name).ok_or_else(|| refuse(codes::MODEL_NOT_FOUND))?;
+    if !caller.may_use_model(&model.name) {
+        return Err(refuse(codes::MODEL_NOT_ALLOWED));
+    }
+    let provider = &model.provider;
+    if !provider.enabled {
+        return Err(refuse(codes::PROVIDER_DISABLED));
+    }
+    if !serves(provider.kind, exchange.facts.dialect) {
+        return Err(refuse(codes::PROVIDER_NOT_ALLOWED));
+    }
+    if provider.key_required && provider.api_key.is_none() {
+        return Err(refuse(codes::PROVIDER_KEY_NOT_CONFIGURED));
+    }
+    let target = cx.live.target(&provider.name).ok_or_else(|| refuse(codes::PROVIDER_NOT_CONFIGURED))?;
+    exchange.facts.provider = Some(provider.name.clone());
+    exchange.facts.slug = Some(model.slug.clone());
+    Ok(Destination::Provider { target: target.clone(), slug: model.slug.clone() })
+}
+
+/// Whether a provider of this kind speaks the dialect of the endpoint that was called.
+fn serves(kind: ProviderKind, dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::Anthropic => kind == ProviderKind::Anthropic,
+        Dialect::OpenAi => !matches!(kind, ProviderKind::Anthropic | ProviderKind::Gemini),
+        Dialect::Gemini | Dialect::Mcp | Dialect::Plain => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_id_of_a_traceparent() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        assert_eq!(trace_id(&format!("cc-{id}-00f067aa0ba902b7-01-future")).as_deref(), Some(id));
+        for bad in ["", "00", "00-xyz-1-01", &format!("ff-{id}-00f067aa0ba902b7-01"), "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+            assert_eq!(trace_id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The answer's half of the path: what passes, what is held until it has been judged, what is scanned as it streams.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
+use pingora::Result;
+use pingora_http::ResponseHeader;
+use tokio::sync::Mutex;
+
+use super::context::Context;
+use super::tap::{Answer, Judge, Overflow, Passage};
+use super::{receipt, respond};
+use crate::error::{Denial, codes};
+use crate::gate::{self, End, Exchange, Gate, HeaderEdit, RequestId, Response, StreamChain, Verdict};
+use crate::gate::FrameVerdict;
+use crate::route::{self, Route};
+use crate::wire::{self, Dialect, Usage, UsageSource, sse, usage::UsageStream};
+
+/// Of an answer that passes unheld, at most this much is kept to read its usage from.
+const METERED: usize = 1024 * 1024;
+/// One SSE event may be this large; a provider's largest carry a whole tool call.
+const MAX_EVENT: usize = 4 * 1024 * 1024;
+/// Speak of the gateway's account at the provider, not of the caller's.
+const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "set-cookie"];
+const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+
+/// `response_filter`: the head is known; decide how the body travels.
+///
+/// # Errors
+/// A plugin refused on the head alone, or the answer can not be inspected; nothing has been sent.
+pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+    if head.status.is_informational() {
+        return Ok(());
+    }
+    let (Some(exchange), Some(route), Some(tap)) = (cx.exchange.clone(), cx.route.clone(), cx.tap.clone()) else {
+        return Ok(());
+    };
+    cx.status = head.status.as_u16();
+    cx.upstream_took = cx.upstream_started.map(|at| at.elapsed());
+    let mut exchange = exchange.lock().await;
+    let provider_id = ["x-request-id", "request-id"].iter().find_map(|n| head.headers.get(*n)).and_then(|v| v.to_str().ok());
+    exchange.outcome.provider_request_id = provider_id.map(|v| v.chars().take(128).collect());
+    clean_head(head, cx)?;
+
+    let streamed = is_event_stream(head);
+    let chain = &route.chain;
+    let guarded = !chain.is_empty(Gate::PostUpstream);
+    if guarded && streamed && head.headers.contains_key(CONTENT_ENCODING) {
+        return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+    }
+    let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
+    if hold {
+        let cap = cx.live.snapshot.server.max_held_response;
+        let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+        if claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
+            return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
+        }
+        tap.set_passage(Passage::Hold { cap });
+        return Ok(());
+    }
+    if guarded {
+        exchange.draft.response = Some(Response { status: cx.status, headers: head.headers.clone(), body: None });
+        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await {
+            exchange.outcome.denial = Some((*denial).clone());
+            return cx.refuse(*denial);
+        }
+        apply_edits(head, &exchange.draft.response_edits)?;
+    }
+    if streamed {
+        let scanner = if guarded { StreamChain::start(chain, &mut exchange) } else { None };
+        if scanner.is_some() {
+            // What leaves may be longer or shorter than what came.
+            head.remove_header(&CONTENT_LENGTH);
+            if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
+                head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
+            }
+        }
+        cx.streaming = Some(Box::new(Streaming::new(exchange.facts.dialect, cx.id, scanner)));
+    }
+    receipt::write(head, &route, &exchange, cx)?;
+    Ok(())
+}
+
+/// Takes out what is not the caller's to see and puts our request id in.
+fn clean_head(head: &mut ResponseHeader, cx: &Context) -> Result<()> {
+    let ours = |name: &HeaderName| ACCOUNT.contains(&name.as_str()) || ACCOUNT_PREFIXES.iter().any(|p| name.as_str().starts_with(p));
+    if matches!(cx.destination, Some(super::context::Destination::Provider { .. })) {
+        let remove: Vec<HeaderName> = head.headers.keys().filter(|n| ours(n)).cloned().collect();
+        for name in remove {
+            head.remove_header(&name);
+        }
+    }
+    head.insert_header(respond::REQUEST_ID, cx.id.to_string())
+}
+
+fn is_event_stream(head: &ResponseHeader) -> bool {
+    head.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream")))
+}
+
+fn apply_edits(head: &mut ResponseHeader, edits: &[HeaderEdit]) -> Result<()> {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set(name, value) => head.insert_header(name.clone(), value.clone())?,
+            HeaderEdit::Remove(name) => {
+                head.remove_header(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `response_body_filter`: the next piece of an answer that is not held.
+pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
+    let Some(streaming) = &mut cx.streaming else {
+        if let Some(chunk) = body
+            && cx.metered_bytes + chunk.len() <= METERED
+        {
+            cx.metered_bytes += chunk.len();
+            cx.metered.push(chunk.clone());
+        }
+        return;
+    };
+    let passed = streaming.push(body.take().unwrap_or_default(), end);
+    if let Some(denial) = streaming.denied.take() {
+        if let Some(tap) = &cx.tap {
+            tap.end_early();
+        }
+        cx.denial = Some(denial);
+    }
+    *body = Some(passed);
+}
+
+/// One streamed answer on its way: frames are metered, and scanned when the chain wants to see them.
+pub struct Streaming {
+    parser: sse::Parser,
+    scanner: Option<StreamChain>,
+    usage: UsageStream,
+    dialect: Dialect,
+    id: RequestId,
+    denied: Option<Denial>,
+    cut: bool,
+}
+
+impl Streaming {
+    fn new(dialect: Dialect, id: RequestId, scanner: Option<StreamChain>) -> Self {
+        Self { parser: sse::Parser::new(MAX_EVENT), scanner, usage: UsageStream::new(dialect), dialect, id, denied: None, cut: false }
+    }
+
+    /// What the provider said it used, as far as the stream got.
+    pub fn usage(&self) -> Usage {
+        self.usage.usage()
+    }
+
+    /// What the stream's filters did, once it is over.
+    pub fn scanner(self) -> Option<StreamChain> {
+        self.scanner
+    }
+
+    fn push(&mut self, chunk: Bytes, end: bool) -> Bytes {
+        if self.cut {
+            return Bytes::new();
+        }
+        let events = self.parser.push(&chunk);
+        let Ok(events) = events else {
+            // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
+            if self.scanner.is_none() {
+                return chunk;
+            }
+            return self.cut_off(Vec::new(), Denial::of(codes::ANSWER_UNREADABLE));
+        };
+        let mut out = Vec::new();
+        for event in events {
+            self.usage.event(event.event.as_deref(), &event.data);
+            let Some(scanner) = &mut self.scanner else { continue };
+            if event.data.is_empty() {
+                out.extend_from_slice(&event.raw);
+                continue;
+            }
+            if event.data == "[DONE]" {
+                for (name, data) in scanner.finish() {
+                    out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+                }
+                out.extend_from_slice(&event.raw);
+                continue;
+            }
+            match scanner.frame(&event.data, event.event.as_deref()) {
+                FrameVerdict::Pass => out.extend_from_slice(&event.raw),
+                FrameVerdict::Replace(data) => out.extend_from_slice(&sse::encode(event.event.as_deref(), &data)),
+                FrameVerdict::Hold => {}
+                FrameVerdict::Emit(frames) => {
+                    for (name, data) in frames {
+                        out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+                    }
+                }
+                FrameVerdict::Abort(denial) => return self.cut_off(out, *denial),
+            }
+        }
+        if self.scanner.is_none() {
+            return chunk;
+        }
+        if end && let Some(scanner) = &mut self.scanner {
+            for (name, data) in scanner.finish() {
+                out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+            }
+        }
+        Bytes::from(out)
+    }
+
+    /// Ends the stream with one well-formed error event of the caller's dialect and no `[DONE]`.
+    fn cut_off(&mut self, mut out: Vec<u8>, denial: Denial) -> Bytes {
+        self.cut = true;
+        out.extend_from_slice(&wire::envelope::stream_error(self.dialect, &denial, &self.id.to_string()));
+        self.denied = Some(denial);
+        Bytes::from(out)
+    }
+}
+
+/// Judges held answers: SafetySec and plugins of `post_upstream` see head and whole body before a byte has left.
+pub struct AnswerJudge {
+    exchange: Option<Arc<Mutex<Exchange>>>,
+    route: Arc<Route>,
+    dialect: Dialect,
+    id: RequestId,
+    received: std::time::Instant,
+    cap: usize,
+}
+
+impl AnswerJudge {
+    /// The judge of this request's answer.
+    pub fn new(cx: &Context, route: &Arc<Route>, dialect: Dialect) -> Self {
+        Self {
+            exchange: cx.exchange.clone(),
+            route: route.clone(),
+            dialect,
+            id: cx.id,
+            received: cx.received,
+            cap: cx.live.snapshot.server.max_held_response,
+        }
+    }
+
+    async fn decide(&self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
+        let Some(exchange) = &self.exchange else { return Err(Box::new(Denial::of(codes::INTERNAL))) };
+        let mut exchange = exchange.lock().await;
+        let body = match decoded(head, body, self.cap) {
+            Ok(body) => body,
+            Err(denial) => {
+                exchange.outcome.denial = Some((*denial).clone());
+                return Err(denial);
+            }
+        };
+        exchange.outcome.usage = usage_of(self.dialect, head, &body);
+        exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
+        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await;
+        if let Verdict::Abort(denial) = verdict {
+            exchange.outcome.denial = Some((*denial).clone());
+            exchange.draft.response = None;
+            return Err(denial);
+        }
+        let edited = apply_edits(head, &exchange.draft.response_edits);
+        let body = exchange.draft.response.take().and_then(|r| r.body).unwrap_or_default();
+        let written = edited.and_then(|()| receipt::write_parts(head, &self.route, &exchange, self.received));
+        written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
+    }
+
+    fn refusal(&self, denial: &Denial) -> Answer {
+        match respond::render(denial, self.dialect, &self.id, None) {
+            Ok((head, body)) => Answer { head: Box::new(head), body },
+            Err(_) => Answer { head: Box::new(bare(denial.status())), body: Bytes::new() },
+        }
+    }
+}
+
+fn bare(status: u16) -> ResponseHeader {
+    ResponseHeader::build(status, None).unwrap_or_else(|_| pingora::protocols::http::ServerSession::generate_error(502))
+}
+
+#[async_trait]
+impl Judge for AnswerJudge {
+    async fn judge(&self, mut head: Box<ResponseHeader>, body: Bytes) -> Answer {
+        match self.decide(&mut head, body).await {
+            Ok(body) => Answer { head, body },
+            Err(denial) => self.refusal(&denial),
+        }
+    }
+
+    async fn overflow(&self, _head: &ResponseHeader) -> Overflow {
+        if self.route.held_overflow == route::Overflow::Allow {
+            if let Some(exchange) = &self.exchange {
+                exchange.lock().await.draft.tags.push(("held_response".to_owned(), "released_unread".to_owned()));
+            }
+            return Overflow::Release;
+        }
+        let denial = Denial::of(codes::ANSWER_TOO_LARGE);
+        if let Some(exchange) = &self.exchange {
+            exchange.lock().await.outcome.denial = Some(denial.clone());
+        }
+        Overflow::Replace(self.refusal(&denial))
+    }
+}
+
+/// The body as text. An encoding that cannot be undone within the cap is refused: a guard must see what the caller would.
+fn decoded(head: &mut ResponseHeader, body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
+    let unreadable = || Box::new(Denial::of(codes::ANSWER_UNREADABLE));
+    let Some(encoding) = head.headers.get(CONTENT_ENCODING).cloned() else { return Ok(body) };
+    let mut text = Vec::new();
+    let limit = cap as u64 + 1;
+    let read = match encoding.as_bytes().to_ascii_lowercase().as_slice() {
+        b"identity" => return Ok(body),
+        _ if body.is_empty() => return Ok(body),
+        b"gzip" | b"x-gzip" => flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut text),
+        b"deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut text),
+        _ => return Err(unreadable()),
+    };
+    read.map_err(|_| unreadable())?;
+    if text.len() > cap {
+        return Err(Box::new(Denial::of(codes::ANSWER_TOO_LARGE)));
+    }
+    head.remove_header(&CONTENT_ENCODING);
+    Ok(Bytes::from(text))
+}
+
+/// What the provider says it used; nothing for errors and for what is not JSON.
+pub fn usage_of(dialect: Dialect, head: &ResponseHeader, body: &[u8]) -> Usage {
+    let json = head.headers.get(CONTENT_TYPE).is_some_and(|v: &HeaderValue| v.as_bytes().get(..16).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json")));
+    if !json || !head.status.is_success() {
+        return Usage { source: UsageSource::None, ..Usage::default() };
+    }
+    wire::usage::from_body(dialect, body)
+}
+
+/// How the request ended, as far as the answer's side can tell.
+pub fn end_of(cx: &Context, failed: bool) -> End {
+    match &cx.denial {
+        _ if cx.caller_gone => End::ClientAbort,
+        Some(denial) if denial.status() == 504 => End::Timeout,
+        Some(denial) if denial.status() == 502 => End::UpstreamError,
+        Some(_) => End::Blocked,
+        None if failed => End::UpstreamError,
+        None => End::Complete,
+    }
+}

@@ -1,0 +1,135 @@
+//! What Pingora carries along with a request: the pinned configuration, the exchange as the gates see it, and where on
+//! its path the request is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::answer::Streaming;
+use super::live::{Balancer, Live, Target};
+use super::tap::TapHandle;
+use crate::error::Denial;
+use crate::gate::{Exchange, RequestId};
+use crate::route::Route;
+
+/// The state of one request.
+pub struct Context {
+    /// The configuration this request runs on, whatever is loaded meanwhile.
+    pub live: Arc<Live>,
+    /// Ours, whatever the caller sent.
+    pub id: RequestId,
+    /// When the head was complete.
+    pub received: Instant,
+    /// Counts this request as in flight while it lives.
+    pub in_flight: Option<InFlight>,
+    /// Set when a route matched.
+    pub route: Option<Arc<Route>>,
+    /// What the gates see. Never contended: the phases of a request follow one another, the lock only lets the session
+    /// wrapper reach it.
+    pub exchange: Option<Arc<Mutex<Exchange>>>,
+    /// The wrapper, once the body is read.
+    pub tap: Option<TapHandle>,
+    /// Where the request goes.
+    pub destination: Option<Destination>,
+    /// Where the model stands in the body, while the body is the caller's own.
+    pub model_span: Option<std::ops::Range<usize>>,
+    /// The refusal that an `Err` from a filter stands for.
+    pub denial: Option<Denial>,
+    /// Upstream attempts begun.
+    pub attempts: u32,
+    /// Whether the `pre_upstream` gate has run; it runs once, not once per attempt.
+    pub pre_upstream_done: bool,
+    /// The answer to the caller's stream, when it is one.
+    pub streaming: Option<Box<Streaming>>,
+    /// The body of an answer that passes unheld, kept to read its usage.
+    pub metered: Vec<bytes::Bytes>,
+    /// How much of `metered` there is.
+    pub metered_bytes: usize,
+    /// When the first upstream attempt began.
+    pub upstream_started: Option<Instant>,
+    /// Time between the start of the upstream's work and its answer's head.
+    pub upstream_took: Option<Duration>,
+    /// The head of the answer the caller received.
+    pub status: u16,
+    /// Whether the caller's connection broke.
+    pub caller_gone: bool,
+}
+
+/// Where a request goes.
+#[derive(Clone)]
+pub enum Destination {
+    /// A provider, by the model of the request.
+    Provider {
+        /// The provider.
+        target: Arc<Target>,
+        /// What the provider calls the model.
+        slug: Arc<str>,
+    },
+    /// The route's own addresses.
+    Upstream(Arc<Balancer>),
+}
+
+impl Context {
+    /// The state of a request whose head has just arrived.
+    pub fn new(live: Arc<Live>) -> Self {
+        Self {
+            live,
+            id: RequestId::random(),
+            received: Instant::now(),
+            in_flight: None,
+            route: None,
+            exchange: None,
+            tap: None,
+            destination: None,
+            model_span: None,
+            denial: None,
+            attempts: 0,
+            pre_upstream_done: false,
+            streaming: None,
+            metered: Vec::new(),
+            metered_bytes: 0,
+            upstream_started: None,
+            upstream_took: None,
+            status: 0,
+            caller_gone: false,
+        }
+    }
+
+    /// Refuses with an error that Pingora carries to `fail_to_proxy`, where the denial is rendered.
+    pub fn refuse<T>(&mut self, denial: Denial) -> pingora::Result<T> {
+        self.denial = Some(denial);
+        pingora::Error::e_explain(pingora::ErrorType::Custom("denied"), "refused by a gate")
+    }
+}
+
+/// The number of requests in flight, for the process cap and for draining.
+#[derive(Default)]
+pub struct Flights(AtomicI64);
+
+impl Flights {
+    /// Counts one more unless that would exceed `cap` (0 = no cap).
+    pub fn begin(self: &Arc<Self>, cap: usize) -> Option<InFlight> {
+        let before = self.0.fetch_add(1, Ordering::AcqRel);
+        if cap != 0 && before >= cap as i64 {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(InFlight(self.clone()))
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> i64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// One request in flight; stops counting when dropped, however the request ends.
+pub struct InFlight(Arc<Flights>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

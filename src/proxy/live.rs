@@ -1,0 +1,253 @@
+//! One configuration, ready for traffic: the snapshot together with what only the proxy needs of it (resolved addresses,
+//! credentials as header values, balancers). Swapped as a whole; a request keeps the one it began with.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use pingora::protocols::ALPN;
+use pingora::protocols::tls::CaType;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::upstreams::peer::HttpPeer;
+use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::selection::RoundRobin;
+use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
+
+use super::resolve::Address;
+use crate::config::Snapshot;
+use crate::route::{Check, Provider, ProviderKind, Upstream};
+use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
+
+/// How long an idle upstream connection is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// Pings keep idle HTTP/2 connections honest.
+const H2_PING: Duration = Duration::from_secs(30);
+
+/// A snapshot with its connections-to-be.
+pub struct Live {
+    /// Routes, chains, keys, models.
+    pub snapshot: Arc<Snapshot>,
+    targets: HashMap<Arc<str>, Arc<Target>>,
+    balancers: Vec<Option<Arc<Balancer>>>,
+    routes: Vec<RouteMetrics>,
+}
+
+/// Why a configuration cannot carry traffic.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A certificate file cannot be read or parsed.
+    #[error("ca_file {path}: {reason}")]
+    Ca {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address of a plain upstream does not resolve.
+    #[error("route {route}: address {address}: {source}")]
+    Upstream {
+        /// The route's name.
+        route: String,
+        /// The address as configured.
+        address: String,
+        /// The resolver's error.
+        source: std::io::Error,
+    },
+    /// The credential is not a header value.
+    #[error("provider {0}: the credential has characters that no header may carry")]
+    Credential(String),
+}
+
+/// One provider as the proxy sees it.
+pub struct Target {
+    /// What was configured.
+    pub provider: Arc<Provider>,
+    /// The header that carries our credential.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// `Host` of the provider.
+    pub authority: HeaderValue,
+    /// Counters of the provider's attempts.
+    pub metrics: ProviderMetrics,
+    /// Token counters by the models configured for it; a name that is not here has no label.
+    pub models: HashMap<Arc<str>, ModelMetrics>,
+    address: Address,
+    ca: Option<Arc<CaType>>,
+}
+
+impl Target {
+    fn new(provider: Arc<Provider>, snapshot: &Snapshot, metrics: &Metrics) -> Result<Self, LiveError> {
+        let url = &provider.base_url;
+        let bad = || LiveError::Credential(provider.name.to_string());
+        let credential = match &provider.api_key {
+            None => None,
+            Some(secret) => {
+                let (name, text) = match provider.kind {
+                    ProviderKind::Anthropic => ("x-api-key", secret.expose().to_owned()),
+                    ProviderKind::Gemini => ("x-goog-api-key", secret.expose().to_owned()),
+                    ProviderKind::AzureOpenAi => ("api-key", secret.expose().to_owned()),
+                    _ => ("authorization", format!("Bearer {}", secret.expose())),
+                };
+                let mut value = HeaderValue::from_str(&text).map_err(|_| bad())?;
+                value.set_sensitive(true);
+                Some((HeaderName::from_static(name), value))
+            }
+        };
+        Ok(Self {
+            authority: HeaderValue::from_str(&url.authority()).map_err(|_| bad())?,
+            address: Address::new(&url.host, url.port),
+            ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
+            credential,
+            metrics: metrics.provider(&provider.name),
+            models: snapshot.models.iter().filter(|m| m.provider.name == provider.name).map(|m| (m.name.clone(), metrics.model(&provider.name, &m.name))).collect(),
+            provider,
+        })
+    }
+
+    /// The peer of the next attempt.
+    ///
+    /// # Errors
+    /// The resolver's error, when the provider's name never resolved.
+    pub async fn peer(&self, timeout: Duration) -> std::io::Result<Box<HttpPeer>> {
+        let address = self.address.next().await?;
+        let url = &self.provider.base_url;
+        let mut peer = peer(address, url.tls, &url.host, self.provider.h2, timeout, self.provider.connect_timeout);
+        peer.options.ca = self.ca.clone();
+        Ok(peer)
+    }
+}
+
+fn load_ca(path: &std::path::Path) -> Result<Arc<CaType>, LiveError> {
+    let bad = |reason: String| LiveError::Ca { path: path.display().to_string(), reason };
+    let der = pingora::tls::load_pem_file_ca(&path.display().to_string()).map_err(|e| bad(e.to_string()))?;
+    if der.is_empty() {
+        return Err(bad("has no certificate".to_owned()));
+    }
+    Ok(Arc::from(vec![WrappedX509::new(der, parse_x509)]))
+}
+
+fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, connect: Duration) -> Box<HttpPeer> {
+    let mut peer = HttpPeer::new(address, tls, sni.to_owned());
+    let options = &mut peer.options;
+    options.connection_timeout = Some(connect);
+    options.total_connection_timeout = Some(connect * 2);
+    options.read_timeout = Some(timeout);
+    options.write_timeout = Some(timeout);
+    options.idle_timeout = Some(IDLE);
+    if h2 {
+        options.alpn = if tls { ALPN::H2H1 } else { ALPN::H2 };
+        options.max_h2_streams = 128;
+        options.h2_ping_interval = Some(H2_PING);
+    }
+    Box::new(peer)
+}
+
+/// The addresses of a plain upstream with Pingora's weights and health checks.
+pub struct Balancer {
+    upstream: Upstream,
+    balancer: LoadBalancer<RoundRobin>,
+}
+
+impl Balancer {
+    fn new(route: &str, upstream: &Upstream) -> Result<Arc<Self>, LiveError> {
+        let mut backends = std::collections::BTreeSet::new();
+        for entry in &upstream.addresses {
+            let bad = |source| LiveError::Upstream { route: route.to_owned(), address: entry.address.clone(), source };
+            let mut found = std::net::ToSocketAddrs::to_socket_addrs(entry.address.as_str()).map_err(bad)?;
+            let address = found.next().ok_or_else(|| bad(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
+            let backend = Backend::new_with_weight(&address.to_string(), entry.weight as usize).map_err(|_| bad(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
+            backends.insert(backend);
+        }
+        let mut balancer: LoadBalancer<RoundRobin> = LoadBalancer::from_backends(Backends::new(discovery::Static::new(backends)));
+        if let Some(check) = &upstream.health_check {
+            balancer.set_health_check(probe(upstream, &check.check));
+        }
+        // A static list resolves at once; the future has nothing to wait for.
+        let _ = futures::FutureExt::now_or_never(balancer.update());
+        Ok(Arc::new(Self { upstream: upstream.clone(), balancer }))
+    }
+
+    /// `Host` for the addresses, where the route names one.
+    pub fn host(&self) -> Option<&str> {
+        self.upstream.host.as_deref()
+    }
+
+        /// The peer of the next attempt among the healthy addresses, or `None` when there is none.
+    pub fn peer(&self, timeout: Duration) -> Option<Box<HttpPeer>> {
+        let backend = self.balancer.select(b"", 256)?;
+        let address = *backend.addr.as_inet()?;
+        let sni = self.upstream.host.as_deref().map_or_else(|| address.ip().to_string(), |h| h.split(':').next().unwrap_or(h).to_owned());
+        Some(peer(address, self.upstream.tls, &sni, self.upstream.h2, timeout, Duration::from_secs(5)))
+    }
+}
+
+fn probe(upstream: &Upstream, check: &Check) -> Box<dyn Probe + Send + Sync + 'static> {
+    let host = upstream.host.as_deref().unwrap_or("localhost");
+    match check {
+        Check::Tcp if upstream.tls => TcpHealthCheck::new_tls(host),
+        Check::Tcp => TcpHealthCheck::new(),
+        Check::Http(path) => {
+            let mut probe: HttpHealthCheck = HttpHealthCheck::new(host, upstream.tls);
+            if let Ok(uri) = path.parse() {
+                probe.req.set_uri(uri);
+            }
+            Box::new(probe)
+        }
+    }
+}
+
+/// Probes an upstream until the configuration it belongs to is gone.
+pub async fn watch_health(balancer: Weak<Balancer>) {
+    loop {
+        let interval = {
+            let Some(balancer) = balancer.upgrade() else { return };
+            let Some(check) = &balancer.upstream.health_check else { return };
+            balancer.balancer.backends().run_health_check(true).await;
+            check.interval
+        };
+        tokio::time::sleep(interval).await;
+    }
+}
+
+impl Live {
+    /// Makes a snapshot ready for traffic.
+    ///
+    /// # Errors
+    /// A certificate that cannot be read, an address that does not resolve.
+    pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Result<Self, LiveError> {
+        let mut targets = HashMap::new();
+        for provider in snapshot.providers.values() {
+            targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
+        }
+        let routes = snapshot.routes.routes();
+        let mut balancers = vec![None; routes.len()];
+        for route in routes {
+            if let Some(upstream) = &route.upstream {
+                balancers[route.index] = Some(Balancer::new(&route.name, upstream)?);
+            }
+        }
+        let counters = routes.iter().map(|r| metrics.route(&r.name)).collect();
+        Ok(Self { targets, balancers, routes: counters, snapshot })
+    }
+
+    /// The provider of that name.
+    pub fn target(&self, provider: &str) -> Option<&Arc<Target>> {
+        self.targets.get(provider)
+    }
+
+    /// The counters of a route.
+    pub fn route_metrics(&self, route: usize) -> &RouteMetrics {
+        &self.routes[route]
+    }
+
+    /// The balancer of a route with a plain upstream.
+    pub fn balancer(&self, route: usize) -> Option<&Arc<Balancer>> {
+        self.balancers.get(route).and_then(Option::as_ref)
+    }
+
+    /// Every balancer that wants probing.
+    pub fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
+        self.balancers.iter().flatten().filter(|b| b.upstream.health_check.is_some())
+    }
+}

@@ -1,0 +1,58 @@
+//! Tells the caller what was decided, where the operator allows it: `odock-receipt` (which steps ran, with what verdict)
+//! and `server-timing` (how long each took). Steps that did not run do not appear.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use http::HeaderName;
+use pingora::Result;
+use pingora_http::ResponseHeader;
+
+use super::context::Context;
+use crate::gate::{Decision, Exchange};
+use crate::route::Route;
+
+const RECEIPT: HeaderName = HeaderName::from_static("odock-receipt");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Writes both headers, as far as the route has them switched on.
+///
+/// # Errors
+/// Pingora refuses the value; it is ASCII, so it does not.
+pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, cx: &Context) -> Result<()> {
+    write_parts(head, route, exchange, cx.received)
+}
+
+/// The same, for whoever has no context at hand.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_parts(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, received: Instant) -> Result<()> {
+    if route.receipt {
+        head.insert_header(RECEIPT, receipt(&route.chain.id, exchange))?;
+    }
+    if route.server_timing {
+        head.insert_header(SERVER_TIMING, timing(exchange, received.elapsed()))?;
+    }
+    Ok(())
+}
+
+fn ran(exchange: &Exchange) -> impl Iterator<Item = &crate::gate::Execution> {
+    exchange.executions.iter().filter(|e| !matches!(e.decision, Decision::SkippedScope | Decision::SkippedRollout | Decision::Enqueued))
+}
+
+fn receipt(chain: &str, exchange: &Exchange) -> String {
+    let mut text = format!("chain={chain}");
+    for step in ran(exchange) {
+        let _ = write!(text, ", {};gate={};verdict={};us={}", step.plugin, step.gate.as_str(), step.decision.as_str(), step.took.as_micros());
+    }
+    text
+}
+
+fn timing(exchange: &Exchange, total: Duration) -> String {
+    let mut text = format!("total;dur={:.3}", total.as_secs_f64() * 1e3);
+    for step in ran(exchange) {
+        let _ = write!(text, ", {}-{};dur={:.3}", step.plugin, step.gate.as_str(), step.took.as_secs_f64() * 1e3);
+    }
+    text
+}

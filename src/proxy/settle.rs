@@ -1,0 +1,200 @@
+//! The end of a request, whatever it was: one denial rendered, one evidence record, one access line, the counters, and the
+//! `post_response` plugins queued. Nothing here waits for anything.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::context::{Context, Destination};
+use super::{Edge, answer, respond};
+use crate::error::{Denial, codes};
+use crate::gate::{self, Exchange, Finished};
+use crate::telemetry::ProviderError;
+use crate::wire::{Dialect, Endpoint};
+
+/// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
+pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
+    if let Some(tap) = cx.tap.clone() {
+        tap.remove(session).await;
+    }
+    if *error.esource() == ErrorSource::Downstream && cx.denial.is_none() {
+        cx.caller_gone = true;
+        return FailToProxy { error_code: codes::CALLER_GONE.status, can_reuse_downstream: false };
+    }
+    let denial = cx.denial.get_or_insert_with(|| denial_of(error)).clone();
+    let status = denial.status();
+    if session.response_written().is_some() {
+        return FailToProxy { error_code: status, can_reuse_downstream: false };
+    }
+    cx.status = status;
+    let dialect = Endpoint::of(&session.req_header().method, session.req_header().uri.path()).1;
+    let sent = respond::deny(session, &denial, dialect, &cx.id, false).await;
+    cx.caller_gone |= sent.is_err();
+    FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() }
+}
+
+fn denial_of(error: &Error) -> Denial {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => Denial::of(codes::UPSTREAM_TIMEOUT),
+        _ if *error.esource() == ErrorSource::Upstream => Denial::of(codes::UPSTREAM_FAILED),
+        _ => Denial::of(codes::INTERNAL),
+    }
+}
+
+/// `logging`: the request is over.
+pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>, cx: &mut Context) {
+    let bytes_out = session.body_bytes_sent() as u64;
+    if let Some(tap) = cx.tap.take() {
+        tap.remove(session).await;
+    }
+    if let Some(error) = error
+        && *error.esource() == ErrorSource::Downstream
+    {
+        cx.caller_gone = true;
+    }
+    let denied_code = match &cx.exchange {
+        Some(exchange) => settle(edge, &mut *exchange.lock().await, error, cx, bytes_out),
+        None => early(session, cx),
+    };
+    if let Some(code) = denied_code {
+        edge.metrics.denied(&code);
+    }
+}
+
+/// A request that no route took: there is nobody to attribute it to, the access line is all there is.
+fn early(session: &Session, cx: &Context) -> Option<String> {
+    let denial = cx.denial.as_ref()?;
+    log::info!(target: "access", request_id = cx.id.to_string().as_str(), method = session.req_header().method.as_str(), status = denial.status(), code = denial.code.as_ref(); "request");
+    Some(denial.code.to_string())
+}
+
+fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64) -> Option<String> {
+    let now = Instant::now();
+    let took = now.duration_since(cx.received);
+    let outcome = &mut exchange.outcome;
+    if outcome.denial.is_none() {
+        outcome.denial = cx.denial.clone();
+    }
+    if let Some(denial) = &outcome.denial
+        && cx.streaming.is_none()
+    {
+        cx.status = denial.status();
+    }
+    if cx.denial.is_none() {
+        cx.denial = outcome.denial.clone();
+    }
+    outcome.status = if cx.caller_gone && cx.status == 0 { codes::CALLER_GONE.status } else { cx.status };
+    outcome.end = answer::end_of(cx, error.is_some());
+    outcome.attempts = cx.attempts;
+    outcome.bytes_out = bytes_out;
+    outcome.upstream_ms = cx.upstream_took.map(|t| t.as_secs_f64() * 1e3);
+    let streamed = cx.streaming.is_some();
+    let before = cx.upstream_started.map_or(took, |at| at.duration_since(cx.received));
+    let waited = cx.upstream_took.unwrap_or_default();
+    let overhead = if streamed { before } else { took.saturating_sub(waited) };
+    outcome.overhead_us = overhead.as_micros() as u64;
+
+    if let Some(streaming) = cx.streaming.take() {
+        outcome.usage = streaming.usage();
+        if let Some(scanner) = streaming.scanner() {
+            scanner.settle(&mut exchange.executions);
+        }
+    } else if !cx.metered.is_empty() {
+        outcome.usage = metered_usage(exchange.facts.dialect, &cx.metered, cx.status);
+    }
+    count(edge, exchange, error, cx, streamed, took, overhead);
+    access_line(exchange, took);
+
+    let chain = cx.route.as_ref().map(|r| r.chain.clone());
+    let finished = Arc::new(finish(exchange));
+    let code = finished.outcome.denial.as_ref().map(|d| d.code.to_string());
+    match chain {
+        Some(chain) if !chain.is_empty(gate::Gate::PostResponse) => gate::post_response(&chain, finished, &edge.background, edge.evidence.clone()),
+        chain => edge.evidence.append(&finished, chain.as_ref().map(|c| c.id.as_str())),
+    }
+    code
+}
+
+/// Takes the exchange apart; it is not needed any more.
+fn finish(exchange: &mut Exchange) -> Finished {
+    Finished {
+        facts: exchange.facts.clone(),
+        model: exchange.draft.model.take(),
+        tags: std::mem::take(&mut exchange.draft.tags),
+        executions: std::mem::take(&mut exchange.executions),
+        outcome: exchange.outcome.clone(),
+    }
+}
+
+fn metered_usage(dialect: Dialect, chunks: &[bytes::Bytes], status: u16) -> crate::wire::Usage {
+    if !(200..300).contains(&status) {
+        return crate::wire::Usage::default();
+    }
+    match chunks {
+        [one] => crate::wire::usage::from_body(dialect, one),
+        many => crate::wire::usage::from_body(dialect, &many.concat()),
+    }
+}
+
+fn count(edge: &Edge, exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: std::time::Duration, overhead: std::time::Duration) {
+    let outcome = &exchange.outcome;
+    if let Some(route) = &cx.route {
+        let metrics = cx.live.route_metrics(route.index);
+        metrics.finished(outcome.status, streamed, took, overhead);
+        if streamed {
+            metrics.stream_finished(outcome.end.as_str(), took);
+        }
+    }
+    let _ = edge;
+    let Some(Destination::Provider { target, .. }) = &cx.destination else { return };
+    if cx.attempts == 0 {
+        return;
+    }
+    let waited = cx.upstream_took.unwrap_or_else(|| cx.upstream_started.map(|at| at.elapsed()).unwrap_or_default());
+    match (cx.upstream_took, error.map(Error::etype)) {
+        (Some(_), _) => target.metrics.answered(outcome.status, waited),
+        (None, Some(ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute | ErrorType::TLSHandshakeFailure)) => {
+            target.metrics.failed(ProviderError::Connect, waited);
+        }
+        (None, Some(ErrorType::ReadTimedout | ErrorType::WriteTimedout)) => target.metrics.failed(ProviderError::Timeout, waited),
+        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.status() >= 502) => target.metrics.failed(ProviderError::Broken, waited),
+        _ => {}
+    }
+    if outcome.usage.total > 0
+        && let Some(model) = exchange.draft.model.as_deref()
+        && let Some(metrics) = target.models.get(model)
+    {
+        metrics.add(outcome.usage.input, outcome.usage.output, outcome.usage.cached, outcome.usage.reasoning);
+    }
+}
+
+fn access_line(exchange: &Exchange, took: std::time::Duration) {
+    if !log::log_enabled!(target: "access", log::Level::Info) {
+        return;
+    }
+    let (facts, outcome) = (&exchange.facts, &exchange.outcome);
+    log::info!(
+        target: "access",
+        request_id = facts.id.to_string().as_str(),
+        trace_id = facts.trace_id.as_deref().unwrap_or(""),
+        route = &*facts.route,
+        endpoint = facts.endpoint.as_str(),
+        method = facts.method.as_str(),
+        status = outcome.status,
+        code = outcome.denial.as_ref().map_or("", |d| d.code.as_ref()),
+        end = outcome.end.as_str(),
+        stream = facts.stream,
+        organization_id = facts.caller.as_ref().map_or("", |c| &*c.organisation.id),
+        api_key_id = facts.caller.as_ref().map_or("", |c| &*c.key_id),
+        provider = facts.provider.as_deref().unwrap_or(""),
+        model = exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()).unwrap_or(""),
+        attempts = outcome.attempts,
+        bytes_in = outcome.bytes_in,
+        bytes_out = outcome.bytes_out,
+        overhead_us = outcome.overhead_us,
+        duration_ms = took.as_secs_f64() * 1e3;
+        "request"
+    );
+}

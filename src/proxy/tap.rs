@@ -1,0 +1,407 @@
+//! The wrapper around the caller's session: what lets a whole body be read before routing, exactly the filtered bytes
+//! be replayed on every attempt, and the response head be held back until the body has been judged.
+//!
+//! Pingora's own retry buffer stops at 64 KiB and its body filters run after the head has gone out. Its `Custom` session
+//! variant is the one seam that solves both: Pingora asks the wrapper for the request body, and hands it every response
+//! task. The wrapper is installed by [`install`] once the head is admitted and taken off by [`remove`] in the
+//! first line of `fail_to_proxy` and `logging`, so that keep-alive stays Pingora's. Nothing outside this file knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use pingora::protocols::Digest;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session as CustomSession;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+/// Slices of the replayed body, so that an early answer of an HTTP/2 upstream is noticed between them.
+const SLICE: usize = 64 * 1024;
+
+/// The door by which [`remove`] asks the wrapper for the session inside; no protocol uses this code.
+const HAND_BACK: u32 = 0x0d0c_0d0c;
+
+/// What happens to the response on its way to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Passage {
+    /// Tasks go out as they come.
+    #[default]
+    Pass,
+    /// Head and body are kept until the body is complete and the judge has spoken. `cap` is in bytes.
+    Hold {
+        /// Above this many bytes [`Judge::overflow`] decides.
+        cap: usize,
+    },
+}
+
+/// A response as the judge wants it to leave: head and complete body.
+pub struct Answer {
+    /// Status and headers; framing headers are set by the wrapper.
+    pub head: Box<ResponseHeader>,
+    /// The body, empty for HEAD, 204 and 304.
+    pub body: Bytes,
+}
+
+/// What to do with an answer that outgrew the cap.
+pub enum Overflow {
+    /// Send this instead; nothing of the upstream's answer has left.
+    Replace(Answer),
+    /// Release what was held and let the rest pass unseen: the route's operator declared it.
+    Release,
+}
+
+/// Decides about a held answer. Runs inside the request's own task, so it may wait.
+#[async_trait]
+pub trait Judge: Send + Sync {
+    /// The whole upstream answer is here; what leaves instead?
+    async fn judge(&self, head: Box<ResponseHeader>, body: Bytes) -> Answer;
+    /// The answer is larger than the cap.
+    async fn overflow(&self, head: &ResponseHeader) -> Overflow;
+}
+
+#[derive(Default)]
+struct Shared {
+    body: Bytes,
+    passage: Passage,
+    end_early: bool,
+    home: Option<Box<ServerSession>>,
+}
+
+/// The request's own handle on its wrapper.
+#[derive(Clone)]
+pub struct TapHandle(Arc<Mutex<Shared>>);
+
+impl TapHandle {
+    /// Replaces the request body; takes effect at the start of the next attempt.
+    pub fn set_body(&self, body: Bytes) {
+        self.0.lock().body = body;
+    }
+
+    /// Decides what happens to the response. Called from `response_filter`, before the head reaches the wrapper.
+    pub fn set_passage(&self, passage: Passage) {
+        self.0.lock().passage = passage;
+    }
+
+    /// Ends the response cleanly after the tasks at hand and drops the upstream, for a stream that is cut by a guard.
+    pub fn end_early(&self) {
+        self.0.lock().end_early = true;
+    }
+
+    /// Takes the wrapper off. Harmless when it is off already.
+    pub async fn remove(&self, session: &mut Session) {
+        if let Some(custom) = session.downstream_session.as_custom_mut() {
+            custom.shutdown(HAND_BACK, "").await;
+            let home = self.0.lock().home.take();
+            if let Some(home) = home {
+                session.downstream_session = home;
+            }
+        }
+    }
+}
+
+/// Puts the wrapper around the caller's session, with the body that was read from it.
+pub fn install(session: &mut Session, body: Bytes, judge: Arc<dyn Judge>) -> TapHandle {
+    let shared = Arc::new(Mutex::new(Shared { body, ..Shared::default() }));
+    let inner = std::mem::replace(&mut session.downstream_session, Box::new(ServerSession::new_custom(Box::new(()))));
+    let body = shared.lock().body.clone();
+    let tap = Tap { inner, body, sent: 0, shared: shared.clone(), judge, held: Held::default() };
+    session.downstream_session = Box::new(ServerSession::new_custom(Box::new(tap)));
+    TapHandle(shared)
+}
+
+#[derive(Default)]
+struct Held {
+    head: Option<Box<ResponseHeader>>,
+    chunks: Vec<Bytes>,
+    len: usize,
+}
+
+impl Held {
+    fn take_body(&mut self) -> Bytes {
+        self.len = 0;
+        if self.chunks.len() == 1 {
+            return self.chunks.pop().unwrap_or_default();
+        }
+        let mut whole = BytesMut::with_capacity(self.chunks.iter().map(Bytes::len).sum());
+        for chunk in self.chunks.drain(..) {
+            whole.extend_from_slice(&chunk);
+        }
+        whole.freeze()
+    }
+}
+
+struct Tap {
+    inner: Box<ServerSession>,
+    body: Bytes,
+    sent: usize,
+    shared: Arc<Mutex<Shared>>,
+    judge: Arc<dyn Judge>,
+    held: Held,
+}
+
+impl Tap {
+    fn next_slice(&mut self) -> Option<Bytes> {
+        if self.sent >= self.body.len() {
+            return None;
+        }
+        let end = (self.sent + SLICE).min(self.body.len());
+        let slice = self.body.slice(self.sent..end);
+        self.sent = end;
+        Some(slice)
+    }
+
+    /// Sends head and body in one write with the framing the caller's protocol wants.
+    async fn emit(&mut self, mut answer: Answer) -> Result<bool> {
+        let bodiless = self.inner.req_header().method == http::Method::HEAD || matches!(answer.head.status.as_u16(), 204 | 304);
+        answer.head.remove_header(&http::header::TRANSFER_ENCODING);
+        if !bodiless {
+            answer.head.insert_header(http::header::CONTENT_LENGTH, answer.body.len())?;
+        }
+        if bodiless || answer.body.is_empty() {
+            return self.inner.response_duplex_vec(vec![HttpTask::Header(answer.head, true)]).await;
+        }
+        let tasks = vec![HttpTask::Header(answer.head, false), HttpTask::Body(Some(answer.body), true)];
+        self.inner.response_duplex_vec(tasks).await
+    }
+
+    async fn hold(&mut self, tasks: Vec<HttpTask>, cap: usize) -> Result<bool> {
+        let mut tasks = tasks.into_iter();
+        while let Some(task) = tasks.next() {
+            let end = match task {
+                // An informational head is not the answer; a caller that waits for 100 got it while the body was read.
+                HttpTask::Header(head, _) if head.status.is_informational() => false,
+                HttpTask::Header(head, end) => {
+                    self.held.head = Some(head);
+                    end
+                }
+                HttpTask::Body(chunk, end) => {
+                    if let Some(chunk) = chunk.filter(|c| !c.is_empty()) {
+                        self.held.len += chunk.len();
+                        self.held.chunks.push(chunk);
+                    }
+                    if self.held.len > cap {
+                        return self.overflow(tasks.collect(), end).await;
+                    }
+                    end
+                }
+                HttpTask::Trailer(_) | HttpTask::Done => true,
+                // Nothing has been sent: `fail_to_proxy` can still answer properly.
+                HttpTask::Failed(error) => return Err(error),
+                HttpTask::UpgradedBody(..) => return Error::e_explain(ErrorType::InternalError, "an upgraded connection cannot be held"),
+            };
+            if end {
+                let Some(head) = self.held.head.take() else {
+                    return Error::e_explain(ErrorType::InternalError, "the upstream's answer ended without a head");
+                };
+                let body = self.held.take_body();
+                let answer = self.judge.judge(head, body).await;
+                return self.emit(answer).await;
+            }
+        }
+        Ok(false)
+    }
+
+    async fn overflow(&mut self, rest: Vec<HttpTask>, end: bool) -> Result<bool> {
+        let Some(head) = self.held.head.take() else {
+            return Error::e_explain(ErrorType::InternalError, "the upstream sent a body without a head");
+        };
+        match self.judge.overflow(&head).await {
+            Overflow::Replace(answer) => {
+                self.held = Held::default();
+                self.emit(answer).await
+            }
+            Overflow::Release => {
+                self.shared.lock().passage = Passage::Pass;
+                let mut tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(self.held.take_body()), end)];
+                tasks.extend(rest);
+                self.inner.response_duplex_vec(tasks).await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl CustomSession for Tap {
+    fn req_header(&self) -> &RequestHeader {
+        self.inner.req_header()
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        self.inner.req_header_mut()
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.next_slice())
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.inner.write_response_header(resp).await
+    }
+
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
+        self.inner.write_response_header_ref(resp).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.inner.write_response_body(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.inner.write_response_trailers(trailers).await
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let (passage, end_early) = {
+            let shared = self.shared.lock();
+            (shared.passage, shared.end_early)
+        };
+        if let Passage::Hold { cap } = passage {
+            return self.hold(tasks, cap).await;
+        }
+        let end = self.inner.response_duplex_vec(tasks).await?;
+        if end_early && !end {
+            self.inner.finish_body().await?;
+            return Ok(true);
+        }
+        Ok(end)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_read_timeout(timeout);
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.inner.get_read_timeout()
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_write_timeout(timeout);
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.inner.get_write_timeout()
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.inner.set_total_drain_timeout(timeout);
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.inner.get_total_drain_timeout()
+    }
+
+    fn request_summary(&self) -> String {
+        self.inner.request_summary()
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.inner.response_written()
+    }
+
+    async fn shutdown(&mut self, code: u32, _context: &str) {
+        if code == HAND_BACK {
+            let home = std::mem::replace(&mut self.inner, Box::new(ServerSession::new_custom(Box::new(()))));
+            self.shared.lock().home = Some(home);
+        } else {
+            self.inner.shutdown().await;
+        }
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.sent >= self.body.len()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.inner.finish_body().await
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        // Pingora asks after `upstream_request_filter`, before it writes the head: the first look at the filtered body.
+        self.body = self.shared.lock().body.clone();
+        self.body.is_empty()
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if !no_body_expected && let Some(slice) = self.next_slice() {
+            return Ok(Some(slice));
+        }
+        // The body is replayed from memory; what the socket can still tell is that the caller went away.
+        self.inner.read_body_or_idle(true).await
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.inner.body_bytes_sent()
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.inner.body_bytes_read()
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        self.inner.digest()
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        self.inner.digest_mut()
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.inner.client_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.inner.server_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        self.inner.to_h1_raw()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        // Pingora calls this at the start of every attempt: the replay begins anew, with what the gates left.
+        self.body = self.shared.lock().body.clone();
+        self.sent = 0;
+        self.held = Held::default();
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        false
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        None
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(&mut self, _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}
