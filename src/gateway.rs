@@ -12,6 +12,7 @@ use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use pingora::apps::http_app::HttpServer;
@@ -54,6 +55,7 @@ pub enum GatewayError {
 #[derive(Default)]
 pub struct Builder {
     plugins: Vec<&'static Manifest>,
+    services: Vec<Box<dyn ServiceWithDependents>>,
 }
 
 /// A gateway, ready to run.
@@ -92,9 +94,16 @@ impl Builder {
         self
     }
 
+    /// Runs another service in the same process, as the demo does with its mock provider.
+    #[must_use]
+    pub fn service(mut self, service: Box<dyn ServiceWithDependents>) -> Self {
+        self.services.push(service);
+        self
+    }
+
     /// Everything this build knows, bundled and added.
     pub fn roster(&self) -> Roster {
-        Roster::with(&self.plugins)
+        self.plugins.iter().copied().fold(Roster::bundled(), Roster::with)
     }
 
     /// Loads the configuration and prepares the process. With `upgrade` the listeners are taken over from the running
@@ -106,12 +115,13 @@ impl Builder {
         pingora::tls::install_default_crypto_provider();
         let roster = self.roster();
         let metrics = Metrics::new()?;
-        let host = SharedHost::new(Arc::new(PingoraEgress::new()), metrics.clone());
-        let snapshot = Arc::new(load(config, &roster, &host)?);
+        let loaded = config::load(config, &roster).map_err(GatewayError::Config)?;
+        let background = Background::new(loaded.config.plugin_settings(), metrics.pool("plugins"));
+        let host = Arc::new(SharedHost::new(Arc::new(PingoraEgress::new()), background.clone(), metrics.clone()));
+        let snapshot = Arc::new(build(&loaded, &roster, &host)?);
         let evidence = Evidence::open(&snapshot.evidence, metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
-        let background = host.background().clone();
         let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics)?));
         let shared = Arc::new(Shared {
             config: config.to_owned(),
@@ -174,6 +184,9 @@ impl Builder {
             service.add_tcp(&address.to_string());
             server.add_service(service);
         }
+        for service in self.services {
+            server.add_boxed_service(service);
+        }
         let mut upkeep = background_service("upkeep", Upkeep { shared: shared.clone(), phases: parking_lot::Mutex::new(Some(server.watch_execution_phase())) });
         upkeep.threads = Some(1);
         server.add_service(upkeep);
@@ -184,6 +197,10 @@ impl Builder {
 /// Reads, checks and builds a configuration; opens nothing.
 fn load(path: &Path, roster: &Roster, host: &Arc<SharedHost>) -> Result<Snapshot, GatewayError> {
     let loaded = config::load(path, roster).map_err(GatewayError::Config)?;
+    build(&loaded, roster, host)
+}
+
+fn build(loaded: &config::Loaded, roster: &Roster, host: &Arc<SharedHost>) -> Result<Snapshot, GatewayError> {
     for warning in &loaded.warnings {
         log::warn!(target: "config", "{warning}");
     }

@@ -1,0 +1,79 @@
+//! `check`: builds the whole snapshot of a configuration and opens nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{INVALID_CONFIG, OK, print, tell, tell_diagnostics};
+use crate::config::{self, Diagnostic, Snapshot};
+use crate::gate::Gate;
+use crate::gateway::Builder;
+use crate::plugin::SharedHost;
+
+/// Arguments of `check`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file
+    #[arg(short, long, env = "ODOCK_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// How to report
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Checks; 0 when `run` would start with this file, 78 otherwise.
+pub fn run(args: &Args, builder: &Builder) -> i32 {
+    let roster = builder.roster();
+    let host = SharedHost::offline();
+    let built = config::load(&args.config, &roster).and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host)?, loaded.warnings)));
+    match (built, args.format) {
+        (Ok((snapshot, warnings)), Format::Text) => {
+            for warning in &warnings {
+                tell(&warning.to_string());
+            }
+            print(&summary(&snapshot, &args.config))
+        }
+        (Ok((snapshot, warnings)), Format::Json) => {
+            let report = json!({"valid": true, "config_hash": snapshot.hash, "errors": [], "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>()});
+            print(&format!("{report}\n"));
+            OK
+        }
+        (Err(diagnostics), Format::Text) => {
+            tell_diagnostics(&diagnostics);
+            INVALID_CONFIG
+        }
+        (Err(diagnostics), Format::Json) => {
+            let errors: Vec<_> = diagnostics.iter().map(as_json).collect();
+            print(&format!("{}\n", json!({"valid": false, "errors": errors})));
+            INVALID_CONFIG
+        }
+    }
+}
+
+fn as_json(d: &Diagnostic) -> serde_json::Value {
+    json!({"file": d.file, "line": d.line, "column": d.column, "path": d.path, "message": d.message, "help": d.help})
+}
+
+/// What the file means, with the effective value of every choice that decides whether a guard holds.
+fn summary(snapshot: &Snapshot, path: &std::path::Path) -> String {
+    use std::fmt::Write;
+    let mut text = format!("{}: valid, hash {}\n", path.display(), &snapshot.hash[..16]);
+    for route in snapshot.routes.routes() {
+        let _ = writeln!(text, "route {}: auth {}, retries {}, held overflow {:?}", route.name, if route.auth { "required" } else { "none" }, route.retries, route.held_overflow);
+        for gate in Gate::ALL {
+            for step in route.chain.describe(gate) {
+                let _ = writeln!(text, "  {:<13} {step}", gate.as_str());
+            }
+        }
+    }
+    let _ = writeln!(text, "{} keys, {} models, {} providers", snapshot.keys.len(), snapshot.models.iter().count(), snapshot.providers.len());
+    text
+}
+

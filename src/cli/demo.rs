@@ -1,0 +1,79 @@
+//! `demo`: a gateway, a mock provider behind it and a ready key, in one process; needs nothing installed.
+
+use std::net::SocketAddr;
+
+use super::{FAILED, run, tell};
+use crate::gateway::Builder;
+use crate::mock;
+use crate::telemetry;
+
+const CONFIG: &str = include_str!("../../conf/demo.yaml");
+const LISTEN: &str = "127.0.0.1:8080";
+const ADMIN: &str = "127.0.0.1:9090";
+const PROVIDER: &str = "127.0.0.1:9091";
+
+/// Arguments of `demo`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where the gateway listens
+    #[arg(long, default_value = LISTEN, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Where the admin listener listens
+    #[arg(long, default_value = ADMIN, value_name = "ADDR")]
+    admin: SocketAddr,
+    /// Where the mock provider listens
+    #[arg(long, default_value = PROVIDER, value_name = "ADDR")]
+    provider: SocketAddr,
+}
+
+/// Runs until interrupted.
+pub fn run(args: &Args, builder: Builder) -> i32 {
+    for address in [args.listen, args.admin, args.provider] {
+        if let Err(error) = std::net::TcpListener::bind(address) {
+            tell(&format!("odock-edge demo: {address} cannot be used: {error}; choose others with --listen, --admin and --provider"));
+            return FAILED;
+        }
+    }
+    let folder = std::env::temp_dir().join(format!("odock-demo-{}", std::process::id()));
+    let evidence = folder.join("evidence");
+    let config = CONFIG
+        .replace(LISTEN, &args.listen.to_string())
+        .replace(ADMIN, &args.admin.to_string())
+        .replace(PROVIDER, &args.provider.to_string())
+        .replace("./var/evidence", &evidence.display().to_string())
+        .replace("./var/odock-edge.sock", &folder.join("upgrade.sock").display().to_string());
+    let path = folder.join("demo.yaml");
+    if let Err(error) = std::fs::create_dir_all(&evidence).and_then(|()| std::fs::write(&path, config)) {
+        tell(&format!("odock-edge demo: {}: {error}", folder.display()));
+        return FAILED;
+    }
+    tell(&guide(args, &path, &evidence));
+    telemetry::log::init_default();
+    run::serve(&path, false, builder.service(Box::new(mock::service(mock::Options::at(args.provider)))))
+}
+
+fn guide(args: &Args, config: &std::path::Path, evidence: &std::path::Path) -> String {
+    let (listen, admin) = (args.listen, args.admin);
+    format!(
+        r#"Odock Edge demo: gateway on http://{listen}, admin on http://{admin}, mock provider behind it. Ctrl-C ends it.
+
+A chat whose e-mail address never reaches the provider, and comes back in the answer:
+  curl -si http://{listen}/v1/chat/completions -H 'Authorization: Bearer sk_demo' -H 'content-type: application/json' \
+    -d '{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"Write to ada@example.org"}}]}}'
+The same as a stream:
+  curl -sN http://{listen}/v1/chat/completions -H 'Authorization: Bearer sk_demo' -H 'content-type: application/json' \
+    -d '{{"model":"gpt-4o-mini","stream":true,"messages":[{{"role":"user","content":"Write to ada@example.org"}}]}}'
+Anthropic's dialect:
+  curl -s http://{listen}/v1/messages -H 'x-api-key: sk_demo' -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \
+    -d '{{"model":"claude-3-5-haiku","max_tokens":64,"messages":[{{"role":"user","content":"Hello"}}]}}'
+What was decided, and why (take the id from x-request-id):
+  odock-edge evidence show REQUEST_ID --dir {evidence}
+  odock-edge evidence verify --dir {evidence}
+What it cost, and the configuration of this demo:
+  curl -s http://{admin}/metrics
+  cat {config}
+"#,
+        evidence = evidence.display(),
+        config = config.display(),
+    )
+}

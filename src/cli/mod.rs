@@ -1,0 +1,110 @@
+//! The command line. Data goes to stdout, everything else to stderr; exit codes are 0 ok, 1 failed at run time, 2 usage,
+//! 78 invalid configuration (`EX_CONFIG`, which systemd knows by name).
+
+mod check;
+mod completions;
+mod demo;
+mod evidence;
+mod explain;
+mod mock_provider;
+mod plugins;
+mod run;
+mod schema;
+
+use std::io::Write;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Diagnostic;
+use crate::gateway::{Builder, Gateway};
+use crate::plugin::Manifest;
+
+/// It worked.
+pub const OK: i32 = 0;
+/// It failed at run time.
+pub const FAILED: i32 = 1;
+/// The configuration is invalid (sysexits.h `EX_CONFIG`).
+pub const INVALID_CONFIG: i32 = 78;
+
+const EXAMPLES: &str = "Examples:
+  odock-edge demo                          a gateway, a mock provider and a key; nothing else needed
+  odock-edge check -c conf/odock.yaml      every error of a configuration, with file:line:column
+  odock-edge run -c conf/odock.yaml        serve
+  odock-edge explain model_not_allowed     what a code means and what to do
+  odock-edge evidence verify var/evidence/*.jsonl";
+
+/// The edge data plane of the Odock AI gateway.
+#[derive(Parser)]
+#[command(name = "odock-edge", version, about, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve traffic
+    Run(run::Args),
+    /// Check a configuration completely without opening anything
+    Check(check::Args),
+    /// Run a gateway against a built-in mock provider and print requests to try
+    Demo(demo::Args),
+    /// Serve as a scripted OpenAI- and Anthropic-shaped provider, for tests and trials
+    MockProvider(mock_provider::Args),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Explain a code of an error answer; without one, list them all
+    Explain(explain::Args),
+    /// List the plugins of this build or show one
+    Plugins(plugins::Args),
+    /// Show or verify evidence
+    Evidence(evidence::Args),
+    /// Print shell completions
+    Completions(completions::Args),
+}
+
+/// Runs the command line with the bundled plugins and these; returns the exit code.
+pub fn main_with(plugins: Vec<&'static Manifest>) -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap knows which of its answers belong on stdout (help, version) and which on stderr.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let builder = plugins.into_iter().fold(Gateway::builder(), Builder::plugin);
+    match cli.command {
+        Command::Run(args) => run::run(args, builder),
+        Command::Check(args) => check::run(&args, &builder),
+        Command::Demo(args) => demo::run(&args, builder),
+        Command::MockProvider(args) => mock_provider::run(args),
+        Command::Schema => schema::run(&builder),
+        Command::Explain(args) => explain::run(&args),
+        Command::Plugins(args) => plugins::run(&args, &builder),
+        Command::Evidence(args) => evidence::run(args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Writes data to stdout. A reader that has enough (`| head`) is no failure.
+fn print(text: &str) -> i32 {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => OK,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => OK,
+        Err(_) => FAILED,
+    }
+}
+
+/// Writes a message for the person at the terminal to stderr.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn tell_diagnostics(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        tell(&diagnostic.to_string());
+    }
+    let errors = if diagnostics.len() == 1 { "1 error".to_owned() } else { format!("{} errors", diagnostics.len()) };
+    tell(&format!("{errors}; nothing was changed"));
+}

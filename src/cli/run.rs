@@ -1,0 +1,51 @@
+//! `run`: serve traffic.
+
+use std::path::PathBuf;
+
+use super::{FAILED, INVALID_CONFIG, OK, tell, tell_diagnostics};
+use crate::config;
+use crate::gateway::{Builder, GatewayError};
+use crate::telemetry;
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file
+    #[arg(short, long, env = "ODOCK_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Take the listeners over from the running process (SIGUSR2 does this by itself)
+    #[arg(long)]
+    upgrade: bool,
+}
+
+/// Runs until the process is told to stop.
+pub fn run(args: Args, builder: Builder) -> i32 {
+    // The log's own settings are in the file: what goes wrong before they are known goes to stderr as text.
+    let loaded = match config::load(&args.config, &builder.roster()) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            tell_diagnostics(&diagnostics);
+            return INVALID_CONFIG;
+        }
+    };
+    telemetry::log::init(&loaded.config.log_settings());
+    serve(&args.config, args.upgrade, builder)
+}
+
+/// Builds and runs; shared with `demo`.
+pub fn serve(config: &std::path::Path, upgrade: bool, builder: Builder) -> i32 {
+    match builder.build(config, upgrade) {
+        Ok(gateway) => {
+            gateway.run();
+            OK
+        }
+        Err(GatewayError::Config(diagnostics)) => {
+            tell_diagnostics(&diagnostics);
+            INVALID_CONFIG
+        }
+        Err(error) => {
+            tell(&format!("odock-edge: {error}"));
+            FAILED
+        }
+    }
+}
