@@ -1,11 +1,16 @@
 //! Bytes ⇄ meaning of the dialects the gateway speaks: pure, no I/O, never panics on any bytes.
 
 pub mod endpoint;
+pub mod envelope;
+mod grammar;
 pub mod head;
 pub mod json;
+pub mod sse;
+pub mod texts;
 pub mod usage;
 
 pub use endpoint::{Dialect, Endpoint};
 pub use head::{Head, ParseError, head};
 pub use json::{SpliceError, set_string, splice};
+pub use texts::{Channel, Kind, Lane, Role, Text, stream_texts, texts};
 pub use usage::{Usage, UsageSource};

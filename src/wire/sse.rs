@@ -1,0 +1,319 @@
+//! Server-sent events: a push parser that keeps the exact bytes of every event, and the encoder.
+//!
+//! The rules are WHATWG's: lines end in LF, CR or CRLF, a blank line ends an event, `:` starts a comment, several
+//! `data` lines are joined with LF, one byte order mark may stand at the start.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
+
+/// One event, or a block of comments that ended in a blank line.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Event {
+    /// `event`, if it was given.
+    pub event: Option<String>,
+    /// `id`, if it was given.
+    pub id: Option<String>,
+    /// The joined `data` lines. Empty: a keep-alive or comment, to be forwarded as it is.
+    pub data: String,
+    /// Its exact bytes, comments before it and the blank line included: the raws of all events are the stream.
+    pub raw: Bytes,
+}
+
+impl Event {
+    /// Bytes of an event that says something else in place of this one, with the same id.
+    pub fn with_data(&self, event: Option<&str>, data: &str) -> Bytes {
+        encode_with_id(event, self.id.as_deref(), data)
+    }
+}
+
+/// An event was larger than the parser may hold. The stream cannot be judged any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTooLarge;
+
+impl fmt::Display for EventTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a stream event is larger than this gateway may hold")
+    }
+}
+
+impl std::error::Error for EventTooLarge {}
+
+/// Splits a stream into events, however it is cut into chunks.
+#[derive(Debug)]
+pub struct Parser {
+    buffer: BytesMut,
+    /// Largest event, in bytes of the wire.
+    cap: usize,
+    /// How far `buffer` has been searched for line ends.
+    searched: usize,
+    /// Where the current line starts in `buffer`.
+    line: usize,
+    /// Nothing has been consumed yet: a byte order mark may stand here.
+    fresh: bool,
+    /// Too much was sent; nothing comes out any more.
+    broken: bool,
+}
+
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl Parser {
+    /// A parser that holds at most `cap` bytes of an unfinished event.
+    pub fn new(cap: usize) -> Self {
+        Self { buffer: BytesMut::new(), cap, searched: 0, line: 0, fresh: true, broken: false }
+    }
+
+    /// Takes the next bytes and yields the events they complete. Events left in a dropped iterator come with the
+    /// next push. After an error nothing more comes out.
+    pub fn push(&mut self, chunk: &[u8]) -> Events<'_> {
+        if !self.broken {
+            self.buffer.extend_from_slice(chunk);
+        }
+        Events { parser: self }
+    }
+
+    /// Bytes held of an unfinished event.
+    pub fn held(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The end of the stream: what is left, if anything. A reader following the standard drops an event without its
+    /// blank line; many do not, so it is parsed for judgement and `raw` is what arrived. Take all events of the last
+    /// push first.
+    pub fn finish(&mut self) -> Option<Event> {
+        if self.broken || self.buffer.is_empty() {
+            return None;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let raw = std::mem::take(&mut self.buffer).freeze();
+        (self.searched, self.line) = (0, 0);
+        Some(decode(raw, fresh))
+    }
+
+    fn next_event(&mut self) -> Option<Result<Event, EventTooLarge>> {
+        if self.broken {
+            return None;
+        }
+        if self.fresh && self.line == 0 {
+            if self.buffer.starts_with(MARK) {
+                (self.line, self.searched) = (MARK.len(), MARK.len());
+            } else if MARK.starts_with(&self.buffer) {
+                return None;
+            }
+        }
+        let end = match self.event_end() {
+            Some(end) if end <= self.cap => end,
+            None if self.buffer.len() <= self.cap => return None,
+            _ => {
+                self.broken = true;
+                self.buffer = BytesMut::new();
+                return Some(Err(EventTooLarge));
+            }
+        };
+        let raw = self.buffer.split_to(end).freeze();
+        (self.searched, self.line) = (0, 0);
+        let fresh = std::mem::take(&mut self.fresh);
+        Some(Ok(decode(raw, fresh)))
+    }
+
+    /// Where the event at the start of the buffer ends: behind its blank line.
+    fn event_end(&mut self) -> Option<usize> {
+        loop {
+            let rest = self.buffer.get(self.searched..)?;
+            let Some(at) = memchr2(b'\n', b'\r', rest) else {
+                self.searched = self.buffer.len();
+                return None;
+            };
+            let stop = self.searched + at;
+            let after = match (self.buffer.get(stop), self.buffer.get(stop + 1)) {
+                (Some(b'\r'), Some(b'\n')) => stop + 2,
+                // A line feed may follow in the next chunk and belongs to this line.
+                (Some(b'\r'), None) => {
+                    self.searched = stop;
+                    return None;
+                }
+                _ => stop + 1,
+            };
+            let blank = stop == self.line;
+            (self.searched, self.line) = (after, after);
+            if blank {
+                return Some(after);
+            }
+        }
+    }
+}
+
+/// The events completed by one push.
+#[derive(Debug)]
+pub struct Events<'p> {
+    parser: &'p mut Parser,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Result<Event, EventTooLarge>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.parser.next_event()
+    }
+}
+
+/// Reads the fields of one event from its bytes.
+fn decode(raw: Bytes, fresh: bool) -> Event {
+    let mut event = Event::default();
+    let mut lines = 0;
+    let mut rest: &[u8] = &raw;
+    if fresh && rest.starts_with(MARK) {
+        rest = rest.get(MARK.len()..).unwrap_or_default();
+    }
+    while !rest.is_empty() {
+        let stop = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        let (line, tail) = rest.split_at(stop);
+        rest = match tail {
+            [b'\r', b'\n', tail @ ..] | [_, tail @ ..] => tail,
+            [] => tail,
+        };
+        let (name, value) = match memchr::memchr(b':', line) {
+            Some(colon) => {
+                let (name, value) = line.split_at(colon);
+                let value = value.get(1..).unwrap_or_default();
+                (name, value.strip_prefix(b" ").unwrap_or(value))
+            }
+            None => (line, &[][..]),
+        };
+        match name {
+            b"data" => {
+                if lines > 0 {
+                    event.data.push('\n');
+                }
+                lines += 1;
+                event.data.push_str(&String::from_utf8_lossy(value));
+            }
+            b"event" => event.event = Some(String::from_utf8_lossy(value).into_owned()),
+            b"id" if !value.contains(&0) => event.id = Some(String::from_utf8_lossy(value).into_owned()),
+            _ => {}
+        }
+    }
+    event.raw = raw;
+    event
+}
+
+/// The bytes of one event. Line ends in `data` become further `data` lines; in `event` they are dropped.
+pub fn encode(event: Option<&str>, data: &str) -> Bytes {
+    encode_with_id(event, None, data)
+}
+
+fn encode_with_id(event: Option<&str>, id: Option<&str>, data: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + event.map_or(0, str::len) + id.map_or(0, str::len) + 24);
+    for (name, value) in [("id: ", id), ("event: ", event)] {
+        if let Some(value) = value {
+            out.extend_from_slice(name.as_bytes());
+            out.extend(value.bytes().filter(|b| !matches!(b, b'\n' | b'\r')));
+            out.extend_from_slice(b"\n");
+        }
+    }
+    let mut rest = data.as_bytes();
+    loop {
+        let stop = memchr2(b'\n', b'\r', rest);
+        let (line, tail) = rest.split_at(stop.unwrap_or(rest.len()));
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\n");
+        rest = match tail {
+            [b'\r', b'\n', tail @ ..] | [_, tail @ ..] => tail,
+            [] => break,
+        };
+    }
+    out.extend_from_slice(b"\n");
+    out.freeze()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(chunks: &[&[u8]], cap: usize) -> (Vec<Event>, bool) {
+        let mut parser = Parser::new(cap);
+        let (mut events, mut failed) = (Vec::new(), false);
+        for chunk in chunks {
+            for event in parser.push(chunk) {
+                match event {
+                    Ok(event) => events.push(event),
+                    Err(EventTooLarge) => failed = true,
+                }
+            }
+        }
+        events.extend(parser.finish());
+        (events, failed)
+    }
+
+    fn told(stream: &[u8]) -> Vec<(Option<String>, String)> {
+        parse(&[stream], 1 << 20).0.into_iter().map(|e| (e.event, e.data)).collect()
+    }
+
+    fn event(name: &str, data: &str) -> (Option<String>, String) {
+        ((!name.is_empty()).then(|| name.to_owned()), data.to_owned())
+    }
+
+    #[test]
+    fn the_rules_of_the_standard() {
+        assert_eq!(told(b"data: a\n\ndata:b\r\n\r\ndata:  c\r\r"), [event("", "a"), event("", "b"), event("", " c")]);
+        assert_eq!(told(b"\xef\xbb\xbfdata: a\n\n"), [event("", "a")]);
+        assert_eq!(told(b"event: x\ndata: 1\ndata\ndata: 2\nretry: 5\n: note\n\n"), [event("x", "1\n\n2")]);
+        assert_eq!(told(b": ping\n\ndata: [DONE]\n\n"), [event("", ""), event("", "[DONE]")]);
+        assert_eq!(told(b"datax: no\n\n"), [event("", "")]);
+        assert_eq!(told(b"data: cut off"), [event("", "cut off")]);
+        assert_eq!(parse(&[b"id: 7\ndata: a\n\n"], 99).0[0].with_data(Some("m"), "b\rc"), &b"id: 7\nevent: m\ndata: b\ndata: c\n\n"[..]);
+    }
+
+    #[test]
+    fn an_event_comes_out_with_its_last_byte() {
+        let mut parser = Parser::new(100);
+        assert_eq!(parser.push(b"data: a\n").count(), 0);
+        assert_eq!(parser.push(b"\n").count(), 1);
+        assert_eq!(parser.push(b"data: a\r\n\r").count(), 0);
+        assert_eq!(parser.push(b"\n").count(), 1);
+        assert_eq!(parser.held(), 0);
+    }
+
+    #[test]
+    fn the_cap_holds_and_spares_what_came_before() {
+        let (events, failed) = parse(&[b"data: a\n\ndata: 0123456789", b"x\n\ndata: b\n\n"], 12);
+        assert_eq!((events.len(), failed), (1, true));
+    }
+
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let piece = proptest::sample::select(vec![
+            "data", "data: x", "event: e", "id: 1", ":", "\n", "\r", "\r\n", "\n\n", "\r\n\r\n", " ", "\u{feff}", "é", "{\"a\":1}",
+        ]);
+        proptest::collection::vec(prop_oneof![piece.prop_map(|p| p.as_bytes().to_vec()), proptest::collection::vec(any::<u8>(), 0..3)], 0..40)
+            .prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same_events_and_all_bytes(stream in stream(), mut cuts in proptest::collection::vec(0..200usize, 0..20), cap in 5..400usize) {
+            let (whole, failed) = parse(&[&stream], cap);
+            cuts.iter_mut().for_each(|cut| *cut = (*cut).min(stream.len()));
+            cuts.sort_unstable();
+            let mut chunks = Vec::new();
+            let mut at = 0;
+            for cut in cuts.into_iter().chain([stream.len()]) {
+                chunks.push(&stream[at..cut]);
+                at = cut;
+            }
+            prop_assert_eq!(&parse(&chunks, cap), &(whole.clone(), failed));
+            let raw: Vec<u8> = whole.iter().flat_map(|e| e.raw.to_vec()).collect();
+            let kept = if failed { stream.starts_with(&raw) } else { stream == raw };
+            prop_assert!(kept);
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(name in "[a-z_.]{1,12}", data in any::<String>()) {
+            let expected = data.replace("\r\n", "\n").replace('\r', "\n");
+            prop_assert_eq!(told(&encode(Some(&name), &data)), [event(&name, &expected)]);
+        }
+    }
+}

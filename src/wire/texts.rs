@@ -1,0 +1,505 @@
+//! Every string of a request, an answer or a stream event, with its place and its meaning: the one walk that all
+//! detectors, redactions and transformations share.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::grammar::{self, Flow, Node, TypeWord};
+use super::head::{Key, ParseError};
+use super::json::Offsets;
+
+/// What a text is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Words of a user or a model.
+    Content,
+    /// Arguments of a tool call: a JSON text in OpenAI's dialects, single strings elsewhere.
+    ToolArguments,
+    /// What a tool answered.
+    ToolResult,
+    /// Names, descriptions and schemas of tools and of structured output.
+    ToolDefinition,
+    /// System and developer text.
+    Instruction,
+    /// Input of endpoints without messages: embeddings, completions, rerank, a bare Responses input.
+    Input,
+    /// The name or title of a file or document.
+    FileName,
+    /// Anything else a person can have written: metadata, user ids, URLs, and members nobody has heard of yet.
+    Metadata,
+    /// Vocabulary of the protocol, ids and base64 data.
+    Structural,
+}
+
+impl Kind {
+    /// Every kind, in the order of declaration.
+    pub const ALL: &'static [Self] = &[
+        Self::Content,
+        Self::ToolArguments,
+        Self::ToolResult,
+        Self::ToolDefinition,
+        Self::Instruction,
+        Self::Input,
+        Self::FileName,
+        Self::Metadata,
+        Self::Structural,
+    ];
+
+    /// The stable name used in configuration and evidence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::ToolArguments => "tool_arguments",
+            Self::ToolResult => "tool_result",
+            Self::ToolDefinition => "tool_definition",
+            Self::Instruction => "instruction",
+            Self::Input => "input",
+            Self::FileName => "file_name",
+            Self::Metadata => "metadata",
+            Self::Structural => "structural",
+        }
+    }
+}
+
+/// Whose text it is. `Unknown` must be treated as anyone's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Role {
+    /// No role was given, two different ones were, or an unheard-of one.
+    #[default]
+    Unknown,
+    /// `system` or `developer`.
+    System,
+    /// `user`.
+    User,
+    /// `assistant` or `model`.
+    Assistant,
+    /// `tool` or `function`.
+    Tool,
+}
+
+/// Which of a stream's parallel texts a fragment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// The answer.
+    Text,
+    /// Arguments of a tool call.
+    Arguments,
+    /// Thinking made visible.
+    Reasoning,
+    /// A refusal of the model.
+    Refusal,
+    /// Another text, such as the transcript of audio.
+    Other,
+}
+
+/// The text a fragment continues: concatenating the fragments of one channel in order gives the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel {
+    /// Which sort of text.
+    pub lane: Lane,
+    /// Choice, candidate, content block (Anthropic) or output item (Responses).
+    pub outer: u32,
+    /// Tool call of the choice, or part of the output item.
+    pub inner: u32,
+}
+
+/// One string of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text<'a> {
+    /// Where it stands, inside its quotes; for [`super::splice`].
+    pub span: Range<usize>,
+    /// What it says; borrowed from the body unless it has escapes.
+    pub text: Cow<'a, str>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Whose it is.
+    pub role: Role,
+    /// A member name of free-form JSON (arguments, metadata), not a value.
+    pub key: bool,
+    /// `Some` for a fragment of a stream, `None` for a whole text.
+    pub channel: Option<Channel>,
+}
+
+/// Texts kept back until their role is known. A message with more strings than this before its `role` yields the
+/// first ones as [`Role::Unknown`], so memory stays bounded whatever a caller sends.
+const HELD: usize = 1024;
+
+/// Visits every string of a request or an answer in the order of the body.
+///
+/// # Errors
+/// [`ParseError::Syntax`]; some texts may have been visited by then.
+pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    walk(body, false, f)
+}
+
+/// Visits every string of the JSON of one stream event; fragments have a [`Channel`].
+///
+/// # Errors
+/// [`ParseError::Syntax`], also for `[DONE]`, which is not JSON.
+pub fn stream_texts<'a>(data: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    walk(data, true, f)
+}
+
+fn walk<'a>(body: &'a [u8], stream: bool, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    let mut walk = Walk { offsets: Offsets::new(body), held: Vec::new(), gone: 0, open: 0, stream, f };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let at = Place { node: Node::Root, role: Role::Unknown, channel: None, position: 0 };
+    Value { walk: &mut walk, at }.deserialize(&mut json)?;
+    json.end()?;
+    walk.release();
+    Ok(())
+}
+
+struct Walk<'a, 'f> {
+    offsets: Offsets<'a>,
+    held: Vec<Text<'a>>,
+    /// How many texts were released before `held[0]`.
+    gone: usize,
+    /// Open objects whose members may still say something about texts before them.
+    open: u32,
+    stream: bool,
+    f: &'f mut dyn FnMut(Text<'a>),
+}
+
+impl<'a> Walk<'a, '_> {
+    fn emit(&mut self, text: Text<'a>) {
+        if self.open == 0 {
+            self.gone += 1;
+            (self.f)(text);
+            return;
+        }
+        if self.held.len() >= HELD {
+            self.release();
+        }
+        self.held.push(text);
+    }
+
+    fn release(&mut self) {
+        self.gone += self.held.len();
+        for text in self.held.drain(..) {
+            (self.f)(text);
+        }
+    }
+
+    /// The number of the next text.
+    fn mark(&self) -> usize {
+        self.gone + self.held.len()
+    }
+
+    /// The texts from a mark on that are still held.
+    fn since(&mut self, mark: usize) -> &mut [Text<'a>] {
+        let from = mark.saturating_sub(self.gone).min(self.held.len());
+        self.held.get_mut(from..).unwrap_or_default()
+    }
+}
+
+/// What is known about a value before reading it.
+#[derive(Clone, Copy)]
+struct Place {
+    node: Node,
+    role: Role,
+    channel: Option<Channel>,
+    /// Position in the enclosing array.
+    position: u32,
+}
+
+/// What reading a value told.
+enum Seen {
+    Role(Role),
+    Type(TypeWord),
+    Number(u32),
+    True,
+    Nothing,
+}
+
+struct Value<'w, 'a, 'f> {
+    walk: &'w mut Walk<'a, 'f>,
+    at: Place,
+}
+
+impl<'a> Value<'_, 'a, '_> {
+    fn text(self, text: Cow<'a, str>, span: Range<usize>) -> Seen {
+        let (kind, seen) = match self.at.node {
+            Node::Block(kind) | Node::Free(kind) | Node::Leaf(kind) => (kind, Seen::Nothing),
+            Node::RoleWord => (Kind::Structural, Seen::Role(grammar::role(&text))),
+            Node::TypeWord => (Kind::Structural, Seen::Type(grammar::type_word(&text))),
+            Node::Keyword => (Kind::Structural, Seen::Nothing),
+            Node::Definition => (Kind::ToolDefinition, Seen::Nothing),
+            Node::TextOrFormat => (Kind::Content, Seen::Nothing),
+            Node::Url if text.starts_with("data:") => (Kind::Structural, Seen::Nothing),
+            Node::Numbers => (Kind::Structural, Seen::Nothing),
+            Node::Url | Node::Root | Node::Choice | Node::Call | Node::Params | Node::Outcome | Node::Datum => {
+                (Kind::Metadata, Seen::Nothing)
+            }
+        };
+        self.walk.emit(Text { span, text, kind, role: self.at.role, key: false, channel: self.at.channel });
+        seen
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_, 'de, '_> {
+    type Value = Seen;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
+        if self.at.node == Node::Numbers {
+            return numbers(self.walk, self.at, deserializer);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// A list of numbers is stepped over without reading each; anything with a string in it is walked like the rest.
+fn numbers<'de, D: Deserializer<'de>>(walk: &mut Walk<'de, '_>, at: Place, deserializer: D) -> Result<Seen, D::Error> {
+    let raw: &'de RawValue = serde::Deserialize::deserialize(deserializer)?;
+    let raw = raw.get();
+    if memchr::memchr(b'"', raw.as_bytes()).is_some() {
+        let node = if raw.starts_with('"') { Node::Leaf(Kind::Structural) } else { Node::Leaf(Kind::Metadata) };
+        walk.offsets.enter(raw);
+        let mut json = serde_json::Deserializer::from_str(raw);
+        Value { walk, at: Place { node, ..at } }.deserialize(&mut json).map_err(serde::de::Error::custom)?;
+    }
+    walk.offsets.leave(raw);
+    Ok(Seen::Nothing)
+}
+
+impl<'de> Visitor<'de> for Value<'_, 'de, '_> {
+    type Value = Seen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Seen, E> {
+        let span = self.walk.offsets.borrowed(text);
+        Ok(self.text(Cow::Borrowed(text), span))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
+        let span = self.walk.offsets.escaped();
+        Ok(self.text(Cow::Owned(text.to_owned()), span))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
+        Ok(if value { Seen::True } else { Seen::Nothing })
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
+        Ok(Seen::Number(u32::try_from(value).unwrap_or(u32::MAX)))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_unit<E>(self) -> Result<Seen, E> {
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seen, A::Error> {
+        let mut at = self.at;
+        at.position = 0;
+        while seq.next_element_seed(Value { walk: &mut *self.walk, at })?.is_some() {
+            at.position = at.position.saturating_add(1);
+        }
+        Ok(Seen::Nothing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
+        let Value { walk, at } = self;
+        match at.node {
+            Node::Free(kind) => {
+                while let Some((text, span)) = map.next_key_seed(Key(&mut walk.offsets))? {
+                    walk.emit(Text { span, text, kind, role: at.role, key: true, channel: None });
+                    map.next_value_seed(Value { walk: &mut *walk, at: Place { channel: None, ..at } })?;
+                }
+            }
+            Node::Block(_) | Node::Choice | Node::Call => scoped(walk, at, map, true)?,
+            Node::Root => {
+                let holds = walk.stream;
+                scoped(walk, at, map, holds)?;
+            }
+            _ => {
+                while let Some((key, _)) = map.next_key_seed(Key(&mut walk.offsets))? {
+                    let (node, _) = grammar::member(at.node, &key);
+                    let role = grammar::speaker(at.node, &key).unwrap_or(at.role);
+                    map.next_value_seed(Value { walk: &mut *walk, at: Place { node, role, channel: None, position: 0 } })?;
+                }
+            }
+        }
+        Ok(Seen::Nothing)
+    }
+}
+
+/// What the members of one object say about the texts in it, whatever their order.
+#[derive(Default)]
+struct Scope {
+    role: Option<Role>,
+    kind: Option<TypeWord>,
+    tool_result: bool,
+    thought: bool,
+    outer: Option<u32>,
+    inner: Option<u32>,
+    /// Numbers of the texts of `delta` or `content_block`.
+    fragments: Option<Range<usize>>,
+    /// The number of the text of `data`.
+    data: Option<usize>,
+}
+
+fn scoped<'de, A: MapAccess<'de>>(walk: &mut Walk<'de, '_>, at: Place, mut map: A, holds: bool) -> Result<(), A::Error> {
+    let start = walk.mark();
+    walk.open += u32::from(holds);
+    let mut scope = Scope::default();
+    while let Some((key, _)) = map.next_key_seed(Key(&mut walk.offsets))? {
+        let (node, flow) = grammar::member(at.node, &key);
+        let channel = match flow {
+            Flow::Whole => None,
+            Flow::Keep => at.channel,
+            Flow::On(lane) => at.channel.map(|channel| Channel { lane, ..channel }),
+            Flow::Start if walk.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
+            Flow::Start => None,
+        };
+        // `thinking` holds its own blocks: a lane once left for reasoning is not left again for the text inside.
+        let channel = match (channel, at.channel) {
+            (Some(mine), Some(above)) if mine.lane == Lane::Text => Some(above),
+            _ => channel,
+        };
+        let role = match grammar::speaker(at.node, &key) {
+            _ if at.role != Role::Unknown => at.role,
+            Some(role) => role,
+            // A root is not held back, so only a role that stands before the content reaches it.
+            None if at.node == Node::Root => scope.role.unwrap_or_default(),
+            None => Role::Unknown,
+        };
+        let from = walk.mark();
+        let seen = map.next_value_seed(Value { walk: &mut *walk, at: Place { node, role, channel, position: 0 } })?;
+        scope.note(at.node, &key, seen, from..walk.mark());
+    }
+    if holds {
+        scope.settle(walk, at, start);
+        walk.open -= 1;
+        if walk.open == 0 {
+            walk.release();
+        }
+    }
+    Ok(())
+}
+
+impl Scope {
+    /// Remembers what one member says about its siblings.
+    fn note(&mut self, node: Node, key: &str, seen: Seen, texts: Range<usize>) {
+        match seen {
+            Seen::Role(role) => {
+                let clash = self.role.is_some_and(|before| before != role);
+                self.role = Some(if clash { Role::Unknown } else { role });
+            }
+            Seen::Type(word) => {
+                self.tool_result |= word == TypeWord::ToolResult;
+                self.kind = Some(word);
+            }
+            Seen::Number(n) => match key {
+                "index" | "output_index" => self.outer = Some(n),
+                "content_index" | "summary_index" => self.inner = Some(n),
+                _ => {}
+            },
+            Seen::True => self.thought |= key == "thought",
+            Seen::Nothing => match key {
+                "tool_use_id" => self.tool_result = true,
+                "data" => self.data = Some(texts.start).filter(|_| texts.len() == 1),
+                "delta" | "content_block" if node == Node::Root => self.fragments = Some(texts),
+                _ => {}
+            },
+        }
+    }
+
+    /// Applies what was remembered to the texts of the object.
+    fn settle(self, walk: &mut Walk<'_, '_>, at: Place, start: usize) {
+        match at.node {
+            Node::Choice => {
+                let outer = self.outer.unwrap_or(at.position);
+                for text in walk.since(start) {
+                    if let Some(channel) = &mut text.channel {
+                        channel.outer = outer;
+                    }
+                }
+            }
+            Node::Call => {
+                let inner = self.outer.unwrap_or(at.position);
+                if inner > 0 {
+                    for text in walk.since(start) {
+                        if let Some(channel) = &mut text.channel {
+                            channel.inner = inner;
+                        }
+                    }
+                }
+            }
+            Node::Root => self.settle_event(walk),
+            _ => self.settle_block(walk, start),
+        }
+    }
+
+    fn settle_block(self, walk: &mut Walk<'_, '_>, start: usize) {
+        if let (Some(data), Some(TypeWord::Text)) = (self.data, self.kind) {
+            if let Some(text) = walk.since(data).first_mut() {
+                text.kind = Kind::Content;
+            }
+        }
+        let role = self.role.unwrap_or(if self.tool_result { Role::Tool } else { Role::Unknown });
+        let content = match role {
+            _ if self.tool_result => Kind::ToolResult,
+            Role::System => Kind::Instruction,
+            Role::Tool => Kind::ToolResult,
+            _ => Kind::Content,
+        };
+        if role == Role::Unknown && content == Kind::Content && !self.thought {
+            return;
+        }
+        for text in walk.since(start) {
+            if text.role == Role::Unknown {
+                text.role = role;
+            }
+            if text.kind == Kind::Content {
+                text.kind = content;
+            }
+            if self.thought {
+                if let Some(channel) = &mut text.channel {
+                    channel.lane = Lane::Reasoning;
+                }
+            }
+        }
+    }
+
+    fn settle_event(self, walk: &mut Walk<'_, '_>) {
+        let Some(fragments) = self.fragments else { return };
+        let count = fragments.len();
+        for text in walk.since(fragments.start).iter_mut().take(count) {
+            let Some(channel) = &mut text.channel else { continue };
+            channel.outer = self.outer.unwrap_or(0);
+            channel.inner = self.inner.unwrap_or(0);
+            match self.kind {
+                Some(TypeWord::Event(lane)) => {
+                    channel.lane = lane;
+                    if lane == Lane::Arguments {
+                        text.kind = Kind::ToolArguments;
+                    }
+                }
+                Some(TypeWord::Media) => {
+                    text.kind = Kind::Structural;
+                    text.channel = None;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "texts_test.rs"]
+mod tests;
