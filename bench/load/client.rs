@@ -1,0 +1,196 @@
+//! The load: one fixed chat request over kept connections, as fast as they come back.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Result;
+use super::http1::Connection;
+
+/// The key the caller presents; the gateway's configuration knows its hash.
+pub const KEY: &str = "sk_bench";
+/// Length of the request's body [bytes].
+const BODY: usize = 1024;
+const WARM_UP: Duration = Duration::from_millis(300);
+
+/// A way to load a target.
+pub struct Mode {
+    pub name: &'static str,
+    connections: usize,
+    stream: bool,
+}
+
+/// One caller; enough callers to fill a core; streams, one at a time because the first byte must not queue.
+pub const MODES: [Mode; 3] = [
+    Mode { name: "c=1", connections: 1, stream: false },
+    Mode { name: "c=32", connections: 32, stream: false },
+    Mode { name: "stream", connections: 1, stream: true },
+];
+
+impl Mode {
+    pub fn load(&self, target: SocketAddr, seconds: f64) -> Load {
+        Load { target, connections: self.connections, seconds, stream: self.stream, give_up: 0 }
+    }
+}
+
+/// The arguments of the client role.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Load {
+    pub target: SocketAddr,
+    #[arg(long)]
+    pub connections: usize,
+    #[arg(long)]
+    pub seconds: f64,
+    #[arg(long)]
+    pub stream: bool,
+    /// Every so manyth call is given up; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub give_up: usize,
+}
+
+impl Load {
+    pub fn arguments(&self) -> Vec<String> {
+        let mut all = vec!["client".to_owned(), self.target.to_string()];
+        all.extend([format!("--connections={}", self.connections), format!("--seconds={}", self.seconds)]);
+        all.extend([format!("--give-up={}", self.give_up)]);
+        all.extend(self.stream.then(|| "--stream".to_owned()));
+        all
+    }
+}
+
+/// What a load saw. Times in µs; for streams up to the first byte of the body.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outcome {
+    pub requests: usize,
+    pub failed: usize,
+    pub given_up: usize,
+    pub per_second: f64,
+    pub p50: f64,
+    pub p99: f64,
+}
+
+/// The whole request, rendered once. Its text has an address to mask and nothing else of interest.
+pub fn request(stream: bool) -> Vec<u8> {
+    let head = format!(
+        r#"{{"model":"bench","stream":{stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Write to jane.doe@example.com about the weather. "#
+    );
+    let filler = "The quick brown fox jumps over the lazy dog while we wait for an answer. ".repeat(20);
+    let tail = r#""}]}"#;
+    let body = format!("{head}{}{tail}", &filler[..BODY.saturating_sub(head.len() + tail.len())]);
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
+         accept: */*\r\nuser-agent: load/1\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Waits up to 15 s for the target to serve, and makes sure that it answers both kinds of request.
+pub fn check(target: SocketAddr) -> Result<()> {
+    runtime()?.block_on(async {
+        let begun = Instant::now();
+        let mut connection = loop {
+            match Connection::open(target).await {
+                Ok(connection) => break connection,
+                Err(error) if begun.elapsed() > Duration::from_secs(15) => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        for stream in [false, true] {
+            let request = request(stream);
+            let answered = tokio::time::timeout(Duration::from_secs(5), connection.exchange(&request)).await;
+            let status = answered.map_err(|_| "no answer within 5 s")??.status;
+            let answer = connection.answer();
+            if status != 200 || !answer.contains(if stream { "[DONE]" } else { "jane.doe@example.com" }) {
+                return Err(format!("unexpected answer:\n{answer}").into());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The client role: warms up, says so on stdout, loads, and prints the [`Outcome`] as JSON.
+pub fn run(load: &Load) -> Result<()> {
+    let local = tokio::task::LocalSet::new();
+    let outcome = runtime()?.block_on(local.run_until(drive(load)))?;
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}
+
+async fn drive(load: &Load) -> Result<Outcome> {
+    let request = Rc::new(request(load.stream));
+    let begin = Instant::now() + WARM_UP;
+    let end = begin + Duration::from_secs_f64(load.seconds);
+    let callers: Vec<_> = (0..load.connections)
+        .map(|index| tokio::task::spawn_local(call(load.clone(), request.clone(), begin, end, index)))
+        .collect();
+    tokio::time::sleep_until(begin.into()).await;
+    println!("warm");
+    let mut times = Vec::new();
+    let (mut failed, mut given_up) = (0, 0);
+    for caller in callers {
+        let mut seen = caller.await?;
+        times.append(&mut seen.times);
+        failed += seen.failed;
+        given_up += seen.given_up;
+    }
+    times.sort_unstable();
+    let quantile = |q: f64| times.get(((times.len() as f64 * q) as usize).min(times.len().saturating_sub(1))).map_or(0.0, |ns| f64::from(*ns) / 1e3);
+    let requests = times.len() + failed + given_up;
+    Ok(Outcome { requests, failed, given_up, per_second: requests as f64 / load.seconds, p50: quantile(0.5), p99: quantile(0.99) })
+}
+
+#[derive(Default)]
+struct Seen {
+    /// [ns]
+    times: Vec<u32>,
+    failed: usize,
+    given_up: usize,
+}
+
+async fn call(load: Load, request: Rc<Vec<u8>>, begin: Instant, end: Instant, mut count: usize) -> Seen {
+    let mut seen = Seen { times: Vec::with_capacity(1 << 18), ..Seen::default() };
+    let mut kept: Option<Connection> = None;
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return seen;
+        }
+        count += 1;
+        let give_up = load.give_up > 0 && count.is_multiple_of(load.give_up);
+        let result = async {
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => Connection::open(load.target).await?,
+            };
+            if give_up {
+                return connection.abandon(&request, count.is_multiple_of(2 * load.give_up)).await.map(|()| None);
+            }
+            let exchange = connection.exchange(&request).await?;
+            kept = Some(connection);
+            Ok::<_, std::io::Error>(Some(exchange))
+        };
+        let result = result.await;
+        if now < begin {
+            continue;
+        }
+        match result {
+            Ok(None) => seen.given_up += 1,
+            Ok(Some(exchange)) if exchange.status == 200 => {
+                let time = if load.stream { exchange.first } else { exchange.whole };
+                seen.times.push(u32::try_from(time.as_nanos()).unwrap_or(u32::MAX));
+            }
+            _ => {
+                seen.failed += 1;
+                // A target that refuses must not turn the client into a spinning loop.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+}

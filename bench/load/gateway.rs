@@ -1,0 +1,94 @@
+//! The gateway under test, in its configurations.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::process::{Core, Process, free_address};
+use super::{Args, Result, client};
+
+/// One configuration.
+pub struct Variant {
+    pub name: &'static str,
+    evidence: bool,
+    log: &'static str,
+    /// `plugins` and `chains`.
+    chain: String,
+}
+
+const EMPTY: &str = "chains: {default: {}}\n";
+
+/// The chain people start with: an audit line, a transform, personal data masked on the way out and restored on the way
+/// back, for which the answer is held.
+const GOVERNED: &str = "\
+plugins:
+  - {name: audit_log}
+  - {name: request_transform}
+  - {name: pii_mask}
+chains:
+  default:
+    pre_route: {sequential: [request_transform], parallel: [audit_log]}
+    pre_upstream: {sequential: [pii_mask]}
+    post_upstream: {sequential: [pii_mask]}
+    post_response: {parallel: [audit_log], async: true}
+";
+
+/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log. `governed` is everything.
+pub fn variants(args: &Args) -> Result<Vec<Variant>> {
+    let chain = match &args.chain {
+        Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
+        None => GOVERNED.to_owned(),
+    };
+    Ok(vec![
+        Variant { name: "empty", evidence: false, log: "warn", chain: EMPTY.to_owned() },
+        Variant { name: "evidence", evidence: true, log: "warn", chain: EMPTY.to_owned() },
+        Variant { name: "governed", evidence: true, log: "info", chain },
+    ])
+}
+
+/// Starts one; it may not serve yet.
+pub fn start(args: &Args, variant: &Variant, upstream: SocketAddr, folder: &Path) -> Result<(Process, SocketAddr)> {
+    let (listen, admin) = (free_address()?, free_address()?);
+    let folder = folder.join(variant.name);
+    fs::create_dir_all(&folder)?;
+    let file = folder.join("odock.yaml");
+    fs::write(&file, configuration(variant, listen, admin, upstream, &folder))?;
+    let program = program(args)?;
+    let arguments = ["run".as_ref(), "-c".as_ref(), file.as_os_str()];
+    let process = Process::start(Core::Proxy, &program, &arguments, &[("BENCH_PROVIDER_KEY", "sk_provider")])?;
+    Ok((process, listen))
+}
+
+fn program(args: &Args) -> Result<PathBuf> {
+    match (&args.gateway, option_env!("CARGO_BIN_EXE_odock-edge")) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, Some(path)) => Ok(path.into()),
+        (None, None) => Err("no gateway: run by cargo bench, or give --gateway PATH".into()),
+    }
+}
+
+fn configuration(variant: &Variant, listen: SocketAddr, admin: SocketAddr, upstream: SocketAddr, folder: &Path) -> String {
+    let mut sha256 = String::new();
+    for byte in ring::digest::digest(&ring::digest::SHA256, client::KEY.as_bytes()).as_ref() {
+        let _ = write!(sha256, "{byte:02x}");
+    }
+    let Variant { evidence, log, chain, .. } = variant;
+    let folder = folder.display();
+    format!(
+        r#"version: 1
+server: {{listen: ["{listen}"], threads: 1, upgrade_sock: "{folder}/upgrade.sock"}}
+admin: {{listen: "{admin}"}}
+log: {{level: {log}}}
+evidence: {{enabled: {evidence}, path: "{folder}/evidence"}}
+providers:
+  - {{name: mock, type: openai, base_url: "http://{upstream}", api_key: {{env: BENCH_PROVIDER_KEY}}}}
+organisations:
+  - name: acme
+    models: [{{name: bench, provider: mock, slug: mock-model}}]
+    api_keys: [{{name: bench, sha256: "{sha256}", models: "*"}}]
+routes:
+  - {{name: openai, match: {{path_prefix: /v1/}}, chain: default}}
+{chain}"#
+    )
+}

@@ -1,0 +1,177 @@
+//! What does governing a request cost, against the same Pingora doing nothing?
+//!
+//! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS]` starts a mock provider, a bare Pingora pass-through
+//! built from the same crates with the same allocator, and the gateway itself in several configurations, and loads them
+//! in turn, round by round, so that a noisy machine is noisy for all. Every process is this binary in another role,
+//! except the gateway. With `taskset` the proxies have core 1 and client and provider core 0.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is a table for people")]
+
+mod bare;
+mod client;
+mod gateway;
+mod http1;
+mod process;
+mod report;
+mod soak;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use client::{Load, Outcome};
+use process::{Core, Process};
+use report::{Cell, Row};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Parser)]
+struct Args {
+    /// Three short rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; each loads every target in every mode.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of load per target, mode and round.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Exit 1 when a bar is missed.
+    #[arg(long)]
+    assert: bool,
+    /// Instead: load the governed gateway for so long, one call in twenty given up by the caller, and watch its memory.
+    #[arg(long, value_name = "SECS")]
+    soak: Option<f64>,
+    /// The gateway's binary, if not the one cargo built.
+    #[arg(long, value_name = "PATH")]
+    gateway: Option<PathBuf>,
+    /// YAML with `plugins` and `chains` for the governed target, instead of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    chain: Option<PathBuf>,
+    /// Cargo passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What a child process of this one does.
+#[derive(clap::Subcommand)]
+enum Role {
+    /// Pass through, and nothing else.
+    #[command(hide = true)]
+    Bare { listen: SocketAddr, upstream: SocketAddr },
+    /// Answer.
+    #[command(hide = true)]
+    Mock,
+    /// Ask.
+    #[command(hide = true)]
+    Client(Load),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.role {
+        Some(Role::Bare { listen, upstream }) => bare::run(listen, upstream).map(|()| true),
+        Some(Role::Mock) => mock().map(|()| true),
+        Some(Role::Client(load)) => client::run(&load).map(|()| true),
+        None => match args.soak {
+            Some(seconds) => soak::run(&args, seconds),
+            None => compare(&args),
+        },
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the mock provider on a free port and says on stdout which.
+fn mock() -> Result<()> {
+    let provider = odock_edge::mock::bind(([127, 0, 0, 1], 0).into(), odock_edge::mock::Options::default())?;
+    println!("{}", provider.address());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(provider.serve())?)
+}
+
+/// A thing to load; `direct` has no process of its own.
+struct Target {
+    name: &'static str,
+    address: SocketAddr,
+    process: Option<Process>,
+    idle_rss: f64,
+}
+
+fn start_mock() -> Result<(Process, SocketAddr)> {
+    let mut mock = Process::role(Core::Client, &["mock"])?;
+    let address = mock.read_line()?.trim().parse()?;
+    Ok((mock, address))
+}
+
+fn compare(args: &Args) -> Result<bool> {
+    let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
+    let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 });
+    let (_mock, upstream) = start_mock()?;
+    let folder = tempfile::tempdir()?;
+    let listen = process::free_address()?;
+    let bare = Process::role(Core::Proxy, &["bare", &listen.to_string(), &upstream.to_string()])?;
+    let mut targets = vec![
+        Target { name: "direct", address: upstream, process: None, idle_rss: 0.0 },
+        Target { name: "bare", address: listen, process: Some(bare), idle_rss: 0.0 },
+    ];
+    for variant in gateway::variants(args)? {
+        let (process, address) = gateway::start(args, &variant, upstream, folder.path())?;
+        targets.push(Target { name: variant.name, address, process: Some(process), idle_rss: 0.0 });
+    }
+    for target in &mut targets {
+        client::check(target.address).map_err(|error| match &target.process {
+            Some(process) => format!("{}: {error}{}", target.name, process.last_words()),
+            None => format!("{}: {error}", target.name),
+        })?;
+        target.idle_rss = target.process.as_ref().map_or(Ok(0.0), Process::rss_mib)?;
+    }
+    let mut cells = Vec::new();
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        for mode in client::MODES {
+            for (index, target) in targets.iter().enumerate() {
+                let load = mode.load(target.address, seconds);
+                let (outcome, cpu_us) = measure(&load, target.process.as_ref())?;
+                cells.push(Cell { round, mode: mode.name, target: index, outcome, cpu_us });
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    for target in &targets {
+        let loaded_rss = target.process.as_ref().map_or(Ok(0.0), Process::rss_mib)?;
+        rows.push(Row { name: target.name, idle_rss: target.idle_rss, loaded_rss });
+    }
+    report::print(&rows, &cells);
+    let held = report::bars(&rows, &cells);
+    Ok(held || !args.assert)
+}
+
+/// Runs one load in a process of its own; with it, the CPU the proxy used per request [µs].
+fn measure(load: &Load, proxy: Option<&Process>) -> Result<(Outcome, f64)> {
+    let mut client = Process::role(Core::Client, &load.arguments())?;
+    let cpu = || proxy.map_or(Ok(0.0), Process::cpu_seconds);
+    // The client says a line when it is warm and one when it is done.
+    client.read_line()?;
+    let before = cpu()?;
+    let line = client.read_line()?;
+    let used = cpu()? - before;
+    let outcome: Outcome = serde_json::from_str(&line).map_err(|_| format!("the client broke off{}", client.last_words()))?;
+    if outcome.failed * 100 > outcome.requests {
+        return Err(format!("{} of {} requests failed", outcome.failed, outcome.requests).into());
+    }
+    let cpu_us = used * 1e6 / (outcome.requests.max(1) as f64);
+    Ok((outcome, cpu_us))
+}

@@ -1,0 +1,142 @@
+//! Child processes: where they run, what they cost, and that none outlives the benchmark.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
+
+use super::Result;
+
+/// Clock ticks of `/proc/PID/stat`; 100 on every Linux that Rust runs on.
+const TICKS: f64 = 100.0;
+/// How much of what a process said last goes into an error [bytes].
+const LAST_WORDS: u64 = 2000;
+
+/// Which core a process is kept on.
+#[derive(Clone, Copy)]
+pub enum Core {
+    /// With everything that is not measured.
+    Client,
+    /// With the other proxies, of which one at a time is loaded.
+    Proxy,
+}
+
+/// Whether cores can be told apart.
+static PINNED: LazyLock<bool> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let probe = Command::new("taskset").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let pinned = cores > 1 && probe.is_ok_and(|status| status.success());
+    if !pinned {
+        eprintln!("load: without taskset and two cores the proxies share theirs with the client");
+    }
+    pinned
+});
+
+/// A child; killed when dropped.
+pub struct Process {
+    child: Child,
+    /// What a role says; the gateway's goes with its stderr.
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: File,
+}
+
+impl Process {
+    /// This binary in another role.
+    pub fn role<S: AsRef<OsStr>>(core: Core, arguments: &[S]) -> Result<Self> {
+        Self::spawn(core, &std::env::current_exe()?, arguments, &[], true)
+    }
+
+    /// Another program, with additions to its environment.
+    pub fn start<S: AsRef<OsStr>>(core: Core, program: &Path, arguments: &[S], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::spawn(core, program, arguments, environment, false)
+    }
+
+    fn spawn<S: AsRef<OsStr>>(core: Core, program: &Path, arguments: &[S], environment: &[(&str, &str)], speaks: bool) -> Result<Self> {
+        let mut line: Vec<OsString> = Vec::new();
+        if *PINNED {
+            let core = match core {
+                Core::Client => "0",
+                Core::Proxy => "1",
+            };
+            line.extend(["taskset", "-c", core].map(OsString::from));
+        }
+        line.push(program.into());
+        line.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+        // A file instead of a pipe: nobody reads while the load runs.
+        let stderr = tempfile::tempfile()?;
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).envs(environment.iter().copied());
+        let stdout = if speaks { Stdio::piped() } else { stderr.try_clone()?.into() };
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr.try_clone()?);
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let stdout = child.stdout.take().map(BufReader::new);
+        Ok(Self { child, stdout, stderr })
+    }
+
+    /// The next line of its stdout.
+    pub fn read_line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.stdout.as_mut().map_or(Ok(0), |stdout| stdout.read_line(&mut line))? == 0 {
+            return Err(format!("a child process ended{}", self.last_words()).into());
+        }
+        Ok(line)
+    }
+
+    /// The end of its stderr, to be appended to a message.
+    pub fn last_words(&self) -> String {
+        let read = || -> std::io::Result<String> {
+            let mut file = self.stderr.try_clone()?;
+            let length = file.seek(SeekFrom::End(0))?;
+            file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        match read() {
+            Ok(words) if !words.is_empty() => format!("\nits last words:\n{words}"),
+            _ => String::new(),
+        }
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        Ok(fs::read_to_string(&path).map_err(|error| format!("{path}: {error}{}", self.last_words()))?)
+    }
+
+    /// User and system time of all its threads so far [s].
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let stat = self.proc("stat")?;
+        // The name of the program may contain anything but is the last thing in parentheses.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("odd /proc/PID/stat");
+        Ok((ticks(11)? + ticks(12)?) / TICKS)
+    }
+
+    /// Resident memory [MiB].
+    pub fn rss_mib(&self) -> Result<f64> {
+        let status = self.proc("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("odd /proc/PID/status")?;
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib / 1024.0)
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address nobody listens on yet.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
