@@ -1,1 +1,23 @@
-//! (being written)
+//! Evidence: one record per request, in a log that shows when it was changed.
+//!
+//! [`Evidence`] takes records off the request path, a thread of its own writes them as hash-linked lines ([`line`]) and
+//! signs a checkpoint now and then ([`entry`]). [`verify`] finds edits, deletions, reorderings and cuts.
+//!
+//! What it can prove: nobody without the signing key changed anything before the last checkpoint, as long as that
+//! checkpoint is known from elsewhere too (`checkpoint.json`, the journal, a copy off the machine). Lines after it are
+//! linked but not yet signed. Records that were dropped are counted in the next checkpoint.
+
+mod entry;
+mod key;
+mod line;
+mod log;
+mod record;
+mod show;
+mod verify;
+mod writer;
+
+pub use entry::{Anchor, Checkpoint, Reason};
+pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};
+pub use show::{Found, show};
+pub use verify::{End, Fault, Finding, Log as VerifiedLog, Report, verify, verify_directory, verify_files};
+pub use writer::{Evidence, EvidenceError, Policy};

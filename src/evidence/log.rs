@@ -1,0 +1,328 @@
+//! The files of one log: append, checkpoint, rotate, and go on where an earlier process stopped.
+//!
+//! Bytes that were written are never changed. What a kill left behind stays in the file, and the line after it states
+//! its length and hash.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use super::entry::{Anchor, Checkpoint, Head, Open, Reason, Resume};
+use super::key::Signer;
+use super::line::{Hash, Line, Link, hex, sha256_hex};
+use crate::telemetry::time::Rfc3339;
+
+/// A process that finds the directory in use (during an upgrade, while the old one drains) writes a log of its own below.
+const OVERLAPS: u32 = 8;
+
+/// How much one process has written and lost so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Totals {
+    /// Records written.
+    pub records: u64,
+    /// Records dropped.
+    pub dropped: u64,
+}
+
+/// An open log.
+#[derive(Debug)]
+pub struct Log {
+    directory: PathBuf,
+    signer: Arc<Signer>,
+    file: File,
+    index: u32,
+    size: u64,
+    lines: u64,
+    link: Link,
+    buffer: Vec<u8>,
+    buffered: u64,
+}
+
+/// The exclusive right to write in a directory; ends with the process.
+#[derive(Debug)]
+pub struct Claim {
+    /// Where to write.
+    pub directory: PathBuf,
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims the directory or, where another process writes there, the first free `overlap-N` below it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn take(directory: &Path) -> io::Result<Self> {
+        let overlaps = (1..=OVERLAPS).map(|n| directory.join(format!("overlap-{n}")));
+        for candidate in std::iter::once(directory.to_owned()).chain(overlaps) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&candidate)?;
+            let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(candidate.join("lock"))?;
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { directory: candidate, _lock: lock }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::other(format!("{} processes write there already", OVERLAPS + 1)))
+    }
+}
+
+impl Log {
+    /// Opens the log in a claimed directory, and begins it with a signed checkpoint.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open(directory: &Path, signer: Arc<Signer>, totals: Totals) -> io::Result<Self> {
+        let files = files(directory)?;
+        let mut found = None;
+        for (index, path) in files.iter().rev() {
+            let bytes = fs::read(path)?;
+            if let Some(tail) = Tail::of(&bytes) {
+                found = Some((*index, tail));
+                break;
+            }
+        }
+        let last = files.last();
+        let mut log = match (found, last) {
+            (Some((index, tail)), Some((last, _))) if index == *last => Self::resume(directory, signer, index, &tail)?,
+            (found, last) => {
+                let link = found.as_ref().map_or(Link::START, |(_, tail)| tail.link);
+                let previous = found.map(|(index, _)| file_name(index));
+                let junk = last.map(|(_, path)| fs::read(path)).transpose()?.filter(|bytes| !bytes.is_empty());
+                let index = last.map_or(1, |(index, _)| index + u32::from(junk.is_some()));
+                let mut log = Self::begin(directory, signer, index, link, previous)?;
+                if let Some(junk) = junk {
+                    log.push(|seq, key| Resume::recovered(seq, key, &junk))?;
+                }
+                log
+            }
+        };
+        log.checkpoint(Reason::Open, totals)?;
+        Ok(log)
+    }
+
+    fn begin(directory: &Path, signer: Arc<Signer>, index: u32, link: Link, previous: Option<String>) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(directory.join(file_name(index)))?;
+        let buffer = Vec::with_capacity(64 * 1024);
+        let mut log =
+            Self { directory: directory.to_owned(), signer, file, index, size: 0, lines: 0, link, buffer, buffered: 0 };
+        let previous_hash = hex(&link.hash);
+        log.push(|seq, key| Open {
+            at: now(),
+            key,
+            kind: "open".to_owned(),
+            previous_file: previous,
+            previous_hash,
+            seq,
+            software: concat!("odock-edge ", env!("CARGO_PKG_VERSION")).to_owned(),
+        })?;
+        log.flush()?;
+        Ok(log)
+    }
+
+    fn resume(directory: &Path, signer: Arc<Signer>, index: u32, tail: &Tail) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).open(directory.join(file_name(index)))?;
+        let mut log = Self {
+            directory: directory.to_owned(),
+            signer,
+            file,
+            index,
+            size: tail.size,
+            lines: tail.lines,
+            link: tail.link,
+            buffer: Vec::with_capacity(64 * 1024),
+            buffered: 0,
+        };
+        if tail.broken {
+            log.buffer.push(b'\n');
+        }
+        if tail.closed && tail.lost.is_empty() && !tail.broken {
+            log.push(|seq, key| Resume { at: now(), key, kind: "resumed".to_owned(), lost_bytes: 0, lost_sha256: None, seq })?;
+        } else {
+            log.push(|seq, key| Resume::recovered(seq, key, &tail.lost))?;
+        }
+        log.flush()?;
+        Ok(log)
+    }
+
+    /// Appends an entry to the buffer. It is given its number and the public key.
+    ///
+    /// # Errors
+    /// None in practice, see [`Link::push`].
+    pub fn push<E: Serialize>(&mut self, entry: impl FnOnce(u64, String) -> E) -> io::Result<()> {
+        let entry = entry(self.link.next, self.signer.public().to_hex());
+        self.push_entry(&entry)
+    }
+
+    /// Appends an entry that was made with [`Self::next`] to the buffer.
+    ///
+    /// # Errors
+    /// None in practice, see [`Link::push`].
+    pub fn push_entry(&mut self, entry: &impl Serialize) -> io::Result<()> {
+        self.link.push(&mut self.buffer, entry)?;
+        self.buffered += 1;
+        Ok(())
+    }
+
+    /// The number of the next entry.
+    pub fn next(&self) -> u64 {
+        self.link.next
+    }
+
+    /// Bytes that wait in the buffer.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Bytes of the current file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes the buffer. After an error this log must be dropped and opened again, which finds out what was written.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.size += self.buffer.len() as u64;
+        self.lines += self.buffered;
+        self.buffer.clear();
+        self.buffered = 0;
+        Ok(())
+    }
+
+    /// Signs for everything up to here, brings it to the disk and replaces the anchor.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn checkpoint(&mut self, reason: Reason, totals: Totals) -> io::Result<()> {
+        let previous = self.link.hash;
+        let checkpoint = Checkpoint {
+            at: now(),
+            dropped: totals.dropped,
+            key: self.signer.public().to_hex(),
+            kind: "checkpoint".to_owned(),
+            reason,
+            records: totals.records,
+            seq: self.link.next,
+            signature: None,
+        };
+        let checkpoint = checkpoint.sign(&previous, &self.signer)?;
+        self.push_entry(&checkpoint)?;
+        self.flush()?;
+        self.file.sync_data()?;
+        self.anchor(&checkpoint, &previous)?;
+        // The journal is another place than this directory: what it holds cannot be changed together with the log.
+        log::info!(
+            target: "evidence", file = file_name(self.index).as_str(), line = self.lines, seq = checkpoint.seq,
+            hash = hex(&self.link.hash).as_str(); "checkpoint"
+        );
+        Ok(())
+    }
+
+    fn anchor(&self, checkpoint: &Checkpoint, previous: &Hash) -> io::Result<()> {
+        let anchor = Anchor {
+            checkpoint: serde_json::to_string(checkpoint)?,
+            file: file_name(self.index),
+            line: self.lines,
+            previous: hex(previous),
+        };
+        let new = self.directory.join(".checkpoint.json.new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(&anchor)?)?;
+        file.sync_data()?;
+        fs::rename(new, self.directory.join(Anchor::FILE))
+    }
+
+    /// Ends the current file with a checkpoint and begins the next.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn rotate(&mut self, totals: Totals) -> io::Result<()> {
+        self.checkpoint(Reason::Rotate, totals)?;
+        let previous = Some(file_name(self.index));
+        *self = Self::begin(&self.directory, self.signer.clone(), self.index + 1, self.link, previous)?;
+        Ok(())
+    }
+}
+
+impl Resume {
+    fn recovered(seq: u64, key: String, lost: &[u8]) -> Self {
+        Self {
+            at: now(),
+            key,
+            kind: "recovered".to_owned(),
+            lost_bytes: lost.len() as u64,
+            lost_sha256: (!lost.is_empty()).then(|| sha256_hex(lost)),
+            seq,
+        }
+    }
+}
+
+/// Where a file stops being a log.
+#[derive(Debug)]
+struct Tail {
+    link: Link,
+    closed: bool,
+    size: u64,
+    /// Lines, a last one without line feed included.
+    lines: u64,
+    /// The last line has no line feed.
+    broken: bool,
+    /// What stands after the last line that holds.
+    lost: Vec<u8>,
+}
+
+impl Tail {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut stated: Option<Hash> = None;
+        let mut holds = None;
+        let (mut end, mut lines) = (0, 0);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            end += piece.len();
+            lines += 1;
+            let Some(line) = Line::parse(piece.strip_suffix(b"\n").unwrap_or(piece)) else { continue };
+            if stated.is_none_or(|previous| line.follows(&previous)) {
+                if let Some(head) = Head::parse(line.entry) {
+                    holds = Some((Link { hash: line.hash, next: head.seq + 1 }, line.entry, end));
+                }
+            }
+            stated = Some(line.hash);
+        }
+        let (link, entry, end) = holds?;
+        let closed = serde_json::from_slice::<Checkpoint>(entry).is_ok_and(|point| point.reason == Reason::Close);
+        let lost = bytes.get(end..).unwrap_or_default().to_vec();
+        Some(Self { link, closed, size: bytes.len() as u64, lines, broken: bytes.last() != Some(&b'\n'), lost })
+    }
+}
+
+/// The files of a log with their numbers, ascending.
+///
+/// # Errors
+/// What the file system says.
+pub fn files(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix("evidence-")?.strip_suffix(".jsonl"));
+        if let Some(index) = digits.and_then(|digits| digits.parse().ok()) {
+            files.push((index, entry.path()));
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn file_name(index: u32) -> String {
+    format!("evidence-{index:06}.jsonl")
+}
+
+fn now() -> String {
+    Rfc3339(SystemTime::now()).to_string()
+}

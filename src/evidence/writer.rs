@@ -1,0 +1,304 @@
+//! From the request path to the disk: a bounded queue and one thread behind it.
+//!
+//! A request pays for one push into the queue; the thread looks at the queue by itself, so a push wakes nobody unless the
+//! queue is half full. When the queue is full or the disk refuses, records are dropped and counted, in the metric and in
+//! the next checkpoint: evidence never holds up traffic and never has a gap that nobody sees.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::entry::Reason;
+use super::key::{KeyError, Signer};
+use super::log::{Claim, Log, Totals};
+use super::record::{LaterEntry, RequestEntry};
+use crate::config::EvidenceSettings;
+use crate::gate::{Execution, Finished, RequestId};
+use crate::telemetry::EvidenceMetrics;
+
+/// How long the thread lets records gather while there are some.
+const GATHER: Duration = Duration::from_millis(20);
+/// How often it looks when there are none.
+const IDLE: Duration = Duration::from_millis(100);
+/// Bytes after which a batch is written at once.
+const BATCH: usize = 1 << 20;
+/// How long after a refused write the files are opened again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why evidence cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// No key to sign with.
+    #[error("evidence: {0}")]
+    Key(#[from] KeyError),
+    /// The directory cannot be used.
+    #[error("evidence directory {path}: {source}")]
+    Directory {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What was in force when a request was decided.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Hash of the effective chain.
+    pub chain: Arc<str>,
+    /// Hash of the configuration.
+    pub config: Arc<str>,
+}
+
+/// Where evidence goes. Cheap to clone; the log is closed by [`Self::close`] or when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Evidence(Option<Arc<Queue>>);
+
+#[derive(Debug)]
+struct Queue {
+    jobs: SyncSender<Job>,
+    half: i64,
+    metrics: EvidenceMetrics,
+    closing: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    waker: Thread,
+}
+
+enum Job {
+    Request { finished: Arc<Finished>, policy: Policy, duration: Duration },
+    Execution { request: RequestId, execution: Box<Execution>, at: SystemTime },
+}
+
+impl Evidence {
+    /// Evidence that goes nowhere: the operator switched it off.
+    pub fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// Opens the log and starts its thread. The public key is published in the directory.
+    ///
+    /// # Errors
+    /// A directory that cannot be used.
+    pub fn start(settings: &EvidenceSettings, signer: Arc<Signer>, metrics: EvidenceMetrics) -> Result<Self, EvidenceError> {
+        if !settings.enabled {
+            return Ok(Self::disabled());
+        }
+        let failed = |source| EvidenceError::Directory { path: settings.path.clone(), source };
+        let claim = Claim::take(&settings.path).map_err(failed)?;
+        signer.publish(&settings.path).map_err(failed)?;
+        let log = Log::open(&claim.directory, signer.clone(), Totals::default()).map_err(failed)?;
+        metrics.checkpoints.inc();
+        let (sender, jobs) = sync_channel(settings.queue.max(2));
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            jobs,
+            closing: closing.clone(),
+            log: Some(log),
+            claim,
+            signer,
+            metrics: metrics.clone(),
+            every: settings.checkpoint_every.max(1),
+            interval: settings.checkpoint_interval,
+            rotate: settings.rotate,
+            unsigned: 0,
+            signed_at: Instant::now(),
+            refused_at: Instant::now(),
+        };
+        let thread = thread::Builder::new().name("evidence".to_owned()).spawn(move || writer.run()).map_err(failed)?;
+        let waker = thread.thread().clone();
+        let half = i64::try_from(settings.queue.max(2) / 2).unwrap_or(i64::MAX);
+        Ok(Self(Some(Arc::new(Queue { jobs: sender, half, metrics, closing, thread: Mutex::new(Some(thread)), waker }))))
+    }
+
+    /// Keeps the record of a request. Call it when the request is over: its duration is taken here.
+    pub fn request(&self, finished: &Arc<Finished>, policy: &Policy) {
+        if let Some(queue) = &self.0 {
+            let duration = finished.facts.received.elapsed();
+            queue.push(Job::Request { finished: finished.clone(), policy: policy.clone(), duration });
+        }
+    }
+
+    /// Keeps an execution that ended after its request was recorded.
+    pub fn execution(&self, request: RequestId, execution: Execution) {
+        if let Some(queue) = &self.0 {
+            queue.push(Job::Execution { request, execution: Box::new(execution), at: SystemTime::now() });
+        }
+    }
+
+    /// Writes what waits, signs it with a closing checkpoint and ends the thread; what comes later is dropped and counted.
+    /// Blocks for at most `patience`; `false` when that was not enough.
+    pub fn close(&self, patience: Duration) -> bool {
+        let Some(queue) = &self.0 else { return true };
+        queue.closing.store(true, Ordering::Release);
+        queue.waker.unpark();
+        let deadline = Instant::now() + patience;
+        while !queue.thread.lock().as_ref().is_none_or(JoinHandle::is_finished) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        // Counted first, so that the writer's subtraction never comes before it.
+        self.metrics.queue_depth.inc();
+        if self.closing.load(Ordering::Acquire) || self.jobs.try_send(job).is_err() {
+            self.metrics.queue_depth.dec();
+            self.metrics.dropped.inc();
+        } else if self.metrics.queue_depth.get() == self.half {
+            self.waker.unpark();
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        self.waker.unpark();
+        if let Some(thread) = self.thread.lock().take() {
+            // A writer that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    jobs: Receiver<Job>,
+    closing: Arc<AtomicBool>,
+    /// `None` after a refused write, until the files could be opened again.
+    log: Option<Log>,
+    claim: Claim,
+    signer: Arc<Signer>,
+    metrics: EvidenceMetrics,
+    every: u64,
+    interval: Duration,
+    rotate: u64,
+    /// Records since the last checkpoint.
+    unsigned: u64,
+    signed_at: Instant,
+    refused_at: Instant,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            // Looked at before the queue: what was pushed before the flag was set is still written.
+            let closing = self.closing.load(Ordering::Acquire);
+            let (taken, full) = self.batch();
+            if closing && !full {
+                return self.finish();
+            }
+            if !full {
+                thread::park_timeout(if taken > 0 { GATHER } else { IDLE });
+            }
+        }
+    }
+
+    /// Writes what waits, up to a batch; gives the number of records taken and whether more may wait.
+    fn batch(&mut self) -> (u64, bool) {
+        if self.log.is_none() && self.refused_at.elapsed() >= RETRY {
+            match Log::open(&self.claim.directory, self.signer.clone(), self.totals()) {
+                Ok(log) => self.log = Some(log),
+                Err(error) => self.refused(&error),
+            }
+        }
+        let (mut taken, mut full) = (0, true);
+        let mut result = Ok(());
+        while self.log.as_ref().is_none_or(|log| log.buffered() < BATCH) && taken < self.every {
+            let Ok(job) = self.jobs.try_recv() else {
+                full = false;
+                break;
+            };
+            taken += 1;
+            self.metrics.queue_depth.dec();
+            if let (Some(log), Ok(())) = (&mut self.log, &result) {
+                result = job.append(log);
+            }
+        }
+        let lost = self.log.is_none();
+        result = result.and_then(|()| self.log.as_mut().map_or(Ok(()), Log::flush));
+        match result {
+            Ok(()) if lost => self.metrics.dropped.inc_by(taken),
+            Ok(()) => {
+                self.metrics.written.inc_by(taken);
+                self.unsigned += taken;
+                self.sign();
+            }
+            Err(error) => {
+                self.metrics.dropped.inc_by(taken);
+                self.refused(&error);
+            }
+        }
+        (taken, full)
+    }
+
+    fn sign(&mut self) {
+        let totals = self.totals();
+        let Some(log) = &mut self.log else { return };
+        let rotate = log.size() >= self.rotate;
+        let due = self.unsigned >= self.every || (self.unsigned > 0 && self.signed_at.elapsed() >= self.interval);
+        let result = if rotate {
+            log.rotate(totals)
+        } else if due {
+            log.checkpoint(if self.unsigned >= self.every { Reason::Count } else { Reason::Time }, totals)
+        } else {
+            return;
+        };
+        self.signed(result);
+        // The first line of a new file shall be signed soon, too: until then nobody would miss the file.
+        self.unsigned += u64::from(rotate);
+    }
+
+    fn signed(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) => {
+                self.metrics.checkpoints.inc();
+                self.unsigned = 0;
+                self.signed_at = Instant::now();
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn finish(mut self) {
+        let totals = self.totals();
+        if let Some(log) = &mut self.log {
+            let result = log.checkpoint(Reason::Close, totals);
+            self.signed(result);
+        }
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        self.metrics.write_errors.inc();
+        self.log = None;
+        self.refused_at = Instant::now();
+        log::error!(target: "evidence", "evidence cannot be written and is being dropped: {error}");
+    }
+
+    fn totals(&self) -> Totals {
+        Totals { records: self.metrics.written.get(), dropped: self.metrics.dropped.get() }
+    }
+}
+
+impl Job {
+    fn append(&self, log: &mut Log) -> io::Result<()> {
+        let seq = log.next();
+        match self {
+            Self::Request { finished, policy, duration } => {
+                log.push_entry(&RequestEntry::of(finished, &policy.chain, &policy.config, *duration, seq))
+            }
+            Self::Execution { request, execution, at } => log.push_entry(&LaterEntry::of(*request, execution, *at, seq)),
+        }
+    }
+}
