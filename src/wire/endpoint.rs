@@ -119,13 +119,7 @@ impl Endpoint {
     pub const fn names_model_in_body(self) -> bool {
         !matches!(
             self,
-            Self::ImageEdits
-                | Self::Audio
-                | Self::GenerateContent
-                | Self::StreamGenerateContent
-                | Self::Models
-                | Self::Mcp
-                | Self::Other
+            Self::ImageEdits | Self::Audio | Self::GenerateContent | Self::StreamGenerateContent | Self::Models | Self::Mcp | Self::Other
         )
     }
 
@@ -159,10 +153,7 @@ impl Endpoint {
             let endpoint = if reading { Self::Models } else { Self::Other };
             return (endpoint, if beta { Dialect::Gemini } else { Dialect::OpenAi });
         }
-        let rest = ["vllm/", "mistral/", "huggingface/", "openai/"]
-            .iter()
-            .find_map(|family| rest.strip_prefix(family))
-            .unwrap_or(rest);
+        let rest = ["vllm/", "mistral/", "huggingface/", "openai/"].iter().find_map(|family| rest.strip_prefix(family)).unwrap_or(rest);
         match rest {
             "messages" => (Self::Messages, Dialect::Anthropic),
             "messages/count_tokens" => (Self::CountTokens, Dialect::Anthropic),
@@ -183,8 +174,8 @@ impl Endpoint {
             "images/generations" | "text-to-image" => Self::Images,
             "images/edits" | "images/variations" => Self::ImageEdits,
             "audio/transcriptions" | "audio/translations" | "audio/speech" => Self::Audio,
-            "moderations" | "rerank" | "score" | "classify" | "pooling" | "tokenize" | "detokenize" | "ocr"
-            | "text-to-video" | "speech-to-text" | "jobs" => Self::Task,
+            "moderations" | "rerank" | "score" | "classify" | "pooling" | "tokenize" | "detokenize" | "ocr" | "text-to-video"
+            | "speech-to-text" | "jobs" => Self::Task,
             _ => Self::Other,
         }
     }
@@ -235,11 +226,8 @@ fn model_range(path: &str) -> Option<(usize, usize)> {
 /// The verb of `{model}:{verb}`, if it is one that calls a model.
 fn verb(tail: &str) -> Option<&str> {
     let (_, verb) = tail.rsplit_once(':')?;
-    matches!(
-        verb,
-        "generateContent" | "streamGenerateContent" | "countTokens" | "embedContent" | "batchEmbedContents" | "predict"
-    )
-    .then_some(verb)
+    matches!(verb, "generateContent" | "streamGenerateContent" | "countTokens" | "embedContent" | "batchEmbedContents" | "predict")
+        .then_some(verb)
 }
 
 /// What follows `/v1/` or `/v1beta/`, and whether it was the beta.
@@ -352,10 +340,7 @@ mod tests {
     fn gemini_names_its_model_in_the_path() {
         let path = "/v1beta/models/house%20model:generateContent";
         assert_eq!(model_in_path(path).unwrap(), "house model");
-        assert_eq!(
-            set_model_in_path(path, "gemini-3/pro").unwrap(),
-            "/v1beta/models/gemini-3%2Fpro:generateContent"
-        );
+        assert_eq!(set_model_in_path(path, "gemini-3/pro").unwrap(), "/v1beta/models/gemini-3%2Fpro:generateContent");
         assert_eq!(model_in_path("/v1beta/models/only"), None);
         assert_eq!(model_in_path("/v1/chat/completions"), None);
     }

@@ -96,8 +96,8 @@ fn root(key: &str) -> (Node, Flow) {
         "input" | "prompt" | "suffix" | "query" | "queries" | "documents" | "document" | "inputs" | "text_1" | "text_2"
         | "negative_prompt" | "texts" => Node::Block(Kind::Input),
         "system" | "instructions" | "systemInstruction" | "system_instruction" | "developer" => Node::Block(Kind::Instruction),
-        "tools" | "functions" | "tool_choice" | "function_call" | "toolConfig" | "tool_config" | "response_format"
-        | "generationConfig" | "generation_config" | "guided_json" | "guided_regex" | "guided_grammar" => Node::Definition,
+        "tools" | "functions" | "tool_choice" | "function_call" | "toolConfig" | "tool_config" | "response_format" | "generationConfig"
+        | "generation_config" | "guided_json" | "guided_regex" | "guided_grammar" => Node::Definition,
         "text" => Node::TextOrFormat,
         "tool_calls" => Node::Call,
         "arguments" | "code" => Node::Free(Kind::ToolArguments),
@@ -129,13 +129,22 @@ fn block(kind: Kind, key: &str) -> (Node, Flow) {
         "transcript" => return (Node::Block(inner), Flow::On(Lane::Other)),
         "audio" => return (Node::Block(inner), Flow::Keep),
         "input" | "args" | "action" | "queries" | "code" | "variables" | "operation" => Node::Free(Kind::ToolArguments),
-        "output" | "outputs" | "result" | "results" | "functionResponse" | "function_response" | "codeExecutionResult"
-        | "code_execution_result" | "stdout" | "stderr" | "logs" => Node::Block(Kind::ToolResult),
+        "output"
+        | "outputs"
+        | "result"
+        | "results"
+        | "functionResponse"
+        | "function_response"
+        | "codeExecutionResult"
+        | "code_execution_result"
+        | "stdout"
+        | "stderr"
+        | "logs" => Node::Block(Kind::ToolResult),
         "response" | "structuredContent" => Node::Free(Kind::ToolResult),
         "image_url" | "url" | "file_url" | "uri" | "fileUri" | "file_uri" | "video_url" | "audio_url" | "document_url" => Node::Url,
         "filename" | "file_name" | "displayName" | "display_name" | "title" => Node::Leaf(Kind::FileName),
-        "file" | "source" | "input_audio" | "inlineData" | "inline_data" | "fileData" | "executableCode"
-        | "executable_code" | "context" | "resource" | "summary" | "message" | "item" | "document" => Node::Block(inner),
+        "file" | "source" | "input_audio" | "inlineData" | "inline_data" | "fileData" | "executableCode" | "executable_code"
+        | "context" | "resource" | "summary" | "message" | "item" | "document" => Node::Block(inner),
         "metadata" | "_meta" | "attributes" => Node::Free(Kind::Metadata),
         "tools" => Node::Definition,
         "data" | "file_data" | "blob" => return STRUCTURE,
@@ -202,11 +211,43 @@ fn datum(key: &str) -> (Node, Flow) {
 /// A member that no table names.
 fn other(key: &str) -> (Node, Flow) {
     match key {
-        "id" | "type" | "object" | "role" | "model" | "status" | "finish_reason" | "finishReason" | "stop_reason"
-        | "call_id" | "tool_call_id" | "tool_use_id" | "item_id" | "response_id" | "file_id" | "previous_response_id"
-        | "service_tier" | "system_fingerprint" | "encoding_format" | "detail" | "format" | "media_type" | "mime_type"
-        | "mimeType" | "jsonrpc" | "method" | "reasoning_effort" | "effort" | "language" | "outcome" | "modelVersion"
-        | "modality" | "signature" | "thoughtSignature" | "encrypted_content" | "partial_image_b64" | "obfuscation" => STRUCTURE,
+        "id"
+        | "type"
+        | "object"
+        | "role"
+        | "model"
+        | "status"
+        | "finish_reason"
+        | "finishReason"
+        | "stop_reason"
+        | "call_id"
+        | "tool_call_id"
+        | "tool_use_id"
+        | "item_id"
+        | "response_id"
+        | "file_id"
+        | "previous_response_id"
+        | "service_tier"
+        | "system_fingerprint"
+        | "encoding_format"
+        | "detail"
+        | "format"
+        | "media_type"
+        | "mime_type"
+        | "mimeType"
+        | "jsonrpc"
+        | "method"
+        | "reasoning_effort"
+        | "effort"
+        | "language"
+        | "outcome"
+        | "modelVersion"
+        | "modality"
+        | "signature"
+        | "thoughtSignature"
+        | "encrypted_content"
+        | "partial_image_b64"
+        | "obfuscation" => STRUCTURE,
         _ => META,
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes ⇄ meaning of the dialects the gateway speaks: pure, no I/O, never panics on any bytes.
 
 pub mod endpoint;
+pub mod ends;
 pub mod envelope;
 mod grammar;
 pub mod head;
@@ -10,7 +11,8 @@ pub mod texts;
 pub mod usage;
 
 pub use endpoint::{Dialect, Endpoint};
+pub use ends::{Ends, ends};
 pub use head::{Head, ParseError, head};
 pub use json::{SpliceError, set_string, splice};
 pub use texts::{Channel, Kind, Lane, Role, Text, stream_texts, texts};
-pub use usage::{Usage, UsageSource};
+pub use usage::{Usage, UsageSource, UsageStream};

@@ -286,10 +286,26 @@ mod tests {
 
     fn stream() -> impl Strategy<Value = Vec<u8>> {
         let piece = proptest::sample::select(vec![
-            "data", "data: x", "event: e", "id: 1", ":", "\n", "\r", "\r\n", "\n\n", "\r\n\r\n", " ", "\u{feff}", "é", "{\"a\":1}",
+            "data",
+            "data: x",
+            "event: e",
+            "id: 1",
+            ":",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n",
+            "\r\n\r\n",
+            " ",
+            "\u{feff}",
+            "é",
+            "{\"a\":1}",
         ]);
-        proptest::collection::vec(prop_oneof![piece.prop_map(|p| p.as_bytes().to_vec()), proptest::collection::vec(any::<u8>(), 0..3)], 0..40)
-            .prop_map(|pieces| pieces.concat())
+        proptest::collection::vec(
+            prop_oneof![piece.prop_map(|p| p.as_bytes().to_vec()), proptest::collection::vec(any::<u8>(), 0..3)],
+            0..40,
+        )
+        .prop_map(|pieces| pieces.concat())
     }
 
     proptest! {

@@ -446,10 +446,10 @@ impl Scope {
     }
 
     fn settle_block(self, walk: &mut Walk<'_, '_>, start: usize) {
-        if let (Some(data), Some(TypeWord::Text)) = (self.data, self.kind) {
-            if let Some(text) = walk.since(data).first_mut() {
-                text.kind = Kind::Content;
-            }
+        if let (Some(data), Some(TypeWord::Text)) = (self.data, self.kind)
+            && let Some(text) = walk.since(data).first_mut()
+        {
+            text.kind = Kind::Content;
         }
         let role = self.role.unwrap_or(if self.tool_result { Role::Tool } else { Role::Unknown });
         let content = match role {
@@ -468,10 +468,10 @@ impl Scope {
             if text.kind == Kind::Content {
                 text.kind = content;
             }
-            if self.thought {
-                if let Some(channel) = &mut text.channel {
-                    channel.lane = Lane::Reasoning;
-                }
+            if self.thought
+                && let Some(channel) = &mut text.channel
+            {
+                channel.lane = Lane::Reasoning;
             }
         }
     }

@@ -110,16 +110,12 @@ fn other_requests() {
             r#"{"systemInstruction":{"parts":[{"text":"sys"}]},"contents":[{"parts":[{"text":"q"},{"functionResponse":{"name":"fn","response":{"r":"res"}}}],"role":"user"},
             {"role":"model","parts":[{"functionCall":{"name":"fn","args":{"a":"arg"}}}]}]}"#
         ),
-        [
-            "instruction System sys",
-            "content User q",
-            "metadata User fn",
-            "tool_result User res",
-            "tool_arguments Assistant arg"
-        ]
+        ["instruction System sys", "content User q", "metadata User fn", "tool_result User res", "tool_arguments Assistant arg"]
     );
     assert_eq!(
-        told(r#"{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{"name":"fn","arguments":{"a":{"b":["arg"]}},"_meta":{"m":"x"}}}"#),
+        told(
+            r#"{"jsonrpc":"2.0","id":"i","method":"tools/call","params":{"name":"fn","arguments":{"a":{"b":["arg"]}},"_meta":{"m":"x"}}}"#
+        ),
         ["tool_arguments Unknown arg", "metadata Unknown x"]
     );
     assert_eq!(
@@ -135,48 +131,50 @@ fn answers() {
             r#"{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"a","refusal":"no","reasoning_content":"think",
             "tool_calls":[{"id":"c","type":"function","function":{"name":"fn","arguments":"{}"}}]},"finish_reason":"stop","logprobs":{"content":[{"token":"a","logprob":-0.1}]}}],"usage":{"total_tokens":3}}"#
         ),
-        [
-            "content Assistant a",
-            "content Assistant no",
-            "content Assistant think",
-            "tool_arguments Assistant {}",
-            "metadata Assistant a"
-        ]
+        ["content Assistant a", "content Assistant no", "content Assistant think", "tool_arguments Assistant {}", "metadata Assistant a"]
     );
     assert_eq!(
-        told(r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"a"},{"type":"tool_use","name":"fn","input":{"x":"y"}}],"stop_reason":"end_turn"}"#),
+        told(
+            r#"{"type":"message","role":"assistant","content":[{"type":"text","text":"a"},{"type":"tool_use","name":"fn","input":{"x":"y"}}],"stop_reason":"end_turn"}"#
+        ),
         ["content Assistant a", "metadata Assistant fn", "tool_arguments Assistant y"]
     );
-    assert_eq!(told(r#"{"output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]}]}"#), ["content Assistant a"]);
+    assert_eq!(
+        told(r#"{"output":[{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a"}]}]}"#),
+        ["content Assistant a"]
+    );
     assert_eq!(told(r#"{"candidates":[{"content":{"parts":[{"text":"a"}],"role":"model"}}]}"#), ["content Assistant a"]);
     assert_eq!(told(r#"{"choices":[{"text":"a","index":0}]}"#), ["content Assistant a"]);
     assert_eq!(told(r#"{"data":[{"object":"embedding","embedding":[0.1,-2e-3],"index":0},{"x\n":"after"}]}"#), ["metadata Unknown after"]);
-    assert_eq!(told(r#"{"data":[{"embedding":["hid\n",{"text":"den"}],"x":"aft\ner"}]}"#), ["metadata Unknown hid\n", "metadata Unknown den", "metadata Unknown aft\ner"]);
+    assert_eq!(
+        told(r#"{"data":[{"embedding":["hid\n",{"text":"den"}],"x":"aft\ner"}]}"#),
+        ["metadata Unknown hid\n", "metadata Unknown den", "metadata Unknown aft\ner"]
+    );
 }
 
 #[test]
 fn stream_fragments_have_channels() {
     for (data, expected) in [
         (r#"{"choices":[{"index":1,"delta":{"role":"assistant","content":"a"}}]}"#, vec!["Text 1.0 content a"]),
-        (r#"{"choices":[{"delta":{"content":"a"},"index":2},{"delta":{"reasoning_content":"b"}}]}"#, vec!["Text 2.0 content a", "Reasoning 1.0 content b"]),
+        (
+            r#"{"choices":[{"delta":{"content":"a"},"index":2},{"delta":{"reasoning_content":"b"}}]}"#,
+            vec!["Text 2.0 content a", "Reasoning 1.0 content b"],
+        ),
         (
             r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{\"a"},"index":3}]}}]}"#,
             vec!["Arguments 0.3 tool_arguments {\"a"],
         ),
         (r#"{"choices":[{"index":0,"text":"a"}]}"#, vec!["Text 0.0 content a"]),
         (r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"a"}}"#, vec!["Text 4.0 content a"]),
-        (r#"{"delta":{"partial_json":"{","type":"input_json_delta"},"index":5,"type":"content_block_delta"}"#, vec!["Arguments 5.0 tool_arguments {"]),
+        (
+            r#"{"delta":{"partial_json":"{","type":"input_json_delta"},"index":5,"type":"content_block_delta"}"#,
+            vec!["Arguments 5.0 tool_arguments {"],
+        ),
         (r#"{"type":"content_block_delta","index":1,"delta":{"type":"thinking_delta","thinking":"a"}}"#, vec!["Reasoning 1.0 content a"]),
         (r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":"a"}}"#, vec!["Text 1.0 content a"]),
         (r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, vec![]),
-        (
-            r#"{"content_index":1,"delta":"a","output_index":2,"type":"response.output_text.delta"}"#,
-            vec!["Text 2.1 content a"],
-        ),
-        (
-            r#"{"type":"response.function_call_arguments.delta","output_index":2,"delta":"{"}"#,
-            vec!["Arguments 2.0 tool_arguments {"],
-        ),
+        (r#"{"content_index":1,"delta":"a","output_index":2,"type":"response.output_text.delta"}"#, vec!["Text 2.1 content a"]),
+        (r#"{"type":"response.function_call_arguments.delta","output_index":2,"delta":"{"}"#, vec!["Arguments 2.0 tool_arguments {"]),
         (r#"{"type":"response.audio.delta","delta":"AAAA"}"#, vec![]),
         (r#"{"type":"response.output_text.done","output_index":2,"content_index":0,"text":"whole"}"#, vec![]),
         (
@@ -219,9 +217,36 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
         proptest::sample::select(vec![
-            "messages", "content", "role", "type", "text", "tool_calls", "function", "arguments", "delta", "choices", "index", "data",
-            "embedding", "input", "params", "result", "source", "url", "system", "user", "tool_result", "metadata", "tools", "response",
-            "candidates", "parts", "message", "tool", "a\nb", "",
+            "messages",
+            "content",
+            "role",
+            "type",
+            "text",
+            "tool_calls",
+            "function",
+            "arguments",
+            "delta",
+            "choices",
+            "index",
+            "data",
+            "embedding",
+            "input",
+            "params",
+            "result",
+            "source",
+            "url",
+            "system",
+            "user",
+            "tool_result",
+            "metadata",
+            "tools",
+            "response",
+            "candidates",
+            "parts",
+            "message",
+            "tool",
+            "a\nb",
+            "",
         ])
         .prop_map(str::to_owned),
     ]
@@ -282,8 +307,10 @@ proptest! {
         strings(&json, &mut before);
         strings(&parsed, &mut after);
         let mut values = 0;
-        for at in 0..texts.len() {
-            if texts[at].key { continue; }
+        for (at, text) in texts.iter().enumerate() {
+            if text.key {
+                continue;
+            }
             let expected = if chosen(at) { &new } else { &before[values] };
             prop_assert_eq!(&after[values], expected);
             values += 1;
