@@ -289,7 +289,7 @@ impl Tail {
             let Some(line) = Line::parse(piece.strip_suffix(b"\n").unwrap_or(piece)) else { continue };
             if stated.is_none_or(|previous| line.follows(&previous)) {
                 if let Some(head) = Head::parse(line.entry) {
-                    holds = Some((Link { hash: line.hash, next: head.seq + 1 }, line.entry, end));
+                    holds = Some((Link { hash: line.hash, next: head.seq.saturating_add(1) }, line.entry, end));
                 }
             }
             stated = Some(line.hash);

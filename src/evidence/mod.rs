@@ -14,7 +14,10 @@ mod log;
 mod record;
 mod show;
 mod verify;
+mod walk;
 mod writer;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Anchor, Checkpoint, Reason};
 pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};

@@ -231,7 +231,7 @@ fn text(text: &str) -> Cow<'_, str> {
     if text.len() <= TEXT && !text.chars().any(char::is_control) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(text.chars().filter(|c| !c.is_control()).take(TEXT).collect())
+        Cow::Owned(text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect())
     }
 }
 

@@ -1,0 +1,284 @@
+//! The lines of a log from first to last. After a fault the check goes on with the next line that can be placed, so that
+//! a report names every damaged place and not only the first.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::entry::{Anchor, Checkpoint, Head, Open, Reason, Resume};
+use super::key::PublicKey;
+use super::line::{GENESIS, Hash, Line, hex, linked, sha256_hex, unhex};
+use super::verify::{End, Fault, Finding, Log, Report};
+
+/// Bytes that are no lines, until a later line accounts for them.
+struct Torn {
+    file: PathBuf,
+    line: u64,
+    lines: u64,
+    bytes: Vec<u8>,
+}
+
+/// Lines that should stand before a place.
+struct Gap {
+    finding: usize,
+    from: u64,
+    to: u64,
+}
+
+/// Reads file after file and keeps what it found.
+pub struct Walk {
+    report: Report,
+    keys: Vec<PublicKey>,
+    believe: bool,
+    from_start: bool,
+    file: PathBuf,
+    line: u64,
+    /// What the next line may follow: the last line's stated hash and, if that line was edited, the one it should have.
+    previous: Vec<Hash>,
+    next: Option<u64>,
+    torn: Option<Torn>,
+    gaps: Vec<Gap>,
+    late: BTreeSet<u64>,
+    last: Option<Reason>,
+    unanchored: u64,
+    anchor: Option<(Checkpoint, Hash)>,
+    anchor_seen: Option<Hash>,
+}
+
+impl Walk {
+    /// Before the first line.
+    pub fn new(log: &Log) -> Self {
+        let report = Report {
+            files: log.files.len(),
+            lines: 0,
+            requests: 0,
+            executions: 0,
+            checkpoints: 0,
+            findings: Vec::new(),
+            notes: Vec::new(),
+            end: End::Open { unanchored: 0 },
+        };
+        let mut walk = Self {
+            report,
+            keys: log.keys.clone(),
+            believe: log.keys.is_empty(),
+            from_start: log.from_start,
+            file: PathBuf::new(),
+            line: 0,
+            previous: Vec::new(),
+            next: None,
+            torn: None,
+            gaps: Vec::new(),
+            late: BTreeSet::new(),
+            last: None,
+            unanchored: 0,
+            anchor: None,
+            anchor_seen: None,
+        };
+        if let Some(anchor) = &log.anchor {
+            // With keys that are only claimed, the claim is not read yet: the anchor's own must do.
+            let claimed: Option<Checkpoint> = serde_json::from_str(&anchor.checkpoint).ok();
+            let own: Vec<PublicKey> = claimed.and_then(|point| PublicKey::from_hex(&point.key)).into_iter().collect();
+            match anchor.verify(if walk.believe { &own } else { &log.keys }) {
+                Ok(verified) => walk.anchor = Some(verified),
+                Err(reason) => {
+                    walk.file = log.files.first().and_then(|path| path.parent()).unwrap_or(Path::new("")).join(Anchor::FILE);
+                    walk.line = 1;
+                    walk.find(Fault::Signature, format!("the last checkpoint is not ours: {reason}"));
+                }
+            }
+        }
+        walk
+    }
+
+    fn find(&mut self, fault: Fault, detail: String) {
+        self.report.findings.push(Finding { file: self.file.clone(), line: self.line, fault, detail });
+    }
+
+    /// Reads the next file.
+    pub fn file(&mut self, path: &Path, bytes: &[u8]) {
+        self.file = path.to_owned();
+        self.line = 0;
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line += 1;
+            let line = piece.strip_suffix(b"\n").and_then(Line::parse);
+            match line.and_then(|line| Some((line, Head::parse(line.entry)?))) {
+                Some((line, head)) => self.step(&line, &head),
+                None => self.tear(piece),
+            }
+        }
+    }
+
+    fn tear(&mut self, piece: &[u8]) {
+        let torn = self.torn.get_or_insert_with(|| Torn { file: self.file.clone(), line: self.line, lines: 0, bytes: Vec::new() });
+        torn.lines += 1;
+        torn.bytes.extend_from_slice(piece);
+    }
+
+    fn step(&mut self, line: &Line<'_>, head: &Head) {
+        if self.next.is_none() {
+            self.first(line, head);
+        }
+        let expected = self.next.unwrap_or(head.seq);
+        let previous = self.previous.iter().copied().find(|previous| line.follows(previous));
+        let torn = self.settle(line, head, previous.is_some());
+        if head.seq < expected {
+            self.late.insert(head.seq);
+            self.find(Fault::Reordered, format!("number {} stands after number {}", head.seq, expected - 1));
+            return;
+        }
+        if head.seq > expected.saturating_add(torn) {
+            self.gaps.push(Gap { finding: self.report.findings.len(), from: expected, to: head.seq });
+            self.find(Fault::Deleted, format!("{} missing before this line", numbers(expected, head.seq)));
+        } else if previous.is_none() && torn == 0 && !self.previous.is_empty() {
+            self.find(Fault::Edited, "the hash does not fit this line and the one before it".to_owned());
+        } else if previous.is_some() && head.seq != expected {
+            self.find(Fault::Edited, format!("number {} where {expected} was due", head.seq));
+        } else if previous.is_some() {
+            self.report.lines += 1;
+        }
+        self.content(line, head, previous);
+        let computed = self.previous.iter().map(|previous| linked(previous, line.entry)).find(|hash| *hash != line.hash);
+        self.previous = std::iter::once(line.hash).chain(computed).collect();
+        self.next = Some(head.seq.saturating_add(1));
+    }
+
+    /// The first line there is: what it says of its past is believed if files before it are not asked for.
+    fn first(&mut self, line: &Line<'_>, head: &Head) {
+        let open = serde_json::from_slice::<Open>(line.entry).ok();
+        let claimed = open.and_then(|open| unhex(open.previous_hash.as_bytes()));
+        if head.seq == 0 || self.from_start {
+            self.previous = vec![GENESIS];
+            self.next = Some(0);
+        } else {
+            self.previous = claimed.into_iter().collect();
+            self.next = Some(head.seq);
+            self.report.notes.push(format!("begins with number {}; what came before is not here", head.seq));
+        }
+    }
+
+    /// Bytes that were no lines are either accounted for by this line, or edits. Gives how many lines they may have been.
+    fn settle(&mut self, line: &Line<'_>, head: &Head, follows: bool) -> u64 {
+        let Some(torn) = self.torn.take() else { return 0 };
+        if head.kind == "open" && follows && torn.file != self.file {
+            // A file of which nothing holds; the next line accounts for it.
+            self.torn = Some(torn);
+            return 0;
+        }
+        let resume = serde_json::from_slice::<Resume>(line.entry).ok().filter(|resume| resume.kind == "recovered");
+        if let Some(resume) = resume.filter(|_| follows) {
+            let lost = usize::try_from(resume.lost_bytes).ok().and_then(|length| torn.bytes.get(..length));
+            let rest = lost.map(|lost| torn.bytes.get(lost.len()..).unwrap_or_default());
+            let whole = rest.is_some_and(|rest| rest.is_empty() || rest == b"\n");
+            if whole && lost.map(sha256_hex) == resume.lost_sha256 {
+                self.report.notes.push(format!(
+                    "{}:{}: {} bytes that a process left when it was killed, accounted for by the line after them",
+                    torn.file.display(), torn.line, resume.lost_bytes
+                ));
+                return 0;
+            }
+        }
+        for number in torn.line..torn.line + torn.lines {
+            let detail = "this is no line of an evidence log".to_owned();
+            self.report.findings.push(Finding { file: torn.file.clone(), line: number, fault: Fault::Edited, detail });
+        }
+        torn.lines
+    }
+
+    fn content(&mut self, line: &Line<'_>, head: &Head, previous: Option<Hash>) {
+        self.unanchored += 1;
+        self.last = None;
+        if self.anchor.as_ref().is_some_and(|(point, _)| point.seq == head.seq) {
+            self.anchor_seen = Some(line.hash);
+        }
+        match head.kind.as_str() {
+            "request" => self.report.requests += 1,
+            "execution" => self.report.executions += 1,
+            "open" | "resumed" | "recovered" if self.believe => {
+                let open = serde_json::from_slice::<Open>(line.entry).map(|open| open.key);
+                let key = open.or_else(|_| serde_json::from_slice::<Resume>(line.entry).map(|resume| resume.key));
+                self.keys.extend(key.ok().and_then(|key| PublicKey::from_hex(&key)));
+            }
+            "checkpoint" => match previous.map(|previous| Checkpoint::verify(line.entry, &previous, &self.keys)) {
+                Some(Ok(point)) => {
+                    self.report.checkpoints += 1;
+                    self.unanchored = 0;
+                    self.last = Some(point.reason);
+                    if point.dropped > 0 && point.reason == Reason::Close {
+                        self.report.notes.push(format!("{} records were dropped and are not in the log", point.dropped));
+                    }
+                }
+                Some(Err(reason)) => self.find(Fault::Signature, reason.to_owned()),
+                // The line before it is damaged, which is a finding already.
+                None => {}
+            },
+            "open" | "resumed" | "recovered" => {}
+            _ => self.find(Fault::Edited, "an entry of a kind that is not ours".to_owned()),
+        }
+    }
+
+    /// What was found, the end included.
+    pub fn finish(mut self, log: &Log) -> Report {
+        // What was missed and came later was moved, not deleted.
+        for gap in &self.gaps {
+            if (gap.from..gap.to).take(1 << 16).all(|seq| self.late.contains(&seq)) {
+                if let Some(finding) = self.report.findings.get_mut(gap.finding) {
+                    finding.fault = Fault::Reordered;
+                    finding.detail = format!("{} stands further down", numbers(gap.from, gap.to));
+                }
+            }
+        }
+        let torn = self.torn.take();
+        self.report.end = match self.last {
+            Some(Reason::Close) if torn.is_none() => End::Closed,
+            Some(Reason::Rotate) if torn.is_none() => End::Rotated,
+            _ => End::Open { unanchored: self.unanchored },
+        };
+        let reached = self.reached(log);
+        if let Some(torn) = torn {
+            self.report.notes.push(format!("{}:{}: the last {} bytes are no whole line", torn.file.display(), torn.line, torn.bytes.len()));
+            // A write that broke off leaves one piece without a line feed; anything else was put there.
+            if torn.lines > 1 || torn.bytes.ends_with(b"\n") {
+                self.line = torn.line;
+                self.find(Fault::Edited, "this is no line of an evidence log".to_owned());
+            }
+        }
+        if let End::Open { unanchored } = self.report.end {
+            self.report.notes.push(format!("unanchored tail: {unanchored} lines after the last checkpoint, not closed; a cut among them could not be seen"));
+            if log.to_end && reached.is_none() {
+                self.line += 1;
+                self.find(Fault::Truncated, "the log is not closed, and no checkpoint beside it says how far it goes".to_owned());
+            }
+        }
+        if log.anchor.is_none() && self.report.end != (End::Open { unanchored: self.unanchored }) {
+            self.report.notes.push(format!("no {} beside it: a log that went on after this end would look the same", Anchor::FILE));
+        }
+        if self.believe && !self.keys.is_empty() {
+            self.report.notes.push("the public key is the log's own claim: this shows that nothing broke, not who wrote it".to_owned());
+        }
+        self.report
+    }
+
+    /// Whether the log reaches its anchor; `None` if there is none.
+    fn reached(&mut self, log: &Log) -> Option<bool> {
+        let (point, hash) = self.anchor.take()?;
+        let ends = self.next.unwrap_or(0);
+        if ends <= point.seq {
+            if log.from_start || self.report.end != End::Rotated {
+                self.line += 1;
+                let anchor = log.anchor.as_ref().map(|anchor| format!(" (line {} of {})", anchor.line, anchor.file)).unwrap_or_default();
+                self.find(Fault::Truncated, format!("{} missing at the end: the last checkpoint is number {}{anchor}", numbers(ends, point.seq.saturating_add(1)), point.seq));
+            }
+            return Some(false);
+        }
+        if self.anchor_seen != Some(hash) {
+            self.find(Fault::Edited, format!("number {} is not the last checkpoint, whose hash is {}", point.seq, hex(&hash)));
+        } else if point.reason == Reason::Close && ends > point.seq.saturating_add(1) {
+            self.find(Fault::Edited, format!("{} were added after the log was closed", numbers(point.seq.saturating_add(1), ends)));
+        }
+        Some(true)
+    }
+}
+
+fn numbers(from: u64, to: u64) -> String {
+    if to == from.saturating_add(1) { format!("number {from}") } else { format!("numbers {from} to {}", to.saturating_sub(1)) }
+}
