@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use odock_edge::mock;
 
 use client::{Load, Outcome};
 use process::{Core, Process};
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.role {
         Some(Role::Bare { listen, upstream }) => bare::run(listen, upstream).map(|()| true),
-        Some(Role::Mock) => mock().map(|()| true),
+        Some(Role::Mock) => serve_mock().map(|()| true),
         Some(Role::Client(load)) => client::run(&load).map(|()| true),
         None => match args.soak {
             Some(seconds) => soak::run(&args, seconds),
@@ -95,8 +96,8 @@ fn main() -> ExitCode {
 }
 
 /// Serves the mock provider on a free port and says on stdout which.
-fn mock() -> Result<()> {
-    let provider = odock_edge::mock::bind(([127, 0, 0, 1], 0).into(), odock_edge::mock::Options::default())?;
+fn serve_mock() -> Result<()> {
+    let provider = mock::bind(mock::Options::at(([127, 0, 0, 1], 0).into()))?;
     println!("{}", provider.address());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(provider.serve())?)
@@ -119,7 +120,7 @@ fn start_mock() -> Result<(Process, SocketAddr)> {
 fn compare(args: &Args) -> Result<bool> {
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
     let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 });
-    let (_mock, upstream) = start_mock()?;
+    let (_provider, upstream) = start_mock()?;
     let folder = tempfile::tempdir()?;
     let listen = process::free_address()?;
     let bare = Process::role(Core::Proxy, &["bare", &listen.to_string(), &upstream.to_string()])?;

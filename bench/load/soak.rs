@@ -14,7 +14,7 @@ const ALLOWED: (f64, f64) = (1.2, 8.0);
 
 /// Loads the governed gateway with whole answers and streams, printing RSS and descriptors over time.
 pub fn run(args: &Args, seconds: f64) -> Result<bool> {
-    let (_mock, upstream) = start_mock()?;
+    let (_provider, upstream) = start_mock()?;
     let folder = tempfile::tempdir()?;
     let governed = gateway::variants(args)?.pop().ok_or("no variant")?;
     let (process, target) = gateway::start(args, &governed, upstream, folder.path())?;

@@ -1,12 +1,12 @@
 //! `odock-edge mock-provider`: the deterministic provider on a port of its own.
 
-use std::net::SocketAddr;
-
-use odock_edge::mock;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 
-/// Serve a deterministic mock provider (OpenAI and Anthropic shapes) for demos and tests.
+use super::{FAILED, OK, tell};
+use crate::{mock, telemetry};
+
+/// Arguments of `mock-provider`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -17,22 +17,21 @@ Examples:
 
 Every switch is also a request header (x-mock-latency-ms: 200), a query member, or a member of a `mock` object in the JSON body.")]
 pub struct Args {
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9091")]
-    pub listen: SocketAddr,
     #[command(flatten)]
-    pub options: mock::Options,
+    options: mock::Options,
 }
 
-/// Serves until a signal; 1 when the address cannot be bound.
+/// Serves until it is told to stop.
 pub fn run(args: Args) -> i32 {
-    let provider = match mock::bind(args.listen, args.options) {
+    let listen = args.options.listen;
+    let provider = match mock::bind(args.options) {
         Ok(provider) => provider,
         Err(error) => {
-            log::error!("mock provider: cannot listen on {}: {error}", args.listen);
-            return 1;
+            tell(&format!("odock-edge mock-provider: cannot listen on {listen}: {error}"));
+            return FAILED;
         }
     };
+    telemetry::log::init_default();
     log::info!("mock provider listening on http://{}", provider.address());
     // Nothing here is worth waiting for at the end.
     let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(0), ..ServerConf::default() };
@@ -40,5 +39,5 @@ pub fn run(args: Args) -> i32 {
     server.bootstrap();
     server.add_service(provider);
     server.run(Default::default());
-    0
+    OK
 }

@@ -27,9 +27,12 @@ use app::App;
 use socket::Socket;
 pub use switches::{Fault, Switches};
 
-/// How the provider behaves towards requests that say nothing else.
-#[derive(Debug, Clone, Default, clap::Args)]
+/// Where the provider listens, and how it behaves towards requests that say nothing else.
+#[derive(Debug, Clone, clap::Args)]
 pub struct Options {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9091")]
+    pub listen: SocketAddr,
     /// Answer 401 unless this credential comes as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.
     #[arg(long, value_name = "KEY")]
     pub require_key: Option<String>,
@@ -38,10 +41,18 @@ pub struct Options {
     pub switches: Switches,
 }
 
-/// A bound mock provider, ready to be added to a Pingora server or to be run with [`Provider::serve`].
+impl Options {
+    /// A well-behaved provider at `listen`.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, require_key: None, switches: Switches::default() }
+    }
+}
+
+/// The mock provider, ready to be added to a Pingora server or to be run with [`Provider::serve`].
 pub struct Provider {
-    listener: Option<TcpListener>,
     address: SocketAddr,
+    /// `None` until it is bound.
+    listener: Option<TcpListener>,
     app: Arc<App>,
 }
 
@@ -60,19 +71,31 @@ impl Seen {
     }
 }
 
-/// Binds `address` (port 0 asks for a free one) without accepting yet. HTTP/1.1 and h2c share the port.
+/// The provider as a Pingora service, which binds when it is started. HTTP/1.1 and h2c share the port.
+pub fn service(options: Options) -> Provider {
+    Provider { address: options.listen, listener: None, app: Arc::new(App::new(options)) }
+}
+
+/// The same, bound already: what cannot be bound is known now, and so is the port that 0 stands for.
 ///
 /// # Errors
 /// What binding the address gives.
-pub fn bind(address: SocketAddr, options: Options) -> io::Result<Provider> {
+pub fn bind(options: Options) -> io::Result<Provider> {
+    let mut provider = service(options);
+    let listener = listen(provider.address)?;
+    provider.address = listener.local_addr()?;
+    provider.listener = Some(listener);
+    Ok(provider)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok(Provider { listener: Some(listener), address, app: Arc::new(App::new(options)) })
+    Ok(listener)
 }
 
 impl Provider {
-    /// Where it listens, with the real port.
+    /// Where it listens; with the real port once it is bound.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -85,14 +108,17 @@ impl Provider {
     /// Serves inside the running tokio runtime, without a Pingora server, until the future is dropped.
     ///
     /// # Errors
-    /// When the listener cannot be registered with the runtime.
+    /// When it cannot be bound.
     pub async fn serve(mut self) -> io::Result<()> {
         let (_keep, shutdown) = tokio::sync::watch::channel(false);
         self.accept(shutdown).await
     }
 
     async fn accept(&mut self, mut shutdown: ShutdownWatch) -> io::Result<()> {
-        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let listener = match self.listener.take() {
+            Some(listener) => listener,
+            None => listen(self.address)?,
+        };
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
             let accepted = tokio::select! {
@@ -125,7 +151,7 @@ impl Provider {
 impl Service for Provider {
     async fn start_service(&mut self, _fds: Option<ListenFds>, shutdown: ShutdownWatch, _listeners_per_fd: usize) {
         if let Err(error) = self.accept(shutdown).await {
-            log::error!("mock provider: {error}");
+            log::error!("mock provider on {}: {error}", self.address);
         }
     }
 

@@ -7,8 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
+fn anywhere() -> Options {
+    Options::at(([127, 0, 0, 1], 0).into())
+}
+
 fn start(options: Options) -> (String, Seen) {
-    let provider = bind(([127, 0, 0, 1], 0).into(), options).unwrap();
+    let provider = bind(options).unwrap();
     let (url, seen) = (format!("http://{}", provider.address()), provider.seen());
     tokio::spawn(provider.serve());
     (url, seen)
@@ -47,7 +51,7 @@ fn ask(stream: bool) -> Value {
 
 #[tokio::test]
 async fn speaks_openai() {
-    let (url, seen) = start(Options::default());
+    let (url, seen) = start(anywhere());
     let chat = format!("{url}/v1/chat/completions");
     let whole = json_of(post(&chat, &ask(false)).await).await;
     assert_eq!(whole["choices"][0]["message"]["content"], "You said: hello \"you\"");
@@ -88,7 +92,7 @@ async fn speaks_openai() {
 
 #[tokio::test]
 async fn speaks_anthropic() {
-    let (url, _) = start(Options::default());
+    let (url, _) = start(anywhere());
     let messages = format!("{url}/v1/messages");
     let whole = json_of(post(&messages, &ask(false)).await).await;
     assert_eq!(whole["content"][0]["text"], "You said: hello \"you\"");
@@ -109,7 +113,7 @@ async fn speaks_anthropic() {
 
 #[tokio::test]
 async fn echoes_over_both_protocols_and_checks_the_key() {
-    let (url, _) = start(Options { require_key: Some("k".into()), ..Options::default() });
+    let (url, _) = start(Options { require_key: Some("k".into()), ..anywhere() });
     assert_eq!(post(&format!("{url}/echo"), &json!({})).await.status(), 401);
     let h2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     for (client, version) in [(client(), "HTTP/1.1"), (h2, "HTTP/2.0")] {
@@ -125,7 +129,7 @@ async fn echoes_over_both_protocols_and_checks_the_key() {
 
 #[tokio::test]
 async fn answers_as_asked() {
-    let (url, _) = start(Options::default());
+    let (url, _) = start(anywhere());
     let chat = format!("{url}/v1/chat/completions");
     let body = |mock: Value| json!({"messages": [], "mock": mock});
     let refused = post(&chat, &body(json!({"status": 429}))).await;
@@ -159,7 +163,7 @@ async fn raw(url: &str, fault: &str, stream: bool) -> (Vec<u8>, bool) {
 
 #[tokio::test]
 async fn goes_wrong_as_asked() {
-    let (url, _) = start(Options::default());
+    let (url, _) = start(anywhere());
     let whole = raw(&url, "close-keepalive", false).await.0.len();
     assert!(whole > 4000);
     assert_eq!(raw(&url, "reset-before-head", false).await, (Vec::new(), true));
