@@ -1,7 +1,213 @@
 //! What a person wrote, checked, and turned into the [`Snapshot`] that requests run on.
+//!
+//! [`load`] reads and checks; [`Snapshot::build`] makes plugin instances and chains of it; [`open`] does both and reports
+//! everything that is wrong at once.
 
+mod diagnostic;
+mod environment;
+mod plugins_file;
+mod problems;
+mod resolve;
+mod schema;
+pub mod sections;
 mod settings;
 mod snapshot;
+mod yaml;
 
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use environment::Environment;
+pub use schema::schema;
 pub use settings::{AdminSettings, EvidenceSettings, LogFormat, LogSettings, PluginSettings, ServerSettings, SigningKey, TlsFiles};
 pub use snapshot::Snapshot;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::plugin::{Roster, SharedHost};
+use crate::telemetry::Metrics;
+use problems::Problems;
+use sections::Root;
+use yaml::{Position, Source};
+
+/// A configuration as written, with the place of everything in it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    root: Root,
+    /// The file, and a `plugins.json` behind it.
+    sources: Vec<Source>,
+    /// Paths that stand in another source: prefix, source, prefix there.
+    moved: Vec<(String, usize, String)>,
+    /// Paths that a variable has overridden.
+    from_environment: HashMap<String, String>,
+    environment: Environment,
+}
+
+impl Config {
+    /// The sections as written, with environment overrides and `plugins_file` applied.
+    pub fn sections(&self) -> &Root {
+        &self.root
+    }
+
+    /// How the process writes its log, known before anything is built.
+    pub fn log_settings(&self) -> LogSettings {
+        resolve::log(self, &mut Problems::new(self))
+    }
+
+    /// The queue behind background plugins, known before anything is built.
+    pub fn plugin_settings(&self) -> PluginSettings {
+        resolve::plugin_settings(self, &mut Problems::new(self))
+    }
+
+    /// SHA-256 (hex) over the effective configuration, without secrets.
+    pub fn hash(&self) -> String {
+        let text = serde_json::to_string(&self.root).unwrap_or_default();
+        crate::identity::fingerprint(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The file and position of a path, or of its key.
+    fn locate(&self, path: &str, key: bool) -> (String, Position) {
+        if let Some((_, variable)) = self.from_environment.iter().find(|(prefix, _)| under(path, prefix)) {
+            return (format!("environment {variable}"), Position { line: 1, column: 1 });
+        }
+        let (source, inner) = match self.moved.iter().find(|(prefix, ..)| under(path, prefix)) {
+            Some((prefix, source, there)) => (*source, format!("{there}{}", &path[prefix.len()..])),
+            None => (0, path.to_owned()),
+        };
+        let Some(source) = self.sources.get(source) else { return (String::new(), Position { line: 1, column: 1 }) };
+        let at = if key { source.key_position(&inner) } else { source.position(&inner) };
+        (source.file().to_owned(), at)
+    }
+}
+
+fn under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// A configuration that was read and checked.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What is accepted and still worth saying.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A configuration turned into a snapshot.
+#[derive(Debug)]
+pub struct Opened {
+    /// What requests run on.
+    pub snapshot: Snapshot,
+    /// What is accepted and still worth saying.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads and checks a file with the environment of this process. Plugins are not built yet.
+///
+/// # Errors
+/// Everything that is wrong with the file, by line.
+pub fn load(path: &Path, roster: &Roster) -> Result<Loaded, Vec<Diagnostic>> {
+    let (config, mut found) = read(path, Environment::process())?;
+    let mut problems = Problems::new(&config);
+    resolve::resolve(&config, roster, &mut problems);
+    found.extend(problems.into_found());
+    let warnings = split(found)?;
+    Ok(Loaded { config, warnings })
+}
+
+/// Reads and checks a file and builds everything that requests need from it, opening nothing but the files it names.
+///
+/// # Errors
+/// Everything that is wrong, plugin configurations included, by line.
+pub fn open(
+    path: &Path,
+    environment: Environment,
+    roster: &Roster,
+    host: &SharedHost,
+    metrics: &Metrics,
+) -> Result<Opened, Vec<Diagnostic>> {
+    let (config, mut found) = read(path, environment)?;
+    let mut problems = Problems::new(&config);
+    let snapshot = snapshot::build(&config, roster, host, metrics, &mut problems);
+    found.extend(problems.into_found());
+    let warnings = split(found)?;
+    match snapshot {
+        Some(snapshot) => Ok(Opened { snapshot, warnings }),
+        None => Err(warnings),
+    }
+}
+
+/// How a checked configuration wants the log, which is needed before anything is built.
+pub fn log_settings(config: &Config) -> LogSettings {
+    resolve::log(config, &mut Problems::new(config))
+}
+
+/// The queue that a checked configuration wants, which is made once for the process.
+pub fn plugin_settings(config: &Config) -> PluginSettings {
+    resolve::plugins(config, &mut Problems::new(config))
+}
+
+/// Warnings if there is no error, everything otherwise.
+fn split(found: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    if found.iter().any(|d| d.severity == Severity::Error) { Err(found) } else { Ok(found) }
+}
+
+fn unreadable(file: &str, message: String) -> Diagnostic {
+    let (severity, path) = (Severity::Error, String::new());
+    Diagnostic { severity, file: file.to_owned(), line: 1, column: 1, path, message, help: None }
+}
+
+fn text_of(path: &Path) -> Result<String, Diagnostic> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| unreadable(&file, format!("cannot be read: {e}")))?;
+    String::from_utf8(bytes).map_err(|_| unreadable(&file, "is not UTF-8".into()))
+}
+
+/// The structure: text to types, environment and `plugins_file` applied.
+fn read(path: &Path, environment: Environment) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let text = text_of(path).map_err(|d| vec![d])?;
+    let source = Source::read(&path.display().to_string(), &text)?;
+    let unknown = schema::unknown_keys(&source, &text);
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let root: Root = source.parse(&text).map_err(|d| vec![d])?;
+    let mut config =
+        Config { root, sources: vec![source], moved: Vec::new(), from_environment: HashMap::new(), environment };
+    let found = environment::apply(&mut config);
+    add_plugins_file(&mut config, path)?;
+    environment::apply_to_chains(&mut config);
+    Ok((config, found))
+}
+
+/// Adds what `plugins_file` says; a relative path is relative to the configuration.
+fn add_plugins_file(config: &mut Config, path: &Path) -> Result<(), Vec<Diagnostic>> {
+    let Some(named) = config.root.plugins_file.clone() else { return Ok(()) };
+    let by_variable = config.from_environment.contains_key("plugins_file");
+    let full = if by_variable { named } else { path.parent().unwrap_or(Path::new("")).join(named) };
+    let text = text_of(&full).map_err(|mut d| {
+        d.message = format!("{} {}", full.display(), d.message);
+        let (file, at) = config.locate("plugins_file", false);
+        vec![Diagnostic { file, line: at.line, column: at.column, path: "plugins_file".into(), ..d }]
+    })?;
+    let read = plugins_file::read(&full.display().to_string(), &text)?;
+    let number = config.sources.len();
+    let offset = config.root.plugins.len();
+    for index in 0..read.plugins.len() {
+        config.moved.push((format!("plugins[{}]", index + offset), number, format!("plugins[{index}]")));
+    }
+    config.root.plugins.extend(read.plugins);
+    if config.root.chains.contains_key(plugins_file::CHAIN) {
+        let mut problems = Problems::new(config);
+        problems
+            .error("chains.default", "the phases of `plugins_file` are the chain `default`, which is written here too")
+            .help("rename this chain, or leave `plugins_file` out".to_owned());
+        return Err(problems.into_found());
+    }
+    config.root.chains.insert(plugins_file::CHAIN.to_owned(), read.chain);
+    config.moved.push((format!("chains.{}", plugins_file::CHAIN), number, "phases".to_owned()));
+    config.sources.push(read.source);
+    Ok(())
+}

@@ -62,7 +62,7 @@ impl Directory {
     }
 
     /// The teams of an organisation (by its id).
-    pub fn teams<'a>(&'a self, organisation: &'a str) -> impl Iterator<Item = &'a Arc<Team>> {
+    pub fn teams<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<Team>> {
         self.teams.iter().filter(move |t| &*t.organisation == organisation)
     }
 
@@ -72,7 +72,7 @@ impl Directory {
     }
 
     /// The users of an organisation (by its id).
-    pub fn users<'a>(&'a self, organisation: &'a str) -> impl Iterator<Item = &'a Arc<User>> {
+    pub fn users<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<User>> {
         self.users.iter().filter(move |u| &*u.organisation == organisation)
     }
 
@@ -87,7 +87,7 @@ impl Directory {
     }
 
     /// The models of an organisation (by its id).
-    pub fn models<'a>(&'a self, organisation: &'a str) -> impl Iterator<Item = &'a Arc<ModelEntry>> {
+    pub fn models<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<ModelEntry>> {
         self.models.iter().filter(move |m| &*m.organisation == organisation)
     }
 

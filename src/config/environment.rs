@@ -1,0 +1,222 @@
+//! The process environment: where secrets may come from, and the variables of the product that override the file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::Config;
+use super::problems::Problems;
+use super::sections::{SafetyMode, Size, Span, Tls};
+use crate::route::ProviderKind;
+
+/// A copy of the environment, so that loading is a function of its inputs.
+#[derive(Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}
+
+impl Environment {
+    /// That of this process; variables that are not Unicode are left out.
+    pub fn process() -> Self {
+        Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
+    }
+
+    /// Exactly these variables.
+    pub fn of<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+    }
+
+    /// The value of a variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+/// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
+const NOT_APPLIED: [(&str, &str); 7] = [
+    ("POSTGRES_DSN", "this build keeps its records in a file"),
+    ("REDIS_ADDR", "this build keeps its state in the process"),
+    ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
+    ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
+    ("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY", "provider credentials are references to secrets here"),
+    ("CACHE_INVALIDATION_SECRET", "there is no cache to invalidate; reload instead"),
+    ("OBSERVABILITY_OTEL_EXPORTER", "telemetry is scraped from the admin listener"),
+];
+
+/// Overrides members of the file by variables, and remembers where each came from.
+pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
+    let environment = config.environment.clone();
+    let mut overrides = Overrides { environment: &environment, places: Vec::new(), wrong: Vec::new() };
+    overrides.server(config);
+    overrides.plugins(config);
+    overrides.safety(config);
+    overrides.providers(config);
+    let Overrides { places, wrong, .. } = overrides;
+    for (path, variable) in places {
+        config.from_environment.insert(path, variable);
+    }
+    let mut problems = Problems::new(config);
+    for (variable, expected) in wrong {
+        problems.error_in_environment(&variable, format!("expected {expected}"));
+    }
+    for (variable, why) in NOT_APPLIED {
+        if environment.get(variable).is_some() {
+            problems.warn_in_environment(variable, format!("set but not applied: {why}"));
+        }
+    }
+    if environment.get("RATELIMIT_GLOBAL_POLICY").is_some() {
+        problems.error_in_environment("RATELIMIT_GLOBAL_POLICY", "rate limits are not enforced by this build".into());
+    }
+    problems.into_found()
+}
+
+/// `PLUGINS_ASYNC_POST_RESPONSE`, once the chains are known.
+pub(super) fn apply_to_chains(config: &mut Config) {
+    let Some(background) = config.environment.get("PLUGINS_ASYNC_POST_RESPONSE").and_then(truth) else { return };
+    for chain in config.root.chains.values_mut() {
+        chain.post_response.background = background;
+    }
+}
+
+struct Overrides<'e> {
+    environment: &'e Environment,
+    places: Vec<(String, String)>,
+    wrong: Vec<(String, &'static str)>,
+}
+
+impl Overrides<'_> {
+    /// The parsed value of a variable, noting that it stands at `path` from now on.
+    fn take<T>(&mut self, variable: &str, path: &str, expected: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.environment.get(variable)?;
+        let Some(value) = parse(text) else {
+            self.wrong.push((variable.to_owned(), expected));
+            return None;
+        };
+        self.places.push((path.to_owned(), variable.to_owned()));
+        Some(value)
+    }
+
+    fn server(&mut self, config: &mut Config) {
+        let server = &mut config.root.server;
+        let first = server.listen.first().cloned().unwrap_or_default();
+        let (old_host, old_port) = first.rsplit_once(':').unwrap_or(("127.0.0.1", "8080"));
+        let host = self.take("HTTP_HOST", "server.listen", "an IP address", |t| t.parse::<std::net::IpAddr>().ok());
+        let port = self.take("HTTP_PORT", "server.listen", "a port number", |t| t.parse::<u16>().ok().filter(|p| *p > 0));
+        if host.is_some() || port.is_some() {
+            let host = host.map_or_else(|| old_host.to_owned(), |ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
+            let port = port.map_or_else(|| old_port.to_owned(), |p| p.to_string());
+            server.listen = vec![format!("{host}:{port}")];
+        }
+        const TIME: &str = "a duration such as 15s";
+        if let Some(time) = self.take("HTTP_READ_TIMEOUT", "server.body_timeout", TIME, Span::parse) {
+            server.body_timeout = time;
+        }
+        if let Some(time) = self.take("HTTP_IDLE_TIMEOUT", "server.keepalive", TIME, Span::parse) {
+            server.keepalive = time;
+        }
+        if let Some(cap) = self.take("HTTP_MAX_CONCURRENT_REQUESTS", "server.max_concurrent_requests", "a number", |t| t.parse().ok()) {
+            server.max_concurrent_requests = cap;
+        }
+        if let Some(size) = self.take("HTTP_MAX_REQUEST_BODY", "server.max_request_body", "a size such as 16MiB", Size::parse) {
+            server.max_request_body = size;
+        }
+        match self.take("HTTP_ENABLE_TLS", "server.tls", "true or false", truth) {
+            Some(true) => {
+                let path = |t: &str| Some(std::path::PathBuf::from(t));
+                let cert = self.take("HTTP_TLS_CERT_FILE", "server.tls.cert", "a path", path);
+                let key = self.take("HTTP_TLS_KEY_FILE", "server.tls.key", "a path", path);
+                match (cert, key) {
+                    (Some(cert), Some(key)) => server.tls = Some(Tls { cert, key }),
+                    (None, None) if server.tls.is_some() => {}
+                    _ => self.wrong.push(("HTTP_ENABLE_TLS".into(), "HTTP_TLS_CERT_FILE and HTTP_TLS_KEY_FILE beside it")),
+                }
+            }
+            Some(false) => server.tls = None,
+            None => {}
+        }
+        match self.take("HTTP_TRUST_PROXY_HEADERS", "server.trusted_proxies", "true or false", truth) {
+            Some(true) => {
+                let list = |t: &str| t.split(',').map(|net| net.trim().parse().ok()).collect::<Option<Vec<ipnet::IpNet>>>();
+                if let Some(nets) = self.take("HTTP_TRUSTED_PROXY_CIDRS", "server.trusted_proxies", "networks such as 10.0.0.0/8", list) {
+                    server.trusted_proxies = nets;
+                }
+            }
+            Some(false) => server.trusted_proxies.clear(),
+            None => {}
+        }
+    }
+
+    fn plugins(&mut self, config: &mut Config) {
+        let runtime = &mut config.root.plugin_runtime;
+        let number = |t: &str| t.parse().ok();
+        if let Some(n) = self.take("PLUGINS_MAX_PARALLEL", "plugin_runtime.max_parallel", "a number", number) {
+            runtime.max_parallel = n;
+        }
+        if let Some(n) = self.take("PLUGINS_ASYNC_QUEUE_SIZE", "plugin_runtime.async_queue_size", "a number", number) {
+            runtime.async_queue_size = n;
+        }
+        if let Some(n) = self.take("PLUGINS_ASYNC_WORKERS", "plugin_runtime.async_workers", "a number", number) {
+            runtime.async_workers = n;
+        }
+        if let Some(path) = self.take("PLUGINS_CONFIG_PATH", "plugins_file", "a path", |t| Some(t.into())) {
+            config.root.plugins_file = Some(path);
+        }
+    }
+
+    fn safety(&mut self, config: &mut Config) {
+        let safety = &mut config.root.safety;
+        let mode = |t: &str| match t {
+            "noop" => Some(SafetyMode::Noop),
+            "observe" => Some(SafetyMode::Observe),
+            "security" => Some(SafetyMode::Security),
+            _ => None,
+        };
+        if let Some(mode) = self.take("SAFETY_ENGINE_MODE", "safety.mode", "noop, observe or security", mode) {
+            safety.mode = mode;
+        }
+        if let Some(ttl) = self.take("SAFETY_SESSION_TTL", "safety.session.ttl", "a duration such as 24h", Span::parse) {
+            safety.session.ttl = ttl;
+        }
+        let share = |t: &str| t.parse::<f64>().ok();
+        if let Some(share) = self.take("SAFETY_BLOCK_THRESHOLD", "safety.session.block_threshold", "a number", share) {
+            safety.session.block_threshold = share;
+        }
+    }
+
+    /// Fills in what a provider leaves open. The well-known credential variables apply only to a provider without an
+    /// address of its own, so that a real credential never goes to a stand-in.
+    fn providers(&mut self, config: &mut Config) {
+        for (index, provider) in config.root.providers.iter_mut().enumerate() {
+            let kind = ProviderKind::from(provider.kind);
+            let family = match kind {
+                ProviderKind::OpenAi => "OPENAI",
+                ProviderKind::Anthropic => "ANTHROPIC",
+                ProviderKind::Gemini => "GEMINI",
+                ProviderKind::Vllm => "VLLM",
+                ProviderKind::HuggingFace => "HUGGINGFACE",
+                ProviderKind::AzureOpenAi | ProviderKind::Mistral | ProviderKind::Custom => continue,
+            };
+            if provider.base_url.is_some() {
+                continue;
+            }
+            let variable = format!("PROVIDER_{family}_BASE_URL");
+            provider.base_url = self.take(&variable, &format!("providers[{index}].base_url"), "a URL", |t| Some(t.to_owned()));
+            if provider.api_key.is_none() {
+                let bare = if family == "HUGGINGFACE" { "HF_TOKEN".to_owned() } else { format!("{family}_API_KEY") };
+                let name = [format!("PROVIDER_{family}_API_KEY"), bare].into_iter().find(|n| self.environment.get(n).is_some());
+                provider.api_key = name.map(super::sections::SecretRef::Env);
+            }
+        }
+    }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}

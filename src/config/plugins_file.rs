@@ -1,0 +1,55 @@
+//! Odock's own `plugins.json`, taken as it is: `plugins[]` are added to the file's, `phases` become the chain `default`.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::diagnostic::Diagnostic;
+use super::sections::{ChainEntry, PluginEntry, PostResponseEntry, StageEntry};
+use super::yaml::Source;
+
+/// The name of the chain that `phases` become.
+pub(super) const CHAIN: &str = "default";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PluginsFile {
+    #[serde(default)]
+    plugins: Vec<PluginEntry>,
+    #[serde(default)]
+    phases: Phases,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Phases {
+    pre_route: StageEntry,
+    pre_upstream: StageEntry,
+    post_upstream: StageEntry,
+    post_response: PostResponseEntry,
+}
+
+/// What such a file says.
+pub(super) struct Read {
+    pub source: Source,
+    pub plugins: Vec<PluginEntry>,
+    pub chain: ChainEntry,
+}
+
+/// Reads the text of a `plugins.json`. JSON is YAML except for tabs between tokens, which become spaces: no position
+/// moves, and JSON strings hold no raw tabs.
+pub(super) fn read(file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
+    let text = text.replace('\t', " ");
+    let source = Source::read(file, &text)?;
+    let written: PluginsFile = source.parse(&text).map_err(|d| vec![d])?;
+    let Phases { pre_route, pre_upstream, post_upstream, post_response } = written.phases;
+    let plugins = written.plugins.into_iter().map(objects).collect();
+    Ok(Read { source, plugins, chain: ChainEntry { pre_route, pre_upstream, post_upstream, post_response } })
+}
+
+/// `"config": null` is common in such files.
+fn objects(mut entry: PluginEntry) -> PluginEntry {
+    if entry.config.is_null() {
+        entry.config = Value::Object(serde_json::Map::new());
+    }
+    entry
+}

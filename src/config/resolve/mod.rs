@@ -1,0 +1,113 @@
+//! From what was written to what it means. One pass both checks and converts, so that nothing is converted that was not
+//! checked; every problem is noted and the pass goes on.
+
+mod organisations;
+mod plugins;
+mod process;
+mod providers;
+mod routes;
+mod secrets;
+mod unenforced;
+
+pub(super) use process::{log, plugins as plugin_settings};
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Config;
+use super::diagnostic::suggestion;
+use super::problems::Problems;
+use super::settings::{AdminSettings, EvidenceSettings, LogSettings, PluginSettings, ServerSettings};
+use crate::gate::{Gate, Style};
+use crate::identity::{Directory, Keys};
+use crate::plugin::{InstanceSpec, Manifest, Roster};
+use crate::route::{Matcher, Models, Overflow, Provider, Upstream};
+
+/// Everything that can be said without building plugins.
+pub(super) struct Parts {
+    pub server: ServerSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
+    pub evidence: EvidenceSettings,
+    pub plugins: PluginSettings,
+    pub providers: HashMap<Arc<str>, Arc<Provider>>,
+    pub directory: Arc<Directory>,
+    pub keys: Keys,
+    pub models: Models,
+    pub instances: Vec<InstancePart>,
+    pub chains: BTreeMap<String, Vec<StepPart>>,
+    pub routes: Vec<RoutePart>,
+}
+
+/// A plugin instance to be built.
+pub(super) struct InstancePart {
+    pub manifest: &'static Manifest,
+    pub spec: InstanceSpec,
+    /// Path of its `config`.
+    pub config_path: String,
+    pub enabled: bool,
+}
+
+/// A step of a chain, in order.
+pub(super) struct StepPart {
+    pub gate: Gate,
+    pub style: Style,
+    pub instance: String,
+}
+
+/// A route whose chain is still a name.
+pub(super) struct RoutePart {
+    pub name: Arc<str>,
+    pub matcher: Matcher,
+    pub chain: String,
+    pub upstream: Option<Upstream>,
+    pub auth: bool,
+    pub held_overflow: Overflow,
+    pub guard_unparsed: bool,
+    pub receipt: bool,
+    pub server_timing: bool,
+    pub retries: u32,
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// Checks and converts everything.
+pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<'_>) -> Parts {
+    if config.root.version != 1 {
+        problems.error("version", format!("version {} is not known", config.root.version)).help("write `version: 1`".to_owned());
+    }
+    unenforced::refuse(config, problems);
+    let server = process::server(config, problems);
+    let admin = process::admin(config, &server, problems);
+    let log = process::log(config, problems);
+    let evidence = process::evidence(config, problems);
+    let plugins = process::plugins(config, problems);
+    let providers = providers::resolve(config, problems);
+    let organisations::World { directory, keys, models } = organisations::resolve(config, &providers, problems);
+    let instances = plugins::instances(config, roster, problems);
+    let chains = plugins::chains(config, roster, &instances, problems);
+    let routes = routes::resolve(config, problems);
+    Parts { server, admin, log, evidence, plugins, providers, directory, keys, models, instances, chains, routes }
+}
+
+/// Checks that a name can be a metric label and a path segment, and is used once.
+fn unique(seen: &mut HashSet<String>, name: &str, path: &str, what: &str, problems: &mut Problems<'_>) -> bool {
+    if !well_formed(name) {
+        problems.error(path, format!("a name of {what} is 1 to 64 letters, digits, `_`, `-` or `.`"));
+        return false;
+    }
+    if !seen.insert(name.to_owned()) {
+        problems.error(path, format!("{what} `{name}` exists already"));
+        return false;
+    }
+    true
+}
+
+fn well_formed(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+/// `no WHAT NAME`, with a suggestion.
+fn absent<'a>(path: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'a str> + Clone, problems: &mut Problems<'_>) {
+    let help = suggestion(name, known);
+    problems.error(path, format!("there is no {what} `{name}`")).help(help);
+}

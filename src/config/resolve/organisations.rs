@@ -1,0 +1,273 @@
+//! `organisations`: principals, models, virtual keys.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{absent, unique};
+use crate::config::Config;
+use crate::config::problems::Problems;
+use crate::config::sections::{ApiKeyEntry, KeyType, ModelGrant, OrganisationEntry};
+use crate::identity::{
+    Caller, Directory, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, User, fingerprint,
+};
+use crate::route::{Model, Models, Provider};
+
+/// The configured world.
+pub(super) struct World {
+    pub directory: Arc<Directory>,
+    pub keys: Keys,
+    pub models: Models,
+}
+
+type Providers = HashMap<Arc<str>, Arc<Provider>>;
+
+#[derive(Default)]
+struct Builder {
+    organisations: Vec<Arc<Organisation>>,
+    teams: Vec<Arc<Team>>,
+    users: Vec<Arc<User>>,
+    entries: Vec<KeyEntry>,
+    listed: Vec<Arc<ModelEntry>>,
+    keys: Keys,
+    models: Models,
+    key_ids: HashSet<String>,
+}
+
+/// Principals of one organisation by name and id.
+struct Members {
+    organisation: Arc<Organisation>,
+    teams: BTreeMap<String, Arc<Team>>,
+    users: BTreeMap<String, Arc<User>>,
+    models: HashSet<String>,
+}
+
+pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Problems<'_>) -> World {
+    let mut builder = Builder::default();
+    let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+    for (index, entry) in config.root.organisations.iter().enumerate() {
+        let here = format!("organisations[{index}]");
+        unique(&mut names, &entry.name, &format!("{here}.name"), "organisation", problems);
+        let id = identifier(&entry.name, entry.id.as_deref(), &here, &mut ids, "organisation", problems);
+        let organisation =
+            Arc::new(Organisation { id, name: entry.name.as_str().into(), metadata: entry.metadata.clone() });
+        builder.organisations.push(Arc::clone(&organisation));
+        let members = builder.members(organisation, entry, &here, config, providers, problems);
+        for (number, key) in entry.api_keys.iter().enumerate() {
+            builder.key(key, &members, &format!("{here}.api_keys[{number}]"), problems);
+        }
+        let mut key_names = HashSet::new();
+        for (number, key) in entry.api_keys.iter().enumerate() {
+            unique(&mut key_names, &key.name, &format!("{here}.api_keys[{number}].name"), "key", problems);
+        }
+    }
+    let Builder { organisations, teams, users, entries, listed, keys, models, .. } = builder;
+    World { directory: Arc::new(Directory::new(organisations, teams, users, entries, listed)), keys, models }
+}
+
+/// The id, by default the name; unique where the names are.
+fn identifier(name: &str, id: Option<&str>, here: &str, seen: &mut HashSet<String>, what: &str, problems: &mut Problems<'_>) -> Arc<str> {
+    match id {
+        Some(id) => {
+            unique(seen, id, &format!("{here}.id"), &format!("id of {what}"), problems);
+            id.into()
+        }
+        None => {
+            if !seen.insert(name.to_owned()) {
+                problems.error(here, format!("another {what} has the id `{name}`"));
+            }
+            name.into()
+        }
+    }
+}
+
+impl Builder {
+    fn members(
+        &mut self,
+        organisation: Arc<Organisation>,
+        entry: &OrganisationEntry,
+        here: &str,
+        config: &Config,
+        providers: &Providers,
+        problems: &mut Problems<'_>,
+    ) -> Members {
+        let mut members =
+            Members { organisation, teams: BTreeMap::new(), users: BTreeMap::new(), models: HashSet::new() };
+        let home = Arc::clone(&members.organisation.id);
+        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        for (number, team) in entry.teams.iter().enumerate() {
+            let at = format!("{here}.teams[{number}]");
+            unique(&mut names, &team.name, &format!("{at}.name"), "team", problems);
+            let id = identifier(&team.name, team.id.as_deref(), &at, &mut ids, "team", problems);
+            let made = Arc::new(Team {
+                id: Arc::clone(&id),
+                name: team.name.as_str().into(),
+                organisation: Arc::clone(&home),
+                metadata: team.metadata.clone(),
+            });
+            members.teams.insert(id.to_string(), Arc::clone(&made));
+            members.teams.insert(team.name.clone(), Arc::clone(&made));
+            self.teams.push(made);
+        }
+        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        for (number, user) in entry.users.iter().enumerate() {
+            let at = format!("{here}.users[{number}]");
+            unique(&mut names, &user.name, &format!("{at}.name"), "user", problems);
+            let id = identifier(&user.name, user.id.as_deref(), &at, &mut ids, "user", problems);
+            let made = Arc::new(User {
+                id: Arc::clone(&id),
+                name: user.name.as_str().into(),
+                organisation: Arc::clone(&home),
+                metadata: user.metadata.clone(),
+            });
+            members.users.insert(id.to_string(), Arc::clone(&made));
+            members.users.insert(user.name.clone(), Arc::clone(&made));
+            self.users.push(made);
+        }
+        for (number, model) in entry.models.iter().enumerate() {
+            let at = format!("{here}.models[{number}]");
+            if model.name.is_empty() || model.name.len() > 256 || model.name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+                problems.error(&format!("{at}.name"), "a name of a model is 1 to 256 characters without spaces");
+            } else if !members.models.insert(model.name.clone()) {
+                problems.error(&format!("{at}.name"), format!("model `{}` exists already", model.name));
+            }
+            let slug: Arc<str> = model.slug.as_deref().unwrap_or(&model.name).into();
+            if slug.is_empty() {
+                problems.error(&format!("{at}.slug"), "must not be empty");
+            }
+            let name: Arc<str> = model.name.as_str().into();
+            let Some(provider) = providers.get(model.provider.as_str()) else {
+                // A provider that exists and is itself wrong was reported already.
+                let known = config.root.providers.iter().map(|p| p.name.as_str());
+                if !known.clone().any(|n| n == model.provider) {
+                    absent(&format!("{at}.provider"), "provider", &model.provider, known, problems);
+                }
+                continue;
+            };
+            self.listed.push(Arc::new(ModelEntry {
+                name: Arc::clone(&name),
+                slug: Arc::clone(&slug),
+                provider: Arc::clone(&provider.name),
+                organisation: Arc::clone(&home),
+            }));
+            self.models.insert(Arc::clone(&home), Arc::new(Model { name, slug, provider: Arc::clone(provider) }));
+        }
+        members
+    }
+
+    fn key(&mut self, entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) {
+        let id = entry.id.clone().unwrap_or_else(|| format!("{}/{}", members.organisation.id, entry.name));
+        if id.is_empty() || id.len() > 128 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            problems.error(&format!("{here}.id"), "an id is 1 to 128 characters without spaces");
+        } else if !self.key_ids.insert(id.clone()) {
+            problems.error(&format!("{here}.id"), format!("another key has the id `{id}`"));
+        }
+        let (team, user) = principal(entry, members, here, problems);
+        let models = granted(entry, members, here, problems);
+        if let Some(expiry) = &entry.expiry
+            && expiry.at <= SystemTime::now()
+        {
+            problems.warn(&format!("{here}.expiry"), "has passed; the key is refused");
+        }
+        let Some(digest) = digest(&entry.sha256, here, problems) else { return };
+        let kind = match entry.kind {
+            KeyType::Organisation => KeyKind::Organisation,
+            KeyType::Team => KeyKind::Team,
+            KeyType::User => KeyKind::User,
+        };
+        let caller = Arc::new(Caller {
+            key_id: id.into(),
+            key_name: entry.name.as_str().into(),
+            kind,
+            organisation: Arc::clone(&members.organisation),
+            team,
+            user,
+            models,
+            mcp_servers: entry.mcp_servers.iter().cloned().collect(),
+        });
+        self.entries.push(KeyEntry { caller: Arc::clone(&caller), revoked: entry.revoked });
+        let record = KeyRecord { caller, expires: entry.expiry.as_ref().map(|e| e.at), revoked: entry.revoked };
+        if self.keys.insert(digest, record).is_some() {
+            problems.error(&format!("{here}.sha256"), "another key has the same secret");
+        }
+    }
+}
+
+/// The team or user that the type of a key asks for, and no other.
+fn principal(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> (Option<Arc<Team>>, Option<Arc<User>>) {
+    if entry.team.is_some() && entry.kind != KeyType::Team {
+        problems.key_error(&format!("{here}.team"), "only a key of type team has a team").help("write `type: team`".to_owned());
+    }
+    if entry.user.is_some() && entry.kind != KeyType::User {
+        problems.key_error(&format!("{here}.user"), "only a key of type user has a user").help("write `type: user`".to_owned());
+    }
+    match (entry.kind, entry.team.as_deref(), entry.user.as_deref()) {
+        (KeyType::Team, Some(name), _) => {
+            let found = members.teams.get(name);
+            if found.is_none() {
+                absent(&format!("{here}.team"), "team", name, members.teams.keys().map(String::as_str), problems);
+            }
+            (found.cloned(), None)
+        }
+        (KeyType::User, _, Some(name)) => {
+            let found = members.users.get(name);
+            if found.is_none() {
+                absent(&format!("{here}.user"), "user", name, members.users.keys().map(String::as_str), problems);
+            }
+            (None, found.cloned())
+        }
+        (KeyType::Team, None, _) => {
+            problems.error(here, "a key of type team needs `team`");
+            (None, None)
+        }
+        (KeyType::User, _, None) => {
+            problems.error(here, "a key of type user needs `user`");
+            (None, None)
+        }
+        (KeyType::Organisation, ..) => (None, None),
+    }
+}
+
+fn granted(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> HashSet<String> {
+    match &entry.models {
+        ModelGrant::All => members.models.clone(),
+        ModelGrant::Names(names) => {
+            if names.is_empty() {
+                problems.warn(here, "the key may use no model").help("list them under `models`, or write '*'".to_owned());
+            }
+            for (number, name) in names.iter().enumerate() {
+                if !members.models.contains(name) {
+                    let known = members.models.iter().map(String::as_str);
+                    absent(&format!("{here}.models[{number}]"), "model", name, known, problems);
+                }
+            }
+            names.iter().cloned().collect()
+        }
+    }
+}
+
+/// The 32 bytes of a hex digest.
+fn digest(text: &str, here: &str, problems: &mut Problems<'_>) -> Option<[u8; 32]> {
+    let path = format!("{here}.sha256");
+    let mut bytes = [0u8; 32];
+    let well = text.len() == 64
+        && text.is_ascii()
+        && bytes.iter_mut().enumerate().all(|(i, byte)| match u8::from_str_radix(&text[2 * i..2 * i + 2], 16) {
+            Ok(value) => {
+                *byte = value;
+                !text[2 * i..].starts_with('+')
+            }
+            Err(_) => false,
+        });
+    if !well {
+        problems
+            .error(&path, "expected 64 hex digits")
+            .help("write the SHA-256 of the secret, never the secret: printf %s \"$KEY\" | sha256sum".to_owned());
+        return None;
+    }
+    if bytes == fingerprint(b"") || bytes == fingerprint(b"\n") {
+        problems.error(&path, "is the SHA-256 of nothing").help("the variable was probably empty".to_owned());
+        return None;
+    }
+    Some(bytes)
+}

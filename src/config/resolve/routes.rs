@@ -1,0 +1,170 @@
+//! `routes`.
+
+use std::collections::{HashMap, HashSet};
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::process::positive;
+use super::{RoutePart, absent, unique};
+use crate::config::Config;
+use crate::config::plugins_file::CHAIN;
+use crate::config::problems::Problems;
+use crate::config::sections::{Auth, MatchEntry, OverflowEntry, RouteEntry, Unparsed, UpstreamEntry};
+use crate::route::{Address, Check, HealthCheck, Matcher, Overflow, Upstream};
+
+/// Most attempts after the first.
+const MAX_RETRIES: u32 = 5;
+
+pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<RoutePart> {
+    if config.root.routes.is_empty() {
+        return vec![standard()];
+    }
+    let mut seen = HashSet::new();
+    let mut conditions: HashMap<String, String> = HashMap::new();
+    let mut routes = Vec::new();
+    for (index, entry) in config.root.routes.iter().enumerate() {
+        let here = format!("routes[{index}]");
+        unique(&mut seen, &entry.name, &format!("{here}.name"), "route", problems);
+        let condition = serde_json::to_string(&entry.matcher).unwrap_or_default();
+        if let Some(first) = conditions.get(&condition) {
+            problems.error(&here, format!("can never be taken: route `{first}` takes the same requests"));
+        } else {
+            conditions.insert(condition, entry.name.clone());
+        }
+        routes.push(one(entry, &here, config, problems));
+    }
+    routes
+}
+
+/// Without routes everything under `/v1/` goes through the chain `default`.
+fn standard() -> RoutePart {
+    RoutePart {
+        name: "default".into(),
+        matcher: Matcher { path_prefix: Some("/v1/".into()), ..Matcher::default() },
+        chain: CHAIN.into(),
+        upstream: None,
+        auth: true,
+        held_overflow: Overflow::Deny,
+        guard_unparsed: true,
+        receipt: false,
+        server_timing: false,
+        retries: 0,
+        timeout: None,
+    }
+}
+
+fn one(entry: &RouteEntry, here: &str, config: &Config, problems: &mut Problems<'_>) -> RoutePart {
+    let chains = &config.root.chains;
+    // A file without any chain means the empty one; a file that has chains and names another is a slip.
+    if !chains.contains_key(&entry.chain) && !(chains.is_empty() && entry.chain == CHAIN) {
+        absent(&format!("{here}.chain"), "chain", &entry.chain, chains.keys().map(String::as_str), problems);
+    }
+    if entry.auth == Auth::None && entry.upstream.is_none() {
+        problems
+            .error(&format!("{here}.auth"), "a route to models needs a key: models belong to organisations")
+            .help("write `auth: required`, or give the route an `upstream`".to_owned());
+    }
+    if entry.retries > MAX_RETRIES {
+        problems.error(&format!("{here}.retries"), format!("at most {MAX_RETRIES}"));
+    }
+    if let Some(timeout) = entry.timeout {
+        positive(&format!("{here}.timeout"), timeout, problems);
+    }
+    RoutePart {
+        name: entry.name.as_str().into(),
+        matcher: matcher(&entry.matcher, &format!("{here}.match"), problems),
+        chain: entry.chain.clone(),
+        upstream: entry.upstream.as_ref().map(|u| upstream(u, &format!("{here}.upstream"), problems)),
+        auth: entry.auth == Auth::Required,
+        held_overflow: match entry.held_response.overflow {
+            OverflowEntry::Deny => Overflow::Deny,
+            OverflowEntry::Allow => Overflow::Allow,
+        },
+        guard_unparsed: entry.on_unparsed == Unparsed::Deny,
+        receipt: entry.receipt,
+        server_timing: entry.server_timing,
+        retries: entry.retries,
+        timeout: entry.timeout.map(|t| t.0),
+    }
+}
+
+fn matcher(entry: &MatchEntry, here: &str, problems: &mut Problems<'_>) -> Matcher {
+    if entry.path.is_some() && entry.path_prefix.is_some() {
+        problems.key_error(&format!("{here}.path_prefix"), "`path` and `path_prefix` exclude each other").help("keep one".to_owned());
+    }
+    for (member, path) in [("path", &entry.path), ("path_prefix", &entry.path_prefix)] {
+        let Some(path) = path else { continue };
+        let at = format!("{here}.{member}");
+        if !path.starts_with('/') {
+            problems.error(&at, "a path begins with `/`").help(format!("write `/{path}`"));
+        } else if path.contains(['?', '#', '*', ' ']) || path.contains("//") || path.split('/').any(|s| s == "." || s == "..") {
+            problems.error(&at, "a path has no query, wildcard, space, `//`, `.` or `..`");
+        }
+    }
+    let host = entry.host.as_ref().map(|host| {
+        let name = host.to_ascii_lowercase();
+        let well = !name.is_empty() && !name.contains(['/', '*', ' ']) && (!name.contains(':') || name.starts_with('[')) && !name.ends_with(']') | name.starts_with('[');
+        if !well || name.rsplit(']').next().is_some_and(|rest| rest.starts_with(':')) {
+            problems.error(&format!("{here}.host"), "expected an exact host name without port");
+        }
+        name.strip_suffix('.').map(str::to_owned).unwrap_or(name)
+    });
+    let mut methods = Vec::new();
+    for (number, text) in entry.methods.iter().enumerate() {
+        match Method::from_bytes(text.as_bytes()) {
+            Ok(method) if !text.bytes().any(|b| b.is_ascii_lowercase()) => methods.push(method),
+            _ => {
+                problems.error(&format!("{here}.methods[{number}]"), "expected a method such as GET or POST, in capitals");
+            }
+        }
+    }
+    let mut headers = Vec::new();
+    for (name, value) in &entry.headers {
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) => headers.push((name, value)),
+            _ => {
+                problems.key_error(&format!("{here}.headers.{name}"), "is not a header field");
+            }
+        }
+    }
+    Matcher { host, path: entry.path.clone(), path_prefix: entry.path_prefix.clone(), methods, headers }
+}
+
+fn upstream(entry: &UpstreamEntry, here: &str, problems: &mut Problems<'_>) -> Upstream {
+    if entry.addresses.is_empty() {
+        problems.error(&format!("{here}.addresses"), "at least one address is needed");
+    }
+    if !entry.weights.is_empty() && entry.weights.len() != entry.addresses.len() {
+        let (weights, addresses) = (entry.weights.len(), entry.addresses.len());
+        problems.error(&format!("{here}.weights"), format!("{weights} weights for {addresses} addresses"));
+    }
+    let mut addresses = Vec::new();
+    let mut seen = HashSet::new();
+    for (number, text) in entry.addresses.iter().enumerate() {
+        let at = format!("{here}.addresses[{number}]");
+        let weight = entry.weights.get(number).copied().unwrap_or(1);
+        if !(1..=1000).contains(&weight) {
+            problems.error(&format!("{here}.weights[{number}]"), "a weight is 1 to 1000");
+        }
+        let well = text.parse::<http::uri::Authority>().is_ok_and(|a| a.port_u16().is_some_and(|p| p > 0) && !text.contains('@'));
+        if !well {
+            problems.error(&at, "expected `host:port`, without a scheme or path");
+        } else if !seen.insert(text.to_ascii_lowercase()) {
+            problems.error(&at, format!("{text} is listed twice"));
+        }
+        addresses.push(Address { address: text.clone(), weight });
+    }
+    if let Some(host) = &entry.host
+        && (host.is_empty() || host.parse::<http::uri::Authority>().is_err())
+    {
+        problems.error(&format!("{here}.host"), "expected a host name");
+    }
+    let health_check = entry.health_check.as_ref().map(|check| {
+        positive(&format!("{here}.health_check.interval"), check.interval, problems);
+        if check.path.as_ref().is_some_and(|p| !p.starts_with('/')) {
+            problems.error(&format!("{here}.health_check.path"), "a path begins with `/`");
+        }
+        HealthCheck { check: check.path.clone().map_or(Check::Tcp, Check::Http), interval: check.interval.0 }
+    });
+    Upstream { addresses, tls: entry.tls, host: entry.host.as_deref().map(Into::into), health_check, h2: entry.http2 }
+}

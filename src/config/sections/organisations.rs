@@ -1,0 +1,212 @@
+//! `organisations`: tenants with their teams, users, models and virtual keys.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::Instant;
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrganisationEntry {
+    /// Unique name.
+    pub name: String,
+    /// Stable identifier; the name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Free text, visible to plugins that were granted `organisations`.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Groups of people or applications.
+    #[serde(default)]
+    pub teams: Vec<TeamEntry>,
+    /// People and service accounts.
+    #[serde(default)]
+    pub users: Vec<UserEntry>,
+    /// What callers may ask for.
+    #[serde(default)]
+    pub models: Vec<ModelEntry>,
+    /// Virtual keys.
+    #[serde(default)]
+    pub api_keys: Vec<ApiKeyEntry>,
+    /// MCP servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<Value>,
+    /// Network and rate-limit policies.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub policies: Map<String, Value>,
+    /// Limits on spend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<Value>,
+    /// Limits on use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<Value>,
+}
+
+/// A group within an organisation.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TeamEntry {
+    /// Unique in the organisation.
+    pub name: String,
+    /// Stable identifier; the name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Free text.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Network and rate-limit policies.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub policies: Map<String, Value>,
+}
+
+/// A person or service account within an organisation.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserEntry {
+    /// Unique in the organisation.
+    pub name: String,
+    /// Stable identifier; the name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Free text.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A model of an organisation.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// What callers send, unique in the organisation.
+    pub name: String,
+    /// Name of the provider that serves it.
+    pub provider: String,
+    /// What the provider is sent; the name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// Network and rate-limit policies.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub policies: Map<String, Value>,
+}
+
+/// A virtual key, known by the SHA-256 of its secret.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKeyEntry {
+    /// Unique in the organisation, for people.
+    pub name: String,
+    /// Stable identifier, unique in the file; `ORGANISATION/NAME` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// SHA-256 of the secret in 64 hex digits, as `printf %s "$KEY" | sha256sum` prints it.
+    pub sha256: String,
+    /// On whose behalf it acts.
+    #[serde(rename = "type", default)]
+    pub kind: KeyType,
+    /// The team, for type team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<String>,
+    /// The user, for type user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The instant from which it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Instant>,
+    /// Refuse it.
+    #[serde(default)]
+    pub revoked: bool,
+    /// Names of the models it may use, or `'*'` for all of the organisation.
+    #[serde(default)]
+    pub models: ModelGrant,
+    /// Names of the MCP servers it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<String>,
+    /// Network and rate-limit policies.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub policies: Map<String, Value>,
+}
+
+/// On whose behalf a key acts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyType {
+    /// The organisation.
+    #[default]
+    Organisation,
+    /// One team.
+    Team,
+    /// One user.
+    User,
+}
+
+/// The models of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelGrant {
+    /// `'*'`.
+    All,
+    /// By name.
+    Names(Vec<String>),
+}
+
+impl Default for ModelGrant {
+    fn default() -> Self {
+        Self::Names(Vec::new())
+    }
+}
+
+struct Grant;
+
+impl<'de> Visitor<'de> for Grant {
+    type Value = ModelGrant;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of model names, or '*' for all")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ModelGrant, E> {
+        if text == "*" { Ok(ModelGrant::All) } else { Err(E::custom("expected a list of model names, or '*' for all")) }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ModelGrant, A::Error> {
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element::<String>()? {
+            names.push(name);
+        }
+        Ok(if names == ["*"] { ModelGrant::All } else { ModelGrant::Names(names) })
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelGrant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Grant)
+    }
+}
+
+impl Serialize for ModelGrant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::All => serializer.serialize_str("*"),
+            Self::Names(names) => serializer.collect_seq(names),
+        }
+    }
+}
+
+impl JsonSchema for ModelGrant {
+    fn schema_name() -> Cow<'static, str> {
+        "ModelGrant".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Names of models, or '*' for all of the organisation.",
+            "oneOf": [{ "const": "*" }, { "type": "array", "items": { "type": "string" } }]
+        })
+    }
+}
