@@ -127,9 +127,8 @@ async fn drive(load: &Load) -> Result<Outcome> {
     let request = Rc::new(request(load.stream));
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs_f64(load.seconds);
-    let callers: Vec<_> = (0..load.connections)
-        .map(|index| tokio::task::spawn_local(call(load.clone(), request.clone(), begin, end, index)))
-        .collect();
+    let callers: Vec<_> =
+        (0..load.connections).map(|index| tokio::task::spawn_local(call(load.clone(), request.clone(), begin, end, index))).collect();
     tokio::time::sleep_until(begin.into()).await;
     println!("warm");
     let mut times = Vec::new();
@@ -141,7 +140,8 @@ async fn drive(load: &Load) -> Result<Outcome> {
         given_up += seen.given_up;
     }
     times.sort_unstable();
-    let quantile = |q: f64| times.get(((times.len() as f64 * q) as usize).min(times.len().saturating_sub(1))).map_or(0.0, |ns| f64::from(*ns) / 1e3);
+    let quantile =
+        |q: f64| times.get(((times.len() as f64 * q) as usize).min(times.len().saturating_sub(1))).map_or(0.0, |ns| f64::from(*ns) / 1e3);
     let requests = times.len() + failed + given_up;
     Ok(Outcome { requests, failed, given_up, per_second: requests as f64 / load.seconds, p50: quantile(0.5), p99: quantile(0.99) })
 }

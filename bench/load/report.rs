@@ -36,7 +36,14 @@ fn typical(cells: &[Cell], mode: &str, target: usize, figure: impl Fn(&Cell) -> 
 }
 
 /// Median over the rounds of `compare(figure, figure of bare in the same round)`.
-fn against(rows: &[Row], cells: &[Cell], mode: &str, target: usize, figure: impl Fn(&Cell) -> f64, compare: impl Fn(f64, f64) -> f64) -> f64 {
+fn against(
+    rows: &[Row],
+    cells: &[Cell],
+    mode: &str,
+    target: usize,
+    figure: impl Fn(&Cell) -> f64,
+    compare: impl Fn(f64, f64) -> f64,
+) -> f64 {
     let bare = rows.iter().position(|row| row.name == "bare");
     let of = |round: usize, target| cells.iter().find(|c| c.round == round && c.mode == mode && Some(c.target) == target).map(&figure);
     let rounds = cells.iter().map(|cell| cell.round + 1).max().unwrap_or(0);

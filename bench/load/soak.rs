@@ -42,7 +42,10 @@ pub fn run(args: &Args, seconds: f64) -> Result<bool> {
     let mut failed = 0;
     for (name, mut client) in clients {
         let outcome: Outcome = serde_json::from_str(&client.read_line()?)?;
-        println!("{name}: {} requests, {} given up, {} failed, p99 {:.0} µs", outcome.requests, outcome.given_up, outcome.failed, outcome.p99);
+        println!(
+            "{name}: {} requests, {} given up, {} failed, p99 {:.0} µs",
+            outcome.requests, outcome.given_up, outcome.failed, outcome.p99
+        );
         failed += outcome.failed;
     }
     thread::sleep(Duration::from_secs(1));

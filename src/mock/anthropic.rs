@@ -22,7 +22,14 @@ pub fn error(status: u16, message: &str) -> Answer {
         _ => "invalid_request_error",
     };
     let mut out = Vec::with_capacity(160);
-    json!(&mut out, r#"{"type":"error","error":{"type":"#, Quoted(kind), r#","message":"#, Quoted(message), r#"},"request_id":"req_mock"}"#);
+    json!(
+        &mut out,
+        r#"{"type":"error","error":{"type":"#,
+        Quoted(kind),
+        r#","message":"#,
+        Quoted(message),
+        r#"},"request_id":"req_mock"}"#
+    );
     whole(status, out)
 }
 
@@ -66,7 +73,12 @@ fn message_events(ask: &Ask<'_>, reply: &Reply) -> Vec<Bytes> {
     };
     let start = |out: &mut Vec<u8>| {
         json!(out, r#","message":{"id":"msg_mock","type":"message","role":"assistant","model":"#, ask.model_json());
-        json!(out, r#","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":"#, reply.input_tokens, r#","output_tokens":1}}"#);
+        json!(
+            out,
+            r#","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":"#,
+            reply.input_tokens,
+            r#","output_tokens":1}}"#
+        );
     };
     let (delta, member, stop) = match reply.content {
         Content::Text(_) => ("text_delta", r#","text":"#, "end_turn"),
@@ -78,7 +90,9 @@ fn message_events(ask: &Ask<'_>, reply: &Reply) -> Vec<Bytes> {
         json!(out, r#","index":0,"content_block":"#);
         match &reply.content {
             Content::Text(_) => json!(out, r#"{"type":"text","text":""}"#),
-            Content::ToolCall { name, .. } => json!(out, r#"{"type":"tool_use","id":"toolu_mock","name":"#, Quoted(name), r#","input":{}}"#),
+            Content::ToolCall { name, .. } => {
+                json!(out, r#"{"type":"tool_use","id":"toolu_mock","name":"#, Quoted(name), r#","input":{}}"#)
+            }
         }
     }));
     events.push(event("ping", &|_| {}));
@@ -89,7 +103,14 @@ fn message_events(ask: &Ask<'_>, reply: &Reply) -> Vec<Bytes> {
     }
     events.push(event("content_block_stop", &|out| json!(out, r#","index":0"#)));
     events.push(event("message_delta", &|out| {
-        json!(out, r#","delta":{"stop_reason":"#, Quoted(stop), r#","stop_sequence":null},"usage":{"output_tokens":"#, reply.output_tokens(), "}");
+        json!(
+            out,
+            r#","delta":{"stop_reason":"#,
+            Quoted(stop),
+            r#","stop_sequence":null},"usage":{"output_tokens":"#,
+            reply.output_tokens(),
+            "}"
+        );
     }));
     events.push(event("message_stop", &|_| {}));
     events

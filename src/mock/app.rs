@@ -70,7 +70,13 @@ impl App {
     }
 }
 
-fn endpoint(request: &RequestHeader, path: &str, ask: Option<&Ask<'_>>, body: &[u8], switches: &Switches) -> Result<Answer, (u16, &'static str)> {
+fn endpoint(
+    request: &RequestHeader,
+    path: &str,
+    ask: Option<&Ask<'_>>,
+    body: &[u8],
+    switches: &Switches,
+) -> Result<Answer, (u16, &'static str)> {
     if path == "/echo" {
         return Ok(echo(request, body));
     }

@@ -86,7 +86,10 @@ impl<'a> Ask<'a> {
     /// The text of the last message that is not the assistant's, of `prompt`, or of the last item of `input`.
     pub fn last_text(&self) -> Cow<'a, str> {
         let last = self.messages.iter().rev().find(|m| m.role.as_ref().is_none_or(|r| r.0 != "assistant"));
-        let item = || self.input.map(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok().and_then(|mut items| items.pop()).unwrap_or(input));
+        let item = || {
+            self.input
+                .map(|input| serde_json::from_str::<Vec<&RawValue>>(input.get()).ok().and_then(|mut items| items.pop()).unwrap_or(input))
+        };
         last.and_then(|m| m.content).or(self.prompt).or_else(item).map_or(Cow::Borrowed(""), text_of)
     }
 

@@ -27,7 +27,16 @@ pub fn error(status: u16, message: &str) -> Answer {
         _ => ("invalid_request_error", "bad_request"),
     };
     let mut out = Vec::with_capacity(160);
-    json!(&mut out, r#"{"error":{"message":"#, Quoted(message), r#","type":"#, Quoted(kind), r#","param":null,"code":"#, Quoted(code), "}}");
+    json!(
+        &mut out,
+        r#"{"error":{"message":"#,
+        Quoted(message),
+        r#","type":"#,
+        Quoted(kind),
+        r#","param":null,"code":"#,
+        Quoted(code),
+        "}}"
+    );
     whole(status, out)
 }
 
@@ -85,7 +94,10 @@ fn chat_events(ask: &Ask<'_>, reply: &Reply) -> Vec<Bytes> {
         }
         Content::ToolCall { name, .. } => {
             let open = |out: &mut Vec<u8>| {
-                json!(out, r#"{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_mock","type":"function","function":{"name":"#);
+                json!(
+                    out,
+                    r#"{"role":"assistant","content":null,"tool_calls":[{"index":0,"id":"call_mock","type":"function","function":{"name":"#
+                );
                 json!(out, Quoted(name), r#","arguments":""}}]}"#);
             };
             events.push(chunk(&open, "null"));
@@ -141,7 +153,13 @@ pub fn response(ask: &Ask<'_>, reply: &Reply) -> Answer {
         if done {
             out.extend_from_slice(&item);
             let (input, output) = (reply.input_tokens, reply.output_tokens());
-            json!(&mut out, r#"],"usage":{"input_tokens":"#, input, r#","input_tokens_details":{"cached_tokens":0},"output_tokens":"#, output);
+            json!(
+                &mut out,
+                r#"],"usage":{"input_tokens":"#,
+                input,
+                r#","input_tokens_details":{"cached_tokens":0},"output_tokens":"#,
+                output
+            );
             json!(&mut out, r#","output_tokens_details":{"reasoning_tokens":0},"total_tokens":"#, input + output, "}}");
         } else {
             json!(&mut out, r#"],"usage":null}"#);
@@ -180,7 +198,10 @@ fn output_item(reply: &Reply) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     match &reply.content {
         Content::Text(text) => {
-            json!(&mut out, r#"{"id":"item_mock","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","text":"#);
+            json!(
+                &mut out,
+                r#"{"id":"item_mock","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","text":"#
+            );
             json!(&mut out, Quoted(text), r#","annotations":[]}]}"#);
         }
         Content::ToolCall { name, arguments } => {

@@ -13,7 +13,10 @@ const FILLER: &str = " The quick brown fox jumps over the lazy dog.";
 pub enum Content {
     Text(String),
     /// `arguments` is a JSON object, as text.
-    ToolCall { name: String, arguments: String },
+    ToolCall {
+        name: String,
+        arguments: String,
+    },
 }
 
 /// A decided answer.
