@@ -225,8 +225,8 @@ impl UsageStream {
         Self { dialect, told: Told::default(), closed: false, text: 0 }
     }
 
-    /// Takes the `data` of one event.
-    pub fn event(&mut self, data: &str) {
+    /// Takes the name and the `data` of one event.
+    pub fn event(&mut self, event: Option<&str>, data: &str) {
         if !metered(self.dialect) {
             return;
         }
@@ -235,7 +235,8 @@ impl UsageStream {
             return;
         };
         // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
-        self.closed |= told.output.is_some() && memmem::find(data.as_bytes(), b"\"message_start\"").is_none();
+        let opening = event == Some("message_start") || event.is_none() && memmem::find(data.as_bytes(), b"\"message_start\"").is_some();
+        self.closed |= told.output.is_some() && !opening;
         self.told.join(told);
         if !self.closed {
             self.text = self.text.saturating_add(fragment_bytes(data));
@@ -321,7 +322,7 @@ mod tests {
 
     fn stream(dialect: Dialect, events: &[&str]) -> Usage {
         let mut stream = UsageStream::new(dialect);
-        events.iter().for_each(|event| stream.event(event));
+        events.iter().for_each(|event| stream.event(None, event));
         stream.usage()
     }
 
