@@ -1,0 +1,95 @@
+//! Callers that are slow, or go away.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{H2, Http1, Request};
+use crate::edge::{Edge, KEY, Setup, eventually};
+use crate::upstream::{Act, Answer, Upstream, chat_events};
+
+async fn start() -> (Upstream, Edge) {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port).plain("raw", "default", "");
+    setup.server = "body_timeout: 400ms".into();
+    let edge = setup.start().await;
+    (upstream, edge)
+}
+
+fn head(length: usize) -> String {
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_in_time_is_408() {
+    let (upstream, edge) = start().await;
+    for drip in [false, true] {
+        let mut connection = Http1::connect(edge.port).await;
+        let from = Instant::now();
+        connection.write(head(1000).as_bytes()).await.unwrap();
+        connection.write(b"{\"model\":").await.unwrap();
+        if drip {
+            // A byte now and then must not keep it open: the time is for the whole body.
+            for _ in 0..8 {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let _ = connection.write(b" ").await;
+            }
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(5), connection.response()).await.expect("an answer").expect("an answer");
+        assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"), "{}", answer.text());
+        assert!(from.elapsed() < Duration::from_secs(3), "{:?}", from.elapsed());
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_gone_in_the_middle_of_its_body_reaches_no_provider() {
+    let (upstream, edge) = start().await;
+    for _ in 0..5 {
+        let mut connection = Http1::connect(edge.port).await;
+        connection.write(head(1000).as_bytes()).await.unwrap();
+        connection.write(b"{\"model\":\"fast\"").await.unwrap();
+        drop(connection);
+    }
+    let mut connection = H2::connect(edge.port).await;
+    let endless = Request::post("/v1/chat/completions", vec![b' '; 8 << 20]).bearer(KEY);
+    let _cut = tokio::time::timeout(Duration::from_millis(5), connection.open(&endless)).await;
+    drop(connection);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_caller_gone_in_the_middle_of_a_stream_ends_the_providers_work() {
+    let (upstream, edge) = start().await;
+    let texts = vec!["word "; 2000];
+    upstream.next([Act::Answer(Answer::stream(chat_events("m", &texts), Duration::from_millis(10)))]);
+    let mut connection = Http1::connect(edge.port).await;
+    connection.write(&Request::chat(KEY, "fast", true).encode()).await.unwrap();
+    let head = connection.head().await.unwrap();
+    let id = head.header("x-request-id").unwrap().to_owned();
+    connection.part().await.unwrap();
+    drop(connection);
+    assert!(eventually(Duration::from_secs(5), || upstream.abandoned() == 1).await, "the provider still streams for nobody");
+    let record = edge.record(&id).await;
+    assert!(record.to_string().contains("client_abort"), "{record}");
+    assert_eq!(edge.metric("gateway_requests_in_flight", &[]).await, 0.0);
+}
+
+/// The caller closes while the provider has not answered yet.
+#[tokio::test]
+async fn a_caller_gone_before_the_answer_leaves_nothing_behind() {
+    let (upstream, edge) = start().await;
+    for _ in 0..3 {
+        upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(2)))]);
+        let mut connection = Http1::connect(edge.port).await;
+        connection.write(&Request::chat(KEY, "fast", false).encode()).await.unwrap();
+        assert!(eventually(Duration::from_secs(2), || upstream.count() > 0).await);
+        upstream.take();
+        drop(connection);
+    }
+    let end = Instant::now() + Duration::from_secs(6);
+    while edge.metric("gateway_requests_in_flight", &[]).await > 0.0 {
+        assert!(Instant::now() < end, "requests of gone callers are still in flight");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,367 @@
+//! The gateway of a test: the real binary with a configuration of the test's own, on free loopback ports, ended on drop.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::client::{self, Request, Response};
+
+/// The key the usual configuration knows; the file has its SHA-256 only.
+pub const KEY: &str = "sk_test_4f1c2a90b7d84e6f";
+/// A key of the same organisation without a single grant.
+pub const KEY_WITHOUT_GRANTS: &str = "sk_test_ungranted_0001";
+pub const KEY_EXPIRED: &str = "sk_test_expired_0001";
+pub const KEY_REVOKED: &str = "sk_test_revoked_0001";
+/// A key of another organisation.
+pub const KEY_ELSEWHERE: &str = "sk_test_elsewhere_0001";
+/// What the gateway must show the provider instead of the caller's key.
+pub const PROVIDER_KEY: &str = "sk-provider-7781aa";
+
+/// How long a start may take: the debug binary on a machine with two cores that runs other tests as well.
+const START: Duration = Duration::from_secs(30);
+
+/// Ports are handed out from below the ephemeral range, so that no outgoing connection of another test takes one between
+/// here and the gateway's bind.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 12_000 + (std::process::id() % 300) as u16 * 64;
+    loop {
+        let port = 12_000 + (base - 12_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+pub fn sha256_hex(text: &str) -> String {
+    ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What a test writes into its configuration; every member is YAML text in block or flow form.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The port of the provider `mock`, to which the models `fast` and `secret` belong; `claude` is there too.
+    pub upstream: u16,
+    /// Lines under `server:`.
+    pub server: String,
+    /// Further lines of the provider `mock`, and the scheme of its address.
+    pub provider: String,
+    pub base_scheme: Option<&'static str>,
+    /// Items of `plugins:`, one flow mapping each.
+    pub plugins: Vec<String>,
+    /// Lines of `chains.default`, e.g. `pre_route: {sequential: [a]}`.
+    pub chain: Vec<String>,
+    /// Further chains, e.g. `mine: {pre_route: {sequential: [a]}}`.
+    pub chains: Vec<String>,
+    /// Members of the route `llm`, in flow form.
+    pub route: String,
+    /// Further items of `routes:`, one flow mapping each.
+    pub routes: Vec<String>,
+    /// Further top-level text.
+    pub more: String,
+    /// Members of `evidence`, in flow form.
+    pub evidence: String,
+    /// The level of the log.
+    pub log: Option<&'static str>,
+    /// Whether the test's own plugins are linked in.
+    pub faults: bool,
+    pub env: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn to(upstream: u16) -> Self {
+        Self { upstream, ..Self::default() }
+    }
+
+    pub fn plugin(mut self, item: impl Into<String>) -> Self {
+        self.plugins.push(item.into());
+        self
+    }
+
+    pub fn chain(mut self, line: impl Into<String>) -> Self {
+        self.chain.push(line.into());
+        self
+    }
+
+    /// Adds a route to the plain upstream of the test under `/NAME/`; `more` are further members, e.g. `, retries: 3`.
+    pub fn plain(mut self, name: &str, chain: &str, more: &str) -> Self {
+        let upstream = self.upstream;
+        self.routes.push(format!(
+            "{{name: {name}, match: {{path_prefix: /{name}/}}, chain: {chain}, on_unparsed: allow, upstream: {{addresses: [\"127.0.0.1:{upstream}\"]}}{more}}}"
+        ));
+        self
+    }
+
+    /// Adds a route to the models for requests whose header `x-case` is `name`, with a chain of that name.
+    pub fn case(mut self, name: &str, chain: &str) -> Self {
+        self.chains.push(format!("{name}: {chain}"));
+        self.routes.push(format!("{{name: {name}, match: {{path: /v1/chat/completions, headers: {{x-case: {name}}}}}, chain: {name}}}"));
+        self
+    }
+
+    pub fn faults(mut self) -> Self {
+        self.faults = true;
+        self
+    }
+
+    /// The configuration file of this setup.
+    pub fn yaml(&self, port: u16, admin: u16, dir: &Path) -> String {
+        let upstream = self.upstream;
+        let dir = dir.display();
+        let indent = |text: &str, by: &str| text.lines().map(|l| format!("{by}{l}\n")).collect::<String>();
+        let list = |items: &[String]| items.iter().map(|i| format!("  - {i}\n")).collect::<String>();
+        let key = sha256_hex;
+        let chain = if self.chain.is_empty() { "    {}\n".to_owned() } else { self.chain.iter().map(|l| format!("    {l}\n")).collect() };
+        let plugins = if self.plugins.is_empty() { "plugins: []\n".to_owned() } else { format!("plugins:\n{}", list(&self.plugins)) };
+        let route = if self.route.is_empty() { String::new() } else { format!(", {}", self.route) };
+        format!(
+            "version: 1\n\
+             server:\n  listen: [\"127.0.0.1:{port}\"]\n  upgrade_sock: \"{dir}/upgrade.sock\"\n{server}\
+             admin: {{listen: \"127.0.0.1:{admin}\"}}\n\
+             log: {{format: json, level: {level}}}\n\
+             evidence: {{path: \"{dir}/evidence\"{evidence}}}\n\
+             providers:\n\
+             \x20 - name: mock\n    type: openai\n    base_url: \"{scheme}://{host}:{upstream}\"\n    api_key: {{env: MOCK_PROVIDER_KEY}}\n{provider}\
+             \x20 - {{name: claude, type: anthropic, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
+             \x20 - {{name: off, type: openai, enabled: false, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
+             organisations:\n\
+             \x20 - name: acme\n\
+             \x20   teams: [{{name: support}}]\n\
+             \x20   models:\n\
+             \x20     - {{name: fast, provider: mock, slug: real-model-1}}\n\
+             \x20     - {{name: secret, provider: mock, slug: real-model-2}}\n\
+             \x20     - {{name: claude-fast, provider: claude, slug: claude-real-1}}\n\
+             \x20     - {{name: switched-off, provider: off}}\n\
+             \x20   api_keys:\n\
+             \x20     - {{name: main, sha256: \"{main}\", models: [fast, claude-fast, switched-off]}}\n\
+             \x20     - {{name: bare, sha256: \"{bare}\", models: []}}\n\
+             \x20     - {{name: old, sha256: \"{old}\", models: [fast], expiry: \"2020-01-01T00:00:00Z\"}}\n\
+             \x20     - {{name: gone, sha256: \"{gone}\", models: [fast], revoked: true}}\n\
+             \x20 - name: elsewhere\n\
+             \x20   models: [{{name: theirs, provider: mock, slug: real-model-3}}]\n\
+             \x20   api_keys: [{{name: other, sha256: \"{elsewhere}\", models: [theirs]}}]\n\
+             {plugins}\
+             chains:\n  default:\n{chain}{chains}\
+             routes:\n\
+             \x20 - {{name: llm, match: {{path_prefix: /v1/}}, chain: default{route}}}\n{routes}{more}",
+            server = indent(&self.server, "  "),
+            evidence = if self.evidence.is_empty() { String::new() } else { format!(", {}", self.evidence) },
+            level = self.log.unwrap_or("info"),
+            scheme = self.base_scheme.unwrap_or("http"),
+            host = if self.base_scheme == Some("https") { "localhost" } else { "127.0.0.1" },
+            provider = indent(&self.provider, "    "),
+            main = key(KEY),
+            bare = key(KEY_WITHOUT_GRANTS),
+            old = key(KEY_EXPIRED),
+            gone = key(KEY_REVOKED),
+            elsewhere = key(KEY_ELSEWHERE),
+            chains = self.chains.iter().map(|l| format!("  {l}\n")).collect::<String>(),
+            routes = list(&self.routes),
+            more = self.more,
+        )
+    }
+
+    /// Writes the file, starts the gateway and waits until it is ready.
+    pub async fn start(self) -> Edge {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, admin) = (free_port(), free_port());
+        let file = dir.path().join("odock.yaml");
+        std::fs::write(&file, self.yaml(port, admin, dir.path())).unwrap();
+        let args = ["run".to_owned(), "-c".to_owned(), file.display().to_string()];
+        let mut command = if self.faults { crate::faults::command(&args) } else { binary() };
+        if !self.faults {
+            command.args(&args);
+        }
+        command.env("MOCK_PROVIDER_KEY", PROVIDER_KEY).envs(self.env.iter().cloned()).current_dir(dir.path());
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        collect(child.stdout.take().unwrap(), output.clone());
+        collect(child.stderr.take().unwrap(), output.clone());
+        let mut edge = Edge { port, admin, file, setup: self, dir, child, output };
+        edge.wait_ready().await;
+        edge
+    }
+}
+
+/// The binary under test, without arguments.
+pub fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_odock-edge"))
+}
+
+/// Runs a command of the binary to its end: exit code, stdout, stderr.
+pub fn cli(args: &[&str]) -> (i32, String, String) {
+    let out = binary().args(args).env("MOCK_PROVIDER_KEY", PROVIDER_KEY).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<Vec<u8>>>) {
+    std::thread::spawn(move || {
+        let mut block = [0_u8; 8192];
+        while let Ok(n) = from.read(&mut block) {
+            if n == 0 {
+                return;
+            }
+            into.lock().unwrap().extend_from_slice(&block[..n]);
+        }
+    });
+}
+
+/// A running gateway.
+pub struct Edge {
+    pub port: u16,
+    pub admin: u16,
+    pub file: PathBuf,
+    pub setup: Setup,
+    pub dir: tempfile::TempDir,
+    child: Child,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Edge {
+    async fn wait_ready(&mut self) {
+        let end = Instant::now() + START;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the gateway ended with {status} instead of getting ready:\n{}\n{}", self.log(), std::fs::read_to_string(&self.file).unwrap());
+            }
+            if self.ready().await && tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                return;
+            }
+            assert!(Instant::now() < end, "the gateway was not ready within {START:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn ready(&self) -> bool {
+        let Ok(io) = tokio::net::TcpStream::connect(("127.0.0.1", self.admin)).await else { return false };
+        drop(io);
+        let answer = client::Http1::connect(self.admin).await.send(&Request::new("GET", "/readyz")).await;
+        answer.is_some_and(|a| a.status == 200)
+    }
+
+    pub async fn send(&self, request: &Request) -> Response {
+        client::send(self.port, request).await
+    }
+
+    /// Everything it wrote to stdout and stderr so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until the log contains `text` more than `before` times.
+    pub async fn logged(&self, text: &str, before: usize) {
+        let found = eventually(Duration::from_secs(10), || self.log().matches(text).count() > before).await;
+        assert!(found, "not logged: {text}\n{}", self.log());
+    }
+
+    pub async fn admin(&self, path: &str) -> Response {
+        client::send(self.admin, &Request::new("GET", path)).await
+    }
+
+    pub async fn metrics(&self) -> String {
+        self.admin("/metrics").await.text()
+    }
+
+    /// The sum of a metric over the series whose line contains every one of `labels`.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.metrics().await;
+        let series = text.lines().filter(|l| l.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        series.filter(|l| labels.iter().all(|label| l.contains(label))).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// The process that serves now: after an upgrade no longer the one that was started.
+    pub async fn pid(&self) -> u64 {
+        self.admin("/version").await.json()["pid"].as_u64().unwrap()
+    }
+
+    pub async fn config_hash(&self) -> String {
+        self.admin("/version").await.json()["config_hash"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a signal to the process that was started, or to a successor.
+    pub fn signal(&self, name: &str, pid: Option<u64>) {
+        let pid = pid.unwrap_or_else(|| u64::from(self.child.id()));
+        let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+        assert!(status.success(), "kill -{name} {pid}");
+    }
+
+    /// Waits for the started process to end and gives its exit code and how long that took.
+    pub async fn ended(&mut self, within: Duration) -> Option<(i32, Duration)> {
+        let from = Instant::now();
+        while from.elapsed() < within {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some((status.code().unwrap_or(-1), from.elapsed()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
+    /// Writes another configuration over the file; the ports stay.
+    pub fn rewrite(&self, setup: &Setup) {
+        std::fs::write(&self.file, setup.yaml(self.port, self.admin, self.dir.path())).unwrap();
+    }
+
+    pub fn evidence_dir(&self) -> PathBuf {
+        self.dir.path().join("evidence")
+    }
+
+    /// The evidence files, oldest first.
+    pub fn evidence_files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(self.evidence_dir())
+            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "jsonl")).collect())
+            .unwrap_or_default();
+        files.sort();
+        files
+    }
+
+    /// All evidence as text.
+    pub fn evidence(&self) -> String {
+        self.evidence_files().iter().map(|f| std::fs::read_to_string(f).unwrap_or_default()).collect()
+    }
+
+    /// The evidence record of a request, waiting for the writer.
+    pub async fn record(&self, request_id: &str) -> serde_json::Value {
+        let find = || self.evidence().lines().find(|l| l.contains(request_id)).map(str::to_owned);
+        assert!(eventually(Duration::from_secs(10), || find().is_some()).await, "no evidence of {request_id}:\n{}", self.log());
+        serde_json::from_str(&find().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // An upgraded gateway is not a child of this test; it is known by the test's own configuration file.
+        let file = self.file.display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+            let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if pid != std::process::id() && String::from_utf8_lossy(&cmdline).contains(&file) {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+            }
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            eprintln!("--- the last lines of the gateway's output");
+            tail.iter().rev().for_each(|l| eprintln!("{l}"));
+        }
+    }
+}
+
+/// Asks until the answer is yes or the time is over.
+pub async fn eventually(within: Duration, mut yes: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + within;
+    while !yes() {
+        if Instant::now() > end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    true
+}

@@ -1,0 +1,180 @@
+//! A plugin that fails, panics or runs out of time does what its `on_error` says, at each gate, for JSON and streams.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{Request, events};
+use crate::edge::{Edge, KEY, Setup};
+use crate::upstream::Upstream;
+
+const HOWS: [(&str, &str); 3] = [("error", "error"), ("panic", "panicked"), ("sleep", "timeout")];
+const GATES: [&str; 4] = ["pre_route", "pre_upstream", "post_upstream", "post_response"];
+
+/// One route, chain and instance for each combination, told apart by a header.
+async fn start(upstream: &Upstream) -> Edge {
+    let mut setup = Setup::to(upstream.port).faults();
+    for (how, _) in HOWS {
+        for gate in GATES {
+            for on_error in ["deny", "allow"] {
+                let name = format!("{how}_{gate}_{on_error}");
+                setup.plugins.push(format!("{{name: {name}, use: fault, timeout: 100ms, on_error: {on_error}, config: {{how: {how}}}}}"));
+                setup = setup.case(&name, &format!("{{{gate}: {{sequential: [{name}]}}}}"));
+            }
+        }
+    }
+    setup.start().await
+}
+
+async fn all_of(gate: &str) {
+    let upstream = Upstream::start().await;
+    let edge = start(&upstream).await;
+    for (how, decision) in HOWS {
+        for on_error in ["deny", "allow"] {
+            for stream in [false, true] {
+                let name = format!("{how}_{gate}_{on_error}");
+                let case = format!("{name} {}", if stream { "stream" } else { "JSON" });
+                upstream.take();
+                let request = Request::chat(KEY, "fast", stream).header("x-case", &name);
+                let answer = edge.send(&request).await;
+                let calls = upstream.take();
+                if on_error == "deny" && gate != "post_response" {
+                    assert_eq!((answer.status, answer.code().as_str()), (503, "plugin_unavailable"), "{case}: {}", answer.text());
+                    assert!(!answer.text().contains("upstream."), "{case}: {}", answer.text());
+                    let expected = usize::from(gate == "post_upstream");
+                    assert_eq!(calls.len(), expected, "{case}: calls of the upstream");
+                } else {
+                    assert_eq!(answer.status, 200, "{case}: {}", answer.text());
+                    assert!(answer.complete, "{case}");
+                    assert_eq!(calls.len(), 1, "{case}");
+                    let sent = String::from_utf8_lossy(&request.body).replace("\"fast\"", "\"real-model-1\"");
+                    assert_eq!(calls[0].text(), sent, "{case}: the original, with the model's slug");
+                    if stream {
+                        assert_eq!(events(&answer.body).last().map(String::as_str), Some("[DONE]"), "{case}");
+                    } else {
+                        assert!(answer.text().contains("Hello from upstream."), "{case}");
+                    }
+                }
+            }
+            let name = format!("{how}_{gate}_{on_error}");
+            let labels = [format!("plugin_name=\"{name}\""), format!("plugin_stage=\"{gate}\""), format!("decision=\"{decision}\"")];
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            let end = Instant::now() + Duration::from_secs(5);
+            while edge.metric("gateway_plugin_executions_total", &labels).await < 2.0 {
+                assert!(Instant::now() < end, "{name} was not counted as {decision}:\n{}", edge.metrics().await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(edge.metric("gateway_plugin_errors_total", &labels[..2]).await, 2.0, "{name}");
+            edge.logged(&format!("\"{name}\""), 0).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_at_pre_route() {
+    all_of("pre_route").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_at_pre_upstream() {
+    all_of("pre_upstream").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_at_post_upstream() {
+    all_of("post_upstream").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_at_post_response() {
+    all_of("post_response").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_sleeps_holds_its_own_request_for_its_timeout_and_no_other() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port)
+        .faults()
+        .plugin("{name: sleeper, use: fault, timeout: 300ms, on_error: deny, config: {how: sleep}}")
+        .case("slow", "{pre_upstream: {sequential: [sleeper]}}")
+        .start()
+        .await;
+    let (slow, quick) = (Request::chat(KEY, "fast", false).header("x-case", "slow"), Request::chat(KEY, "fast", false));
+    edge.send(&quick).await;
+    let mut held = Vec::new();
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        let from = Instant::now();
+        let waiting = async {
+            let answer = edge.send(&slow).await;
+            (answer, from.elapsed())
+        };
+        let passing = async {
+            let mut took = Vec::new();
+            while from.elapsed() < Duration::from_millis(250) {
+                let from = Instant::now();
+                assert_eq!(edge.send(&quick).await.status, 200);
+                took.push(from.elapsed());
+            }
+            took
+        };
+        let ((answer, took), quick) = tokio::join!(waiting, passing);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "plugin_unavailable"));
+        assert!(took >= Duration::from_millis(300), "{took:?}");
+        held.push(took);
+        others.extend(quick);
+    }
+    // Other tests use the machine at the same time, so the bound is asked of the best run, and of the others' median.
+    let best = held.iter().min().unwrap();
+    assert!(*best <= Duration::from_millis(310), "held for {held:?}");
+    others.sort();
+    let median = others[others.len() / 2];
+    assert!(median < Duration::from_millis(50), "others waited {median:?}");
+}
+
+/// A filter that fails in the middle of a stream: `deny` ends it with an error event, `allow` goes on as if it were not there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_inside_a_stream() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port).faults();
+    for how in ["error", "panic", "block"] {
+        for on_error in ["deny", "allow"] {
+            let name = format!("{how}_{on_error}");
+            setup.plugins.push(format!("{{name: {name}, use: frames, on_error: {on_error}, config: {{how: {how}, at: 1}}}}"));
+            setup = setup.case(&name, &format!("{{post_upstream: {{sequential: [{name}]}}}}"));
+        }
+    }
+    let edge = setup.start().await;
+    for how in ["error", "panic", "block"] {
+        for on_error in ["deny", "allow"] {
+            let case = format!("{how}_{on_error}");
+            let answer = edge.send(&Request::chat(KEY, "fast", true).header("x-case", &case)).await;
+            assert_eq!(answer.status, 200, "{case}: the head had left");
+            let events = events(&answer.body);
+            assert!(answer.text().contains("Hello "), "{case}: the frame before the fault was clean: {events:?}");
+            if on_error == "deny" || how == "block" {
+                let code = if how == "block" { "frame_refused" } else { "plugin_unavailable" };
+                assert!(events.last().is_some_and(|e| e.contains(code)), "{case}: {events:?}");
+                assert!(!answer.text().contains("[DONE]") && !answer.text().contains("upstream."), "{case}: {events:?}");
+            } else {
+                assert!(answer.text().contains("upstream.") && answer.text().contains("[DONE]"), "{case}: {events:?}");
+            }
+        }
+    }
+}
+
+/// A plugin that does what its manifest did not ask for has failed, and nothing it did counts.
+#[tokio::test]
+async fn what_is_not_granted_fails_the_plugin() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port).faults();
+    for on_error in ["deny", "allow"] {
+        setup = setup
+            .plugin(format!("{{name: {on_error}s, use: fault, on_error: {on_error}, config: {{how: overreach}}}}"))
+            .case(on_error, &format!("{{pre_route: {{sequential: [{on_error}s]}}}}"));
+    }
+    let edge = setup.start().await;
+    let request = Request::chat(KEY, "fast", false);
+    assert_eq!(edge.send(&request.clone().header("x-case", "deny")).await.code(), "plugin_unavailable");
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(edge.send(&request.clone().header("x-case", "allow")).await.status, 200);
+    assert!(upstream.last().text().contains("Say hello."), "{}", upstream.last().text());
+}

@@ -1,0 +1,246 @@
+//! Reload and shutdown with traffic on: nothing fails, nothing is cut, nothing is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::client::{Http1, Request, events};
+use crate::edge::{Edge, KEY, Setup};
+use crate::upstream::{Act, Answer, Upstream, chat_events, provider};
+
+/// A provider whose streams last `beats` × `pace`; what is no stream is answered at once.
+pub async fn streaming(beats: usize, pace: Duration) -> Upstream {
+    let parts: Vec<Bytes> = chat_events("m", &vec!["beat "; beats]);
+    Upstream::with(move |seen| {
+        let streamed = serde_json::from_slice::<serde_json::Value>(&seen.body).is_ok_and(|b| b["stream"] == true);
+        if streamed { Act::Answer(Answer::stream(parts.clone(), pace)) } else { provider(seen) }
+    })
+    .await
+}
+
+/// Opens a stream and follows it to its end; how it ended.
+pub async fn follow(port: u16, opened: Arc<AtomicUsize>) -> Result<usize, String> {
+    let mut connection = Http1::connect(port).await;
+    connection.write(&Request::chat(KEY, "fast", true).encode()).await.map_err(|e| e.to_string())?;
+    let head = connection.head().await.ok_or("no head")?;
+    if head.status != 200 {
+        return Err(format!("{}: {}", head.status, connection.finish(head).await.text()));
+    }
+    opened.fetch_add(1, Ordering::Relaxed);
+    let answer = connection.finish(head).await;
+    let events = events(&answer.body);
+    if !answer.complete || events.last().map(String::as_str) != Some("[DONE]") {
+        return Err(format!("cut after {} events", events.len()));
+    }
+    Ok(events.len())
+}
+
+/// Sends requests one after the other until told to stop; those that failed. A connection that the gateway closed while it
+/// was idle is opened anew, and the request on it tried once more if not a byte of an answer came: that much every
+/// client of keep-alive connections does (RFC 9112 §9.3.1).
+pub async fn load(port: u16, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let (mut sent, mut failed) = (0, Vec::new());
+    let request = Request::chat(KEY, "fast", false);
+    let mut connection: Option<Http1> = None;
+    while !stop.load(Ordering::Relaxed) {
+        sent += 1;
+        let reused = connection.is_some();
+        let mut answer = match &mut connection {
+            Some(open) => open.send(&request).await,
+            None => connection.insert(Http1::connect(port).await).send(&request).await,
+        };
+        if answer.is_none() && reused {
+            answer = connection.insert(Http1::connect(port).await).send(&request).await;
+        }
+        match answer {
+            Some(answer) if answer.status == 200 && answer.complete => {
+                if answer.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close")) {
+                    connection = None;
+                }
+            }
+            Some(answer) => failed.push(format!("{} {}", answer.status, answer.text())),
+            None => {
+                failed.push("no answer".into());
+                connection = None;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    (sent, failed)
+}
+
+/// As many streams as the process may have descriptors for, at most 1,000: each takes three here, counting both ends.
+pub fn streams() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find(|l| l.starts_with("Max open files")).and_then(|l| l.split_whitespace().nth(3)?.parse::<usize>().ok()).unwrap_or(1024);
+    (soft.saturating_sub(256) / 3).clamp(50, 1000)
+}
+
+async fn wait_for(opened: &AtomicUsize, count: usize, edge: &Edge) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while opened.load(Ordering::Relaxed) < count {
+        assert!(Instant::now() < end, "{} of {count} streams are open\n{}", opened.load(Ordering::Relaxed), edge.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_reloads_under_open_streams_and_load_fail_nothing() {
+    let upstream = streaming(60, Duration::from_millis(500)).await;
+    let setup = Setup::to(upstream.port).plugin("{name: audit_log, config: {}}");
+    let edge = setup.clone().start().await;
+    let other = setup.clone().chain("pre_route: {parallel: [audit_log]}");
+    let count = streams();
+    let opened = Arc::new(AtomicUsize::new(0));
+    let followers: Vec<_> = (0..count).map(|_| tokio::spawn(follow(edge.port, opened.clone()))).collect();
+    wait_for(&opened, count, &edge).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4).map(|_| tokio::spawn(load(edge.port, stop.clone()))).collect();
+    for n in 0..100 {
+        let before = edge.config_hash().await;
+        edge.rewrite(if n % 2 == 0 { &other } else { &setup });
+        edge.signal("HUP", None);
+        let end = Instant::now() + Duration::from_secs(10);
+        while edge.config_hash().await == before {
+            assert!(Instant::now() < end, "reload {n} did not happen\n{}", edge.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut total = 0;
+    for caller in callers {
+        let (sent, failed) = caller.await.unwrap();
+        assert!(failed.is_empty(), "{} of {sent} failed: {:?}", failed.len(), &failed[..failed.len().min(3)]);
+        total += sent;
+    }
+    let still_open = followers.iter().filter(|f| !f.is_finished()).count();
+    assert!(still_open * 10 >= count * 9, "only {still_open} of {count} streams were open to the last reload");
+    for follower in followers {
+        assert_eq!(follower.await.unwrap(), Ok(63), "a stream was cut");
+    }
+    assert!(total > 100, "{total} requests are no load");
+    assert_eq!(edge.metric("gateway_config_reloads_total", &["success"]).await, 100.0);
+}
+
+#[tokio::test]
+async fn a_reload_changes_what_the_next_request_meets() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::to(upstream.port).faults().plugin("{name: refuses, use: fault, config: {how: block, status: 403, code: now_refused}}");
+    let edge = setup.clone().start().await;
+    let request = Request::chat(KEY, "fast", false);
+    assert_eq!(edge.send(&request).await.status, 200);
+    // A request that is on its way keeps what it began with.
+    upstream.next([Act::Answer(Answer::json("{\"old\":true}").delay(Duration::from_millis(700)))]);
+    let waiting = edge.send(&request);
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        edge.rewrite(&setup.clone().chain("post_upstream: {sequential: [refuses]}"));
+        edge.signal("HUP", None);
+        edge.logged("configuration reloaded", 0).await;
+        edge.send(&request).await
+    };
+    let (old, new) = tokio::join!(waiting, change);
+    assert_eq!((old.status, old.text().as_str()), (200, "{\"old\":true}"));
+    assert_eq!(new.code(), "now_refused");
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let hash = edge.config_hash().await;
+    let good = std::fs::read_to_string(&edge.file).unwrap();
+    let bad = [good.replacen("admin:", "admni:", 1), good.replacen("provider: mock,", "provider: nobody,", 1), "version: [1\n".into(), String::new()];
+    for (n, text) in bad.iter().enumerate() {
+        std::fs::write(&edge.file, text).unwrap();
+        edge.signal("HUP", None);
+        edge.logged("the running configuration stays", n).await;
+        assert_eq!(edge.config_hash().await, hash, "{n}");
+        assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
+    }
+    let log = edge.log();
+    let places = regex::Regex::new(r"odock\.yaml:\d+:\d+").unwrap();
+    assert!(places.find_iter(&log).count() >= 3, "{log}");
+    assert!(log.contains("odock.yaml:5:1"), "the misspelt key is in line 5: {log}");
+    assert_eq!(edge.metric("gateway_config_reloads_total", &["failure"]).await, 4.0);
+    assert_eq!(edge.metric("gateway_config_last_reload_successful", &[]).await, 0.0);
+    std::fs::write(&edge.file, good).unwrap();
+    edge.signal("HUP", None);
+    edge.logged("configuration reloaded", 0).await;
+    assert_eq!(edge.metric("gateway_config_last_reload_successful", &[]).await, 1.0);
+}
+
+#[tokio::test]
+async fn sigterm_without_traffic_ends_within_a_second() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::to(upstream.port).start().await;
+    // Idle connections on both sides are not traffic.
+    let mut idle = Http1::connect(edge.port).await;
+    assert_eq!(idle.send(&Request::chat(KEY, "fast", false)).await.unwrap().status, 200);
+    let _silent = Http1::connect(edge.port).await;
+    edge.signal("TERM", None);
+    let (code, took) = edge.ended(Duration::from_secs(10)).await.expect("it ended");
+    assert_eq!(code, 0, "{}", edge.log());
+    assert!(took <= Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_lets_streams_end_and_takes_nothing_new() {
+    let upstream = streaming(20, Duration::from_millis(100)).await;
+    let mut edge = Setup::to(upstream.port).start().await;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let followers: Vec<_> = (0..20).map(|_| tokio::spawn(follow(edge.port, opened.clone()))).collect();
+    wait_for(&opened, 20, &edge).await;
+    edge.signal("TERM", None);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", edge.port)).await.is_err(), "a new connection was taken");
+    for follower in followers {
+        assert_eq!(follower.await.unwrap(), Ok(23));
+    }
+    let (code, took) = edge.ended(Duration::from_secs(3)).await.expect("it ended when the streams had");
+    assert_eq!(code, 0);
+    assert!(took < Duration::from_secs(2), "{took:?} after the last stream");
+}
+
+/// At the end of the drain time what still runs is cut, and the log says how much.
+#[tokio::test]
+async fn the_drain_time_is_a_bound() {
+    let upstream = streaming(500, Duration::from_millis(100)).await;
+    let mut setup = Setup::to(upstream.port);
+    setup.server = "drain: 1s".into();
+    let mut edge = setup.start().await;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let follower = tokio::spawn(follow(edge.port, opened.clone()));
+    wait_for(&opened, 1, &edge).await;
+    edge.signal("TERM", None);
+    let (_, took) = edge.ended(Duration::from_secs(8)).await.expect("it ended");
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    assert!(follower.await.unwrap().is_err(), "a cut stream is seen to be cut");
+}
+
+/// Work that waits for its turn when the signal comes is done, or its loss is on record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queued_background_work_is_drained_or_accounted_for() {
+    let upstream = Upstream::start().await;
+    let mut edge = Setup::to(upstream.port)
+        .faults()
+        .plugin("{name: late, use: fault, timeout: 1s, config: {how: pass, after_ms: 20}}")
+        .chain("post_response: {parallel: [late], async: true}")
+        .start()
+        .await;
+    let requests = 60;
+    for _ in 0..requests / 10 {
+        let request = Request::chat(KEY, "fast", false);
+        let all = futures::future::join_all((0..10).map(|_| edge.send(&request))).await;
+        assert!(all.iter().all(|a| a.status == 200));
+    }
+    edge.signal("TERM", None);
+    assert_eq!(edge.ended(Duration::from_secs(20)).await.expect("it ended").0, 0);
+    let evidence = edge.evidence();
+    let of = |kind: &str| evidence.lines().filter(|l| l.contains(&format!("\"kind\":\"{kind}\""))).count();
+    assert_eq!(of("request"), requests);
+    let dropped = evidence.matches("dropped").count();
+    assert!(of("execution") == requests || of("execution") < requests && dropped > 0, "{} of {requests} ran, nothing says what became of the others", of("execution"));
+}

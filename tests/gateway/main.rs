@@ -1,0 +1,24 @@
+//! The gateway as a whole: the real binary on loopback, between callers that send exact bytes and a provider that keeps
+//! exact bytes. Nothing here looks inside; the library's own tests do that.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod client;
+mod edge;
+mod faults;
+mod upstream;
+
+mod bodies;
+mod callers;
+mod canary;
+mod commands;
+mod dialects;
+mod evidence;
+mod failures;
+mod framing;
+mod held;
+mod lifecycle;
+mod observe;
+mod order;
+mod refusals;
+mod transport;
+mod upgrade;

@@ -1,0 +1,93 @@
+//! A new binary takes over from the running one: no failed request, no cut stream, evidence in one piece.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::edge::{Edge, Setup, cli};
+use crate::lifecycle::{follow, load, streaming};
+
+/// The process that answers after an upgrade, once every answer comes from it.
+async fn successor(edge: &Edge, of: u64) -> u64 {
+    let end = Instant::now() + Duration::from_secs(40);
+    let (mut pid, mut times) = (of, 0);
+    while times < 10 {
+        assert!(Instant::now() < end, "nobody took over from {of}\n{}", edge.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Between closing and taking over an admin request may meet a closed connection.
+        let Ok(now) = tokio::time::timeout(Duration::from_secs(2), asked(edge)).await else { continue };
+        match now {
+            Some(now) if now != of && now == pid => times += 1,
+            Some(now) => (pid, times) = (now, 0),
+            None => {}
+        }
+    }
+    pid
+}
+
+async fn asked(edge: &Edge) -> Option<u64> {
+    let io = tokio::net::TcpStream::connect(("127.0.0.1", edge.admin)).await.ok()?;
+    drop(io);
+    let answer = crate::client::Http1::connect(edge.admin).await.send(&crate::client::Request::new("GET", "/version")).await?;
+    serde_json::from_slice::<serde_json::Value>(&answer.body).ok()?["pid"].as_u64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_upgrades_under_load_fail_nothing_and_cut_no_stream() {
+    let upstream = streaming(60, Duration::from_millis(200)).await;
+    let edge = Setup::to(upstream.port).start().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..4).map(|_| tokio::spawn(load(edge.port, stop.clone()))).collect();
+    let mut pid = edge.pid().await;
+    let mut followers = Vec::new();
+    for round in 0..5 {
+        let opened = Arc::new(AtomicUsize::new(0));
+        followers.extend((0..40).map(|_| tokio::spawn(follow(edge.port, opened.clone()))));
+        let end = Instant::now() + Duration::from_secs(20);
+        while opened.load(Ordering::Relaxed) < 40 {
+            assert!(Instant::now() < end, "round {round}: {} streams opened\n{}", opened.load(Ordering::Relaxed), edge.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        edge.signal("USR2", Some(pid));
+        pid = successor(&edge, pid).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut total = 0;
+    for caller in callers {
+        let (sent, failed) = caller.await.unwrap();
+        assert!(failed.is_empty(), "{} of {sent} failed: {:?}\n{}", failed.len(), &failed[..failed.len().min(3)], edge.log());
+        total += sent;
+    }
+    assert!(total > 500, "{total} requests are no load");
+    for follower in followers {
+        assert_eq!(follower.await.unwrap(), Ok(63), "a stream was cut");
+    }
+    edge.signal("TERM", Some(pid));
+    let end = Instant::now() + Duration::from_secs(10);
+    while std::path::Path::new(&format!("/proc/{pid}/stat")).exists() && !zombie(pid) {
+        assert!(Instant::now() < end, "the last process stays\n{}", edge.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (code, out, err) = cli(&["evidence", "verify", "--dir", &edge.evidence_dir().display().to_string()]);
+    assert_eq!(code, 0, "evidence of six processes verifies: {out}{err}");
+    let records = edge.evidence().lines().filter(|l| l.contains("\"kind\":\"request\"")).count();
+    assert_eq!(records, total + 200, "one record a request");
+}
+
+/// An upgraded process whose parent is gone is reaped by whoever adopted it, in its own time.
+fn zombie(pid: u64) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+}
+
+/// A new binary that cannot start leaves the old one serving.
+#[tokio::test]
+async fn an_upgrade_to_a_bad_configuration_is_called_off() {
+    let upstream = crate::upstream::Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let pid = edge.pid().await;
+    std::fs::write(&edge.file, "version: [1\n").unwrap();
+    edge.signal("USR2", None);
+    edge.logged("this process stays", 0).await;
+    assert_eq!(edge.pid().await, pid);
+    assert_eq!(edge.send(&crate::client::Request::chat(crate::edge::KEY, "fast", false)).await.status, 200);
+}

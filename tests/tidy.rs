@@ -1,0 +1,233 @@
+//! The rules of the tree that no compiler holds. Each says why it is there, so that who meets it knows what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use odock_edge::error::codes;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A pattern that only some places may contain.
+struct Rule {
+    pattern: &'static str,
+    /// Where it is searched, as path prefixes.
+    within: &'static [&'static str],
+    /// Where it may stand, as path prefixes.
+    allowed: &'static [&'static str],
+    why: &'static str,
+}
+
+const SOURCE: &[&str] = &["src/", "plugins/"];
+
+const RULES: &[Rule] = &[
+    Rule {
+        pattern: r"\bpingora(_\w+)?::",
+        within: SOURCE,
+        allowed: &["src/proxy/", "src/gateway.rs", "src/mock/", "src/cli/mock_provider.rs"],
+        why: "Pingora changes under us with every release: the request path meets it in src/proxy, the process in src/gateway.rs, and the mock provider is a server of its own",
+    },
+    Rule {
+        pattern: r"\bredis::",
+        within: SOURCE,
+        allowed: &["src/store/redis"],
+        why: "what a counter means must not depend on the engine that keeps it: Redis is spoken in src/store/redis alone",
+    },
+    Rule {
+        pattern: r"\bprometheus::",
+        within: SOURCE,
+        allowed: &["src/telemetry/"],
+        why: "names and labels of metrics are a contract and live in src/telemetry/names.rs; everyone else holds handles",
+    },
+    Rule {
+        pattern: r"\b(serde_yaml|saphyr_parser)::",
+        within: SOURCE,
+        allowed: &["src/config/", "src/plugin/harness"],
+        why: "serde_yaml accepts duplicate keys and has no places; src/config/yaml.rs is where that is made good (the harness reads test cases)",
+    },
+    Rule {
+        pattern: r"\bcrate::(proxy|cli|gateway|config::(load|yaml|sections|resolve))\b",
+        within: &["src/gate/", "src/plugin/", "src/identity/", "src/route/", "src/evidence/", "src/wire/", "src/telemetry/", "src/error.rs", "src/safety/", "src/limit/", "src/budget/", "src/usage/"],
+        allowed: &[],
+        why: "imports go main → cli → lib → proxy → gate → plugin → domains → wire: what decides must be testable without what carries",
+    },
+    Rule {
+        pattern: r"\bcrate::(gate|plugin|identity|route|evidence|config|telemetry|proxy)\b|\b(tokio|std::fs|std::net|std::io)::",
+        within: &["src/wire/"],
+        allowed: &[],
+        why: "src/wire is pure bytes ⇄ types: no I/O and nothing of the gateway, so that it can be fuzzed by itself",
+    },
+    Rule {
+        pattern: r"\bcrate::",
+        within: &["src/error.rs"],
+        allowed: &[],
+        why: "everyone imports src/error.rs, so it imports no one",
+    },
+    Rule {
+        pattern: r"\b(crate|super::super)::(?!plugin::prelude\b)",
+        within: &["plugins/"],
+        allowed: &["plugins/roster.rs"],
+        why: "a plugin uses crate::plugin::prelude and nothing else: then the contract is the whole contract, and it works out of tree as well",
+    },
+    Rule {
+        pattern: r"\.(write_response_header|write_response_body|respond_error\w*)\(",
+        within: SOURCE,
+        allowed: &["src/proxy/respond.rs", "src/proxy/tap.rs", "src/mock/"],
+        why: "there must never be two answers to one request: only src/proxy/respond.rs writes one (src/proxy/tap.rs passes the provider's on)",
+    },
+    Rule {
+        pattern: r"\b(std::fs|fs)::(read|read_to_string|File)\b|\bFile::open\b",
+        within: SOURCE,
+        allowed: &["src/config/", "src/evidence/", "src/cli/", "src/proxy/live.rs", "src/identity/secret.rs", "src/plugin/harness", "src/telemetry/metrics.rs", "plugins/roster.rs"],
+        why: "files are read when a configuration is loaded, never on a request (evidence reads its own log, metrics /proc, commands what a person names)",
+    },
+    Rule {
+        pattern: r"\b(todo|unimplemented|dbg)!|\b(TODO|FIXME|XXX|HACK)\b",
+        within: &["src/", "plugins/", "tests/", "bench/", "conf/", "systemd/", "README.md"],
+        allowed: &["tests/tidy.rs"],
+        why: "what is not done is an issue, not a comment",
+    },
+    Rule {
+        pattern: r"(^|[^\w.])/(root|home/\w|work|Users)/",
+        within: &["src/", "plugins/", "tests/", "bench/", "conf/", "systemd/", "README.md", "Cargo.toml", ".ci/"],
+        allowed: &["tests/tidy.rs"],
+        why: "paths of one machine mean nothing on another",
+    },
+    Rule {
+        pattern: r"\b(SystemTime|Instant)::now\(\)",
+        within: &["src/wire/", "src/route/", "plugins/"],
+        allowed: &[],
+        why: "time is asked of the host or handed in, so that a test can say what time it is",
+    },
+];
+
+/// Every file under the parts of the tree that people write, relative to the root.
+fn files() -> Vec<String> {
+    fn walk(at: &Path, out: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { walk(&path, out) } else { out.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    for part in ["src", "plugins", "tests", "bench", "conf", "systemd", ".ci"] {
+        walk(&Path::new(ROOT).join(part), &mut found);
+    }
+    found.extend(["README.md", "Cargo.toml"].map(|f| Path::new(ROOT).join(f)));
+    let mut names: Vec<String> =
+        found.iter().map(|p| p.strip_prefix(ROOT).unwrap().display().to_string()).filter(|p| !p.contains("__pycache__")).collect();
+    names.sort();
+    names
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap_or_default()
+}
+
+/// The lines of a Rust file that are built into the gateway: without comments, and without its tests, which stand last.
+fn built_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines.iter().position(|l| l.trim() == "#[cfg(test)]" || l.trim() == "#![cfg(test)]").unwrap_or(lines.len());
+    lines.into_iter().take(end).enumerate().map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default()))
+}
+
+#[test]
+fn rules_of_the_tree() {
+    let mut broken = String::new();
+    let files = files();
+    for rule in RULES {
+        // The regex crate has no look-ahead; the one rule that wants it is written as a match and an exception.
+        let (pattern, except) = match rule.pattern.split_once("(?!") {
+            Some((before, after)) => {
+                let after = after.trim_end_matches(')');
+                (regex::Regex::new(before).unwrap(), Some(regex::Regex::new(&format!("{before}{after}")).unwrap()))
+            }
+            None => (regex::Regex::new(rule.pattern).unwrap(), None),
+        };
+        let prefixed = |file: &str, list: &[&str]| list.iter().any(|p| file.starts_with(p));
+        for file in files.iter().filter(|f| prefixed(f, rule.within) && !prefixed(f, rule.allowed)) {
+            let text = read(file);
+            let is_test = file.ends_with("/tests.rs") || file.ends_with("_test.rs");
+            let lines: Vec<(usize, &str)> = match file.strip_suffix(".rs") {
+                Some(_) if is_test && rule.within != ["src/wire/"] => continue,
+                Some(_) if !file.starts_with("tests/") && !rule.pattern.contains("TODO") && !rule.pattern.contains("root") => built_lines(&text).collect(),
+                _ => text.lines().enumerate().map(|(n, l)| (n + 1, l)).collect(),
+            };
+            for (line, text) in lines {
+                let excepted = except.as_ref().map_or(0, |e| e.find_iter(text).count());
+                if pattern.find_iter(text).count() > excepted {
+                    writeln!(broken, "{file}:{line}: {}\n    why it may not: {}", text.trim(), rule.why).unwrap();
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
+#[test]
+fn files_have_one_job() {
+    let mut broken = String::new();
+    for file in files().iter().filter(|f| f.ends_with(".rs")) {
+        let lines = read(file).lines().count();
+        if lines > 600 {
+            writeln!(broken, "{file} has {lines} lines: it has more than one job, find the second one a file of its own").unwrap();
+        }
+        let name = Path::new(file).file_stem().unwrap().to_str().unwrap();
+        if ["utils", "util", "helpers", "helper", "common", "misc", "manager"].contains(&name) {
+            writeln!(broken, "{file}: a name that says nothing collects everything; name what is in it").unwrap();
+        }
+    }
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
+#[test]
+fn the_top_level_is_the_one_that_was_agreed() {
+    let agreed = ["Cargo.lock", "Cargo.toml", "README.md", "bench", "conf", "plugins", "src", "systemd", "tests"];
+    let ignored = ["target", "var"];
+    for entry in std::fs::read_dir(ROOT).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        assert!(name.starts_with('.') || agreed.contains(&name.as_str()) || ignored.contains(&name.as_str()), "{name} is not one of {agreed:?}");
+    }
+}
+
+#[test]
+fn a_plugin_is_a_folder_with_all_that_belongs_to_it() {
+    for entry in std::fs::read_dir(Path::new(ROOT).join("plugins")).unwrap().flatten().filter(|e| e.path().is_dir()) {
+        let folder = entry.path();
+        for file in ["mod.rs", "README.md", "example.yaml"] {
+            assert!(folder.join(file).is_file(), "{} lacks {file}: people copy a plugin to make their own", folder.display());
+        }
+        let cases = std::fs::read_dir(folder.join("cases")).map_or(0, |c| c.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "yaml")).count());
+        assert!(cases > 0, "{} has no cases/*.yaml: nothing shows what it does", folder.display());
+    }
+}
+
+/// The README's table of codes is the table of codes. `UPDATE_GOLDEN=1` writes it.
+#[test]
+fn the_readme_lists_every_code() {
+    const BEGIN: &str = "<!-- codes: begin, written by tests/tidy.rs -->\n";
+    const END: &str = "<!-- codes: end -->";
+    let mut table = String::from("| HTTP | Code | When |\n|---|---|---|\n");
+    for code in codes::ALL {
+        writeln!(table, "| {} | `{}` | {} |", code.status, code.code, code.meaning).unwrap();
+    }
+    let file = Path::new(ROOT).join("README.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the README has a place for the codes");
+    let (found, after) = rest.split_once(END).expect("the place ends");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(found, table, "the README's codes are old; UPDATE_GOLDEN=1 cargo test --test tidy writes them");
+    }
+}
+
+/// systemd must not kill what the gateway is still draining.
+#[test]
+fn the_unit_waits_longer_than_the_drain() {
+    let unit = read("systemd/odock-edge.service");
+    let stop: u64 = unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")).and_then(|v| v.trim_end_matches('s').parse().ok()).unwrap();
+    let config = read("conf/odock.yaml");
+    let drain = regex::Regex::new(r"drain: *(\d+)s").unwrap().captures(&config).map_or(30, |c| c[1].parse().unwrap());
+    assert!(stop >= drain + 5, "TimeoutStopSec={stop} and drain: {drain}s in conf/odock.yaml");
+}
