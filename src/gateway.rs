@@ -20,8 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
 use crate::config::{self, Diagnostic, Snapshot};
-use crate::evidence::Evidence;
-use crate::gate::Background;
+use crate::evidence::{Evidence, Signer};
+use crate::gate::{Background, Worker};
 use crate::plugin::{Manifest, Roster, SharedHost};
 use crate::proxy::{Admin, Edge, Flights, Live, LiveError, PingoraEgress, watch_health};
 use crate::telemetry::{Metrics, MetricsError};
@@ -68,14 +68,15 @@ pub struct Gateway {
 struct Shared {
     config: PathBuf,
     roster: Roster,
-    host: Arc<SharedHost>,
+    host: SharedHost,
     metrics: Arc<Metrics>,
     live: Arc<ArcSwap<Live>>,
     flights: Arc<Flights>,
     closing: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
-    evidence: Arc<Evidence>,
+    evidence: Evidence,
     background: Background,
+    workers: parking_lot::Mutex<Vec<Worker>>,
     drain: Duration,
 }
 
@@ -116,10 +117,12 @@ impl Builder {
         let roster = self.roster();
         let metrics = Metrics::new()?;
         let loaded = config::load(config, &roster).map_err(GatewayError::Config)?;
-        let background = Background::new(loaded.config.plugin_settings(), metrics.pool("plugins"));
-        let host = Arc::new(SharedHost::new(Arc::new(PingoraEgress::new()), background.clone(), metrics.clone()));
-        let snapshot = Arc::new(build(&loaded, &roster, &host)?);
-        let evidence = Evidence::open(&snapshot.evidence, metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
+        let plugins = loaded.config.plugin_settings();
+        let (background, workers) = Background::new(plugins.async_queue, plugins.async_workers, Some(metrics.pool("plugins")));
+        let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone());
+        let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
+        let signer = Signer::load(&snapshot.evidence.signing_key).map_err(|e| GatewayError::Evidence(e.to_string()))?;
+        let evidence = Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
         let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics)?));
@@ -132,8 +135,9 @@ impl Builder {
             flights: Arc::default(),
             closing: Arc::default(),
             ready: Arc::default(),
-            evidence: Arc::new(evidence),
+            evidence,
             background,
+            workers: parking_lot::Mutex::new(workers),
             drain: settings.drain,
         });
 
@@ -195,16 +199,16 @@ impl Builder {
 }
 
 /// Reads, checks and builds a configuration; opens nothing.
-fn load(path: &Path, roster: &Roster, host: &Arc<SharedHost>) -> Result<Snapshot, GatewayError> {
+fn load(path: &Path, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Snapshot, GatewayError> {
     let loaded = config::load(path, roster).map_err(GatewayError::Config)?;
-    build(&loaded, roster, host)
+    build(&loaded, roster, host, metrics)
 }
 
-fn build(loaded: &config::Loaded, roster: &Roster, host: &Arc<SharedHost>) -> Result<Snapshot, GatewayError> {
+fn build(loaded: &config::Loaded, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Snapshot, GatewayError> {
     for warning in &loaded.warnings {
         log::warn!(target: "config", "{warning}");
     }
-    Snapshot::build(&loaded.config, roster, host).map_err(GatewayError::Config)
+    Snapshot::build(&loaded.config, roster, host, metrics).map_err(GatewayError::Config)
 }
 
 impl Gateway {
@@ -219,7 +223,7 @@ impl Shared {
     /// Loads the file again. A file with errors changes nothing.
     fn reload(&self) {
         let started = Instant::now();
-        let loaded = load(&self.config, &self.roster, &self.host).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics)?));
+        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics)?));
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(live) => {
@@ -265,7 +269,9 @@ impl Shared {
         if left > 0 {
             log::warn!(target: "shutdown", jobs = left; "background jobs were not finished");
         }
-        self.evidence.close();
+        if !self.evidence.close(Duration::from_secs(5)) {
+            log::warn!(target: "shutdown", "evidence was not written in time");
+        }
         tokio::time::sleep(LINGER).await;
         log::info!(target: "shutdown", "drained");
         log::logger().flush();
@@ -282,7 +288,9 @@ struct Upkeep {
 #[async_trait]
 impl BackgroundService for Upkeep {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        self.shared.background.start();
+        for worker in std::mem::take(&mut *self.shared.workers.lock()) {
+            tokio::spawn(worker.run());
+        }
         self.shared.probe();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {

@@ -1,15 +1,15 @@
 //! `check`: builds the whole snapshot of a configuration and opens nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{INVALID_CONFIG, OK, print, tell, tell_diagnostics};
+use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
 use crate::config::{self, Diagnostic, Snapshot};
 use crate::gate::Gate;
 use crate::gateway::Builder;
 use crate::plugin::SharedHost;
+use crate::telemetry::Metrics;
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
@@ -32,7 +32,14 @@ enum Format {
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let roster = builder.roster();
     let host = SharedHost::offline();
-    let built = config::load(&args.config, &roster).and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host)?, loaded.warnings)));
+    let metrics = match Metrics::new() {
+        Ok(metrics) => metrics,
+        Err(error) => {
+            tell(&error.to_string());
+            return FAILED;
+        }
+    };
+    let built = config::load(&args.config, &roster).and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host, &metrics)?, loaded.warnings)));
     match (built, args.format) {
         (Ok((snapshot, warnings)), Format::Text) => {
             for warning in &warnings {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{FAILED, run, tell};
+use crate::config::LogFormat;
 use crate::gateway::Builder;
 use crate::mock;
 use crate::telemetry;
@@ -48,8 +49,14 @@ pub fn run(args: &Args, builder: Builder) -> i32 {
         return FAILED;
     }
     tell(&guide(args, &path, &evidence));
-    telemetry::log::init_default();
-    run::serve(&path, false, builder.service(Box::new(mock::service(mock::Options::at(args.provider)))))
+    let _ = telemetry::log::init(LogFormat::Text, "warn,access=info,start=info,audit=info");
+    match mock::bind(mock::Options::at(args.provider)) {
+        Ok(provider) => run::serve(&path, false, builder.service(Box::new(provider))),
+        Err(error) => {
+            tell(&format!("odock-edge demo: {}: {error}", args.provider));
+            FAILED
+        }
+    }
 }
 
 fn guide(args: &Args, config: &std::path::Path, evidence: &std::path::Path) -> String {

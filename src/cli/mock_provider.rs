@@ -4,6 +4,7 @@ use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 
 use super::{FAILED, OK, tell};
+use crate::config::LogFormat;
 use crate::{mock, telemetry};
 
 /// Arguments of `mock-provider`.
@@ -31,7 +32,7 @@ pub fn run(args: Args) -> i32 {
             return FAILED;
         }
     };
-    telemetry::log::init_default();
+    let _ = telemetry::log::init(LogFormat::Text, "info");
     log::info!("mock provider listening on http://{}", provider.address());
     // Nothing here is worth waiting for at the end.
     let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(0), ..ServerConf::default() };

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{FAILED, print, tell};
 use crate::gateway::Builder;
-use crate::plugin::{Manifest, Need};
+use crate::plugin::Manifest;
 
 /// Arguments of `plugins`.
 #[derive(clap::Args)]
@@ -53,7 +53,7 @@ fn line(manifest: &'static Manifest) -> String {
 fn page(manifest: &Manifest) -> String {
     let mut text = format!("{} {} ({}, {})\n{}\n\n", manifest.name, manifest.version, manifest.category, manifest.author, manifest.summary);
     let styles: Vec<_> = manifest.styles.iter().map(|s| s.as_str()).collect();
-    let needs: Vec<String> = manifest.needs.iter().map(Need::to_string).collect();
+    let needs: Vec<String> = manifest.needs.iter().map(|n| n.as_str().to_owned()).collect();
     let _ = writeln!(text, "gates:    {}\nstyles:   {}\nneeds:    {}\nstreams:  {}\n", gates(manifest), styles.join(", "), needs.join(", "), if manifest.streams { "frame by frame" } else { "held until complete" });
     text.push_str("evidence:\n");
     for (key, meaning) in manifest.evidence {

@@ -28,7 +28,9 @@ pub fn run(args: Args, builder: Builder) -> i32 {
             return INVALID_CONFIG;
         }
     };
-    telemetry::log::init(&loaded.config.log_settings());
+    let log = loaded.config.log_settings();
+    // A second logger is no reason not to serve.
+    let _ = telemetry::log::init(log.format, &log.level);
     serve(&args.config, args.upgrade, builder)
 }
 

@@ -139,16 +139,6 @@ pub fn open(
     }
 }
 
-/// How a checked configuration wants the log, which is needed before anything is built.
-pub fn log_settings(config: &Config) -> LogSettings {
-    resolve::log(config, &mut Problems::new(config))
-}
-
-/// The queue that a checked configuration wants, which is made once for the process.
-pub fn plugin_settings(config: &Config) -> PluginSettings {
-    resolve::plugins(config, &mut Problems::new(config))
-}
-
 /// Warnings if there is no error, everything otherwise.
 fn split(found: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     if found.iter().any(|d| d.severity == Severity::Error) { Err(found) } else { Ok(found) }

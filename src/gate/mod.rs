@@ -12,15 +12,17 @@ mod run;
 mod step;
 mod stream;
 
-pub use background::{Background, QueueStats};
+pub use background::{Background, Job, QueueStats, Worker};
 pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
 pub use exchange::{
     Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response,
 };
-pub use later::{Done, post_response};
+pub use later::{Ledger, post_response};
 pub use run::run;
 pub use step::Step;
 pub use stream::{FrameVerdict, StreamChain};
+
+pub use crate::plugin::Verdict;
 
 /// A place in a request's life at which a chain runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]

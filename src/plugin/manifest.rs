@@ -131,6 +131,15 @@ impl Need {
     }
 }
 
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Self::Storage(_) = self {
+            f.write_str("storage:")?;
+        }
+        f.write_str(self.as_str())
+    }
+}
+
 /// A set of needs in one word, so that checking a grant on the hot path is one `and`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NeedSet(u32);

@@ -117,16 +117,17 @@ pub struct Frame<'a> {
 /// An event a filter sends: `event:` and `data:`.
 pub type OwnedFrame = (Option<String>, String);
 
-/// What a filter wants to happen with the frame it was shown.
+/// What a filter wants to happen with the frame it was shown. `Replace`, `Hold` and `Emit` need `write_response` and an
+/// ordered step, `Abort` needs `block`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamVerdict {
     /// Send it as it came.
     Pass,
     /// Send this `data` in its place, under the same `event`.
     Replace(String),
-    /// Send nothing yet; the filter keeps what it needs for a later `Emit`.
+    /// Send nothing yet; the frame stays held, up to 1 MiB in all, until an `Emit` or the end.
     Hold,
-    /// Send these in place of this frame and of all that were held.
+    /// Send these in place of this frame and of all that are held; nothing, to drop them.
     Emit(Vec<OwnedFrame>),
     /// End the stream with an error event.
     Abort(Box<Denial>),
@@ -140,11 +141,17 @@ pub trait StreamFilter: Send {
     /// `on_error` decides: the stream ends, or goes on without this filter and with all that it held.
     fn frame(&mut self, frame: Frame<'_>) -> Result<StreamVerdict, PluginError>;
 
-    /// The stream is over: what is still held leaves now.
+    /// The stream is over: what leaves in place of all that is still held.
     ///
     /// # Errors
     /// As for [`Self::frame`].
     fn finish(&mut self) -> Result<Vec<OwnedFrame>, PluginError> {
         Ok(Vec::new())
+    }
+
+    /// What evidence should say of the stream, under keys of the manifest; asked once, at the end or after a broken-off
+    /// stream. Nothing of the traffic may be in it.
+    fn notes(&mut self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }

@@ -58,6 +58,15 @@ pub(crate) enum Access<'a> {
     Shared(&'a Draft),
 }
 
+impl Access<'_> {
+    pub(crate) fn draft(&self) -> &Draft {
+        match self {
+            Self::Own { draft, .. } => draft,
+            Self::Shared(draft) => draft,
+        }
+    }
+}
+
 /// What every gate before the end shows.
 pub struct View<'a> {
     facts: &'a Facts,
@@ -81,10 +90,7 @@ impl<'a> View<'a> {
     }
 
     fn draft(&self) -> &Draft {
-        match &self.access {
-            Access::Own { draft, .. } => draft,
-            Access::Shared(draft) => draft,
-        }
+        self.access.draft()
     }
 
     fn need(&self, need: Need) -> Result<(), PluginError> {
@@ -196,8 +202,9 @@ impl<'a> View<'a> {
         if value.len() > 256 || value.chars().any(char::is_control) {
             return Err(PluginError::NotPossible("a tag's value is at most 256 bytes without control characters"));
         }
-        match draft.tags.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, old)) => *old = value,
+        let known = draft.tags.iter().position(|(known, _)| *known == key);
+        match known {
+            Some(at) => draft.tags[at].1 = value,
             None if draft.tags.len() >= 32 => return Err(PluginError::NotPossible("more than 32 tags")),
             None => draft.tags.push((key, value)),
         }

@@ -120,7 +120,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     };
     exchange.outcome.bytes_in = body.len() as u64;
-    let mut model_span = decode(&route, endpoint, &body, &mut exchange)?;
+    let mut model_span = decode(&route, &body, &mut exchange)?;
     exchange.draft.body = body;
 
     if !route.chain.is_empty(Gate::PreRoute) {
@@ -239,7 +239,7 @@ async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -
 }
 
 /// Reads model and stream flag out of the body. A guarded route refuses what it cannot read.
-fn decode(route: &Route, endpoint: Endpoint, body: &Bytes, exchange: &mut Exchange) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Option<std::ops::Range<usize>>, Refusal> {
     if body.is_empty() && route.upstream.is_some() {
         return Ok(None);
     }
@@ -250,7 +250,7 @@ fn decode(route: &Route, endpoint: Endpoint, body: &Bytes, exchange: &mut Exchan
             exchange.facts.requested_model = exchange.draft.model.clone();
             Ok(head.model_span)
         }
-        Err(_) if route.upstream.is_some() && (!route.guard_unparsed || endpoint == Endpoint::Other && route.chain.reads_nothing()) => Ok(None),
+        Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(None),
         Err(error) => Err(Denial::of(codes::INVALID_REQUEST).with_message(format!("the request is not valid for this endpoint: {error}")).into()),
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Denial, codes};
 use crate::gate::{self, End, Exchange, Gate, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::gate::FrameVerdict;
 use crate::route::{self, Route};
-use crate::wire::{self, Dialect, Usage, UsageSource, sse, usage::UsageStream};
+use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
 /// Of an answer that passes unheld, at most this much is kept to read its usage from.
 const METERED: usize = 1024 * 1024;
@@ -79,7 +79,8 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        cx.streaming = Some(Box::new(Streaming::new(exchange.facts.dialect, cx.id, scanner)));
+        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner);
+        cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, &route, &exchange, cx)?;
     Ok(())
@@ -124,6 +125,7 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
         }
         return;
     };
+    let streaming = streaming.get_mut();
     let passed = streaming.push(body.take().unwrap_or_default(), end);
     if let Some(denial) = streaming.denied.take() {
         if let Some(tap) = &cx.tap {
@@ -140,14 +142,15 @@ pub struct Streaming {
     scanner: Option<StreamChain>,
     usage: UsageStream,
     dialect: Dialect,
+    endpoint: Endpoint,
     id: RequestId,
     denied: Option<Denial>,
     cut: bool,
 }
 
 impl Streaming {
-    fn new(dialect: Dialect, id: RequestId, scanner: Option<StreamChain>) -> Self {
-        Self { parser: sse::Parser::new(MAX_EVENT), scanner, usage: UsageStream::new(dialect), dialect, id, denied: None, cut: false }
+    fn new(dialect: Dialect, endpoint: Endpoint, id: RequestId, scanner: Option<StreamChain>) -> Self {
+        Self { parser: sse::Parser::new(MAX_EVENT), scanner, usage: UsageStream::new(dialect), dialect, endpoint, id, denied: None, cut: false }
     }
 
     /// What the provider said it used, as far as the stream got.
@@ -164,16 +167,20 @@ impl Streaming {
         if self.cut {
             return Bytes::new();
         }
-        let events = self.parser.push(&chunk);
-        let Ok(events) = events else {
-            // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
-            if self.scanner.is_none() {
-                return chunk;
-            }
-            return self.cut_off(Vec::new(), Denial::of(codes::ANSWER_UNREADABLE));
-        };
         let mut out = Vec::new();
+        let mut events: Vec<_> = self.parser.push(&chunk).collect();
+        if end {
+            // A tail without its blank line is an event too when nothing more comes.
+            events.extend(self.parser.finish().map(Ok));
+        }
         for event in events {
+            // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
+            let Ok(event) = event else {
+                if self.scanner.is_none() {
+                    return chunk;
+                }
+                return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
+            };
             self.usage.event(event.event.as_deref(), &event.data);
             let Some(scanner) = &mut self.scanner else { continue };
             if event.data.is_empty() {
@@ -189,7 +196,7 @@ impl Streaming {
             }
             match scanner.frame(&event.data, event.event.as_deref()) {
                 FrameVerdict::Pass => out.extend_from_slice(&event.raw),
-                FrameVerdict::Replace(data) => out.extend_from_slice(&sse::encode(event.event.as_deref(), &data)),
+                FrameVerdict::Replace(data) => out.extend_from_slice(&event.with_data(event.event.as_deref(), &data)),
                 FrameVerdict::Hold => {}
                 FrameVerdict::Emit(frames) => {
                     for (name, data) in frames {
@@ -213,7 +220,7 @@ impl Streaming {
     /// Ends the stream with one well-formed error event of the caller's dialect and no `[DONE]`.
     fn cut_off(&mut self, mut out: Vec<u8>, denial: Denial) -> Bytes {
         self.cut = true;
-        out.extend_from_slice(&wire::envelope::stream_error(self.dialect, &denial, &self.id.to_string()));
+        out.extend_from_slice(&wire::envelope::stream_error(self.dialect, self.endpoint, &denial, &self.id.to_string(), None));
         self.denied = Some(denial);
         Bytes::from(out)
     }

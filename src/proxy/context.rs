@@ -41,8 +41,9 @@ pub struct Context {
     pub attempts: u32,
     /// Whether the `pre_upstream` gate has run; it runs once, not once per attempt.
     pub pre_upstream_done: bool,
-    /// The answer to the caller's stream, when it is one.
-    pub streaming: Option<Box<Streaming>>,
+    /// The answer to the caller's stream, when it is one. The lock is never taken: it makes filters, which need not be
+    /// shareable, fit into what Pingora shares.
+    pub streaming: Option<Box<parking_lot::Mutex<Streaming>>>,
     /// The body of an answer that passes unheld, kept to read its usage.
     pub metered: Vec<bytes::Bytes>,
     /// How much of `metered` there is.

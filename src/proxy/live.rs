@@ -17,6 +17,7 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
 
 use super::resolve::Address;
 use crate::config::Snapshot;
+use crate::evidence::Policy;
 use crate::route::{Check, Provider, ProviderKind, Upstream};
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
@@ -32,6 +33,7 @@ pub struct Live {
     targets: HashMap<Arc<str>, Arc<Target>>,
     balancers: Vec<Option<Arc<Balancer>>>,
     routes: Vec<RouteMetrics>,
+    policies: Vec<Policy>,
 }
 
 /// Why a configuration cannot carry traffic.
@@ -228,7 +230,9 @@ impl Live {
             }
         }
         let counters = routes.iter().map(|r| metrics.route(&r.name)).collect();
-        Ok(Self { targets, balancers, routes: counters, snapshot })
+        let hash: Arc<str> = Arc::from(snapshot.hash.as_str());
+        let policies = routes.iter().map(|r| Policy { chain: Arc::from(&*r.chain.id), config: hash.clone() }).collect();
+        Ok(Self { targets, balancers, routes: counters, policies, snapshot })
     }
 
     /// The provider of that name.
@@ -239,6 +243,11 @@ impl Live {
     /// The counters of a route.
     pub fn route_metrics(&self, route: usize) -> &RouteMetrics {
         &self.routes[route]
+    }
+
+    /// What evidence says was in force on a route.
+    pub fn policy(&self, route: usize) -> &Policy {
+        &self.policies[route]
     }
 
     /// The balancer of a route with a plain upstream.

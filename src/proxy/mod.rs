@@ -53,7 +53,7 @@ pub struct Edge {
     /// Set while a new process takes over: answers ask their callers to reconnect.
     pub closing: Arc<AtomicBool>,
     /// Where evidence goes.
-    pub evidence: Arc<Evidence>,
+    pub evidence: Evidence,
     /// The queue of `post_response` work.
     pub background: Background,
     /// Counters.

@@ -10,7 +10,8 @@ use pingora_proxy::{FailToProxy, Session};
 use super::context::{Context, Destination};
 use super::{Edge, answer, respond};
 use crate::error::{Denial, codes};
-use crate::gate::{self, Exchange, Finished};
+use crate::evidence::{Evidence, Policy};
+use crate::gate::{self, Exchange, Finished, Ledger};
 use crate::telemetry::ProviderError;
 use crate::wire::{Dialect, Endpoint};
 
@@ -54,7 +55,7 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     {
         cx.caller_gone = true;
     }
-    let denied_code = match &cx.exchange {
+    let denied_code = match cx.exchange.clone() {
         Some(exchange) => settle(edge, &mut *exchange.lock().await, error, cx, bytes_out),
         None => early(session, cx),
     };
@@ -97,6 +98,7 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
     outcome.overhead_us = overhead.as_micros() as u64;
 
     if let Some(streaming) = cx.streaming.take() {
+        let streaming = streaming.into_inner();
         outcome.usage = streaming.usage();
         if let Some(scanner) = streaming.scanner() {
             scanner.settle(&mut exchange.executions);
@@ -104,17 +106,28 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
     } else if !cx.metered.is_empty() {
         outcome.usage = metered_usage(exchange.facts.dialect, &cx.metered, cx.status);
     }
-    count(edge, exchange, error, cx, streamed, took, overhead);
+    count(exchange, error, cx, streamed, took, overhead);
     access_line(exchange, took);
 
-    let chain = cx.route.as_ref().map(|r| r.chain.clone());
-    let finished = Arc::new(finish(exchange));
-    let code = finished.outcome.denial.as_ref().map(|d| d.code.to_string());
-    match chain {
-        Some(chain) if !chain.is_empty(gate::Gate::PostResponse) => gate::post_response(&chain, finished, &edge.background, edge.evidence.clone()),
-        chain => edge.evidence.append(&finished, chain.as_ref().map(|c| c.id.as_str())),
+    let code = exchange.outcome.denial.as_ref().map(|d| d.code.to_string());
+    if let Some(route) = &cx.route {
+        let finished = Arc::new(finish(exchange));
+        let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: cx.live.policy(route.index).clone() };
+        gate::post_response(&route.chain, finished, &edge.background, ledger);
     }
     code
+}
+
+/// Puts a finished request on record under the policy it ran with.
+struct EvidenceLedger {
+    evidence: Evidence,
+    policy: Policy,
+}
+
+impl Ledger for EvidenceLedger {
+    fn close(&self, finished: Arc<Finished>) {
+        self.evidence.request(&finished, &self.policy);
+    }
 }
 
 /// Takes the exchange apart; it is not needed any more.
@@ -138,7 +151,7 @@ fn metered_usage(dialect: Dialect, chunks: &[bytes::Bytes], status: u16) -> crat
     }
 }
 
-fn count(edge: &Edge, exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: std::time::Duration, overhead: std::time::Duration) {
+fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: std::time::Duration, overhead: std::time::Duration) {
     let outcome = &exchange.outcome;
     if let Some(route) = &cx.route {
         let metrics = cx.live.route_metrics(route.index);
@@ -147,7 +160,6 @@ fn count(edge: &Edge, exchange: &Exchange, error: Option<&Error>, cx: &Context, 
             metrics.stream_finished(outcome.end.as_str(), took);
         }
     }
-    let _ = edge;
     let Some(Destination::Provider { target, .. }) = &cx.destination else { return };
     if cx.attempts == 0 {
         return;

@@ -204,11 +204,6 @@ impl Models {
         self.0.values().flat_map(HashMap::values)
     }
 
-    /// All models of all organisations in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.0.values().flat_map(HashMap::values)
-    }
-
     /// The models of an organisation in no particular order.
     pub fn of<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<Model>> + use<'a> {
         self.0.get(organisation).into_iter().flat_map(HashMap::values)

@@ -83,7 +83,7 @@ pub(super) fn admin(config: &Config, server: &ServerSettings, problems: &mut Pro
     AdminSettings { listen }
 }
 
-pub(super) fn log(config: &Config, problems: &mut Problems<'_>) -> LogSettings {
+pub(in crate::config) fn log(config: &Config, problems: &mut Problems<'_>) -> LogSettings {
     let written = &config.root.log;
     let known = ["off", "error", "warn", "info", "debug", "trace"];
     let well = written.level.split(',').all(|part| {
@@ -122,7 +122,7 @@ pub(super) fn evidence(config: &Config, problems: &mut Problems<'_>) -> Evidence
     }
 }
 
-pub(super) fn plugins(config: &Config, problems: &mut Problems<'_>) -> PluginSettings {
+pub(in crate::config) fn plugins(config: &Config, problems: &mut Problems<'_>) -> PluginSettings {
     let written = &config.root.plugin_runtime;
     at_least_one("plugin_runtime.max_parallel", written.max_parallel, problems);
     at_least_one("plugin_runtime.async_queue_size", written.async_queue_size, problems);

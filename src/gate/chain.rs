@@ -1,0 +1,209 @@
+//! A route's chain, compiled: who runs at which gate, checked against what the plugins say of themselves.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::{Gate, Step, Style};
+use crate::plugin::{Instance, Manifest, Need, OnError};
+use crate::telemetry::Metrics;
+
+/// Who runs at which gate. Made when a configuration is loaded, shared by all requests of its routes.
+#[derive(Debug)]
+pub struct Chain {
+    /// 16 hex digits of a SHA-256 over everything that decides what the chain does; evidence and receipts carry it.
+    pub id: String,
+    gates: [Stage; 4],
+    max_parallel: usize,
+}
+
+/// Who runs at one gate.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// One after the other.
+    pub sequential: Vec<Arc<Step>>,
+    /// Joined.
+    pub parallel: Vec<Arc<Step>>,
+    /// From the queue; at `post_response` alone.
+    pub background: Vec<Arc<Step>>,
+}
+
+impl Stage {
+    /// In the order in which they run.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Step>> {
+        self.sequential.iter().chain(&self.parallel).chain(&self.background)
+    }
+}
+
+/// What a chain is compiled from.
+#[derive(Debug)]
+pub struct ChainSpec {
+    /// By [`Gate::ALL`].
+    pub gates: [StageSpec; 4],
+    /// How many joined steps of a gate may be under way at a time, at least 1.
+    pub max_parallel: usize,
+}
+
+impl Default for ChainSpec {
+    fn default() -> Self {
+        Self { gates: Default::default(), max_parallel: 4 }
+    }
+}
+
+impl ChainSpec {
+    /// The lists of a gate.
+    pub fn stage(&mut self, gate: Gate) -> &mut StageSpec {
+        &mut self.gates[gate.index()]
+    }
+}
+
+/// The instances of a gate.
+#[derive(Debug, Default)]
+pub struct StageSpec {
+    /// One after the other.
+    pub sequential: Vec<Arc<Instance>>,
+    /// Joined.
+    pub parallel: Vec<Arc<Instance>>,
+    /// From the queue.
+    pub background: Vec<Arc<Instance>>,
+}
+
+/// A plugin where its manifest does not let it stand.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Misplaced {
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// Whether a plugin may stand at this gate in this style.
+///
+/// # Errors
+/// What its manifest lacks, for the diagnostic at the place in the YAML.
+pub fn placement(manifest: &Manifest, gate: Gate, style: Style) -> Result<(), Misplaced> {
+    let list = |names: Vec<&str>| names.join(", ");
+    let name = manifest.name;
+    if !manifest.gates.contains(&gate) {
+        return Err(Misplaced {
+            message: format!("plugin `{name}` does not run at {}", gate.as_str()),
+            help: format!("it runs at {}", list(manifest.gates.iter().map(|g| g.as_str()).collect())),
+        });
+    }
+    if !manifest.styles.contains(&style) {
+        return Err(Misplaced {
+            message: format!("plugin `{name}` cannot run {}", style.as_str()),
+            help: format!("it can run {}", list(manifest.styles.iter().map(|s| s.as_str()).collect())),
+        });
+    }
+    if style == Style::Background && gate != Gate::PostResponse {
+        return Err(Misplaced {
+            message: format!("nothing runs in the background at {}", gate.as_str()),
+            help: "list it at post_response".to_owned(),
+        });
+    }
+    if style == Style::Background && !manifest.needs.contains(&Need::Background) {
+        return Err(Misplaced {
+            message: format!("plugin `{name}` does not ask to run in the background"),
+            help: "its manifest lacks the need `background`".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+impl Default for Chain {
+    /// The empty chain.
+    fn default() -> Self {
+        Self { id: digest(""), gates: Default::default(), max_parallel: 1 }
+    }
+}
+
+impl Chain {
+    /// Compiles a chain and resolves its counters.
+    ///
+    /// # Errors
+    /// The first instance that [`placement`] refuses.
+    pub fn compile(spec: ChainSpec, metrics: &Metrics) -> Result<Self, Misplaced> {
+        let mut effective = String::new();
+        let mut gates: [Stage; 4] = Default::default();
+        for (gate, from) in Gate::ALL.into_iter().zip(spec.gates) {
+            let stage = &mut gates[gate.index()];
+            let lists = [
+                (Style::Sequential, from.sequential, &mut stage.sequential),
+                (Style::Parallel, from.parallel, &mut stage.parallel),
+                (Style::Background, from.background, &mut stage.background),
+            ];
+            for (style, instances, steps) in lists {
+                for instance in instances {
+                    placement(instance.manifest, gate, style)?;
+                    let _ = writeln!(effective, "{} {} {}", gate.as_str(), style.as_str(), instance.fingerprint);
+                    let counters = metrics.plugin(&instance.name, gate.as_str());
+                    steps.push(Arc::new(Step::new(instance, gate, style, counters)));
+                }
+            }
+        }
+        Ok(Self { id: digest(&effective), gates, max_parallel: spec.max_parallel.max(1) })
+    }
+
+    /// Who runs at a gate.
+    pub fn stage(&self, gate: Gate) -> &Stage {
+        &self.gates[gate.index()]
+    }
+
+    /// Nobody runs at this gate.
+    pub fn is_empty(&self, gate: Gate) -> bool {
+        self.stage(gate).all().next().is_none()
+    }
+
+    /// Who runs at a gate, one line each, with what decides whether a guard holds; for `check`.
+    pub fn describe(&self, gate: Gate) -> Vec<String> {
+        let line = |step: &Arc<Step>| {
+            let instance = step.instance();
+            let mut line = format!("{} {}", instance.name, step.style().as_str());
+            if *instance.name != *instance.manifest.name {
+                let _ = write!(line, " use {}", instance.manifest.name);
+            }
+            let on_error = if instance.on_error == OnError::Deny { "deny" } else { "allow" };
+            let _ = write!(line, " {} on_error {on_error} timeout {:?}", instance.mode.as_str(), instance.timeout);
+            if instance.rollout < 100 {
+                let _ = write!(line, " rollout {}%", instance.rollout);
+            }
+            if !instance.for_everybody {
+                line.push_str(" scoped");
+            }
+            line
+        };
+        self.stage(gate).all().map(line).collect()
+    }
+
+    /// A step reads the answer's body: an answer that is no stream must be held for it.
+    pub fn reads_response(&self) -> bool {
+        self.stage(Gate::PostUpstream).all().any(|step| reads_response(step))
+    }
+
+    /// A step reads the answer's body and cannot do so frame by frame: even a stream must be held for it.
+    pub fn needs_response_body(&self) -> bool {
+        self.stage(Gate::PostUpstream).all().any(|step| reads_response(step) && !step.instance().manifest.streams)
+    }
+
+    /// The steps that filter streams, in order.
+    pub fn streams(&self) -> impl Iterator<Item = &Arc<Step>> {
+        self.stage(Gate::PostUpstream).all().filter(|step| step.instance().manifest.streams)
+    }
+
+    pub(super) fn max_parallel(&self) -> usize {
+        self.max_parallel
+    }
+}
+
+fn reads_response(step: &Step) -> bool {
+    step.instance().needs.contains(Need::ReadResponse)
+}
+
+fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(8).fold(String::with_capacity(16), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}

@@ -1,0 +1,60 @@
+//! The runner of the three gates on a request's path.
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
+use http::HeaderMap;
+
+use super::{Chain, Decision, Exchange, Execution, Gate};
+use crate::plugin::Verdict;
+use crate::plugin::view::Access;
+
+/// Runs what the chain has at a gate: ordered steps one after the other, then the joined ones over what the ordered
+/// ones left. The first refusal of an ordered step ends it; what did not run leaves no entry. Joined steps all finish,
+/// and the strictest of them decides, whichever was faster: a refusal before a failure, each in YAML order.
+///
+/// `headers` is the caller's request head. The caller of this function renders the denial.
+pub async fn run(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &HeaderMap) -> Verdict {
+    let stage = chain.stage(gate);
+    if gate == Gate::PostResponse || chain.is_empty(gate) {
+        return Verdict::Next;
+    }
+    let Exchange { facts, draft, executions, .. } = ex;
+    executions.reserve(stage.sequential.len() + stage.parallel.len());
+    for step in &stage.sequential {
+        let access = Access::Own { draft: &mut *draft, keep: step.revertible(), undo: None };
+        let (execution, verdict) = step.judge(facts, headers, access).await;
+        executions.push(execution);
+        if verdict != Verdict::Next {
+            return verdict;
+        }
+    }
+    let (facts, draft) = (&*facts, &*draft);
+    // Collected, because a mapped iterator of futures would not be general enough to be sent between threads.
+    let mut siblings = Vec::with_capacity(stage.parallel.len());
+    for step in &stage.parallel {
+        siblings.push(step.judge(facts, headers, Access::Shared(draft)));
+    }
+    let judged = match stage.parallel.len() {
+        0 => return Verdict::Next,
+        n if n <= chain.max_parallel() => join_all(siblings).await,
+        _ => stream::iter(siblings).buffered(chain.max_parallel()).collect().await,
+    };
+    strictest(judged, executions)
+}
+
+fn strictest(judged: Vec<(Execution, Verdict)>, executions: &mut Vec<Execution>) -> Verdict {
+    let (mut refusal, mut failure) = (Verdict::Next, Verdict::Next);
+    for (execution, verdict) in judged {
+        let place = if execution.decision == Decision::Blocked { &mut refusal } else { &mut failure };
+        if *place == Verdict::Next {
+            *place = verdict;
+        }
+        executions.push(execution);
+    }
+    if refusal == Verdict::Next { failure } else { refusal }
+}
+
+#[cfg(test)]
+#[path = "run_test.rs"]
+mod tests;
