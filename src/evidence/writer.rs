@@ -116,10 +116,14 @@ impl Evidence {
         Ok(Self(Some(Arc::new(Queue { jobs: sender, half, metrics, closing, thread: Mutex::new(Some(thread)), waker }))))
     }
 
-    /// Keeps the record of a request. Call it when the request is over: its duration is taken here.
+    /// Keeps the record of a request that ends now.
     pub fn request(&self, finished: &Arc<Finished>, policy: &Policy) {
+        self.record(finished, policy, finished.facts.received.elapsed());
+    }
+
+    /// Keeps the record of a request that took so long; for records that are closed some time after the answer.
+    pub fn record(&self, finished: &Arc<Finished>, policy: &Policy, duration: Duration) {
         if let Some(queue) = &self.0 {
-            let duration = finished.facts.received.elapsed();
             queue.push(Job::Request { finished: finished.clone(), policy: policy.clone(), duration });
         }
     }

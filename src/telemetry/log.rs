@@ -42,6 +42,11 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), AlreadyLogging> {
     Ok(())
 }
 
+/// [`init`] for commands without a configuration: text at `info`, if nothing was set up before.
+pub fn init_default() {
+    let _ = init(LogFormat::Text, "info");
+}
+
 fn panicked(info: &PanicHookInfo<'_>) {
     match info.location() {
         Some(place) => log::error!(target: "panic", file = place.file(), line = place.line(); "a task panicked"),

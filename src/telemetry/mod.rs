@@ -7,6 +7,9 @@ pub mod metrics;
 pub mod names;
 pub mod time;
 
+#[cfg(test)]
+mod shipped;
+
 pub use metrics::{
     CONTENT_TYPE, EvidenceMetrics, InFlight, Metrics, MetricsError, ModelMetrics, PluginMetrics, PoolMetrics,
     ProviderError, ProviderMetrics, RouteMetrics,
