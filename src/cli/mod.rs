@@ -63,9 +63,14 @@ enum Command {
     Completions(completions::Args),
 }
 
-/// Runs the command line with the bundled plugins and these; returns the exit code.
+/// Runs the command line of this process with the bundled plugins and these; returns the exit code.
 pub fn main_with(plugins: Vec<&'static Manifest>) -> i32 {
-    let cli = match Cli::try_parse() {
+    main_from(std::env::args_os(), plugins)
+}
+
+/// The same with other arguments, the program's name first.
+pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugins: Vec<&'static Manifest>) -> i32 {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // clap knows which of its answers belong on stdout (help, version) and which on stderr.

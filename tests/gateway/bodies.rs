@@ -78,6 +78,10 @@ async fn matrix(retries: usize) {
                 assert_eq!(answer.status, 200, "{case}: {}", answer.text());
                 let attempts = upstream.take();
                 assert_eq!(attempts.len(), retries + 1, "{case}: attempts");
+                let mut connections: Vec<usize> = attempts.iter().map(|a| a.connection).collect();
+                connections.dedup();
+                assert_eq!(connections.len(), retries + 1, "{case}: each attempt on a connection of its own");
+                assert!(retries == 0 || attempts[0].nth > 0, "{case}: the first attempt was on a reused connection");
                 for attempt in attempts.iter().filter(|a| a.complete) {
                     check_framing(&case, attempt, &filtered);
                 }

@@ -180,7 +180,7 @@ impl Setup {
         let output = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), output.clone());
         collect(child.stderr.take().unwrap(), output.clone());
-        let mut edge = Edge { port, admin, file, setup: self, dir, child, output };
+        let mut edge = Edge { port, admin, file, dir, child, output };
         edge.wait_ready().await;
         edge
     }
@@ -215,7 +215,6 @@ pub struct Edge {
     pub port: u16,
     pub admin: u16,
     pub file: PathBuf,
-    pub setup: Setup,
     pub dir: tempfile::TempDir,
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,

@@ -21,8 +21,8 @@ pub fn command(args: &[String]) -> Command {
 fn fault_gateway_child() {
     let Ok(args) = std::env::var(ARGUMENTS) else { return };
     let args: Vec<String> = serde_json::from_str(&args).unwrap();
-    let args = std::iter::once("odock-edge".into()).chain(args.into_iter().map(Into::into)).collect();
-    std::process::exit(odock_edge::cli::main_with(args, vec![&FAULT, &REWRITE, &JUDGE, &FRAMES]));
+    let args = std::iter::once("odock-edge".into()).chain(args.into_iter().map(Into::into));
+    std::process::exit(odock_edge::cli::main_from(args, vec![&FAULT, &REWRITE, &JUDGE, &FRAMES]));
 }
 
 /// What a `fault` does when its gate comes.

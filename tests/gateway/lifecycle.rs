@@ -26,7 +26,8 @@ pub async fn follow(port: u16, opened: Arc<AtomicUsize>) -> Result<usize, String
     connection.write(&Request::chat(KEY, "fast", true).encode()).await.map_err(|e| e.to_string())?;
     let head = connection.head().await.ok_or("no head")?;
     if head.status != 200 {
-        return Err(format!("{}: {}", head.status, connection.finish(head).await.text()));
+        let refusal = connection.finish(head).await;
+        return Err(format!("{}: {}", refusal.status, refusal.text()));
     }
     opened.fetch_add(1, Ordering::Relaxed);
     let answer = connection.finish(head).await;

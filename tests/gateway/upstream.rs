@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +24,6 @@ pub struct Seen {
     pub body: Bytes,
     /// Whether the body ended as its framing promised.
     pub complete: bool,
-    pub at: Instant,
 }
 
 impl Seen {
@@ -248,7 +247,7 @@ async fn serve(mut io: Box<dyn Io>, connection: usize, script: Arc<Script>) {
         let (method, path) = (first.next().unwrap_or_default().to_owned(), first.next().unwrap_or_default().to_owned());
         let headers: Vec<(String, String)> =
             lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
-        let mut seen = Seen { connection, nth, method, path, headers, body: Bytes::new(), complete: false, at: Instant::now() };
+        let mut seen = Seen { connection, nth, method, path, headers, body: Bytes::new(), complete: false };
         let act = script.scripted();
         if matches!(act, Some(Act::CloseAfterHead)) {
             script.record(seen);
@@ -407,7 +406,7 @@ async fn answer_h2(
     let headers =
         parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
     let path = parts.uri.path_and_query().map_or_else(String::new, |p| p.as_str().to_owned());
-    let seen = Seen { connection, nth, method: parts.method.to_string(), path, headers, body: body.freeze(), complete: true, at: Instant::now() };
+    let seen = Seen { connection, nth, method: parts.method.to_string(), path, headers, body: body.freeze(), complete: true };
     let act = script.scripted().unwrap_or_else(|| (script.usual)(&seen));
     script.record(seen);
     let Act::Answer(answer) = act else {
