@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::{Gate, Step, Style};
-use crate::plugin::{Instance, Manifest, Need, OnError};
+use crate::plugin::{Instance, Manifest, Need};
 use crate::telemetry::Metrics;
 
 /// Who runs at which gate. Made when a configuration is loaded, shared by all requests of its routes.
@@ -163,8 +163,8 @@ impl Chain {
             if *instance.name != *instance.manifest.name {
                 let _ = write!(line, " use {}", instance.manifest.name);
             }
-            let on_error = if instance.on_error == OnError::Deny { "deny" } else { "allow" };
-            let _ = write!(line, " {} on_error {on_error} timeout {:?}", instance.mode.as_str(), instance.timeout);
+            let (mode, on_error) = (instance.mode.as_str(), instance.on_error.as_str());
+            let _ = write!(line, " {mode} on_error {on_error} timeout {:?}", instance.timeout);
             if instance.rollout < 100 {
                 let _ = write!(line, " rollout {}%", instance.rollout);
             }

@@ -26,6 +26,16 @@ pub enum OnError {
     Allow,
 }
 
+impl OnError {
+    /// The spelling in YAML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Allow => "allow",
+        }
+    }
+}
+
 /// Whether the step's verdict counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

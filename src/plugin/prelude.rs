@@ -10,7 +10,7 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
-pub use {log, regex, schemars, serde, serde_json};
+pub use {log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
 
 pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
 pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
