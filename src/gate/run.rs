@@ -57,4 +57,4 @@ fn strictest(judged: Vec<(Execution, Verdict)>, executions: &mut Vec<Execution>)
 
 #[cfg(test)]
 #[path = "run_test.rs"]
-mod tests;
+pub(super) mod tests;
