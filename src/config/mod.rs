@@ -164,8 +164,7 @@ fn read(path: &Path, environment: Environment) -> Result<(Config, Vec<Diagnostic
         return Err(unknown);
     }
     let root: Root = source.parse(&text).map_err(|d| vec![d])?;
-    let mut config =
-        Config { root, sources: vec![source], moved: Vec::new(), from_environment: HashMap::new(), environment };
+    let mut config = Config { root, sources: vec![source], moved: Vec::new(), from_environment: HashMap::new(), environment };
     let found = environment::apply(&mut config);
     add_plugins_file(&mut config, path)?;
     environment::apply_to_chains(&mut config);

@@ -78,7 +78,7 @@ fn redirect(value: &mut Value, name: &str) {
 pub(super) fn unknown_keys(source: &Source, text: &str) -> Vec<Diagnostic> {
     let Ok(value) = source.parse::<Value>(text) else { return Vec::new() };
     let schema = sections();
-    unknown_in(&schema, &value)
+    let mut found: Vec<Diagnostic> = unknown_in(&schema, &value)
         .into_iter()
         .map(|unknown| {
             let at = source.key_position(&unknown.path);
@@ -92,7 +92,9 @@ pub(super) fn unknown_keys(source: &Source, text: &str) -> Vec<Diagnostic> {
                 help: unknown.help,
             }
         })
-        .collect()
+        .collect();
+    found.sort_by_key(|d| (d.line, d.column));
+    found
 }
 
 /// A key that a schema does not know.
@@ -135,8 +137,11 @@ impl<'s> Search<'s> {
     }
 
     fn object(&mut self, schema: &'s Value, members: &Map<String, Value>, path: &str, depth: usize) {
-        let shapes: Vec<&Value> =
-            self.shapes(schema, 0).into_iter().filter(|s| s.get("properties").is_some() || s.get("additionalProperties").is_some()).collect();
+        let shapes: Vec<&Value> = self
+            .shapes(schema, 0)
+            .into_iter()
+            .filter(|s| s.get("properties").is_some() || s.get("additionalProperties").is_some())
+            .collect();
         let known: BTreeSet<&str> =
             shapes.iter().filter_map(|s| s.get("properties")?.as_object()).flat_map(Map::keys).map(String::as_str).collect();
         let closed = !shapes.is_empty() && shapes.iter().all(|s| s.get("additionalProperties") == Some(&Value::Bool(false)));

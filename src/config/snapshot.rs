@@ -82,20 +82,7 @@ pub(super) fn build(
     }
     let routes = router_of(routes, &mut compiled);
     let hash = config.hash();
-    Some(Snapshot {
-        hash,
-        server,
-        admin,
-        log,
-        evidence,
-        plugins,
-        routes,
-        chains: compiled,
-        keys,
-        models,
-        providers,
-        directory,
-    })
+    Some(Snapshot { hash, server, admin, log, evidence, plugins, routes, chains: compiled, keys, models, providers, directory })
 }
 
 /// Every instance, built; those that are switched off too, so that a mistake shows before they are switched on.
@@ -109,9 +96,7 @@ fn instances_of(
     for InstancePart { manifest, spec, config_path, .. } in parts {
         let name = spec.name.clone();
         // A plugin's constructor is code of others: a panic in it is a refused configuration, not a dead gateway.
-        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            Instance::build(manifest, spec, host, Arc::clone(directory))
-        }));
+        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Instance::build(manifest, spec, host, Arc::clone(directory))));
         match built {
             Ok(Ok(instance)) => {
                 instances.insert(name, instance);

@@ -335,7 +335,10 @@ mod tests {
 
     #[test]
     fn what_serde_yaml_lets_through_is_refused() {
-        assert_eq!(refused("a: {x: 1, x: 2}\nb: 1\nb: 2\n"), "1:11 `x` is written twice, first in line 1; 3:1 `b` is written twice, first in line 2");
+        assert_eq!(
+            refused("a: {x: 1, x: 2}\nb: 1\nb: 2\n"),
+            "1:11 `x` is written twice, first in line 1; 3:1 `b` is written twice, first in line 2"
+        );
         assert!(refused("a: &a {x: 1}\nb: {<<: *a}\n").contains("2:5 merge keys"));
         assert!(refused("a: !env X\n").contains("tags"));
         assert!(refused("a: 1\n---\nb: 2\n").contains("one document"));

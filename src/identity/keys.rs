@@ -56,8 +56,7 @@ mod tests {
     use std::time::Duration;
 
     fn record(expires: Option<SystemTime>, revoked: bool) -> KeyRecord {
-        let organisation =
-            Arc::new(Organisation { id: "acme".into(), name: "acme".into(), metadata: Default::default() });
+        let organisation = Arc::new(Organisation { id: "acme".into(), name: "acme".into(), metadata: Default::default() });
         let caller = Caller {
             key_id: "k1".into(),
             key_name: "k1".into(),

@@ -30,16 +30,8 @@ pub enum ProviderKind {
 
 impl ProviderKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
-        Self::OpenAi,
-        Self::AzureOpenAi,
-        Self::Anthropic,
-        Self::Gemini,
-        Self::Vllm,
-        Self::Mistral,
-        Self::HuggingFace,
-        Self::Custom,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::OpenAi, Self::AzureOpenAi, Self::Anthropic, Self::Gemini, Self::Vllm, Self::Mistral, Self::HuggingFace, Self::Custom];
 
     /// The name in configuration and evidence.
     pub fn as_str(self) -> &'static str {

@@ -157,7 +157,10 @@ mod tests {
             ("all", prefix("/v1/")),
             ("files", prefix("/v1/files")),
             ("exact", Matcher { path: Some("/v1/files/x".into()), methods: vec![Method::POST], ..Matcher::default() }),
-            ("canary", Matcher { headers: vec![(HeaderName::from_static("x-canary"), HeaderValue::from_static("1"))], ..prefix("/v1/files") }),
+            (
+                "canary",
+                Matcher { headers: vec![(HeaderName::from_static("x-canary"), HeaderValue::from_static("1"))], ..prefix("/v1/files") },
+            ),
             ("host", Matcher { host: Some("llm.internal".into()), ..prefix("/") }),
             ("root", Matcher { methods: vec![Method::GET], ..prefix("/only") }),
         ];

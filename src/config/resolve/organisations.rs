@@ -8,9 +8,7 @@ use super::{absent, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
 use crate::config::sections::{ApiKeyEntry, KeyType, ModelGrant, OrganisationEntry};
-use crate::identity::{
-    Caller, Directory, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, User, fingerprint,
-};
+use crate::identity::{Caller, Directory, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, User, fingerprint};
 use crate::route::{Model, Models, Provider};
 
 /// The configured world.
@@ -44,13 +42,11 @@ struct Members {
 
 pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Problems<'_>) -> World {
     let mut builder = Builder::default();
-    let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+    let mut taken = Taken::default();
     for (index, entry) in config.root.organisations.iter().enumerate() {
         let here = format!("organisations[{index}]");
-        unique(&mut names, &entry.name, &format!("{here}.name"), "organisation", problems);
-        let id = identifier(&entry.name, entry.id.as_deref(), &here, &mut ids, "organisation", problems);
-        let organisation =
-            Arc::new(Organisation { id, name: entry.name.as_str().into(), metadata: entry.metadata.clone() });
+        let id = taken.claim(&entry.name, entry.id.as_deref(), &here, "organisation", problems);
+        let organisation = Arc::new(Organisation { id, name: entry.name.as_str().into(), metadata: entry.metadata.clone() });
         builder.organisations.push(Arc::clone(&organisation));
         let members = builder.members(organisation, entry, &here, config, providers, problems);
         for (number, key) in entry.api_keys.iter().enumerate() {
@@ -65,18 +61,28 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
     World { directory: Arc::new(Directory::new(organisations, teams, users, entries, listed)), keys, models }
 }
 
-/// The id, by default the name; unique where the names are.
-fn identifier(name: &str, id: Option<&str>, here: &str, seen: &mut HashSet<String>, what: &str, problems: &mut Problems<'_>) -> Arc<str> {
-    match id {
-        Some(id) => {
-            unique(seen, id, &format!("{here}.id"), &format!("id of {what}"), problems);
-            id.into()
-        }
-        None => {
-            if !seen.insert(name.to_owned()) {
-                problems.error(here, format!("another {what} has the id `{name}`"));
+/// Names and ids taken so far. A name is an id too, so that a scope that lists either means one thing.
+#[derive(Default)]
+struct Taken {
+    names: HashSet<String>,
+    ids: HashSet<String>,
+}
+
+impl Taken {
+    /// Checks name and id and returns the id, by default the name.
+    fn claim(&mut self, name: &str, id: Option<&str>, here: &str, what: &str, problems: &mut Problems<'_>) -> Arc<str> {
+        let fresh = unique(&mut self.names, name, &format!("{here}.name"), what, problems);
+        match id {
+            Some(id) => {
+                unique(&mut self.ids, id, &format!("{here}.id"), &format!("{what} with the id"), problems);
+                id.into()
             }
-            name.into()
+            None => {
+                if !self.ids.insert(name.to_owned()) && fresh {
+                    problems.error(&format!("{here}.name"), format!("another {what} has the id `{name}`"));
+                }
+                name.into()
+            }
         }
     }
 }
@@ -91,14 +97,12 @@ impl Builder {
         providers: &Providers,
         problems: &mut Problems<'_>,
     ) -> Members {
-        let mut members =
-            Members { organisation, teams: BTreeMap::new(), users: BTreeMap::new(), models: HashSet::new() };
+        let mut members = Members { organisation, teams: BTreeMap::new(), users: BTreeMap::new(), models: HashSet::new() };
         let home = Arc::clone(&members.organisation.id);
-        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        let mut taken = Taken::default();
         for (number, team) in entry.teams.iter().enumerate() {
             let at = format!("{here}.teams[{number}]");
-            unique(&mut names, &team.name, &format!("{at}.name"), "team", problems);
-            let id = identifier(&team.name, team.id.as_deref(), &at, &mut ids, "team", problems);
+            let id = taken.claim(&team.name, team.id.as_deref(), &at, "team", problems);
             let made = Arc::new(Team {
                 id: Arc::clone(&id),
                 name: team.name.as_str().into(),
@@ -109,11 +113,10 @@ impl Builder {
             members.teams.insert(team.name.clone(), Arc::clone(&made));
             self.teams.push(made);
         }
-        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        let mut taken = Taken::default();
         for (number, user) in entry.users.iter().enumerate() {
             let at = format!("{here}.users[{number}]");
-            unique(&mut names, &user.name, &format!("{at}.name"), "user", problems);
-            let id = identifier(&user.name, user.id.as_deref(), &at, &mut ids, "user", problems);
+            let id = taken.claim(&user.name, user.id.as_deref(), &at, "user", problems);
             let made = Arc::new(User {
                 id: Arc::clone(&id),
                 name: user.name.as_str().into(),

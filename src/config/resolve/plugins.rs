@@ -140,7 +140,11 @@ fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, problems: &mut 
             Some(_) => {
                 let finding = problems.error(&at, format!("plugin `{}` does not ask for {name}", manifest.name));
                 let names: Vec<&str> = asked.iter().map(|s| s.as_str()).collect();
-                finding.help(if names.is_empty() { "it reads nothing that is stored".to_owned() } else { format!("it asks for {}", names.join(", ")) });
+                finding.help(if names.is_empty() {
+                    "it reads nothing that is stored".to_owned()
+                } else {
+                    format!("it asks for {}", names.join(", "))
+                });
             }
             None => {
                 let names: Vec<&str> = StorageScope::ALL.iter().map(|s| s.as_str()).chain(["all"]).collect();
@@ -184,21 +188,17 @@ impl<'c> Known<'c> {
             ("api_keys", "key", organisations.iter().flat_map(|o| &o.api_keys).flat_map(|k| both(&k.name, &k.id)).collect()),
             ("models", "model", organisations.iter().flat_map(|o| &o.models).map(|m| m.name.as_str()).collect()),
             ("mcp_servers", "MCP server", Vec::new()),
-            ("routes", "route", if root.routes.is_empty() { vec!["default"] } else { root.routes.iter().map(|r| r.name.as_str()).collect() }),
+            (
+                "routes",
+                "route",
+                if root.routes.is_empty() { vec!["default"] } else { root.routes.iter().map(|r| r.name.as_str()).collect() },
+            ),
         ])
     }
 
     /// A scope that names nobody would switch the plugin off unseen.
     fn check(&self, scope: &Scope, here: &str, problems: &mut Problems<'_>) {
-        let lists = [
-            &scope.organisations,
-            &scope.teams,
-            &scope.users,
-            &scope.api_keys,
-            &scope.models,
-            &scope.mcp_servers,
-            &scope.routes,
-        ];
+        let lists = [&scope.organisations, &scope.teams, &scope.users, &scope.api_keys, &scope.models, &scope.mcp_servers, &scope.routes];
         for ((member, what, known), list) in self.0.iter().zip(lists) {
             for (number, name) in list.iter().enumerate() {
                 // A key without an id of its own is also known as ORGANISATION/NAME.

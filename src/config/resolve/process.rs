@@ -127,11 +127,7 @@ pub(in crate::config) fn plugins(config: &Config, problems: &mut Problems<'_>) -
     at_least_one("plugin_runtime.max_parallel", written.max_parallel, problems);
     at_least_one("plugin_runtime.async_queue_size", written.async_queue_size, problems);
     at_least_one("plugin_runtime.async_workers", written.async_workers, problems);
-    PluginSettings {
-        max_parallel: written.max_parallel,
-        async_queue: written.async_queue_size,
-        async_workers: written.async_workers,
-    }
+    PluginSettings { max_parallel: written.max_parallel, async_queue: written.async_queue_size, async_workers: written.async_workers }
 }
 
 fn at_least_one(path: &str, number: usize, problems: &mut Problems<'_>) {

@@ -33,7 +33,17 @@ pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<Route
         }
         routes.push(one(entry, &here, config, problems));
     }
+    unused(config, problems);
     routes
+}
+
+/// A chain that no route takes guards nothing, and somebody probably thinks it does.
+fn unused(config: &Config, problems: &mut Problems<'_>) {
+    for name in config.root.chains.keys() {
+        if !config.root.routes.iter().any(|r| r.chain == *name) {
+            problems.warn(&format!("chains.{name}"), "no route takes this chain").help("name it as `chain` of a route".to_owned());
+        }
+    }
 }
 
 /// Without routes everything under `/v1/` goes through the chain `default`.
@@ -56,7 +66,7 @@ fn standard() -> RoutePart {
 fn one(entry: &RouteEntry, here: &str, config: &Config, problems: &mut Problems<'_>) -> RoutePart {
     let chains = &config.root.chains;
     // A file without any chain means the empty one; a file that has chains and names another is a slip.
-    if !chains.contains_key(&entry.chain) && !(chains.is_empty() && entry.chain == CHAIN) {
+    if !(chains.contains_key(&entry.chain) || chains.is_empty() && entry.chain == CHAIN) {
         absent(&format!("{here}.chain"), "chain", &entry.chain, chains.keys().map(String::as_str), problems);
     }
     if entry.auth == Auth::None && entry.upstream.is_none() {
@@ -103,8 +113,9 @@ fn matcher(entry: &MatchEntry, here: &str, problems: &mut Problems<'_>) -> Match
     }
     let host = entry.host.as_ref().map(|host| {
         let name = host.to_ascii_lowercase();
-        let well = !name.is_empty() && !name.contains(['/', '*', ' ']) && (!name.contains(':') || name.starts_with('[')) && !name.ends_with(']') | name.starts_with('[');
-        if !well || name.rsplit(']').next().is_some_and(|rest| rest.starts_with(':')) {
+        let bare = name.strip_prefix('[').map_or(name.as_str(), |v6| v6.strip_suffix(']').unwrap_or("/"));
+        let v6 = bare.len() < name.len();
+        if bare.is_empty() || bare.contains(['/', '*', ' ', '[', ']']) || (bare.contains(':') && !v6) {
             problems.error(&format!("{here}.host"), "expected an exact host name without port");
         }
         name.strip_suffix('.').map(str::to_owned).unwrap_or(name)

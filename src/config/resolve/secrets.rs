@@ -13,7 +13,9 @@ pub(super) fn resolve(reference: &SecretRef, path: &str, config: &Config, proble
         Ok(secret) => Some(secret),
         Err(Missing::Refused) => {
             let finding = problems.error(path, "a secret is written out in the file");
-            finding.help("refer to it with {env: NAME}, {file: PATH} or {credential: NAME}; `allow_inline_secrets: true` accepts it".to_owned());
+            finding.help(
+                "refer to it with {env: NAME}, {file: PATH} or {credential: NAME}; `allow_inline_secrets: true` accepts it".to_owned(),
+            );
             None
         }
         Err(Missing::Absent(why)) => {
@@ -54,7 +56,9 @@ fn fetch(reference: &SecretRef, config: &Config) -> Result<Secret, Missing> {
             }
             match config.environment.get("CREDENTIALS_DIRECTORY") {
                 Some(directory) => from_file(PathBuf::from(directory).join(name)),
-                None => Err(Missing::Absent(format!("credential `{name}`: $CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential="))),
+                None => Err(Missing::Absent(format!(
+                    "credential `{name}`: $CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential="
+                ))),
             }
         }
     }

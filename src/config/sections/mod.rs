@@ -13,9 +13,7 @@ pub use governed::{Records, RecordsKind, Safety, SafetyMode, State, StateKind};
 pub use organisations::{ApiKeyEntry, KeyType, ModelEntry, ModelGrant, OrganisationEntry, TeamEntry, UserEntry};
 pub use plugins::{ChainEntry, GrantEntry, PluginEntry, PluginRuntime, PostResponseEntry, StageEntry};
 pub use providers::{ProviderEntry, ProviderType};
-pub use routes::{
-    Auth, HealthCheckEntry, HeldResponse, MatchEntry, OverflowEntry, RouteEntry, RouteSafety, Unparsed, UpstreamEntry,
-};
+pub use routes::{Auth, HealthCheckEntry, HeldResponse, MatchEntry, OverflowEntry, RouteEntry, RouteSafety, Unparsed, UpstreamEntry};
 pub use secret::SecretRef;
 pub use server::{Admin, Checkpoint, Evidence, Log, LogForm, Server, Tls};
 pub use units::{Instant, Size, Span};

@@ -59,7 +59,7 @@ impl fmt::Display for Span {
                 "m" => 5,
                 _ => 1,
             };
-            micros % size == 0 && micros / size >= least
+            micros.is_multiple_of(*size) && micros / size >= least
         });
         match found {
             _ if micros == 0 => f.write_str("0s"),
@@ -105,7 +105,7 @@ impl Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units.iter().find(|(size, _)| self.0 > 0 && self.0 % size == 0) {
+        match units.iter().find(|(size, _)| self.0 > 0 && self.0.is_multiple_of(*size)) {
             Some((size, unit)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}B", self.0),
         }
