@@ -154,3 +154,39 @@ fn written(name: &str, report: &Report) -> String {
     );
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn exit(line: &[&str]) -> i32 {
+        run(Line::try_parse_from([&["evidence"], line].concat()).unwrap().args)
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evidence-000001.jsonl");
+        std::fs::write(&path, "no evidence\n").unwrap();
+        let (dir, path) = (dir.path().to_str().unwrap(), path.to_str().unwrap());
+        assert_eq!(exit(&["verify", path]), FAILED);
+        assert_eq!(exit(&["verify", "--dir", dir]), FAILED);
+        assert_eq!(exit(&["verify", "--key", path, path]), FAILED);
+        assert_eq!(exit(&["show", "00", "--dir", dir]), FAILED);
+        assert_eq!(exit(&["show", "00", "--dir", "/nonexistent"]), FAILED);
+    }
+
+    #[test]
+    fn verify_wants_to_know_what() {
+        assert!(Line::try_parse_from(["evidence", "verify"]).is_err());
+        assert!(Line::try_parse_from(["evidence", "verify", "--dir", "a", "b"]).is_err());
+    }
+}

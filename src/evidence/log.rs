@@ -287,10 +287,10 @@ impl Tail {
             end += piece.len();
             lines += 1;
             let Some(line) = Line::parse(piece.strip_suffix(b"\n").unwrap_or(piece)) else { continue };
-            if stated.is_none_or(|previous| line.follows(&previous)) {
-                if let Some(head) = Head::parse(line.entry) {
-                    holds = Some((Link { hash: line.hash, next: head.seq.saturating_add(1) }, line.entry, end));
-                }
+            if stated.is_none_or(|previous| line.follows(&previous))
+                && let Some(head) = Head::parse(line.entry)
+            {
+                holds = Some((Link { hash: line.hash, next: head.seq.saturating_add(1) }, line.entry, end));
             }
             stated = Some(line.hash);
         }

@@ -49,10 +49,10 @@ fn search(path: &Path, request_id: &str, found: &mut Vec<Found>) -> io::Result<(
         }
         let line = Line::parse(text.strip_suffix(b"\n").unwrap_or(&text));
         let Some(entry) = line.map(|line| line.entry) else { continue };
-        if Head::parse(entry).is_some_and(|head| head.request_id.as_deref() == Some(request_id)) {
-            if let Ok(entry) = serde_json::from_slice(entry) {
-                found.push(Found { file: path.to_owned(), line: number, entry });
-            }
+        if Head::parse(entry).is_some_and(|head| head.request_id.as_deref() == Some(request_id))
+            && let Ok(entry) = serde_json::from_slice(entry)
+        {
+            found.push(Found { file: path.to_owned(), line: number, entry });
         }
     }
 }

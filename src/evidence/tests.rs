@@ -246,6 +246,8 @@ fn files_rotate_and_stay_one_log() {
     fs::remove_file(name(1)).unwrap();
     assert_eq!(faults(&check(dir.path())), [(Fault::Deleted, 1)]);
     assert!(verify_directory(dir.path(), None, true).unwrap()[0].1.intact());
+    let every: Vec<PathBuf> = (2..=u32::try_from(report.files).unwrap()).map(name).collect();
+    assert_eq!(faults(&verify_files(&every, None, false).unwrap()), [(Fault::Deleted, 1)]);
     let last = name(u32::try_from(report.files).unwrap());
     fs::remove_file(last).unwrap();
     assert!(faults(&check(dir.path())).iter().any(|(fault, _)| *fault == Fault::Truncated));

@@ -157,8 +157,12 @@ pub fn verify_files(paths: &[PathBuf], keys: Option<&[PublicKey]>, partial: bool
     }
     ordered.sort();
     let anchor = anchor(beside)?;
+    let directory = if beside.as_os_str().is_empty() { Path::new(".") } else { beside };
+    let given = |path: &PathBuf| paths.iter().any(|other| other.file_name() == path.file_name());
+    // Somebody who names every file there is means the log, and would miss the first file.
+    let whole = anchor.is_some() && files(directory)?.iter().all(|(_, path)| given(path));
     let files = ordered.into_iter().map(|(_, path)| path).collect();
-    verify(&Log { files, anchor, keys, from_start: false, to_end: !partial })
+    verify(&Log { files, anchor, keys, from_start: whole && !partial, to_end: !partial })
 }
 
 fn published(directory: &Path) -> io::Result<Vec<PublicKey>> {

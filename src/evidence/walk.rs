@@ -220,11 +220,11 @@ impl Walk {
     pub fn finish(mut self, log: &Log) -> Report {
         // What was missed and came later was moved, not deleted.
         for gap in &self.gaps {
-            if (gap.from..gap.to).take(1 << 16).all(|seq| self.late.contains(&seq)) {
-                if let Some(finding) = self.report.findings.get_mut(gap.finding) {
-                    finding.fault = Fault::Reordered;
-                    finding.detail = format!("{} stands further down", numbers(gap.from, gap.to));
-                }
+            if (gap.from..gap.to).take(1 << 16).all(|seq| self.late.contains(&seq))
+                && let Some(finding) = self.report.findings.get_mut(gap.finding)
+            {
+                finding.fault = Fault::Reordered;
+                finding.detail = format!("{} stands further down", numbers(gap.from, gap.to));
             }
         }
         let torn = self.torn.take();

@@ -4,14 +4,13 @@
 //! life of the process; resolving the same labels again (after a reload) gives the same series, so nothing is reset.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
-use super::names::{self, Family};
+use super::families::{Counters, Gauges, Histograms};
+use super::handles::{EvidenceMetrics, InFlight, ModelMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics, RouteMetrics};
+use super::names;
 use crate::error::codes;
 
 /// The content type of [`Metrics::render`].
@@ -208,248 +207,6 @@ impl Metrics {
     }
 }
 
-/// Counts the answers of one route.
-#[derive(Debug, Clone)]
-pub struct RouteMetrics {
-    requests: [[IntCounter; 2]; 6],
-    duration: [Histogram; 2],
-    overhead: Histogram,
-    streams: [IntCounter; 6],
-    stream_duration: Histogram,
-}
-
-impl RouteMetrics {
-    /// A request is over: the status sent, whether the answer was a stream, the whole time and our share of it.
-    pub fn finished(&self, status: u16, stream: bool, took: Duration, overhead: Duration) {
-        self.requests[class_of(status)][usize::from(stream)].inc();
-        self.duration[usize::from(stream)].observe(took.as_secs_f64());
-        self.overhead.observe(overhead.as_secs_f64());
-    }
-
-    /// A streamed answer is over; `end` is one of [`names::ENDS`], `took` runs from the head of the answer.
-    pub fn stream_finished(&self, end: &str, took: Duration) {
-        self.streams[position(&names::ENDS, end)].inc();
-        self.stream_duration.observe(took.as_secs_f64());
-    }
-}
-
-/// Counts the executions of one plugin instance at one gate.
-#[derive(Debug, Clone)]
-pub struct PluginMetrics {
-    executions: [IntCounter; 13],
-    duration: Histogram,
-    errors: IntCounter,
-}
-
-impl PluginMetrics {
-    /// One execution; `decision` is one of [`names::DECISIONS`]. What was skipped, enqueued or dropped took no time.
-    pub fn observe(&self, decision: &'static str, took: Duration) {
-        self.executions[position(&names::DECISIONS, decision)].inc();
-        match decision {
-            "skipped_scope" | "skipped_rollout" | "enqueued" | "dropped" => return,
-            "error" | "timeout" | "panicked" => self.errors.inc(),
-            _ => {}
-        }
-        self.duration.observe(took.as_secs_f64());
-    }
-}
-
-/// Why an attempt at a provider failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderError {
-    /// No connection, or no TLS.
-    Connect,
-    /// No answer in time.
-    Timeout,
-    /// The connection broke before the answer was complete.
-    Broken,
-    /// 429.
-    Throttled,
-    /// 5xx.
-    Status,
-}
-
-impl ProviderError {
-    const ALL: [Self; 5] = [Self::Connect, Self::Timeout, Self::Broken, Self::Throttled, Self::Status];
-
-    /// The value of the label `reason`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Timeout => "timeout",
-            Self::Broken => "broken",
-            Self::Throttled => "throttled",
-            Self::Status => "status",
-        }
-    }
-}
-
-/// Counts the attempts at one provider.
-#[derive(Debug, Clone)]
-pub struct ProviderMetrics {
-    requests: [IntCounter; 6],
-    duration: Histogram,
-    errors: [IntCounter; 5],
-}
-
-impl ProviderMetrics {
-    /// The provider answered, well or not; 429 and 5xx count as errors too.
-    pub fn answered(&self, status: u16, took: Duration) {
-        self.requests[class_of(status)].inc();
-        self.duration.observe(took.as_secs_f64());
-        match status {
-            429 => self.errors[ProviderError::Throttled as usize].inc(),
-            500..=599 => self.errors[ProviderError::Status as usize].inc(),
-            _ => {}
-        }
-    }
-
-    /// The attempt failed without a complete answer; counted once, with `status_class="error"`.
-    pub fn failed(&self, error: ProviderError, took: Duration) {
-        self.requests[0].inc();
-        self.duration.observe(took.as_secs_f64());
-        self.errors[error as usize].inc();
-    }
-}
-
-/// Counts the tokens of one model.
-#[derive(Debug, Clone)]
-pub struct ModelMetrics {
-    input: IntCounter,
-    output: IntCounter,
-    cached: IntCounter,
-    reasoning: IntCounter,
-    per_request: Histogram,
-}
-
-impl ModelMetrics {
-    /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them.
-    #[allow(clippy::cast_precision_loss)] // a histogram sum; counts of tokens are far below 2^52
-    pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64) {
-        self.input.inc_by(input);
-        self.output.inc_by(output);
-        self.cached.inc_by(cached);
-        self.reasoning.inc_by(reasoning);
-        self.per_request.observe(input.saturating_add(output) as f64);
-    }
-}
-
-/// Counts the jobs of one background queue.
-#[derive(Debug, Clone)]
-pub struct PoolMetrics {
-    depth: IntGauge,
-    tasks: IntCounter,
-    duration: Histogram,
-    dropped: IntCounter,
-}
-
-impl PoolMetrics {
-    /// A job was accepted.
-    pub fn enqueued(&self) {
-        self.depth.inc();
-    }
-
-    /// An accepted job is over.
-    pub fn finished(&self, took: Duration) {
-        self.depth.dec();
-        self.tasks.inc();
-        self.duration.observe(took.as_secs_f64());
-    }
-
-    /// A job was refused because the queue was full.
-    pub fn dropped(&self) {
-        self.dropped.inc();
-    }
-}
-
-/// What the evidence writer counts.
-#[derive(Debug, Clone)]
-pub struct EvidenceMetrics {
-    /// Records written.
-    pub written: IntCounter,
-    /// Records lost.
-    pub dropped: IntCounter,
-    /// Failed writes.
-    pub write_errors: IntCounter,
-    /// Signed checkpoints.
-    pub checkpoints: IntCounter,
-    /// Records accepted and not yet written.
-    pub queue_depth: IntGauge,
-}
-
-/// Keeps a request counted as in flight.
-#[derive(Debug)]
-pub struct InFlight(IntGauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-#[derive(Debug)]
-struct Counters<const N: usize>(IntCounterVec);
-#[derive(Debug)]
-struct Gauges<const N: usize>(IntGaugeVec);
-#[derive(Debug)]
-struct Histograms<const N: usize>(HistogramVec);
-
-fn checked<const N: usize>(family: &'static Family) -> Result<&'static Family, MetricsError> {
-    if family.labels.len() == N { Ok(family) } else { Err(MetricsError::Labels(family.name)) }
-}
-
-impl<const N: usize> Counters<N> {
-    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
-        let family = checked::<N>(family)?;
-        let vec = IntCounterVec::new(Opts::new(family.name, family.help), family.labels)?;
-        registry.register(Box::new(vec.clone()))?;
-        Ok(Self(vec))
-    }
-
-    fn with(&self, labels: [&str; N]) -> IntCounter {
-        self.0.with_label_values(&labels)
-    }
-}
-
-impl<const N: usize> Gauges<N> {
-    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
-        let family = checked::<N>(family)?;
-        let vec = IntGaugeVec::new(Opts::new(family.name, family.help), family.labels)?;
-        registry.register(Box::new(vec.clone()))?;
-        Ok(Self(vec))
-    }
-
-    fn with(&self, labels: [&str; N]) -> IntGauge {
-        self.0.with_label_values(&labels)
-    }
-}
-
-impl<const N: usize> Histograms<N> {
-    fn new(registry: &Registry, family: &'static Family) -> Result<Self, MetricsError> {
-        let family = checked::<N>(family)?;
-        let opts = HistogramOpts::new(family.name, family.help).buckets(family.buckets.to_vec());
-        let vec = HistogramVec::new(opts, family.labels)?;
-        registry.register(Box::new(vec.clone()))?;
-        Ok(Self(vec))
-    }
-
-    fn with(&self, labels: [&str; N]) -> Histogram {
-        self.0.with_label_values(&labels)
-    }
-}
-
-fn class_of(status: u16) -> usize {
-    match status / 100 {
-        class @ 1..=5 => usize::from(class),
-        _ => 0,
-    }
-}
-
-/// Where a value stands in a fixed set whose last member is for everything else.
-fn position<const N: usize>(set: &[&'static str; N], value: &str) -> usize {
-    set.iter().position(|known| *known == value).unwrap_or(N - 1)
-}
-
 fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
@@ -467,6 +224,7 @@ fn resident_memory() -> Option<i64> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn everything_in_the_table_is_exposed_and_nothing_else() {
