@@ -104,14 +104,15 @@ pub struct Opened {
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads and checks a file with the environment of this process. Plugins are not built yet.
+/// Reads and checks a file with the environment of this process. Plugins are built and dropped again, so that what they
+/// say about their settings is reported with everything else.
 ///
 /// # Errors
 /// Everything that is wrong with the file, by line.
 pub fn load(path: &Path, roster: &Roster) -> Result<Loaded, Vec<Diagnostic>> {
     let (config, mut found) = read(path, Environment::process())?;
     let mut problems = Problems::new(&config);
-    resolve::resolve(&config, roster, &mut problems);
+    snapshot::rehearse(&config, roster, &mut problems);
     found.extend(problems.into_found());
     let warnings = split(found)?;
     Ok(Loaded { config, warnings })

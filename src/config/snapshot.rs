@@ -55,6 +55,12 @@ impl Snapshot {
     }
 }
 
+/// Everything that can go wrong in [`build`], with a host that opens nothing.
+pub(super) fn rehearse(config: &Config, roster: &Roster, problems: &mut Problems<'_>) {
+    let parts = resolve(config, roster, problems);
+    instances_of(parts.instances, &SharedHost::offline(), &parts.directory, problems);
+}
+
 /// The snapshot, or `None` after noting why not.
 pub(super) fn build(
     config: &Config,
