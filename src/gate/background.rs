@@ -65,8 +65,7 @@ impl Background {
     pub fn new(capacity: usize, workers: usize, metrics: Option<PoolMetrics>) -> (Self, Vec<Worker>) {
         let workers = workers.max(1);
         let state = Arc::new(State { metrics, ..State::default() });
-        let (lanes, receivers): (Vec<_>, Vec<_>) =
-            (0..workers).map(|_| mpsc::channel(capacity.div_ceil(workers).max(1))).unzip();
+        let (lanes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(capacity.div_ceil(workers).max(1))).unzip();
         let consumers = receivers.into_iter().map(|jobs| Worker { jobs, state: Arc::clone(&state) }).collect();
         (Self { lanes: lanes.into(), state }, consumers)
     }

@@ -62,13 +62,7 @@ impl Exchange {
 
     /// What evidence and background steps get: everything but bodies and headers.
     pub fn finish(self) -> Finished {
-        Finished {
-            facts: self.facts,
-            model: self.draft.model,
-            tags: self.draft.tags,
-            executions: self.executions,
-            outcome: self.outcome,
-        }
+        Finished { facts: self.facts, model: self.draft.model, tags: self.draft.tags, executions: self.executions, outcome: self.outcome }
     }
 }
 

@@ -14,9 +14,7 @@ mod stream;
 
 pub use background::{Background, Job, QueueStats, Worker};
 pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
-pub use exchange::{
-    Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response,
-};
+pub use exchange::{Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response};
 pub use later::{Ledger, post_response};
 pub use run::run;
 pub use step::Step;

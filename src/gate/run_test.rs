@@ -10,13 +10,11 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::error::Denial;
-use crate::gate::{
-    Background, ChainSpec, Facts, Finished, Ledger, RequestId, Response, Style, placement, post_response,
-};
+use crate::gate::{Background, ChainSpec, Facts, Finished, Ledger, RequestId, Response, Style, placement, post_response};
 use crate::identity::{Caller, KeyKind, Organisation};
 use crate::plugin::{
-    BuildContext, Granted, Instance, InstanceSpec, Manifest, Mode, Need, OnError, Plugin, PluginError, PluginResult,
-    PostResponse, PostUpstream, PreRoute, PreUpstream, Scope, SharedHost,
+    BuildContext, Granted, Instance, InstanceSpec, Manifest, Mode, Need, OnError, Plugin, PluginError, PluginResult, PostResponse,
+    PostUpstream, PreRoute, PreUpstream, Scope, SharedHost,
 };
 use crate::telemetry::Metrics;
 use crate::wire::{Dialect, Endpoint};
@@ -270,9 +268,7 @@ async fn joined_steps_change_nothing() {
 #[tokio::test]
 async fn a_failure_means_what_on_error_says_at_every_gate() {
     for gate in [Gate::PreRoute, Gate::PreUpstream, Gate::PostUpstream] {
-        for (act, decision) in
-            [("error", "error"), ("panic", "panicked"), ("late_panic", "panicked"), ("hang", "timeout")]
-        {
+        for (act, decision) in [("error", "error"), ("panic", "panicked"), ("late_panic", "panicked"), ("hang", "timeout")] {
             for parallel in [false, true] {
                 for on_error in [OnError::Deny, OnError::Allow] {
                     let mut failing = spec(act, "x");
@@ -502,8 +498,7 @@ fn a_chain_is_known_by_what_it_does() {
 
 #[test]
 fn a_plugin_stands_only_where_its_manifest_says() {
-    static NARROW: Manifest =
-        Manifest { gates: &[Gate::PreRoute, Gate::PostResponse], needs: &[], ..manifest_of(&PUPPET) };
+    static NARROW: Manifest = Manifest { gates: &[Gate::PreRoute, Gate::PostResponse], needs: &[], ..manifest_of(&PUPPET) };
     assert!(placement(&NARROW, Gate::PreRoute, Style::Parallel).is_ok());
     let misplaced = placement(&NARROW, Gate::PostUpstream, Style::Sequential).unwrap_err();
     assert_eq!(misplaced.help, "it runs at pre_route, post_response");

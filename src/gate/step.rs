@@ -114,9 +114,7 @@ impl Step {
             Gate::PostResponse => (Ok(Verdict::Next), view),
         };
         let result = match result {
-            Ok(Verdict::Abort(_)) if !needs.contains(Need::Block) => {
-                Err(Failure::Error(PluginError::NotGranted(Need::Block.as_str())))
-            }
+            Ok(Verdict::Abort(_)) if !needs.contains(Need::Block) => Err(Failure::Error(PluginError::NotGranted(Need::Block.as_str()))),
             other => other,
         };
         let trail = view.close(self.observes() || result.is_err());
@@ -249,9 +247,7 @@ pub(super) async fn guarded<T>(
     let done = match futures::poll!(work.as_mut()) {
         Poll::Ready(done) => done,
         Poll::Pending => match started.checked_add(limit) {
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| Failure::Timeout)?
-            }
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| Failure::Timeout)?,
             None => work.await,
         },
     };

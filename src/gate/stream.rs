@@ -54,8 +54,7 @@ enum Passing {
 impl StreamChain {
     /// Asks the chain's streaming steps for their filters; `None` if nobody filters this stream.
     pub fn start(chain: &Chain, ex: &mut Exchange) -> Option<Self> {
-        let mut this =
-            Self { dialect: ex.facts.dialect, lanes: Vec::new(), denial: None, finished: false };
+        let mut this = Self { dialect: ex.facts.dialect, lanes: Vec::new(), denial: None, finished: false };
         for step in chain.streams() {
             // A step that is not for this request is on record as skipped since its turn at the gate.
             let Ok(scope) = step.admit(&ex.facts, &ex.draft) else { continue };
@@ -273,9 +272,7 @@ impl Lane {
         let result = match result {
             Err(_) => Err(Failure::Panicked),
             Ok(Err(error)) => Err(Failure::Error(error)),
-            Ok(Ok(rest)) if !rest.is_empty() && !writes => {
-                Err(Failure::Error(PluginError::NotGranted(Need::WriteResponse.as_str())))
-            }
+            Ok(Ok(rest)) if !rest.is_empty() && !writes => Err(Failure::Error(PluginError::NotGranted(Need::WriteResponse.as_str()))),
             Ok(Ok(rest)) => Ok(rest),
         };
         match result {

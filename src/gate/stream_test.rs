@@ -3,9 +3,7 @@
 use super::*;
 use crate::gate::run::tests::exchange;
 use crate::gate::{ChainSpec, Gate};
-use crate::plugin::{
-    BuildContext, BuildError, Instance, InstanceSpec, Manifest, Mode, OnError, Plugin, SharedHost,
-};
+use crate::plugin::{BuildContext, BuildError, Instance, InstanceSpec, Manifest, Mode, OnError, Plugin, SharedHost};
 use crate::telemetry::Metrics;
 
 /// Says of each frame what the frame itself asks for.

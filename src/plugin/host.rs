@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use super::instance::Granted;
+use super::Granted;
 use super::manifest::{Need, NeedSet};
 use super::network::{HostName, Target};
 use super::storage::Storage;
@@ -18,8 +18,7 @@ use crate::gate::Background;
 use crate::identity::{Directory, Secret};
 
 /// Fields of an outgoing head that are the gateway's to write.
-const FRAMING: [&str; 8] =
-    ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"];
+const FRAMING: [&str; 8] = ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"];
 
 /// Why the host did not do what was asked. The texts hold nothing of request or answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,12 +138,7 @@ pub trait Egress: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`HostError::Unreachable`] only if nothing was sent.
-    async fn send(
-        &self,
-        address: SocketAddr,
-        tls_host: Option<&str>,
-        request: Outbound,
-    ) -> Result<HttpResponse, HostError>;
+    async fn send(&self, address: SocketAddr, tls_host: Option<&str>, request: Outbound) -> Result<HttpResponse, HostError>;
 }
 
 /// Turns names into addresses.
@@ -220,13 +214,7 @@ struct Inner {
 }
 
 impl Host {
-    pub(crate) fn new(
-        instance: Arc<str>,
-        needs: NeedSet,
-        granted: Granted,
-        shared: SharedHost,
-        directory: Arc<Directory>,
-    ) -> Self {
+    pub(crate) fn new(instance: Arc<str>, needs: NeedSet, granted: Granted, shared: SharedHost, directory: Arc<Directory>) -> Self {
         let storage = Storage::new(needs, directory);
         Self(Arc::new(Inner { instance, needs, granted, shared, storage }))
     }

@@ -53,8 +53,7 @@ fn host(wire: &Arc<Wire>, names: Vec<Vec<&'static str>>, rules: &[&str]) -> Host
     for rule in rules {
         granted = granted.network(HostRule::parse(rule).unwrap());
     }
-    let shared = SharedHost::new(wire.clone(), Background::closed())
-        .with_resolver(Arc::new(Names(names, AtomicUsize::new(0))));
+    let shared = SharedHost::new(wire.clone(), Background::closed()).with_resolver(Arc::new(Names(names, AtomicUsize::new(0))));
     Host::new("test".into(), needs(&[Need::Network, Need::Secrets]), granted, shared, Arc::default())
 }
 

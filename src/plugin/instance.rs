@@ -1,6 +1,5 @@
 //! A plugin as one configuration uses it: built, named, with its grant, scope, timeout and what a failure means.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::host::{Host, SharedHost};
-use super::manifest::{BuildContext, BuildError, Manifest, Need, NeedSet, StorageScope};
-use super::network::HostRule;
-use super::{Plugin, StreamFilter, view};
+use super::manifest::{BuildContext, BuildError, Manifest, NeedSet};
+use super::scope::{OutOfScope, Scope};
+use super::{Granted, Plugin, StreamFilter, view};
 use crate::gate::{Draft, Facts};
-use crate::identity::{Directory, Secret};
-use crate::wire::Endpoint;
+use crate::identity::Directory;
 
 /// What a failure of the step means for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -54,157 +52,6 @@ impl Mode {
             Self::Enforce => "enforce",
             Self::Observe => "observe",
         }
-    }
-}
-
-/// For whom an instance runs: every list that is not empty must have a match. Entries are names or ids.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Scope {
-    /// Organisations.
-    pub organisations: Vec<String>,
-    /// Teams.
-    pub teams: Vec<String>,
-    /// Users.
-    pub users: Vec<String>,
-    /// Virtual keys.
-    pub api_keys: Vec<String>,
-    /// Models, by the organisation's names.
-    pub models: Vec<String>,
-    /// MCP servers.
-    pub mcp_servers: Vec<String>,
-    /// Routes.
-    pub routes: Vec<String>,
-}
-
-impl Scope {
-    /// The entry that lets this request in (the narrowest, `None` when nothing is listed), or `Err` if it is outside.
-    pub(crate) fn admits(&self, facts: &Facts, model: Option<&str>) -> Result<Option<String>, OutOfScope> {
-        let caller = facts.caller.as_deref();
-        let organisation = caller.map(|c| (&*c.organisation.id, &*c.organisation.name));
-        let team = caller.and_then(|c| c.team.as_ref()).map(|t| (&*t.id, &*t.name));
-        let user = caller.and_then(|c| c.user.as_ref()).map(|u| (&*u.id, &*u.name));
-        let key = caller.map(|c| (&*c.key_id, &*c.key_name));
-        let server = mcp_server(facts);
-        let rules = [
-            ("routes", &self.routes, Some((&*facts.route, &*facts.route))),
-            ("organisations", &self.organisations, organisation),
-            ("models", &self.models, model.map(|m| (m, m))),
-            ("mcp_servers", &self.mcp_servers, server.map(|s| (s, s))),
-            ("teams", &self.teams, team),
-            ("users", &self.users, user),
-            ("api_keys", &self.api_keys, key),
-        ];
-        let mut narrowest = None;
-        for (kind, allowed, here) in rules {
-            if allowed.is_empty() {
-                continue;
-            }
-            let entry = here
-                .and_then(|(id, name)| allowed.iter().find(|entry| *entry == id || *entry == name))
-                .ok_or(OutOfScope)?;
-            narrowest = Some((kind, entry));
-        }
-        Ok(narrowest.map(|(kind, entry)| format!("{kind}:{entry}")))
-    }
-
-    /// Nothing is listed: it runs for everybody.
-    pub fn is_everybody(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// The request is not in the scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OutOfScope;
-
-/// The server's name in `/v1/mcp/{name}/…`.
-fn mcp_server(facts: &Facts) -> Option<&str> {
-    if facts.endpoint != Endpoint::Mcp {
-        return None;
-    }
-    facts.path.split("/mcp/").nth(1)?.split('/').next()
-}
-
-/// What the operator grants an instance. Needs of the manifest are granted by listing the plugin, and can be taken
-/// away one by one; hosts, secrets and storage must be named.
-#[derive(Clone, Default)]
-pub struct Granted {
-    withdrawn: Vec<Need>,
-    network: Vec<HostRule>,
-    secrets: HashMap<String, Secret>,
-    storage: Vec<StorageScope>,
-}
-
-impl Granted {
-    /// Nothing beyond what listing the plugin grants.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes a need away (`grant: {headers: false}`).
-    pub fn without(mut self, need: Need) -> Self {
-        self.withdrawn.push(need);
-        self
-    }
-
-    /// Grants a host.
-    pub fn network(mut self, rule: HostRule) -> Self {
-        self.network.push(rule);
-        self
-    }
-
-    /// Grants a secret under the name by which the plugin asks for it.
-    pub fn secret(mut self, name: impl Into<String>, secret: Secret) -> Self {
-        self.secrets.insert(name.into(), secret);
-        self
-    }
-
-    /// Grants a group of stored things.
-    pub fn storage(mut self, scope: StorageScope) -> Self {
-        self.storage.push(scope);
-        self
-    }
-
-    pub(crate) fn rules(&self) -> &[HostRule] {
-        &self.network
-    }
-
-    pub(crate) fn find_secret(&self, name: &str) -> Option<&Secret> {
-        self.secrets.get(name)
-    }
-
-    pub(crate) fn may_read(&self, scope: StorageScope) -> bool {
-        self.storage.contains(&scope)
-    }
-
-    /// What of the manifest's needs is left.
-    fn needs(&self, manifest: &Manifest) -> NeedSet {
-        let mut needs = manifest.need_set();
-        for need in &self.withdrawn {
-            needs.remove(*need);
-        }
-        for need in manifest.needs {
-            if let Need::Storage(scope) = need
-                && !self.may_read(*scope)
-            {
-                needs.remove(*need);
-            }
-        }
-        needs
-    }
-
-    /// Names only: a secret is known by the name under which it is granted.
-    fn describe(&self) -> String {
-        let mut secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
-        secrets.sort_unstable();
-        format!("{:?} {:?} {:?}", self.network, secrets, self.storage)
-    }
-}
-
-impl fmt::Debug for Granted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Granted({})", self.describe())
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+mod grant;
 pub mod harness;
 pub mod host;
 pub mod instance;
@@ -12,15 +13,18 @@ pub mod manifest;
 pub mod network;
 pub mod prelude;
 pub mod roster;
+mod scope;
 pub mod storage;
 pub mod view;
 
 use crate::error::Denial;
 use crate::wire::Dialect;
+pub use grant::Granted;
 pub use host::{Egress, Host, HostError, HttpRequest, HttpResponse, SharedHost};
-pub use instance::{Granted, Instance, InstanceSpec, Mode, OnError, Scope};
+pub use instance::{Instance, InstanceSpec, Mode, OnError};
 pub use manifest::{BuildContext, BuildError, Manifest, Need, NeedSet, StorageScope};
 pub use roster::{BUNDLED, Roster};
+pub use scope::Scope;
 pub use storage::Storage;
 pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
 

@@ -151,11 +151,7 @@ impl Target {
 
     /// The `Host` field: the port is left out where it is the scheme's own.
     pub fn authority(&self) -> String {
-        if self.port == if self.tls { 443 } else { 80 } {
-            self.host.to_string()
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        if self.port == if self.tls { 443 } else { 80 } { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
     }
 }
 

@@ -19,11 +19,7 @@ impl Storage {
     }
 
     fn scope(&self, scope: StorageScope) -> Result<&Directory, HostError> {
-        if self.granted.contains(Need::Storage(scope)) {
-            Ok(&self.directory)
-        } else {
-            Err(HostError::NotGranted(scope.as_str()))
-        }
+        if self.granted.contains(Need::Storage(scope)) { Ok(&self.directory) } else { Err(HostError::NotGranted(scope.as_str())) }
     }
 
     /// The organisation of this id or name.

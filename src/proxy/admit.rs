@@ -92,6 +92,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     let client_ip = address::client(session, &snapshot.server.trusted_proxies);
     cx.exchange = Some(Arc::new(Mutex::new(begin(session, cx, &route, endpoint, dialect, client_ip))));
     cx.in_flight = edge.flights.begin(snapshot.server.max_concurrent_requests);
+    cx.gauge = Some(edge.metrics.enter());
     if cx.in_flight.is_none() {
         let overloaded = Denial::of(codes::OVERLOADED).with_retry_after(std::time::Duration::from_secs(1));
         return Err(overloaded.into());
@@ -207,7 +208,9 @@ fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>,
 fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     let expected = match endpoint {
         Endpoint::Models => Method::GET,
-        Endpoint::Other | Endpoint::Mcp => return Err(refuse(codes::ROUTE_NOT_FOUND)),
+        // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
+        Endpoint::Other | Endpoint::Mcp | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => return Err(refuse(codes::PROVIDER_TYPE_UNSUPPORTED)),
         _ => Method::POST,
     };
     if session.req_header().method != expected {

@@ -24,6 +24,8 @@ pub struct Context {
     pub received: Instant,
     /// Counts this request as in flight while it lives.
     pub in_flight: Option<InFlight>,
+    /// The same for the gauge that is scraped.
+    pub gauge: Option<crate::telemetry::InFlight>,
     /// Set when a route matched.
     pub route: Option<Arc<Route>>,
     /// What the gates see. Never contended: the phases of a request follow one another, the lock only lets the session
@@ -80,6 +82,7 @@ impl Context {
             id: RequestId::random(),
             received: Instant::now(),
             in_flight: None,
+            gauge: None,
             route: None,
             exchange: None,
             tap: None,

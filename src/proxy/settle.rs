@@ -112,7 +112,7 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
     let code = exchange.outcome.denial.as_ref().map(|d| d.code.to_string());
     if let Some(route) = &cx.route {
         let finished = Arc::new(finish(exchange));
-        let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: cx.live.policy(route.index).clone() };
+        let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: cx.live.policy(route.index).clone(), took };
         gate::post_response(&route.chain, finished, &edge.background, ledger);
     }
     code
@@ -122,11 +122,13 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
 struct EvidenceLedger {
     evidence: Evidence,
     policy: Policy,
+    /// The request's own duration, without the time its record waited for background steps.
+    took: std::time::Duration,
 }
 
 impl Ledger for EvidenceLedger {
     fn close(&self, finished: Arc<Finished>) {
-        self.evidence.request(&finished, &self.policy);
+        self.evidence.record(&finished, &self.policy, self.took);
     }
 }
 

@@ -5,21 +5,25 @@
 //! evidence says what happened and not what a plugin claims.
 
 use std::net::IpAddr;
-use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 
+mod after;
+mod gates;
+
+pub use after::PostResponse;
+pub use gates::{PostUpstream, PreRoute, PreUpstream};
+
 use super::PluginError;
 use super::manifest::{Need, NeedSet};
-use crate::gate::{Draft, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response};
+use crate::gate::{Draft, External, Facts, HeaderEdit, RequestId};
 use crate::identity::Caller;
 use crate::wire::{Dialect, Endpoint};
 
 /// Request fields that carry credentials: no plugin reads or writes them.
-const CREDENTIALS: [&str; 6] =
-    ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"];
+const CREDENTIALS: [&str; 6] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"];
 
 /// Fields that frame or route a message, and the gateway's own: no plugin writes them, in either direction.
 const RESERVED: [&str; 15] = [
@@ -267,249 +271,8 @@ fn header_edit(name: &str, value: Option<&str>) -> Result<HeaderEdit, PluginErro
     match value {
         None => Ok(HeaderEdit::Remove(name)),
         Some(value) => {
-            let value =
-                HeaderValue::from_str(value).map_err(|_| PluginError::NotPossible("malformed header value"))?;
+            let value = HeaderValue::from_str(value).map_err(|_| PluginError::NotPossible("malformed header value"))?;
             Ok(HeaderEdit::Set(name, value))
         }
-    }
-}
-
-macro_rules! gate_view {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        pub struct $name<'a>(pub(crate) View<'a>);
-
-        impl<'a> Deref for $name<'a> {
-            type Target = View<'a>;
-            fn deref(&self) -> &View<'a> {
-                &self.0
-            }
-        }
-
-        impl DerefMut for $name<'_> {
-            fn deref_mut(&mut self) -> &mut Self::Target {
-                &mut self.0
-            }
-        }
-    };
-}
-
-gate_view! {
-    /// The view at `pre_route`: the model may still change.
-    PreRoute
-}
-gate_view! {
-    /// The view at `pre_upstream`: the provider is known, the model is settled.
-    PreUpstream
-}
-gate_view! {
-    /// The view at `post_upstream`: the request as it was sent, and the answer.
-    PostUpstream
-}
-
-impl PreRoute<'_> {
-    /// Asks for another model of the caller's organisation; grants are checked afterwards, for this one.
-    ///
-    /// # Errors
-    /// Without `write_request`, or from a parallel step.
-    pub fn set_model(&mut self, model: impl Into<String>) -> Result<(), PluginError> {
-        let model = model.into();
-        let draft = self.0.write(Need::WriteRequest)?;
-        if draft.model.as_deref() != Some(model.as_str()) {
-            draft.model = Some(model);
-            self.0.trail.get_mut().changed_request = true;
-        }
-        Ok(())
-    }
-}
-
-macro_rules! request_writes {
-    ($($name:ident)*) => {$(
-        impl $name<'_> {
-            /// Replaces the request body.
-            ///
-            /// # Errors
-            /// Without `write_request`, or from a parallel step.
-            pub fn set_body(&mut self, body: impl Into<Bytes>) -> Result<(), PluginError> {
-                self.0.replace_body(body.into())
-            }
-
-            /// Sets a field of the head towards the provider.
-            ///
-            /// # Errors
-            /// Without `headers`, from a parallel step, for a malformed field, a credential or a framing field.
-            pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), PluginError> {
-                self.0.edit_request(name, Some(value))
-            }
-
-            /// Removes a field from the head towards the provider.
-            ///
-            /// # Errors
-            /// As for [`Self::set_header`].
-            pub fn remove_header(&mut self, name: &str) -> Result<(), PluginError> {
-                self.0.edit_request(name, None)
-            }
-        }
-    )*};
-}
-request_writes!(PreRoute PreUpstream);
-
-impl PostUpstream<'_> {
-    fn response(&self) -> Option<&Response> {
-        self.0.draft().response.as_ref()
-    }
-
-    /// The provider's status. It is the provider's to say: a step refuses, it does not rewrite.
-    pub fn status(&self) -> u16 {
-        self.response().map_or(0, |response| response.status)
-    }
-
-    /// A field of the answer's head, edits of earlier steps included; never `set-cookie`.
-    pub fn response_header(&self, name: &str) -> Option<&str> {
-        let response = self.response()?;
-        if name.eq_ignore_ascii_case("set-cookie") {
-            return None;
-        }
-        edited(&self.0.draft().response_edits, &response.headers, name)
-    }
-
-    /// The whole answer, or `None` if it is streamed.
-    ///
-    /// # Errors
-    /// Without `read_response`.
-    pub fn response_body(&self) -> Result<Option<&Bytes>, PluginError> {
-        self.0.need(Need::ReadResponse)?;
-        Ok(self.response().and_then(|response| response.body.as_ref()))
-    }
-
-    /// Replaces the whole answer.
-    ///
-    /// # Errors
-    /// Without `write_response`, from a parallel step, or on a stream.
-    pub fn set_response_body(&mut self, body: impl Into<Bytes>) -> Result<(), PluginError> {
-        let body = body.into();
-        let draft = self.0.write(Need::WriteResponse)?;
-        let Some(held) = draft.response.as_mut().and_then(|response| response.body.as_mut()) else {
-            return Err(PluginError::NotPossible("the answer is streamed"));
-        };
-        if *held != body {
-            *held = body;
-            self.0.trail.get_mut().changed_response = true;
-        }
-        Ok(())
-    }
-
-    /// Sets a field of the head towards the caller.
-    ///
-    /// # Errors
-    /// Without `headers`, from a parallel step, for a malformed field, a credential or a framing field.
-    pub fn set_response_header(&mut self, name: &str, value: &str) -> Result<(), PluginError> {
-        self.edit_response(name, Some(value))
-    }
-
-    /// Removes a field from the head towards the caller.
-    ///
-    /// # Errors
-    /// As for [`Self::set_response_header`].
-    pub fn remove_response_header(&mut self, name: &str) -> Result<(), PluginError> {
-        self.edit_response(name, None)
-    }
-
-    fn edit_response(&mut self, name: &str, value: Option<&str>) -> Result<(), PluginError> {
-        let edit = header_edit(name, value)?;
-        self.0.write(Need::Headers)?.response_edits.push(edit);
-        self.0.trail.get_mut().changed_response = true;
-        Ok(())
-    }
-}
-
-/// The view at `post_response`: what happened, read-only, without bodies.
-pub struct PostResponse<'a> {
-    finished: &'a Finished,
-    trail: Mutex<Trail>,
-}
-
-impl<'a> PostResponse<'a> {
-    pub(crate) fn new(finished: &'a Finished) -> Self {
-        Self { finished, trail: Mutex::new(Trail::default()) }
-    }
-
-    pub(crate) fn close(self) -> Trail {
-        self.trail.into_inner()
-    }
-
-    /// The gateway's id of the request.
-    pub fn request_id(&self) -> RequestId {
-        self.finished.facts.id
-    }
-
-    /// Who called.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.finished.facts.caller.as_deref()
-    }
-
-    /// The route's name.
-    pub fn route(&self) -> &str {
-        &self.finished.facts.route
-    }
-
-    /// Which API was called.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.finished.facts.endpoint
-    }
-
-    /// Whose API that is.
-    pub fn dialect(&self) -> Dialect {
-        self.finished.facts.dialect
-    }
-
-    /// The model in force at the end.
-    pub fn model(&self) -> Option<&str> {
-        self.finished.model.as_deref()
-    }
-
-    /// The provider that was chosen.
-    pub fn provider(&self) -> Option<&str> {
-        self.finished.facts.provider.as_deref()
-    }
-
-    /// The caller's address.
-    pub fn client_ip(&self) -> Option<IpAddr> {
-        self.finished.facts.client_ip
-    }
-
-    /// Whether the answer was a stream.
-    pub fn streaming(&self) -> bool {
-        self.finished.facts.stream
-    }
-
-    /// The tags steps attached.
-    pub fn tags(&self) -> &[(String, String)] {
-        &self.finished.tags
-    }
-
-    /// The status the caller got, 0 if none.
-    pub fn status(&self) -> u16 {
-        self.finished.outcome.status
-    }
-
-    /// How it ended: tokens, times, bytes, the refusal.
-    pub fn outcome(&self) -> &Outcome {
-        &self.finished.outcome
-    }
-
-    /// What the steps of the earlier gates did.
-    pub fn executions(&self) -> &[Execution] {
-        &self.finished.executions
-    }
-
-    /// Leaves a note in the evidence record, under a key of the manifest; nothing of the traffic may be in it.
-    pub fn note(&self, key: &'static str, value: impl Into<String>) {
-        note(&self.trail, key, value.into());
-    }
-
-    /// Says which system outside the step spoke to, and that system's id of what it was given.
-    pub fn external(&self, system: impl Into<String>, delivery_id: Option<String>) {
-        self.trail.lock().external = Some(External { system: system.into(), delivery_id });
     }
 }

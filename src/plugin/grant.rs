@@ -1,0 +1,90 @@
+//! What the operator lets an instance do beyond its place in a chain.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::manifest::{Manifest, Need, NeedSet, StorageScope};
+use super::network::HostRule;
+use crate::identity::Secret;
+
+/// What the operator grants an instance. Needs of the manifest are granted by listing the plugin, and can be taken
+/// away one by one; hosts, secrets and storage must be named.
+#[derive(Clone, Default)]
+pub struct Granted {
+    withdrawn: Vec<Need>,
+    network: Vec<HostRule>,
+    secrets: HashMap<String, Secret>,
+    storage: Vec<StorageScope>,
+}
+
+impl Granted {
+    /// Nothing beyond what listing the plugin grants.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a need away (`grant: {headers: false}`).
+    pub fn without(mut self, need: Need) -> Self {
+        self.withdrawn.push(need);
+        self
+    }
+
+    /// Grants a host.
+    pub fn network(mut self, rule: HostRule) -> Self {
+        self.network.push(rule);
+        self
+    }
+
+    /// Grants a secret under the name by which the plugin asks for it.
+    pub fn secret(mut self, name: impl Into<String>, secret: Secret) -> Self {
+        self.secrets.insert(name.into(), secret);
+        self
+    }
+
+    /// Grants a group of stored things.
+    pub fn storage(mut self, scope: StorageScope) -> Self {
+        self.storage.push(scope);
+        self
+    }
+
+    pub(crate) fn rules(&self) -> &[HostRule] {
+        &self.network
+    }
+
+    pub(crate) fn find_secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.get(name)
+    }
+
+    pub(crate) fn may_read(&self, scope: StorageScope) -> bool {
+        self.storage.contains(&scope)
+    }
+
+    /// What of the manifest's needs is left.
+    pub(super) fn needs(&self, manifest: &Manifest) -> NeedSet {
+        let mut needs = manifest.need_set();
+        for need in &self.withdrawn {
+            needs.remove(*need);
+        }
+        for need in manifest.needs {
+            if let Need::Storage(scope) = need
+                && !self.may_read(*scope)
+            {
+                needs.remove(*need);
+            }
+        }
+        needs
+    }
+
+    /// Names only: a secret is known by the name under which it is granted.
+    pub(super) fn describe(&self) -> String {
+        let mut secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
+        secrets.sort_unstable();
+        format!("{:?} {:?} {:?}", self.network, secrets, self.storage)
+    }
+}
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Granted({})", self.describe())
+    }
+}

@@ -1,0 +1,249 @@
+//! Runs the cases of a plugin's folder through the real runner: what a case expects is what a request would see.
+//!
+//! A case is data (`plugins/<name>/cases/*.yaml`); [`Case::run`] says what came out otherwise than expected. The only
+//! thing that is not real is the network, whose answers the case holds.
+
+mod caller;
+mod case;
+mod compare;
+mod outside;
+
+pub use case::*;
+use outside::{Outside, Sent, Somewhere};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::host::SharedHost;
+use super::network::HostRule;
+use super::{Granted, Instance, InstanceSpec, Manifest, OwnedFrame, Verdict};
+use crate::error::Denial;
+use crate::gate::{
+    self, Background, Chain, ChainSpec, Exchange, Execution, Facts, Finished, FrameVerdict, Gate, Ledger, RequestId, Response, StreamChain,
+    Style,
+};
+use crate::identity::{Caller, Secret};
+use crate::telemetry::Metrics;
+use crate::wire::Endpoint;
+
+impl Case {
+    /// Runs the case. What it returns is what came out otherwise than expected; nothing, if all is well.
+    pub async fn run(&self, manifest: &'static Manifest) -> Vec<String> {
+        match self.outcome(manifest).await {
+            Ok(seen) => self.compare(&seen),
+            Err(Refused::Build(error)) => match &self.expect.build_error {
+                Some(part) if error.contains(part.as_str()) => Vec::new(),
+                _ => vec![format!("the configuration is refused: {error}")],
+            },
+            Err(Refused::Case(error)) => vec![format!("the case itself: {error}")],
+        }
+    }
+
+    async fn outcome(&self, manifest: &'static Manifest) -> Result<Seen, Refused> {
+        let outside = Arc::new(Outside::new(&self.replies));
+        let queue = Background::start(64, 1, None);
+        let shared = SharedHost::new(outside.clone(), queue.clone()).with_resolver(Arc::new(Somewhere));
+        let caller = self.caller.build();
+        let instance = Instance::build(manifest, self.spec(manifest)?, &shared, Arc::new(self.caller.directory(&caller)))
+            .map_err(|error| Refused::Build(error.to_string()))?;
+        let chain = self.chain(manifest, &instance)?;
+        let (facts, headers, body) = self.request(&caller)?;
+        let mut ex = Exchange::new(facts);
+        ex.draft.body = body;
+        let mut seen = Seen::default();
+        for gate in self.gates.as_deref().unwrap_or(manifest.gates) {
+            match gate {
+                Gate::PostResponse => {
+                    ex.outcome.status = self.response.as_ref().and_then(|r| r.status).unwrap_or(200);
+                    ex.outcome.denial = seen.denial.as_deref().cloned();
+                    let ledger = Kept::default();
+                    let kept = Arc::clone(&ledger.0);
+                    let finished = Finished {
+                        facts: ex.facts.clone(),
+                        model: ex.draft.model.clone(),
+                        tags: ex.draft.tags.clone(),
+                        executions: std::mem::take(&mut ex.executions),
+                        outcome: ex.outcome.clone(),
+                    };
+                    gate::post_response(&chain, Arc::new(finished), &queue, ledger);
+                    queue.drain(Duration::from_secs(5)).await;
+                    ex.executions = std::mem::take(&mut *kept.lock());
+                }
+                _ if seen.denial.is_some() => {}
+                gate => {
+                    let response = self.response.as_ref().filter(|_| *gate == Gate::PostUpstream);
+                    if let Some(response) = response {
+                        ex.draft.response = Some(response.build()?);
+                        ex.facts.stream |= response.stream.is_some();
+                    }
+                    if let Verdict::Abort(denial) = gate::run(&chain, *gate, &mut ex, &headers).await {
+                        seen.denial = Some(denial);
+                    } else if let Some(frames) = response.and_then(|r| r.stream.as_ref()) {
+                        seen.stream(&chain, &mut ex, frames);
+                    }
+                }
+            }
+        }
+        seen.sent = outside.sent();
+        seen.exchange = Some(ex);
+        Ok(seen)
+    }
+
+    fn spec(&self, manifest: &Manifest) -> Result<InstanceSpec, Refused> {
+        let mut granted = Granted::new();
+        for entry in &self.grant.network {
+            granted = granted.network(HostRule::parse(entry).map_err(Refused::Case)?);
+        }
+        for (name, value) in &self.grant.secrets {
+            granted = granted.secret(name, Secret::new(value.clone()));
+        }
+        for scope in &self.storage_access {
+            granted = granted.storage(*scope);
+        }
+        if self.grant.headers == Some(false) {
+            granted = granted.without(super::Need::Headers);
+        }
+        let mut spec = InstanceSpec::new(manifest.name);
+        if !self.config.is_null() {
+            spec.config = self.config.clone();
+        }
+        spec.granted = granted;
+        spec.on_error = self.on_error;
+        spec.mode = self.mode;
+        spec.timeout = self.timeout_ms.map_or(spec.timeout, Duration::from_millis);
+        Ok(spec)
+    }
+
+    fn chain(&self, manifest: &Manifest, instance: &Arc<Instance>) -> Result<Arc<Chain>, Refused> {
+        let mut spec = ChainSpec::default();
+        for gate in manifest.gates {
+            let style = self.style.filter(|style| *style != Style::Background || *gate == Gate::PostResponse);
+            let fits = |style: &&Style| gate::placement(manifest, *gate, **style).is_ok();
+            let style = style.or_else(|| manifest.styles.iter().find(fits).copied()).unwrap_or(Style::Sequential);
+            let stage = spec.stage(*gate);
+            match style {
+                Style::Sequential => stage.sequential.push(Arc::clone(instance)),
+                Style::Parallel => stage.parallel.push(Arc::clone(instance)),
+                Style::Background => stage.background.push(Arc::clone(instance)),
+            }
+        }
+        let metrics = Metrics::new().map_err(|error| Refused::Case(error.to_string()))?;
+        Chain::compile(spec, &metrics).map(Arc::new).map_err(|error| Refused::Case(error.message))
+    }
+
+    fn request(&self, caller: &Option<Arc<Caller>>) -> Result<(Facts, HeaderMap, Bytes), Refused> {
+        let request = &self.request;
+        let method = request.method.as_deref().unwrap_or("POST");
+        let method = Method::from_bytes(method.as_bytes()).map_err(|error| Refused::Case(error.to_string()))?;
+        let path = request.path.as_deref().unwrap_or("/v1/chat/completions");
+        let (endpoint, dialect) = Endpoint::of(&method, path);
+        let body = bytes(&request.body);
+        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let headers = head(&request.headers)?;
+        let facts = Facts {
+            id: RequestId([7; 16]),
+            trace_id: None,
+            caller_request_id: None,
+            received: Instant::now(),
+            received_at: SystemTime::now(),
+            route: self.route.as_deref().unwrap_or("default").into(),
+            endpoint,
+            dialect,
+            method,
+            path: path.to_owned(),
+            client_ip: Some([192, 0, 2, 1].into()),
+            user_agent: request.headers.get("user-agent").cloned(),
+            caller: caller.clone(),
+            requested_model: json.get("model").and_then(Value::as_str).map(str::to_owned),
+            provider: self.provider.as_deref().map(Into::into),
+            slug: None,
+            stream: json.get("stream").and_then(Value::as_bool).unwrap_or(false),
+        };
+        Ok((facts, headers, body))
+    }
+}
+
+impl ResponseCase {
+    fn build(&self) -> Result<Response, Refused> {
+        Ok(Response {
+            status: self.status.unwrap_or(200),
+            headers: head(&self.headers)?,
+            body: if self.stream.is_some() { None } else { Some(bytes(&self.body)) },
+        })
+    }
+}
+
+/// Why a case did not run.
+enum Refused {
+    Build(String),
+    Case(String),
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Seen {
+    exchange: Option<Exchange>,
+    denial: Option<Box<Denial>>,
+    frames: Vec<OwnedFrame>,
+    sent: Vec<Sent>,
+}
+
+impl Seen {
+    fn stream(&mut self, chain: &Chain, ex: &mut Exchange, frames: &[FrameCase]) {
+        let Some(mut filters) = StreamChain::start(chain, ex) else {
+            self.frames = frames.iter().map(|f| (f.event.clone(), f.data.clone())).collect();
+            return;
+        };
+        for frame in frames {
+            let own = |data: &str| (frame.event.clone(), data.to_owned());
+            match filters.frame(&frame.data, frame.event.as_deref()) {
+                FrameVerdict::Pass => self.frames.push(own(&frame.data)),
+                FrameVerdict::Replace(data) => self.frames.push(own(&data)),
+                FrameVerdict::Hold => {}
+                FrameVerdict::Emit(out) => self.frames.extend(out),
+                FrameVerdict::Abort(_) => break,
+            }
+        }
+        self.frames.extend(filters.finish());
+        self.denial = filters.denial().cloned().map(Box::new);
+        filters.settle(&mut ex.executions);
+    }
+}
+
+/// The record of a finished request, kept.
+#[derive(Default)]
+struct Kept(Arc<Mutex<Vec<Execution>>>);
+
+impl Ledger for Kept {
+    fn close(&self, finished: Arc<Finished>) {
+        self.0.lock().clone_from(&finished.executions);
+    }
+}
+
+fn bytes(value: &Value) -> Bytes {
+    match value {
+        Value::Null => Bytes::new(),
+        Value::String(text) => Bytes::from(text.clone()),
+        json => Bytes::from(json.to_string()),
+    }
+}
+
+fn head(fields: &BTreeMap<String, String>) -> Result<HeaderMap, Refused> {
+    let mut head = HeaderMap::new();
+    for (name, value) in fields {
+        let wrong = || Refused::Case(format!("malformed header {name}"));
+        let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        head.insert(field, HeaderValue::from_str(value).map_err(|_| wrong())?);
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+#[path = "test.rs"]
+mod tests;
