@@ -29,7 +29,11 @@ async fn start(upstream: &Upstream) -> Edge {
         .faults()
         .plugin("{name: shrink, use: rewrite, config: {edit: shrink}}")
         .plugin("{name: grow, use: rewrite, config: {edit: grow}}");
-    setup.chains = vec!["unchanged: {}".into(), "shrunk: {pre_upstream: {sequential: [shrink]}}".into(), "grown: {pre_upstream: {sequential: [grow]}}".into()];
+    setup.chains = vec![
+        "unchanged: {}".into(),
+        "shrunk: {pre_upstream: {sequential: [shrink]}}".into(),
+        "grown: {pre_upstream: {sequential: [grow]}}".into(),
+    ];
     for edit in ["unchanged", "shrunk", "grown"] {
         setup = setup.plain(edit, edit, ", retries: 3");
     }

@@ -101,7 +101,9 @@ async fn traffic(edge: &Edge, upstream: &Upstream) -> Vec<String> {
     // Callers that fail: a bad head, a body that never ends, a connection that goes.
     for bytes in [
         format!("POST /v1/chat/completions?key={KEY} HTTP/1.1\r\nhost: a\r\nx-note: {HEADER}\rbad\r\n\r\n"),
-        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\nx-note: {HEADER}\r\ncontent-length: 999\r\n\r\n{PROMPT}"),
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\nx-note: {HEADER}\r\ncontent-length: 999\r\n\r\n{PROMPT}"
+        ),
         format!("{KEY} {PROMPT} {HEADER}\r\n\r\n"),
     ] {
         let mut connection = crate::client::Http1::connect(edge.port).await;

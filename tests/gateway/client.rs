@@ -348,12 +348,8 @@ impl H2 {
     }
 
     async fn over<T: Io + 'static>(io: T) -> Self {
-        let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(1 << 20)
-            .initial_connection_window_size(1 << 24)
-            .handshake(io)
-            .await
-            .unwrap();
+        let (sender, connection) =
+            h2::client::Builder::new().initial_window_size(1 << 20).initial_connection_window_size(1 << 24).handshake(io).await.unwrap();
         tokio::spawn(async move {
             let _closed = connection.await;
         });

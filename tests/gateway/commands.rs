@@ -86,17 +86,23 @@ fn check_points_at_every_mistake() {
         ("a wrong unit", good.replacen("server:\n", "server:\n  drain: 30\n", 1), 3, 10),
         ("a duplicate key", good.replacen("version: 1\n", "version: 1\nversion: 1\n", 1), 2, 1),
         ("an unknown plugin in a chain", good.replacen("  default:\n    {}", "  default:\n    pre_route: {sequential: [nobody]}", 1), 0, 0),
-        ("a gate the plugin does not have", good.replacen("  default:\n    {}", "  default:\n    pre_upstream: {parallel: [audit_log]}", 1), 0, 0),
+        (
+            "a gate the plugin does not have",
+            good.replacen("  default:\n    {}", "  default:\n    pre_upstream: {parallel: [audit_log]}", 1),
+            0,
+            0,
+        ),
         ("an unknown storage scope", good.replacen("{name: audit_log,", "{name: audit_log, storage_access: [everything],", 1), 0, 0),
         ("an unknown provider", good.replacen("provider: mock, slug: real-model-1", "provider: mokc, slug: real-model-1", 1), 0, 0),
         ("an inline secret", good.replacen("{env: MOCK_PROVIDER_KEY}", "sk-written-out", 1), 0, 0),
         ("not YAML", "version: [1\n".to_owned(), 0, 0),
     ];
+    let place = regex::Regex::new(r"bad\.yaml:(\d+):(\d+)").unwrap();
     for (name, yaml, line, column) in mistakes {
         assert_ne!(yaml, good, "{name}: the mistake was made");
         let (code, out, err) = check(&yaml, "text");
         assert_eq!(code, 78, "{name}: {out}{err}");
-        let place = regex::Regex::new(r"bad\.yaml:(\d+):(\d+)").unwrap().captures(&err).unwrap_or_else(|| panic!("{name} has no place: {err}"));
+        let place = place.captures(&err).unwrap_or_else(|| panic!("{name} has no place: {err}"));
         if line > 0 {
             assert_eq!((&place[1], &place[2]), (line.to_string().as_str(), column.to_string().as_str()), "{name}: {err}");
         }
@@ -106,9 +112,11 @@ fn check_points_at_every_mistake() {
         assert_eq!((code, &report["valid"]), (78, &serde_json::Value::Bool(false)), "{name}");
         assert!(report["errors"][0]["line"].as_u64().is_some_and(|l| l > 0), "{name}: {report}");
     }
-    let two = good
-        .replacen("provider: mock, slug: real-model-1", "provider: mokc, slug: real-model-1", 1)
-        .replacen("  default:\n    {}", "  default:\n    pre_route: {sequential: [nobody]}", 1);
+    let two = good.replacen("provider: mock, slug: real-model-1", "provider: mokc, slug: real-model-1", 1).replacen(
+        "  default:\n    {}",
+        "  default:\n    pre_route: {sequential: [nobody]}",
+        1,
+    );
     let (_, _, err) = check(&two, "text");
     assert!(err.contains("mokc") && err.contains("nobody"), "both at once: {err}");
     assert!(err.contains("mock"), "a suggestion: {err}");

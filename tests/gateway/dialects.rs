@@ -123,7 +123,11 @@ async fn the_key_is_taken_from_each_of_its_places_and_forwarded_from_none() {
         plain("/v1/chat/completions").header("x-goog-api-key", KEY),
         plain(&format!("/v1/chat/completions?key={KEY}")),
         plain(&format!("/v1/chat/completions?a=1&key={KEY}&b=2")),
-        plain("/v1/chat/completions").bearer(KEY).header("x-api-key", KEY).header("cookie", "session=1").header("proxy-authorization", "Basic x"),
+        plain("/v1/chat/completions")
+            .bearer(KEY)
+            .header("x-api-key", KEY)
+            .header("cookie", "session=1")
+            .header("proxy-authorization", "Basic x"),
     ];
     for request in requests {
         let answer = edge.send(&request).await;

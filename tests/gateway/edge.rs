@@ -225,7 +225,11 @@ impl Edge {
         let end = Instant::now() + START;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the gateway ended with {status} instead of getting ready:\n{}\n{}", self.log(), std::fs::read_to_string(&self.file).unwrap());
+                panic!(
+                    "the gateway ended with {status} instead of getting ready:\n{}\n{}",
+                    self.log(),
+                    std::fs::read_to_string(&self.file).unwrap()
+                );
             }
             if self.ready().await && tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
                 return;
@@ -309,11 +313,20 @@ impl Edge {
         self.dir.path().join("evidence")
     }
 
-    /// The evidence files, oldest first.
+    /// The evidence files, those of processes that overlapped in an upgrade included.
     pub fn evidence_files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(self.evidence_dir())
-            .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|x| x == "jsonl")).collect())
-            .unwrap_or_default();
+        fn logs(at: &Path, out: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+                let path = entry.path();
+                match path.is_dir() {
+                    true => logs(&path, out),
+                    false if path.extension().is_some_and(|x| x == "jsonl") => out.push(path),
+                    false => {}
+                }
+            }
+        }
+        let mut files = Vec::new();
+        logs(&self.evidence_dir(), &mut files);
         files.sort();
         files
     }
@@ -323,11 +336,12 @@ impl Edge {
         self.evidence_files().iter().map(|f| std::fs::read_to_string(f).unwrap_or_default()).collect()
     }
 
-    /// The evidence record of a request, waiting for the writer.
+    /// The evidence entry of a request, waiting for the writer.
     pub async fn record(&self, request_id: &str) -> serde_json::Value {
         let find = || self.evidence().lines().find(|l| l.contains(request_id)).map(str::to_owned);
         assert!(eventually(Duration::from_secs(10), || find().is_some()).await, "no evidence of {request_id}:\n{}", self.log());
-        serde_json::from_str(&find().unwrap()).unwrap()
+        let line: serde_json::Value = serde_json::from_str(&find().unwrap()).unwrap();
+        line["entry"].clone()
     }
 }
 

@@ -31,7 +31,12 @@ fn copy(edge: &Edge) -> (tempfile::TempDir, Vec<PathBuf>) {
     for entry in std::fs::read_dir(edge.evidence_dir()).unwrap().flatten() {
         std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
     }
-    let mut files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| x == "jsonl")).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|x| x == "jsonl"))
+        .collect();
     files.sort();
     (dir, files)
 }
@@ -110,11 +115,24 @@ async fn a_record_has_the_fields_the_product_names_and_show_prints_it() {
         .case("refused", "{pre_route: {sequential: [widen, refuses]}}")
         .start()
         .await;
-    let answer = edge.send(&Request::chat(KEY, "fast", false).header("x-case", "refused").header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")).await;
+    let answer = edge
+        .send(
+            &Request::chat(KEY, "fast", false)
+                .header("x-case", "refused")
+                .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        )
+        .await;
     assert_eq!((answer.status, answer.code().as_str()), (451, "not_here"));
     let id = answer.header("x-request-id").unwrap();
     let record = edge.record(id).await;
-    let expected = [("route", "refused"), ("organisation", "acme"), ("requested_model", "fast"), ("code", "not_here"), ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"), ("request_id", id)];
+    let expected = [
+        ("route", "refused"),
+        ("organisation", "acme"),
+        ("requested_model", "fast"),
+        ("code", "not_here"),
+        ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("request_id", id),
+    ];
     for (field, value) in expected {
         assert_eq!(record[field], value, "{field}: {record}");
     }

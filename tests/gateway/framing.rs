@@ -46,9 +46,12 @@ async fn ambiguous_heads_are_400_before_any_plugin_and_never_forwarded() {
     for path in ["/v1/chat/completions", "/raw/x"] {
         for (name, rest) in CORPUS {
             let mut connection = Http1::connect(edge.port).await;
-            let head = format!("POST {path} HTTP/1.1\r\nhost: edge.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n{rest}");
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: edge.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n{rest}"
+            );
             connection.write(head.as_bytes()).await.unwrap();
-            let answer = tokio::time::timeout(Duration::from_secs(5), connection.response()).await.unwrap_or_else(|_| panic!("{name}: hung"));
+            let answer =
+                tokio::time::timeout(Duration::from_secs(5), connection.response()).await.unwrap_or_else(|_| panic!("{name}: hung"));
             let answer = answer.unwrap_or_else(|| panic!("{name}: closed without an answer"));
             assert_eq!(answer.status, 400, "{path} {name}: {}", answer.text());
             assert!(connection.closed(Duration::from_secs(2)).await, "{path} {name}: the connection stays open for what is left in it");
@@ -72,7 +75,9 @@ async fn a_refusal_of_framing_has_the_usual_body() {
     let upstream = Upstream::start().await;
     let edge = start(&upstream).await;
     let mut connection = Http1::connect(edge.port).await;
-    let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\ncontent-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG"
+    );
     connection.write(head.as_bytes()).await.unwrap();
     let answer = connection.response().await.unwrap();
     assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request_framing"));

@@ -123,7 +123,9 @@ async fn an_answer_too_large_to_hold_follows_the_routes_policy() {
 async fn an_answer_that_cannot_be_decoded_is_refused() {
     let upstream = Upstream::start().await;
     let edge = judged(&upstream).start().await;
-    for (name, coding, body) in [("unknown", "x-own", Bytes::from_static(b"abc")), ("broken", "gzip", Bytes::from_static(b"not gzip at all"))] {
+    for (name, coding, body) in
+        [("unknown", "x-own", Bytes::from_static(b"abc")), ("broken", "gzip", Bytes::from_static(b"not gzip at all"))]
+    {
         upstream.next([Act::Answer(Answer::json(body).header("content-encoding", coding))]);
         let got = edge.send(&Request::chat(KEY, "fast", false)).await;
         assert_eq!((got.status, got.code().as_str()), (502, "upstream_unreadable"), "{name}");

@@ -34,7 +34,8 @@ fn caller_view(answer: &Response) -> String {
 }
 
 fn upstream_view(seen: &Seen) -> String {
-    let mut headers: Vec<_> = seen.headers.iter().filter(|(n, _)| n != "x-request-id" && n != "traceparent" && n != "host").cloned().collect();
+    let mut headers: Vec<_> =
+        seen.headers.iter().filter(|(n, _)| n != "x-request-id" && n != "traceparent" && n != "host").cloned().collect();
     headers.sort();
     format!("{} {} {headers:?} {}", seen.method, seen.path, seen.text())
 }
@@ -54,8 +55,12 @@ async fn not_one_byte_differs() {
             assert_eq!(caller_view(&a), caller_view(&b), "towards the caller");
         }
     }
-    for (name, decision) in [("refuses", "would_block"), ("rewrites", "would_change"), ("judges", "would_block"), ("panics", "panicked"), ("sleeps", "timeout")] {
-        let counted = observed.metric("gateway_plugin_executions_total", &[&format!("plugin_name=\"{name}\""), &format!("decision=\"{decision}\"")]).await;
+    for (name, decision) in
+        [("refuses", "would_block"), ("rewrites", "would_change"), ("judges", "would_block"), ("panics", "panicked"), ("sleeps", "timeout")]
+    {
+        let counted = observed
+            .metric("gateway_plugin_executions_total", &[&format!("plugin_name=\"{name}\""), &format!("decision=\"{decision}\"")])
+            .await;
         assert!(counted >= 1.0, "{name} should be counted as {decision}:\n{}", observed.metrics().await);
     }
 }

@@ -89,8 +89,12 @@ async fn what_did_not_run_never_shows_as_run() {
     let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
     assert_eq!(answer.code(), "refused_here", "{}", answer.text());
     let record = edge.record(answer.header("x-request-id").unwrap()).await.to_string();
-    for (name, decision) in [("out_of_scope", "skipped_scope"), ("rolled_out_to_none", "skipped_rollout"), ("panics", "panicked"), ("refuses", "blocked")] {
-        let counted = edge.metric("gateway_plugin_executions_total", &[&format!("plugin_name=\"{name}\""), &format!("decision=\"{decision}\"")]).await;
+    for (name, decision) in
+        [("out_of_scope", "skipped_scope"), ("rolled_out_to_none", "skipped_rollout"), ("panics", "panicked"), ("refuses", "blocked")]
+    {
+        let counted = edge
+            .metric("gateway_plugin_executions_total", &[&format!("plugin_name=\"{name}\""), &format!("decision=\"{decision}\"")])
+            .await;
         assert_eq!(counted, 1.0, "{name}");
         let all = edge.metric("gateway_plugin_executions_total", &[&format!("plugin_name=\"{name}\"")]).await;
         assert_eq!(all, 1.0, "{name} is counted once, as what it was");

@@ -171,7 +171,11 @@ async fn head_and_bodiless_answers_keep_the_connection_in_step() {
     let (upstream, edge) = raw().await;
     let mut connection = Http1::connect(edge.port).await;
     for status in [200, 204, 304] {
-        let answer = if status == 200 { Answer::json("{\"a\":1}") } else { Answer { body: crate::upstream::Body::Whole(Bytes::new()), ..Answer::json("") }.status(status) };
+        let answer = if status == 200 {
+            Answer::json("{\"a\":1}")
+        } else {
+            Answer { body: crate::upstream::Body::Whole(Bytes::new()), ..Answer::json("") }.status(status)
+        };
         upstream.next([Act::Answer(answer)]);
         let method = if status == 200 { "HEAD" } else { "GET" };
         let got = connection.send(&Request::new(method, "/raw/x").bearer(KEY)).await.unwrap();
@@ -187,7 +191,12 @@ async fn head_and_bodiless_answers_keep_the_connection_in_step() {
 async fn hop_by_hop_headers_are_not_forwarded() {
     let (upstream, edge) = raw().await;
     upstream.next([Act::Answer(Answer::json("{}").header("keep-alive", "timeout=5").header("x-real", "1"))]);
-    let request = Request::post("/raw/x", "{}").bearer(KEY).header("connection", "x-private").header("x-private", "1").header("te", "trailers").header("keep-alive", "300");
+    let request = Request::post("/raw/x", "{}")
+        .bearer(KEY)
+        .header("connection", "x-private")
+        .header("x-private", "1")
+        .header("te", "trailers")
+        .header("keep-alive", "300");
     let answer = edge.send(&request).await;
     assert_eq!((answer.status, answer.header("keep-alive"), answer.header("x-real")), (200, None, Some("1")));
     let seen = upstream.last();

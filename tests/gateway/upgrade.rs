@@ -76,7 +76,8 @@ async fn five_upgrades_under_load_fail_nothing_and_cut_no_stream() {
 
 /// An upgraded process whose parent is gone is reaped by whoever adopted it, in its own time.
 fn zombie(pid: u64) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 /// A new binary that cannot start leaves the old one serving.

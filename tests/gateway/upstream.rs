@@ -74,7 +74,12 @@ pub enum Body {
 
 impl Answer {
     pub fn json(body: impl Into<Bytes>) -> Self {
-        Self { status: 200, headers: vec![("content-type".into(), "application/json".into())], body: Body::Whole(body.into()), delay: Duration::ZERO }
+        Self {
+            status: 200,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: Body::Whole(body.into()),
+            delay: Duration::ZERO,
+        }
     }
 
     pub fn stream(parts: Vec<Bytes>, pace: Duration) -> Self {
@@ -403,8 +408,7 @@ async fn answer_h2(
         let _ = stream.flow_control().release_capacity(part.len());
         body.extend_from_slice(&part);
     }
-    let headers =
-        parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
+    let headers = parts.headers.iter().map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
     let path = parts.uri.path_and_query().map_or_else(String::new, |p| p.as_str().to_owned());
     let seen = Seen { connection, nth, method: parts.method.to_string(), path, headers, body: body.freeze(), complete: true };
     let act = script.scripted().unwrap_or_else(|| (script.usual)(&seen));
@@ -482,13 +486,28 @@ pub fn chat_events(model: &str, texts: &[&str]) -> Vec<Bytes> {
 fn message_events(model: &str) -> Vec<Bytes> {
     let event = |name: &str, data: serde_json::Value| Bytes::from(format!("event: {name}\ndata: {data}\n\n"));
     vec![
-        event("message_start", serde_json::json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
-            "model": model, "content": [], "stop_reason": null, "usage": {"input_tokens": 9, "output_tokens": 1}}})),
-        event("content_block_start", serde_json::json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})),
-        event("content_block_delta", serde_json::json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello "}})),
-        event("content_block_delta", serde_json::json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "there."}})),
+        event(
+            "message_start",
+            serde_json::json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+            "model": model, "content": [], "stop_reason": null, "usage": {"input_tokens": 9, "output_tokens": 1}}}),
+        ),
+        event(
+            "content_block_start",
+            serde_json::json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        ),
+        event(
+            "content_block_delta",
+            serde_json::json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello "}}),
+        ),
+        event(
+            "content_block_delta",
+            serde_json::json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "there."}}),
+        ),
         event("content_block_stop", serde_json::json!({"type": "content_block_stop", "index": 0})),
-        event("message_delta", serde_json::json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}})),
+        event(
+            "message_delta",
+            serde_json::json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}}),
+        ),
         event("message_stop", serde_json::json!({"type": "message_stop"})),
     ]
 }
