@@ -44,11 +44,6 @@ impl<'c> Problems<'c> {
         self.found.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// Whether something was said about this path already.
-    pub(super) fn knows(&self, path: &str) -> bool {
-        self.found.iter().any(|d| d.path == path)
-    }
-
     /// Everything, by place.
     pub(super) fn into_found(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (&a.file, a.line, a.column, a.severity).cmp(&(&b.file, b.line, b.column, b.severity)));

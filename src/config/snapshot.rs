@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::Config;
 use super::diagnostic::Diagnostic;
 use super::problems::Problems;
 use super::resolve::{InstancePart, Parts, RoutePart, StepPart, resolve};
+use super::schema::{Unknown, unknown_in};
 use super::settings::{AdminSettings, EvidenceSettings, LogSettings, PluginSettings, ServerSettings};
 use crate::gate::{Chain, ChainSpec, Style};
 use crate::identity::{Directory, Keys};
-use crate::plugin::{Instance, Roster, SharedHost};
+use crate::plugin::{Instance, Manifest, Roster, SharedHost};
 use crate::route::{Models, Provider, Route, Router};
 use crate::telemetry::Metrics;
 
@@ -91,6 +94,9 @@ pub(super) fn build(
     Some(Snapshot { hash, server, admin, log, evidence, plugins, routes, chains: compiled, keys, models, providers, directory })
 }
 
+/// Unknown settings of one instance after which the search ends.
+const MAX_UNKNOWN: usize = 20;
+
 /// Every instance, built; those that are switched off too, so that a mistake shows before they are switched on.
 fn instances_of(
     parts: Vec<InstancePart>,
@@ -99,27 +105,47 @@ fn instances_of(
     problems: &mut Problems<'_>,
 ) -> HashMap<String, Arc<Instance>> {
     let mut instances = HashMap::new();
-    for InstancePart { manifest, spec, config_path, .. } in parts {
-        let name = spec.name.clone();
-        // A plugin's constructor is code of others: a panic in it is a refused configuration, not a dead gateway.
-        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Instance::build(manifest, spec, host, Arc::clone(directory))));
-        match built {
-            Ok(Ok(instance)) => {
-                instances.insert(name, instance);
-            }
-            Ok(Err(wrong)) => {
-                let path = format!("{config_path}{}", indexed(&wrong.path));
-                // An unknown setting was found by the schema already.
-                if !wrong.message.starts_with("unknown field") || !problems.knows(&path) {
-                    problems.error(&path, wrong.message);
+    for InstancePart { manifest, mut spec, config_path, .. } in parts {
+        for _ in 0..MAX_UNKNOWN {
+            // A plugin's constructor is code of others: a panic in it is a refused configuration, not a dead gateway.
+            let attempt = std::panic::AssertUnwindSafe(|| Instance::build(manifest, spec.clone(), host, Arc::clone(directory)));
+            let wrong = match std::panic::catch_unwind(attempt) {
+                Ok(Ok(instance)) => {
+                    instances.insert(spec.name.clone(), instance);
+                    break;
                 }
+                Ok(Err(wrong)) => wrong,
+                Err(_) => {
+                    problems.error(&config_path, format!("plugin `{}` panicked while it was built", manifest.name));
+                    break;
+                }
+            };
+            // Typing stops at the first key it does not know: take that one away and look for more.
+            if let Some(unknown) = unknown_setting(&wrong.message, manifest, &spec.config)
+                && take_away(&mut spec.config, &unknown.path)
+            {
+                let message = format!("plugin `{}` has no setting `{}`", manifest.name, unknown.key);
+                problems.key_error(&format!("{config_path}.{}", unknown.path), message).help(unknown.help);
+                continue;
             }
-            Err(_) => {
-                problems.error(&config_path, format!("plugin `{}` panicked while it was built", manifest.name));
-            }
+            problems.error(&format!("{config_path}{}", indexed(&wrong.path)), wrong.message);
+            break;
         }
     }
     instances
+}
+
+/// The setting that serde calls an unknown field, with its path. The schema alone cannot tell: it has no aliases.
+fn unknown_setting(message: &str, manifest: &Manifest, config: &Value) -> Option<Unknown> {
+    let key = message.strip_prefix("unknown field `")?.split('`').next()?;
+    unknown_in(&(manifest.config_schema)(), config).into_iter().find(|unknown| unknown.key == key)
+}
+
+/// Removes the member at a path such as `rules[0].name`.
+fn take_away(config: &mut Value, path: &str) -> bool {
+    let pointer: String = path.replace('[', ".").replace(']', "").split('.').map(|part| format!("/{part}")).collect();
+    let Some((parent, key)) = pointer.rsplit_once('/') else { return false };
+    config.pointer_mut(parent).and_then(Value::as_object_mut).is_some_and(|members| members.remove(key).is_some())
 }
 
 /// `rules.0.pattern` as `.rules[0].pattern`.

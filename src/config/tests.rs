@@ -25,8 +25,18 @@ impl Plugin for Idle {}
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MaskConfig {
-    #[serde(default)]
+    #[serde(default, alias = "terms")]
     words: Vec<String>,
+    #[serde(default)]
+    #[allow(dead_code)]
+    nested: Option<Nested>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nested {
+    #[allow(dead_code)]
+    depth: u8,
 }
 
 fn mask(cx: &BuildContext<'_>) -> Result<Arc<dyn Plugin>, BuildError> {
@@ -219,7 +229,7 @@ organisations:
     models: [{name: fast, provider: openai, slug: gpt-4o-mini}, {name: "a/b:c", provider: openai}]
     api_keys:
       - {name: k, sha256: ab4f4d87468ad201748a0a592342c4b9c02480bdf855e35b98e91c6399fc1107, type: team, team: support, models: '*'}
-plugins: [{name: audit}, {name: guard, use: mask, config: {words: [x]}, storage_access: all, enabled: true}, {name: off, use: mask, enabled: false}]
+plugins: [{name: audit}, {name: guard, use: mask, config: {terms: [x]}, storage_access: all, enabled: true}, {name: off, use: mask, enabled: false}]
 chains:
   default:
     pre_upstream: {sequential: [guard, off]}

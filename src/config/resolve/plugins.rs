@@ -8,7 +8,6 @@ use super::process::positive;
 use super::{InstancePart, StepPart, absent, secrets, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::schema::unknown_in;
 use crate::config::sections::PluginEntry;
 use crate::gate::{Gate, Style, placement};
 use crate::plugin::network::HostRule;
@@ -34,7 +33,7 @@ pub(super) fn instances(config: &Config, roster: &Roster, problems: &mut Problem
             continue;
         };
         let config_path = format!("{here}.config");
-        let settings = settings(entry, manifest, &config_path, problems);
+        let settings = settings(entry, &config_path, problems);
         let granted = granted(entry, manifest, &here, config, problems);
         let spec = InstanceSpec {
             name: entry.name.clone(),
@@ -63,17 +62,11 @@ fn unlisted(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-/// The `config` object with every key known to the plugin's schema.
-fn settings(entry: &PluginEntry, manifest: &Manifest, path: &str, problems: &mut Problems<'_>) -> Value {
+/// The `config` object; the plugin itself reads it when it is built.
+fn settings(entry: &PluginEntry, path: &str, problems: &mut Problems<'_>) -> Value {
     match &entry.config {
         Value::Null => Value::Object(Map::new()),
-        Value::Object(_) => {
-            for unknown in unknown_in(&(manifest.config_schema)(), &entry.config) {
-                let message = format!("plugin `{}` has no setting `{}`", manifest.name, unknown.key);
-                problems.key_error(&format!("{path}.{}", unknown.path), message).help(unknown.help);
-            }
-            entry.config.clone()
-        }
+        Value::Object(_) => entry.config.clone(),
         _ => {
             problems.error(path, "expected a map of settings");
             Value::Object(Map::new())
