@@ -48,7 +48,7 @@ async fn a_wrong_expectation_is_told() {
         build: |_| Ok(Arc::new(Passing)),
     };
     struct Passing;
-    #[async_trait]
+    #[async_trait::async_trait]
     impl crate::plugin::Plugin for Passing {}
 
     let case = |text: &str| serde_yaml::from_str::<Case>(text).unwrap();
