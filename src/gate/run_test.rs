@@ -311,18 +311,23 @@ async fn a_failure_that_is_let_pass_takes_its_changes_back() {
     }
 }
 
+/// The best of a few tries: a busy machine may be late once, a wrong deadline is late each time.
 #[tokio::test]
 async fn a_timeout_holds_no_longer_than_it_says() {
     for parallel in [false, true] {
-        let step = build(&PUPPET, spec("hang", "x"));
-        let (ordered, joined) = if parallel { (vec![], vec![step]) } else { (vec![step], vec![]) };
-        let chain = chain(Gate::PreRoute, ordered, joined);
-        let mut ex = exchange("k");
-        let started = Instant::now();
-        assert!(matches!(at(&chain, Gate::PreRoute, &mut ex).await, Verdict::Abort(_)));
-        let took = started.elapsed();
-        assert!(took >= Duration::from_millis(30) && took <= Duration::from_millis(40), "{took:?}");
-        assert!(ex.executions[0].took >= Duration::from_millis(30));
+        let mut best = FOREVER;
+        for _ in 0..5 {
+            let step = build(&PUPPET, spec("hang", "x"));
+            let (ordered, joined) = if parallel { (vec![], vec![step]) } else { (vec![step], vec![]) };
+            let chain = chain(Gate::PreRoute, ordered, joined);
+            let mut ex = exchange("k");
+            let started = Instant::now();
+            assert!(matches!(at(&chain, Gate::PreRoute, &mut ex).await, Verdict::Abort(_)));
+            let took = started.elapsed();
+            assert!(took >= Duration::from_millis(30) && ex.executions[0].took >= Duration::from_millis(30));
+            best = best.min(took);
+        }
+        assert!(best <= Duration::from_millis(40), "{best:?}");
     }
 }
 
