@@ -362,7 +362,7 @@ impl Drop for Edge {
             let log = self.log();
             let tail = log.lines().rev().take(60).collect::<Vec<_>>();
             eprintln!("--- the last lines of the gateway's output");
-            tail.iter().rev().for_each(|l| eprintln!("{l}"));
+            tail.iter().rev().for_each(|l| eprintln!("{}", l.chars().take(400).collect::<String>()));
         }
     }
 }
