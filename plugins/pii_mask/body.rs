@@ -1,0 +1,85 @@
+//! Masking and restoring whole bodies: every string the wire walk finds, but those that are vocabulary.
+
+use super::json::{self, Edits};
+use super::mask::Masking;
+use super::restore::Restoring;
+use crate::plugin::prelude::*;
+use wire::{Kind, Text};
+
+/// The body is neither JSON nor text, or an edit did not fit: it must not go on as if it had been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// Which strings are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach {
+    /// Whether names, descriptions and schemas of tools are.
+    pub tool_definitions: bool,
+}
+
+impl Reach {
+    /// Whether a text of this kind is looked at.
+    pub fn takes(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Structural => false,
+            Kind::ToolDefinition => self.tool_definitions,
+            _ => true,
+        }
+    }
+}
+
+/// The raw inside of a walked string.
+pub fn raw<'a>(body: &'a [u8], text: &Text<'_>) -> Result<&'a str, Unreadable> {
+    body.get(text.span.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Unreadable)
+}
+
+/// The body with every find masked, or `None` if there was nothing to mask.
+pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Result<Option<Vec<u8>>, Unreadable> {
+    if !json {
+        let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
+        return Ok(masking.plain(text).map(String::into_bytes));
+    }
+    edit(body, reach, |inside, text, edits| {
+        masking.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);
+    })
+}
+
+/// The body with every known token restored, or `None` if there was none.
+pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Option<Vec<u8>>, Unreadable> {
+    if memchr::memmem::find(body, b"[[").is_none() {
+        return Ok(None);
+    }
+    if !json {
+        let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
+        return Ok(restoring.plain(text, false).map(String::into_bytes));
+    }
+    edit(body, Reach { tool_definitions: true }, |inside, text, edits| {
+        if inside.contains("[[") {
+            restoring.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);
+        }
+    })
+}
+
+fn edit(
+    body: &[u8],
+    reach: Reach,
+    mut each: impl FnMut(&str, &Text<'_>, &mut Edits),
+) -> Result<Option<Vec<u8>>, Unreadable> {
+    let mut edits = Edits::new();
+    let mut sound = Ok(());
+    let walked = wire::texts(body, &mut |text: Text<'_>| {
+        if reach.takes(text.kind) {
+            match raw(body, &text) {
+                Ok(inside) => each(inside, &text, &mut edits),
+                Err(unreadable) => sound = Err(unreadable),
+            }
+        }
+    });
+    walked.map_err(|_| Unreadable)?;
+    sound?;
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    edits.sort_by_key(|(range, _)| range.start);
+    json::patch(body, &edits).map(Some).ok_or(Unreadable)
+}

@@ -1,0 +1,367 @@
+//! Finds personal data in text: one pass over the bytes that stops only at `@`, `:`, `+`, `(` and digits, then the
+//! operator's own patterns. A text without personal data costs no allocation.
+
+use std::ops::Range;
+
+use super::number;
+use crate::plugin::prelude::*;
+
+/// The built-in kinds, in the order of their bits.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("email", "EMAIL"),
+    ("phone", "PHONE"),
+    ("credit_card", "CREDIT_CARD"),
+    ("iban", "IBAN"),
+    ("us_ssn", "US_SSN"),
+    ("ip_address", "IP_ADDRESS"),
+];
+const EMAIL: usize = 0;
+const PHONE: usize = 1;
+const CREDIT_CARD: usize = 2;
+const IBAN: usize = 3;
+const US_SSN: usize = 4;
+const IP_ADDRESS: usize = 5;
+
+/// Bytes of an address before the `@` (RFC 5321 §4.5.3.1.1).
+const LOCAL_BYTES: usize = 64;
+/// Bytes of a domain (RFC 5321 §4.5.3.1.2).
+const DOMAIN_BYTES: usize = 253;
+/// How far back a word can reach that may still become personal data.
+const WORD_BYTES: usize = LOCAL_BYTES + 1 + DOMAIN_BYTES;
+/// How far back a spaced number can reach that may still become personal data.
+const NUMBER_BYTES: usize = 64;
+
+/// One find: a byte range of the text and the index of its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Find {
+    /// Where, in bytes of the text, on character boundaries.
+    pub span: Range<usize>,
+    /// Index for [`Detector::label`] and [`Detector::name`].
+    pub kind: usize,
+}
+
+/// A kind of the operator's own.
+#[derive(Debug)]
+pub struct Own {
+    /// As configured, `[a-z][a-z0-9_]*`.
+    pub name: String,
+    /// What to look for.
+    pub regex: regex::Regex,
+    /// How many bytes a match has at most; the hold-back of streams.
+    pub max_length: usize,
+}
+
+/// What to look for, compiled once per load.
+#[derive(Debug)]
+pub struct Detector {
+    enabled: [bool; BUILT_IN.len()],
+    own: Vec<Own>,
+    labels: Vec<String>,
+    /// Whether any own pattern matches: one scan for all of them.
+    any_own: Option<regex::Regex>,
+}
+
+/// Classes of the bytes the scan stops at; 0 is everything else.
+const CLASS: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let mut digit = b'0';
+    while digit <= b'9' {
+        table[digit as usize] = 1;
+        digit += 1;
+    }
+    table[b'@' as usize] = 2;
+    table[b':' as usize] = 3;
+    table[b'+' as usize] = 4;
+    table[b'(' as usize] = 4;
+    table
+};
+
+impl Detector {
+    /// Compiles a choice of built-in kinds, in the order of [`BUILT_IN`], and own patterns.
+    pub fn new(enabled: [bool; BUILT_IN.len()], own: Vec<Own>) -> Result<Self, String> {
+        let labels = BUILT_IN
+            .iter()
+            .map(|(_, label)| (*label).to_owned())
+            .chain(own.iter().map(|o| o.name.to_ascii_uppercase()))
+            .collect();
+        let all: Vec<String> = own.iter().map(|o| format!("(?:{})", o.regex.as_str())).collect();
+        let any_own = if all.is_empty() { None } else { Some(regex::Regex::new(&all.join("|")).map_err(|e| e.to_string())?) };
+        Ok(Self { enabled, own, labels, any_own })
+    }
+
+    /// The name of a kind inside tokens, upper case.
+    pub fn label(&self, kind: usize) -> &str {
+        self.labels.get(kind).map_or("PII", String::as_str)
+    }
+
+    /// The name of a kind in configuration and evidence.
+    pub fn name(&self, kind: usize) -> &str {
+        match BUILT_IN.get(kind) {
+            Some((name, _)) => name,
+            None => self.own.get(kind - BUILT_IN.len()).map_or("pii", |o| o.name.as_str()),
+        }
+    }
+
+    /// How many kinds there are, built-in and own.
+    pub fn kinds(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn on(&self, kind: usize) -> bool {
+        self.enabled.get(kind).copied().unwrap_or(false)
+    }
+
+    /// Whether a raw JSON body can contain anything to mask. False is certain; true means: walk the strings.
+    pub fn may_find(&self, body: &[u8]) -> bool {
+        if self.any_own.is_some() {
+            return true;
+        }
+        let mut digits = 0usize;
+        let mut last = 0usize;
+        for (index, byte) in body.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => {
+                    // Seven digits no more than three bytes apart are the shortest number looked for.
+                    digits = if index - last <= 3 { digits + 1 } else { 1 };
+                    last = index;
+                    let dotted = body.get(index + 1) == Some(&b'.') && body.get(index + 2).is_some_and(u8::is_ascii_digit);
+                    if digits >= 7 || dotted && digits >= 2 {
+                        return true;
+                    }
+                }
+                b'@' => return true,
+                b':' => {
+                    let hex = body.iter().skip(index + 1).take(5).take_while(|b| b.is_ascii_hexdigit()).count();
+                    if body.get(index + 1 + hex) == Some(&b':') {
+                        return true;
+                    }
+                }
+                b'\\' if body.get(index + 1) == Some(&b'u') => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Adds every find in `text` to `out`, in order and without overlap. Bytes before `from` are context: already
+    /// dealt with, read for boundaries only. `from > 0` also means that the text began before its first byte.
+    pub fn find(&self, text: &str, from: usize, out: &mut Vec<Find>) {
+        let first = out.len();
+        self.find_built_in(text.as_bytes(), from, out);
+        if self.any_own.as_ref().is_some_and(|any| any.is_match_at(text, from)) {
+            self.find_own(text, from, first, out);
+        }
+    }
+
+    fn find_built_in(&self, text: &[u8], from: usize, out: &mut Vec<Find>) {
+        let mut index = from;
+        let mut floor = from;
+        while index < text.len() {
+            let Some(skip) = text[index..].iter().position(|b| CLASS[usize::from(*b)] != 0) else { return };
+            index += skip;
+            let found = match CLASS[usize::from(text[index])] {
+                1 => self.at_digit(text, index, floor),
+                2 if self.on(EMAIL) => email(text, index, floor).map(|span| Find { span, kind: EMAIL }),
+                3 if self.on(IP_ADDRESS) => {
+                    number::ipv6(text, index, floor).map(|(s, e)| Find { span: s..e, kind: IP_ADDRESS })
+                }
+                4 if self.on(PHONE) => number::phone(text, index).map(|end| Find { span: index..end, kind: PHONE }),
+                _ => None,
+            };
+            match found {
+                Some(find) => {
+                    index = find.span.end;
+                    floor = index;
+                    out.push(find);
+                }
+                // Behind a digit that starts nothing the rest of its group starts nothing either.
+                None if text[index].is_ascii_digit() => {
+                    while index < text.len() && text[index].is_ascii_digit() {
+                        index += 1;
+                    }
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    /// The digit kinds at the first digit of a group, the most specific first.
+    fn at_digit(&self, text: &[u8], index: usize, floor: usize) -> Option<Find> {
+        let previous = index.checked_sub(1).and_then(|i| text.get(i)).copied().unwrap_or(0);
+        if previous.is_ascii_digit() {
+            return None;
+        }
+        let here = |end: usize, kind: usize| Find { span: index..end, kind };
+        if self.on(IBAN)
+            && previous.is_ascii_alphabetic()
+            && let Some((start, end)) = number::iban(text, index, floor)
+        {
+            return Some(Find { span: start..end, kind: IBAN });
+        }
+        if number::in_word(text, index) {
+            return None;
+        }
+        if self.on(IP_ADDRESS) && let Some(end) = number::ipv4(text, index) {
+            return Some(here(end, IP_ADDRESS));
+        }
+        if self.on(US_SSN) && let Some(end) = number::us_ssn(text, index) {
+            return Some(here(end, US_SSN));
+        }
+        if self.on(CREDIT_CARD) && let Some(end) = number::credit_card(text, index) {
+            return Some(here(end, CREDIT_CARD));
+        }
+        if self.on(PHONE) && let Some(end) = number::phone(text, index) {
+            return Some(here(end, PHONE));
+        }
+        None
+    }
+
+    /// Own patterns. Finds that overlap become one, of the kind that starts first: dropping one would leave a part of
+    /// it in the open.
+    fn find_own(&self, text: &str, from: usize, first: usize, out: &mut Vec<Find>) {
+        for (place, own) in self.own.iter().enumerate() {
+            let mut at = from;
+            while let Some(found) = own.regex.find_at(text, at) {
+                at = found.end().max(at + 1);
+                while !text.is_char_boundary(at) {
+                    at += 1;
+                }
+                if !found.is_empty() {
+                    out.push(Find { span: found.range(), kind: BUILT_IN.len() + place });
+                }
+                if at > text.len() {
+                    break;
+                }
+            }
+        }
+        if let Some(finds) = out.get_mut(first..) {
+            finds.sort_by(|a, b| a.span.start.cmp(&b.span.start).then(a.kind.cmp(&b.kind)));
+        }
+        let mut place = 0;
+        out.dedup_by(|find, before| {
+            place += 1;
+            let overlaps = place > first && find.span.start < before.span.end;
+            if overlaps {
+                before.span.end = before.span.end.max(find.span.end);
+            }
+            overlaps
+        });
+    }
+
+    /// Where the part of `text` begins that later text could turn into personal data, or extend: everything before
+    /// is final. Bytes before `from` are context.
+    pub fn open_from(&self, text: &str, from: usize) -> usize {
+        let bytes = text.as_bytes();
+        let back = |most: usize, run: fn(u8) -> bool| {
+            let start = bytes.len().saturating_sub(most).max(from);
+            start + bytes[start..].iter().rposition(|b| !run(*b)).map_or(0, |i| i + 1)
+        };
+        let word = back(WORD_BYTES, |b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-' | b'@' | b':' | b'\\')
+        });
+        let mut open = word;
+        let number = back(NUMBER_BYTES, |b| b.is_ascii_digit() || matches!(b, b' ' | b'(' | b')' | b'.' | b'+' | b'-' | b'/'));
+        let number = number + bytes[number..].iter().take_while(|b| **b == b' ').count();
+        if bytes[number..].iter().any(|b| b.is_ascii_digit() || matches!(b, b'+' | b'(')) {
+            open = open.min(number);
+        }
+        if self.on(IBAN) {
+            open = open.min(open_iban(bytes, from));
+        }
+        for own in &self.own {
+            let mut start = bytes.len().saturating_sub(own.max_length).max(from);
+            while !text.is_char_boundary(start) {
+                start -= 1;
+            }
+            open = open.min(start);
+        }
+        while open > from && !text.is_char_boundary(open) {
+            open -= 1;
+        }
+        open
+    }
+
+}
+
+/// The start of an unfinished IBAN at the end of the text: a header with only letters, digits and single spaces behind.
+fn open_iban(bytes: &[u8], from: usize) -> usize {
+    let window = bytes.len().saturating_sub(44).max(from);
+    let mut start = window;
+    while start + 4 <= bytes.len() {
+        let head = &bytes[start..start + 4];
+        let shaped = head[..2].iter().all(u8::is_ascii_alphabetic) && head[2..].iter().all(u8::is_ascii_digit);
+        let apart = start == 0 || !number::is_word(bytes[start - 1]);
+        if shaped && apart && bytes[start..].iter().all(|b| b.is_ascii_alphanumeric() || *b == b' ') {
+            return start;
+        }
+        start += 1;
+    }
+    bytes.len()
+}
+
+/// The address around the `@` at `at`, never starting before `floor`.
+fn email(text: &[u8], at: usize, floor: usize) -> Option<Range<usize>> {
+    let is_local = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-');
+    let least = at.saturating_sub(LOCAL_BYTES).max(floor);
+    let mut start = at;
+    while start > least && is_local(text[start - 1]) {
+        start -= 1;
+    }
+    start += escape_before(text, start);
+    while start < at && matches!(text[start], b'.' | b'-' | b'%') {
+        start += 1;
+    }
+    if start >= at {
+        return None;
+    }
+    let run = text[at + 1..]
+        .iter()
+        .take(DOMAIN_BYTES)
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        .count();
+    let run = &text[at + 1..at + 1 + run];
+    // The longest prefix of dotted labels that ends in something a top-level domain can be.
+    let mut end = None;
+    let mut label = 0;
+    let mut dots = 0;
+    for index in 0..=run.len() {
+        if index < run.len() && run[index] != b'.' {
+            continue;
+        }
+        let whole = &run[label..index];
+        let dashes = whole.iter().rev().take_while(|b| **b == b'-').count();
+        let part = &whole[..whole.len() - dashes];
+        if part.is_empty() || part.len() > 63 || part[0] == b'-' {
+            break;
+        }
+        if dots > 0 && top_level(part) {
+            end = Some(label + part.len());
+        }
+        if part.len() < whole.len() {
+            break;
+        }
+        dots += 1;
+        label = index + 1;
+    }
+    end.map(|length| start..at + 1 + length)
+}
+
+/// Alphabetic or punycode, and not the suffix of an image (`logo@2x.png`).
+fn top_level(label: &[u8]) -> bool {
+    let image = [&b"png"[..], b"jpg", b"jpeg", b"gif", b"svg", b"webp"].iter().any(|i| label.eq_ignore_ascii_case(i));
+    let alphabetic = label.len() >= 2 && label.iter().all(u8::is_ascii_alphabetic);
+    (alphabetic || label.len() > 4 && label[..4].eq_ignore_ascii_case(b"xn--")) && !image
+}
+
+/// How many bytes at `start` belong to a JSON escape that text quoted inside text carries (`\nbob@example.com`).
+fn escape_before(text: &[u8], start: usize) -> usize {
+    let slashes = text[..start].iter().rev().take_while(|b| **b == b'\\').count();
+    if slashes % 2 == 0 {
+        return 0;
+    }
+    match text.get(start) {
+        Some(b'n' | b'r' | b't' | b'b' | b'f') => 1,
+        Some(b'u') if text[start + 1..].iter().take(4).filter(|b| b.is_ascii_hexdigit()).count() == 4 => 5,
+        _ => 0,
+    }
+}

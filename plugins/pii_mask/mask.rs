@@ -1,0 +1,284 @@
+//! Replacing finds by tokens: in one text, in a whole JSON body, and in text that arrives in pieces.
+
+use std::time::Instant;
+
+use super::detect::{Detector, Find};
+use super::json::{self, Edits, Inside};
+use super::vault::{Minted, Vault};
+use crate::plugin::prelude::*;
+
+/// An own pattern's match that is longer than this leaves a stream as a token before its end is known.
+const LONGEST_HELD: usize = 4096;
+/// How much of what has left is kept to know the boundaries of what follows.
+const CONTEXT: usize = 8;
+
+/// The masking of one request or answer: what to look for, where values go, what was found.
+pub struct Masking {
+    detector: Arc<Detector>,
+    vault: Arc<Vault>,
+    /// Whether the organisation's vault may keep values; without it they resolve for this request only.
+    keep: bool,
+    /// By kind: whether its tokens are restored at all.
+    reversible: Arc<[bool]>,
+    now: Instant,
+    /// Tokens that resolve for this request's answer.
+    pub minted: Minted,
+    hidden: Minted,
+    counts: Vec<u32>,
+    finds: Vec<Find>,
+}
+
+impl Masking {
+    /// A masking that has found nothing yet.
+    pub fn new(detector: Arc<Detector>, vault: Arc<Vault>, keep: bool, reversible: Arc<[bool]>, now: Instant) -> Self {
+        Self {
+            detector,
+            vault,
+            keep,
+            reversible,
+            now,
+            minted: Minted::new(),
+            hidden: Minted::new(),
+            counts: Vec::new(),
+            finds: Vec::new(),
+        }
+    }
+
+    /// What was masked, by kind: `email=2 phone=1`.
+    pub fn summary(&self) -> Option<String> {
+        let parts: Vec<String> = self
+            .counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(kind, count)| format!("{}={count}", self.detector.name(kind)))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+
+    fn token(&mut self, kind: usize, value: &str) -> Arc<str> {
+        if self.counts.len() <= kind {
+            self.counts.resize(self.detector.kinds(), 0);
+        }
+        if let Some(count) = self.counts.get_mut(kind) {
+            *count += 1;
+        }
+        let reversible = self.reversible.get(kind).copied().unwrap_or(true);
+        let minted = if reversible { &mut self.minted } else { &mut self.hidden };
+        let (name, label) = (self.detector.name(kind), self.detector.label(kind));
+        self.vault.token(name, label, value, self.keep && reversible, minted, self.now)
+    }
+
+    /// Calls `each` with every find of a text and its token. Finds inside a token are none.
+    fn each(&mut self, text: &str, mut each: impl FnMut(std::ops::Range<usize>, &str)) {
+        let mut finds = std::mem::take(&mut self.finds);
+        finds.clear();
+        self.detector.find(text, 0, &mut finds);
+        for find in finds.iter().filter(|f| !in_token(text, f)) {
+            let token = self.token(find.kind, text.get(find.span.clone()).unwrap_or_default());
+            each(find.span.clone(), &token);
+        }
+        self.finds = finds;
+    }
+
+    /// Adds the edits for one JSON string: `raw` is its inside, which stands at `offset` of the body.
+    pub fn string(&mut self, raw: &str, offset: usize, nested: bool, edits: &mut Edits) {
+        let inside = Inside::of(raw);
+        let mut put = |range: std::ops::Range<usize>, text: &str| {
+            let range = inside.raw(&range);
+            edits.push((offset + range.start..offset + range.end, json::escape(text).into_owned()));
+        };
+        if !(nested && json::looks_nested(&inside.text)) {
+            self.each(&inside.text, put);
+            return;
+        }
+        for (stretch, quoted) in json::stretches(&inside.text) {
+            let source = inside.text.get(stretch.clone()).unwrap_or_default();
+            if quoted {
+                let inner = Inside::of(source);
+                self.each(&inner.text, |range, token| {
+                    let range = inner.raw(&range);
+                    put(stretch.start + range.start..stretch.start + range.end, token);
+                });
+            } else {
+                // A number becomes a string, or the arguments would no longer be JSON.
+                self.each(source, |range, token| {
+                    put(stretch.start + range.start..stretch.start + range.end, &format!("\"{token}\""));
+                });
+            }
+        }
+    }
+
+    /// A text outside JSON with its finds replaced; `None` if it has none.
+    pub fn plain(&mut self, text: &str) -> Option<String> {
+        let mut edits = Edits::new();
+        self.each(text, |range, token| edits.push((range, token.to_owned())));
+        if edits.is_empty() {
+            return None;
+        }
+        json::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+}
+
+fn in_token(text: &str, find: &Find) -> bool {
+    let from = find.span.start.saturating_sub(super::token::TOKEN_BYTES);
+    let from = (from..=find.span.start).find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    let mut at = from;
+    while let Some(token) = super::token::next(text, at).filter(|t| t.start <= find.span.start) {
+        if find.span.end <= token.end {
+            return true;
+        }
+        at = token.end;
+    }
+    false
+}
+
+/// Masks a text that arrives in pieces. Nothing leaves while it could still become part of a find; what waits is
+/// bounded by the longest find.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// Context that has left, then what waits.
+    buffer: String,
+    context: usize,
+}
+
+impl Pieces {
+    /// Adds a piece and appends to `out` what may leave. `last` lets everything leave.
+    pub fn push(&mut self, piece: &str, last: bool, masking: &mut Masking, out: &mut String) {
+        self.buffer.push_str(piece);
+        let detector = masking.detector.clone();
+        let mut open = if last { self.buffer.len() } else { detector.open_from(&self.buffer, self.context) };
+        let mut finds = std::mem::take(&mut masking.finds);
+        finds.clear();
+        detector.find(&self.buffer, self.context, &mut finds);
+        let mut at = self.context;
+        for find in &finds {
+            if find.span.start >= open {
+                break;
+            }
+            if in_token(&self.buffer, find) {
+                continue;
+            }
+            if find.span.end > open {
+                if self.buffer.len() - find.span.start <= LONGEST_HELD {
+                    open = find.span.start;
+                    break;
+                }
+                open = find.span.end;
+            }
+            out.push_str(self.buffer.get(at..find.span.start).unwrap_or_default());
+            let value = self.buffer.get(find.span.clone()).unwrap_or_default();
+            out.push_str(&masking.token(find.kind, value));
+            at = find.span.end;
+        }
+        masking.finds = finds;
+        out.push_str(self.buffer.get(at..open).unwrap_or_default());
+        let mut keep = open.saturating_sub(CONTEXT);
+        while !self.buffer.is_char_boundary(keep) {
+            keep -= 1;
+        }
+        self.buffer.drain(..keep);
+        self.context = open - keep;
+        if last {
+            self.buffer.clear();
+            self.context = 0;
+        }
+    }
+
+    /// Whether anything waits.
+    pub fn holds(&self) -> bool {
+        self.buffer.len() > self.context
+    }
+}
+
+/// Masks JSON source that arrives in pieces, such as the arguments of a tool call: inside strings after decoding
+/// their escapes, and numbers by turning them into strings.
+#[derive(Debug, Default)]
+pub struct NestedPieces {
+    text: Pieces,
+    inside: bool,
+    /// An unfinished escape, or an unfinished bare word.
+    partial: String,
+}
+
+impl NestedPieces {
+    /// As [`Pieces::push`].
+    pub fn push(&mut self, piece: &str, last: bool, masking: &mut Masking, out: &mut String) {
+        let mut decoded = String::new();
+        for character in piece.chars() {
+            if !self.inside {
+                self.bare(character, masking, out);
+            } else if !self.partial.is_empty() || character == '\\' {
+                self.partial.push(character);
+                if escape_is_whole(&self.partial) {
+                    decoded.push_str(&Inside::of(&self.partial).text);
+                    self.partial.clear();
+                }
+            } else if character == '"' {
+                self.leave(&mut decoded, true, masking, out);
+                self.inside = false;
+                out.push('"');
+            } else {
+                decoded.push(character);
+            }
+        }
+        if self.inside {
+            if last {
+                decoded.push_str(&std::mem::take(&mut self.partial));
+            }
+            self.leave(&mut decoded, last, masking, out);
+        } else if last {
+            self.word(masking, out);
+        }
+    }
+
+    fn bare(&mut self, character: char, masking: &mut Masking, out: &mut String) {
+        if character.is_ascii_alphanumeric() || matches!(character, '+' | '-' | '.') && self.partial.len() < 64 {
+            self.partial.push(character);
+            return;
+        }
+        self.word(masking, out);
+        out.push(character);
+        self.inside = character == '"';
+    }
+
+    /// A bare word is over: a number that is a find becomes a string.
+    fn word(&mut self, masking: &mut Masking, out: &mut String) {
+        let word = std::mem::take(&mut self.partial);
+        match masking.plain(&word) {
+            Some(masked) => {
+                out.push('"');
+                out.push_str(&masked);
+                out.push('"');
+            }
+            None => out.push_str(&word),
+        }
+    }
+
+    fn leave(&mut self, decoded: &mut String, last: bool, masking: &mut Masking, out: &mut String) {
+        let mut masked = String::new();
+        self.text.push(decoded, last, masking, &mut masked);
+        decoded.clear();
+        out.push_str(&json::escape(&masked));
+    }
+
+    /// Whether anything waits.
+    pub fn holds(&self) -> bool {
+        self.text.holds() || !self.partial.is_empty()
+    }
+}
+
+/// Whether an escape needs no more characters. A high surrogate waits for its other half.
+fn escape_is_whole(escape: &str) -> bool {
+    let bytes = escape.as_bytes();
+    match bytes.get(1) {
+        None => false,
+        Some(b'u') => {
+            let high = bytes.get(2).is_some_and(|b| b.eq_ignore_ascii_case(&b'd'))
+                && bytes.get(3).is_some_and(|b| matches!(b.to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b'));
+            let other = bytes.get(6).is_some_and(|b| *b != b'\\') || bytes.get(7).is_some_and(|b| *b != b'u');
+            bytes.len() >= 6 && !high || bytes.len() >= 12 || high && other
+        }
+        Some(_) => true,
+    }
+}

@@ -1,0 +1,96 @@
+//! Putting values back where their tokens stand.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::json::{self, Edits, Inside};
+use super::token;
+use super::vault::{Minted, Vault};
+use crate::plugin::prelude::*;
+
+/// What the tokens of one answer stand for: those of its own request, then those of the organisation's vault.
+pub struct Restoring {
+    minted: Minted,
+    vault: Option<Arc<Vault>>,
+    now: Instant,
+    /// How many tokens were replaced.
+    pub restored: u32,
+    /// How many tokens nobody knows, or nobody in this organisation.
+    pub unknown: u32,
+}
+
+impl Restoring {
+    /// A caller without an organisation has no vault.
+    pub fn new(minted: Minted, vault: Option<Arc<Vault>>, now: Instant) -> Self {
+        Self { minted, vault, now, restored: 0, unknown: 0 }
+    }
+
+    fn value(&mut self, token: &str) -> Option<Arc<str>> {
+        let value = self
+            .minted
+            .get(token)
+            .cloned()
+            .or_else(|| self.vault.as_ref().and_then(|vault| vault.value(token, self.now)));
+        match value {
+            Some(_) => self.restored += 1,
+            None => self.unknown += 1,
+        }
+        value
+    }
+
+    /// Calls `put` for every known token of a text with its value; inside nested JSON the value is escaped once more.
+    fn each(&mut self, text: &str, nested: bool, mut put: impl FnMut(Range<usize>, &str)) {
+        let mut at = 0;
+        while let Some(range) = token::next(text, at) {
+            at = range.end;
+            if let Some(value) = self.value(text.get(range.clone()).unwrap_or_default()) {
+                if nested { put(range, &json::escape(&value)) } else { put(range, &value) }
+            }
+        }
+    }
+
+    /// Adds the edits for one JSON string: `raw` is its inside, which stands at `offset` of the body.
+    pub fn string(&mut self, raw: &str, offset: usize, nested: bool, edits: &mut Edits) {
+        let inside = Inside::of(raw);
+        let nested = nested && json::looks_nested(&inside.text);
+        self.each(&inside.text, nested, |range, value| {
+            let range = inside.raw(&range);
+            edits.push((offset + range.start..offset + range.end, json::escape(value).into_owned()));
+        });
+    }
+
+    /// A text outside JSON with its tokens replaced; `None` if it has none.
+    pub fn plain(&mut self, text: &str, nested: bool) -> Option<String> {
+        let mut edits = Edits::new();
+        self.each(text, nested, |range, value| edits.push((range, value.to_owned())));
+        if edits.is_empty() {
+            return None;
+        }
+        json::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
+    }
+}
+
+/// Restores a text that arrives in pieces. Only what may be the beginning of a token waits.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    held: String,
+}
+
+impl Pieces {
+    /// Adds a piece and appends to `out` what may leave. `last` lets everything leave.
+    pub fn push(&mut self, piece: &str, last: bool, nested: bool, restoring: &mut Restoring, out: &mut String) {
+        self.held.push_str(piece);
+        let open = if last { self.held.len() } else { token::open_from(&self.held) };
+        let waits = self.held.split_off(open);
+        let leaves = std::mem::replace(&mut self.held, waits);
+        match restoring.plain(&leaves, nested) {
+            Some(restored) => out.push_str(&restored),
+            None => out.push_str(&leaves),
+        }
+    }
+
+    /// Whether anything waits.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+}

@@ -1,0 +1,147 @@
+//! The placeholder that stands for a value: `[[EMAIL_7f3a9c0d12be44a1]]`.
+//!
+//! The digits are a keyed hash: twelve of the normalised value, so that two spellings of one address look alike to the
+//! model, and four of the spelling, so that what is restored is exactly what was written. Should two values still meet
+//! in one token, the later gets more digits of its spelling (32, then 64).
+
+use crate::plugin::prelude::*;
+
+/// How many hex digits a token can have; the later ones after a collision.
+const DIGITS: [usize; 3] = [16, 32, 64];
+/// Hex digits that come from the normalised value.
+const OF_VALUE: usize = 12;
+/// The longest label a kind may have.
+pub const LABEL_BYTES: usize = 32;
+/// The longest token: brackets, label, underscore, digits.
+pub const TOKEN_BYTES: usize = 2 + LABEL_BYTES + 1 + 64 + 2;
+
+/// What a stretch of text that starts with `[` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A token of this many bytes.
+    Token(usize),
+    /// Could become a token with more text.
+    Open,
+    /// Not a token.
+    No,
+}
+
+/// Reads the start of `text` as a token.
+pub fn read(text: &[u8]) -> Reading {
+    for (index, bracket) in [b'[', b'['].iter().enumerate() {
+        match text.get(index) {
+            None => return Reading::Open,
+            Some(b) if b == bracket => {}
+            Some(_) => return Reading::No,
+        }
+    }
+    let body = &text[2..];
+    let length = body.iter().take(TOKEN_BYTES).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    let name = &body[..length];
+    // Upper case and digits first; from the first lower case letter on only hex digits.
+    let lower = name.iter().position(u8::is_ascii_lowercase).unwrap_or(length);
+    let shaped = length <= LABEL_BYTES + 65
+        && name.first().is_none_or(u8::is_ascii_uppercase)
+        && name[lower..].iter().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    if !shaped {
+        return Reading::No;
+    }
+    let Some(close) = body.get(length) else { return Reading::Open };
+    let whole = *close == b']'
+        && name.iter().rposition(|b| *b == b'_').is_some_and(|line| {
+            let digits = &name[line + 1..];
+            let hex = digits.iter().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+            (1..=LABEL_BYTES).contains(&line) && hex && DIGITS.contains(&digits.len())
+        });
+    match (whole, body.get(length + 1)) {
+        (false, _) => Reading::No,
+        (true, None) => Reading::Open,
+        (true, Some(b']')) => Reading::Token(length + 4),
+        (true, Some(_)) => Reading::No,
+    }
+}
+
+/// The first token in `text` at or after `from`, as a byte range.
+pub fn next(text: &str, from: usize) -> Option<std::ops::Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut at = from;
+    while let Some(found) = memchr::memmem::find(bytes.get(at..)?, b"[[") {
+        let start = at + found;
+        if let Reading::Token(length) = read(&bytes[start..]) {
+            return Some(start..start + length);
+        }
+        at = start + 1;
+    }
+    None
+}
+
+/// Where an unfinished token begins at the end of `text`, or its length.
+pub fn open_from(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let window = bytes.len().saturating_sub(TOKEN_BYTES);
+    let mut at = window;
+    while let Some(found) = memchr::memchr(b'[', &bytes[at..]) {
+        let start = at + found;
+        if read(&bytes[start..]) == Reading::Open {
+            return start;
+        }
+        at = start + 1;
+    }
+    bytes.len()
+}
+
+/// Makes tokens under one key.
+pub struct Mint {
+    key: ring::hmac::Key,
+}
+
+impl Mint {
+    /// The key of one organisation, derived from the secret so that one organisation's tokens say nothing of another's.
+    pub fn for_organisation(secret: &[u8], organisation: &str) -> Self {
+        use ring::hmac;
+        let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let mut context = hmac::Context::with_key(&root);
+        context.update(b"odock pii_mask 1\0");
+        context.update(organisation.as_bytes());
+        Self { key: ring::hmac::Key::new(hmac::HMAC_SHA256, context.sign().as_ref()) }
+    }
+
+    fn digest(&self, domain: u8, label: &str, value: &[u8]) -> ring::hmac::Tag {
+        let mut context = ring::hmac::Context::with_key(&self.key);
+        context.update(&[domain]);
+        context.update(label.as_bytes());
+        context.update(&[0]);
+        context.update(value);
+        context.sign()
+    }
+
+    /// The tokens `value` may have, the shortest first. `normalised` is what its spellings have in common.
+    pub fn candidates(&self, label: &str, normalised: &str, value: &str) -> impl Iterator<Item = String> {
+        let digits = hex(self.digest(1, label, normalised.as_bytes()).as_ref(), OF_VALUE)
+            + &hex(self.digest(2, label, value.as_bytes()).as_ref(), 64);
+        let label = label.to_owned();
+        DIGITS.iter().map(move |length| format!("[[{label}_{}]]", digits.get(..*length).unwrap_or(&digits)))
+    }
+}
+
+fn hex(bytes: &[u8], digits: usize) -> String {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|b| [b >> 4, b & 15])
+        .take(digits)
+        .map(|nibble| char::from(HEX[usize::from(nibble)]))
+        .collect()
+}
+
+/// What the spellings of one value have in common: an address in lower case, a number without its separators.
+pub fn normalised(kind: &str, value: &str) -> String {
+    match kind {
+        "email" | "ip_address" => value.to_ascii_lowercase(),
+        "phone" => value.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect(),
+        "credit_card" | "iban" | "us_ssn" => {
+            value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+        }
+        _ => value.to_owned(),
+    }
+}

@@ -1,0 +1,100 @@
+//! The vaults of an instance, one for each organisation, and what requests that are under way wait for.
+
+use std::collections::HashMap;
+use std::sync::{OnceLock, Weak};
+use std::time::Instant;
+
+use super::token::Mint;
+use super::vault::{Minted, Vault};
+use crate::plugin::prelude::*;
+
+/// Requests under way whose tokens are kept for their answer; the oldest go first.
+const UNDER_WAY: usize = 16_384;
+/// After this nobody waits for an answer any more.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+
+/// The vaults of all instances that share name, key and bounds: a reloaded configuration finds what the running one
+/// knows.
+pub struct Vaults {
+    secret: Vec<u8>,
+    ttl: Duration,
+    capacity: usize,
+    by_organisation: parking_lot::RwLock<HashMap<Arc<str>, Arc<Vault>>>,
+    under_way: parking_lot::Mutex<HashMap<String, (Instant, Minted)>>,
+}
+
+/// What has to be equal for two instances to share vaults: name, digest of the key, time, capacity.
+type Identity = (String, Vec<u8>, Duration, usize);
+
+static SHARED: parking_lot::Mutex<Vec<(Identity, Weak<Vaults>)>> = parking_lot::Mutex::new(Vec::new());
+static PROCESS_KEY: OnceLock<[u8; 32]> = OnceLock::new();
+
+impl Vaults {
+    /// The vaults for this key, or for the key of the process.
+    pub fn of(instance: &str, secret: Option<&str>, ttl: Duration, capacity: usize) -> Result<Arc<Self>, BuildError> {
+        let secret = match secret {
+            Some(secret) => secret.as_bytes().to_vec(),
+            None => process_key()?.to_vec(),
+        };
+        let digest = ring::digest::digest(&ring::digest::SHA256, &secret).as_ref().to_vec();
+        let identity = (instance.to_owned(), digest, ttl, capacity);
+        let mut shared = SHARED.lock();
+        shared.retain(|(_, vaults)| vaults.strong_count() > 0);
+        if let Some(vaults) = shared.iter().find(|(i, _)| *i == identity).and_then(|(_, v)| v.upgrade()) {
+            return Ok(vaults);
+        }
+        let vaults = Arc::new(Self {
+            secret,
+            ttl,
+            capacity,
+            by_organisation: parking_lot::RwLock::default(),
+            under_way: parking_lot::Mutex::default(),
+        });
+        shared.push((identity, Arc::downgrade(&vaults)));
+        Ok(vaults)
+    }
+
+    /// The vault of an organisation; callers without one share a vault that is never asked for values.
+    pub fn vault(&self, organisation: Option<&Arc<str>>) -> Arc<Vault> {
+        let none: Arc<str> = Arc::from("");
+        let organisation = organisation.unwrap_or(&none);
+        if let Some(vault) = self.by_organisation.read().get(organisation) {
+            return vault.clone();
+        }
+        let mut vaults = self.by_organisation.write();
+        let new = || Arc::new(Vault::new(Mint::for_organisation(&self.secret, organisation), self.capacity, self.ttl));
+        vaults.entry(organisation.clone()).or_insert_with(new).clone()
+    }
+
+    /// Keeps the tokens of a request until its answer comes.
+    pub fn leave(&self, request: String, minted: Minted, now: Instant) {
+        if minted.is_empty() {
+            return;
+        }
+        let mut under_way = self.under_way.lock();
+        if under_way.len() >= UNDER_WAY {
+            under_way.retain(|_, (since, _)| now.saturating_duration_since(*since) < LONGEST_REQUEST);
+        }
+        if under_way.len() >= UNDER_WAY
+            && let Some(oldest) = under_way.iter().min_by_key(|(_, (since, _))| *since).map(|(id, _)| id.clone())
+        {
+            under_way.remove(&oldest);
+        }
+        under_way.insert(request, (now, minted));
+    }
+
+    /// Takes what [`Self::leave`] kept.
+    pub fn take(&self, request: &str) -> Minted {
+        self.under_way.lock().remove(request).map(|(_, minted)| minted).unwrap_or_default()
+    }
+}
+
+fn process_key() -> Result<[u8; 32], BuildError> {
+    if let Some(key) = PROCESS_KEY.get() {
+        return Ok(*key);
+    }
+    let mut key = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut key)
+        .map_err(|_| BuildError::at("key", "the system has no random numbers"))?;
+    Ok(*PROCESS_KEY.get_or_init(|| key))
+}
