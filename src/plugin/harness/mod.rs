@@ -202,6 +202,14 @@ impl Seen {
         };
         for frame in frames {
             let own = |data: &str| (frame.event.clone(), data.to_owned());
+            if frame.data == "[DONE]" {
+                // As on a connection: what is held leaves first, and the end mark itself is nobody's to filter.
+                self.frames.extend(filters.finish());
+                if filters.denial().is_none() {
+                    self.frames.push(own(&frame.data));
+                }
+                continue;
+            }
             match filters.frame(&frame.data, frame.event.as_deref()) {
                 FrameVerdict::Pass => self.frames.push(own(&frame.data)),
                 FrameVerdict::Replace(data) => self.frames.push(own(&data)),
