@@ -121,8 +121,8 @@ impl Detector {
         for (index, byte) in body.iter().enumerate() {
             match byte {
                 b'0'..=b'9' => {
-                    // Seven digits no more than three bytes apart are the shortest number looked for.
-                    digits = if index - last <= 3 { digits + 1 } else { 1 };
+                    // Every number looked for has seven digits no more than five bytes apart, escaped separators included.
+                    digits = if index - last <= 5 { digits + 1 } else { 1 };
                     last = index;
                     let dotted = body.get(index + 1) == Some(&b'.') && body.get(index + 2).is_some_and(u8::is_ascii_digit);
                     if digits >= 7 || dotted && digits >= 2 {
