@@ -119,9 +119,7 @@ impl Field {
                 let said = cx.executions().iter().map(|e| format!("{}@{}={}", e.plugin, e.gate.as_str(), e.decision.as_str()));
                 Some(said.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty())
             }
-            Self::Organisation | Self::Team | Self::User | Self::ApiKey => {
-                cx.caller().and_then(|caller| self.of_caller(caller))
-            }
+            Self::Organisation | Self::Team | Self::User | Self::ApiKey => cx.caller().and_then(|caller| self.of_caller(caller)),
         }
     }
 }

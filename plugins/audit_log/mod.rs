@@ -97,14 +97,7 @@ impl AuditLog {
 
     fn tell(&self, event: &'static str, pairs: &[(&'static str, String)]) {
         let Some(level) = self.level.filter(|level| log::log_enabled!(target: TARGET, *level)) else { return };
-        log::logger().log(
-            &log::Record::builder()
-                .level(level)
-                .target(TARGET)
-                .key_values(&pairs)
-                .args(format_args!("{event}"))
-                .build(),
-        );
+        log::logger().log(&log::Record::builder().level(level).target(TARGET).key_values(&pairs).args(format_args!("{event}")).build());
     }
 }
 
@@ -112,8 +105,7 @@ impl AuditLog {
 impl Plugin for AuditLog {
     async fn pre_route(&self, cx: &mut PreRoute<'_>) -> PluginResult {
         if self.wanted() {
-            let pairs: Vec<_> =
-                self.fields.iter().filter_map(|f| f.of_request(cx).map(|value| (f.as_str(), value))).collect();
+            let pairs: Vec<_> = self.fields.iter().filter_map(|f| f.of_request(cx).map(|value| (f.as_str(), value))).collect();
             self.tell("request", &pairs);
             if self.notes {
                 cx.note("event", "request");
@@ -127,8 +119,7 @@ impl Plugin for AuditLog {
 
     async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
         if self.wanted() {
-            let pairs: Vec<_> =
-                self.fields.iter().filter_map(|f| f.of_outcome(cx).map(|value| (f.as_str(), value))).collect();
+            let pairs: Vec<_> = self.fields.iter().filter_map(|f| f.of_outcome(cx).map(|value| (f.as_str(), value))).collect();
             self.tell("response", &pairs);
             if self.notes {
                 cx.note("event", "response");

@@ -60,11 +60,7 @@ pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Opt
     })
 }
 
-fn edit(
-    body: &[u8],
-    reach: Reach,
-    mut each: impl FnMut(&str, &Text<'_>, &mut Edits),
-) -> Result<Option<Vec<u8>>, Unreadable> {
+fn edit(body: &[u8], reach: Reach, mut each: impl FnMut(&str, &Text<'_>, &mut Edits)) -> Result<Option<Vec<u8>>, Unreadable> {
     let mut edits = Edits::new();
     let mut sound = Ok(());
     let walked = wire::texts(body, &mut |text: Text<'_>| {

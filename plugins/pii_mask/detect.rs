@@ -79,11 +79,7 @@ const CLASS: [u8; 256] = {
 impl Detector {
     /// Compiles a choice of built-in kinds, in the order of [`BUILT_IN`], and own patterns.
     pub fn new(enabled: [bool; BUILT_IN.len()], own: Vec<Own>) -> Result<Self, String> {
-        let labels = BUILT_IN
-            .iter()
-            .map(|(_, label)| (*label).to_owned())
-            .chain(own.iter().map(|o| o.name.to_ascii_uppercase()))
-            .collect();
+        let labels = BUILT_IN.iter().map(|(_, label)| (*label).to_owned()).chain(own.iter().map(|o| o.name.to_ascii_uppercase())).collect();
         let all: Vec<String> = own.iter().map(|o| format!("(?:{})", o.regex.as_str())).collect();
         let any_own = if all.is_empty() { None } else { Some(regex::Regex::new(&all.join("|")).map_err(|e| e.to_string())?) };
         Ok(Self { enabled, own, labels, any_own })
@@ -162,9 +158,7 @@ impl Detector {
             let found = match CLASS[usize::from(text[index])] {
                 1 => self.at_digit(text, index, floor),
                 2 if self.on(EMAIL) => email(text, index, floor).map(|span| Find { span, kind: EMAIL }),
-                3 if self.on(IP_ADDRESS) => {
-                    number::ipv6(text, index, floor).map(|(s, e)| Find { span: s..e, kind: IP_ADDRESS })
-                }
+                3 if self.on(IP_ADDRESS) => number::ipv6(text, index, floor).map(|(s, e)| Find { span: s..e, kind: IP_ADDRESS }),
                 4 if self.on(PHONE) => number::phone(text, index).map(|end| Find { span: index..end, kind: PHONE }),
                 _ => None,
             };
@@ -201,16 +195,24 @@ impl Detector {
         if number::in_word(text, index) {
             return None;
         }
-        if self.on(IP_ADDRESS) && let Some(end) = number::ipv4(text, index) {
+        if self.on(IP_ADDRESS)
+            && let Some(end) = number::ipv4(text, index)
+        {
             return Some(here(end, IP_ADDRESS));
         }
-        if self.on(US_SSN) && let Some(end) = number::us_ssn(text, index) {
+        if self.on(US_SSN)
+            && let Some(end) = number::us_ssn(text, index)
+        {
             return Some(here(end, US_SSN));
         }
-        if self.on(CREDIT_CARD) && let Some(end) = number::credit_card(text, index) {
+        if self.on(CREDIT_CARD)
+            && let Some(end) = number::credit_card(text, index)
+        {
             return Some(here(end, CREDIT_CARD));
         }
-        if self.on(PHONE) && let Some(end) = number::phone(text, index) {
+        if self.on(PHONE)
+            && let Some(end) = number::phone(text, index)
+        {
             return Some(here(end, PHONE));
         }
         None
@@ -256,9 +258,7 @@ impl Detector {
             let start = bytes.len().saturating_sub(most).max(from);
             start + bytes[start..].iter().rposition(|b| !run(*b)).map_or(0, |i| i + 1)
         };
-        let word = back(WORD_BYTES, |b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-' | b'@' | b':' | b'\\')
-        });
+        let word = back(WORD_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-' | b'@' | b':' | b'\\'));
         let mut open = word;
         let number = back(NUMBER_BYTES, |b| b.is_ascii_digit() || matches!(b, b' ' | b'(' | b')' | b'.' | b'+' | b'-' | b'/'));
         let number = number + bytes[number..].iter().take_while(|b| **b == b' ').count();
@@ -280,7 +280,6 @@ impl Detector {
         }
         open
     }
-
 }
 
 /// The start of an unfinished IBAN at the end of the text: a header with only letters, digits and single spaces behind.
@@ -314,11 +313,7 @@ fn email(text: &[u8], at: usize, floor: usize) -> Option<Range<usize>> {
     if start >= at {
         return None;
     }
-    let run = text[at + 1..]
-        .iter()
-        .take(DOMAIN_BYTES)
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
-        .count();
+    let run = text[at + 1..].iter().take(DOMAIN_BYTES).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')).count();
     let run = &text[at + 1..at + 1 + run];
     // The longest prefix of dotted labels that ends in something a top-level domain can be.
     let mut end = None;

@@ -31,17 +31,7 @@ pub struct Masking {
 impl Masking {
     /// A masking that has found nothing yet.
     pub fn new(detector: Arc<Detector>, vault: Arc<Vault>, keep: bool, reversible: Arc<[bool]>, now: Instant) -> Self {
-        Self {
-            detector,
-            vault,
-            keep,
-            reversible,
-            now,
-            minted: Minted::new(),
-            hidden: Minted::new(),
-            counts: Vec::new(),
-            finds: Vec::new(),
-        }
+        Self { detector, vault, keep, reversible, now, minted: Minted::new(), hidden: Minted::new(), counts: Vec::new(), finds: Vec::new() }
     }
 
     /// What was masked, by kind: `email=2 phone=1`.

@@ -26,11 +26,7 @@ impl Restoring {
     }
 
     fn value(&mut self, token: &str) -> Option<Arc<str>> {
-        let value = self
-            .minted
-            .get(token)
-            .cloned()
-            .or_else(|| self.vault.as_ref().and_then(|vault| vault.value(token, self.now)));
+        let value = self.minted.get(token).cloned().or_else(|| self.vault.as_ref().and_then(|vault| vault.value(token, self.now)));
         match value {
             Some(_) => self.restored += 1,
             None => self.unknown += 1,

@@ -133,8 +133,7 @@ impl Filter {
         let Some(line) = self.lines.get_mut(place) else { return };
         let mut leaves = String::new();
         line.push(&piece, last, &mut self.work, &mut leaves);
-        line.template =
-            line.holds().then(|| (frame.event.map(str::to_owned), frame.data.to_owned(), text.span.clone()));
+        line.template = line.holds().then(|| (frame.event.map(str::to_owned), frame.data.to_owned(), text.span.clone()));
         if leaves != *piece {
             edits.push((text.span.clone(), json::escape(&leaves).into_owned()));
         }

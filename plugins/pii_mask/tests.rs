@@ -308,8 +308,7 @@ fn pieces(text: &str, cuts: &[usize]) -> Vec<String> {
 
 fn frames_of(content: &[String], arguments: &[String]) -> Vec<String> {
     let part = |parts: &[String], n: usize| parts.get(n).cloned().unwrap_or_default();
-    let mut frames: Vec<String> =
-        (0..content.len().max(arguments.len())).map(|n| delta(&part(content, n), &part(arguments, n))).collect();
+    let mut frames: Vec<String> = (0..content.len().max(arguments.len())).map(|n| delta(&part(content, n), &part(arguments, n))).collect();
     frames.push(json!({"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}).to_string());
     frames.push("[DONE]".into());
     frames
@@ -380,7 +379,10 @@ proptest! {
 fn no_split_lets_a_value_out() {
     let (detector, vault) = (detector(&[]), vault("acme"));
     let values = ["bob@example.com", "+49 30 901820", "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32", "123-45-6789", "2001:db8::7"];
-    let text = format!("mail {}, call {}, pay {} or {}; {} from {} and go on with it", values[0], values[1], values[2], values[3], values[4], values[5]);
+    let text = format!(
+        "mail {}, call {}, pay {} or {}; {} from {} and go on with it",
+        values[0], values[1], values[2], values[3], values[4], values[5]
+    );
     let whole = masking(&detector, &vault).plain(&text).unwrap();
     for cut in (0..=text.len()).flat_map(|a| [vec![a], (0..text.len()).collect(), vec![a, a + 1, a + 7]]) {
         let frames = frames_of(&pieces(&text, &cut), &[]);
@@ -414,7 +416,8 @@ fn every_split_of_a_token_is_restored() {
 fn cost_of_a_clean_chat() {
     let (detector, vault) = (detector(&[]), vault("acme"));
     let words = "the quick brown fox jumps over the lazy dog and writes a letter about it. ".repeat(13);
-    let body = json!({"model": "gpt-4o", "temperature": 0.7, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}).to_string();
+    let body =
+        json!({"model": "gpt-4o", "temperature": 0.7, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}).to_string();
     for (name, walk) in [("prefilter", false), ("prefilter and walk", true)] {
         let start = Instant::now();
         for _ in 0..10_000 {

@@ -126,12 +126,7 @@ impl Mint {
 
 fn hex(bytes: &[u8], digits: usize) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [b >> 4, b & 15])
-        .take(digits)
-        .map(|nibble| char::from(HEX[usize::from(nibble)]))
-        .collect()
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).take(digits).map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
 }
 
 /// What the spellings of one value have in common: an address in lower case, a number without its separators.
@@ -139,9 +134,7 @@ pub fn normalised(kind: &str, value: &str) -> String {
     match kind {
         "email" | "ip_address" => value.to_ascii_lowercase(),
         "phone" => value.chars().filter(|c| c.is_ascii_digit() || *c == '+').collect(),
-        "credit_card" | "iban" | "us_ssn" => {
-            value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
-        }
+        "credit_card" | "iban" | "us_ssn" => value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect(),
         _ => value.to_owned(),
     }
 }

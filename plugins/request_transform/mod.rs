@@ -20,13 +20,7 @@ pub static MANIFEST: Manifest = Manifest {
     summary: "Sets and removes headers, tags and JSON fields of requests, and resolves model aliases.",
     gates: &[Gate::PreRoute, Gate::PreUpstream],
     styles: &[Style::Sequential],
-    needs: &[
-        Need::ReadRequest,
-        Need::WriteRequest,
-        Need::Headers,
-        Need::Tags,
-        Need::Storage(StorageScope::Organisations),
-    ],
+    needs: &[Need::ReadRequest, Need::WriteRequest, Need::Headers, Need::Tags, Need::Storage(StorageScope::Organisations)],
     streams: false,
     evidence: &[
         ("model_alias", "the alias that was called and the model it stands for"),
