@@ -133,7 +133,9 @@ async fn no_planted_secret_comes_out() {
     assert!(log.len() > 1000 && evidence.lines().count() > 15, "there was something to find: {} {}", log.len(), evidence.len());
     let mut found = Vec::new();
     for secret in PLANTED {
-        for (sink, text) in [("the log", &log), ("evidence", &evidence), ("metrics", &metrics), ("the gateway's own answers", &own.join("\n"))] {
+        for (sink, text) in
+            [("the log", &log), ("evidence", &evidence), ("metrics", &metrics), ("the gateway's own answers", &own.join("\n"))]
+        {
             let lines = text.lines().filter(|l| l.contains(secret)).take(3);
             found.extend(lines.map(|l| format!("{secret} in {sink}: {}", l.chars().take(500).collect::<String>())));
         }

@@ -336,6 +336,11 @@ impl Edge {
         self.evidence_files().iter().map(|f| std::fs::read_to_string(f).unwrap_or_default()).collect()
     }
 
+    /// All evidence entries, without what links them.
+    pub fn evidence_entries(&self) -> Vec<serde_json::Value> {
+        self.evidence().lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["entry"].take()).collect()
+    }
+
     /// The evidence entry of a request, waiting for the writer.
     pub async fn record(&self, request_id: &str) -> serde_json::Value {
         let find = || self.evidence().lines().find(|l| l.contains(request_id)).map(str::to_owned);
