@@ -206,7 +206,9 @@ fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>,
 
 /// Refuses what a provider route has no meaning for, so that nothing passes it unread.
 fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
+    let path = session.req_header().uri.path();
     let expected = match endpoint {
+        Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
         Endpoint::Models => Method::GET,
         // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
         Endpoint::Other | Endpoint::Mcp | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),

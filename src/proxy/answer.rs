@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, TE, TRAILER};
 use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora_http::ResponseHeader;
@@ -26,6 +26,7 @@ const METERED: usize = 1024 * 1024;
 const MAX_EVENT: usize = 4 * 1024 * 1024;
 /// Speak of the gateway's account at the provider, not of the caller's.
 const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "set-cookie"];
+const HOP_BY_HOP: [HeaderName; 5] = [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), PROXY_AUTHENTICATE, TRAILER, TE];
 const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
 /// `response_filter`: the head is known; decide how the body travels.
@@ -88,6 +89,11 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
 
 /// Takes out what is not the caller's to see and puts our request id in.
 fn clean_head(head: &mut ResponseHeader, cx: &Context) -> Result<()> {
+    // RFC 9110 §7.6.1: these describe the provider's connection, not the caller's.
+    let nominated: Vec<HeaderName> = head.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()).collect();
+    for name in nominated.iter().filter(|n| **n != CONNECTION).chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
     let ours = |name: &HeaderName| ACCOUNT.contains(&name.as_str()) || ACCOUNT_PREFIXES.iter().any(|p| name.as_str().starts_with(p));
     if matches!(cx.destination, Some(super::context::Destination::Provider { .. })) {
         let remove: Vec<HeaderName> = head.headers.keys().filter(|n| ours(n)).cloned().collect();
@@ -191,6 +197,9 @@ impl Streaming {
                 for (name, data) in scanner.finish() {
                     out.extend_from_slice(&sse::encode(name.as_deref(), &data));
                 }
+                if let Some(denial) = scanner.denial().cloned() {
+                    return self.cut_off(out, denial);
+                }
                 out.extend_from_slice(&event.raw);
                 continue;
             }
@@ -212,6 +221,9 @@ impl Streaming {
         if end && let Some(scanner) = &mut self.scanner {
             for (name, data) in scanner.finish() {
                 out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+            }
+            if let Some(denial) = scanner.denial().cloned() {
+                return self.cut_off(out, denial);
             }
         }
         Bytes::from(out)

@@ -47,6 +47,7 @@ pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
 pub fn connect_failed(cx: &Context, mut error: Box<Error>) -> Box<Error> {
     let retries = cx.route.as_ref().map_or(0, |r| r.retries);
     error.set_retry(cx.attempts <= retries);
+    report(cx, &error, false);
     error
 }
 
@@ -59,7 +60,20 @@ pub fn attempt_failed(session: &Session, cx: &Context, error: Box<Error>, reused
     let stale = reused && *error.esource() == ErrorSource::Upstream && broken;
     let answered = session.response_written().is_some() || cx.status != 0;
     error.set_retry((error.retry() || stale) && !answered && cx.denial.is_none() && cx.attempts <= MAX_STALE);
+    if cx.denial.is_none() {
+        report(cx, &error, reused);
+    }
     error
+}
+
+/// One line a failed attempt: kind and side of the failure, never Pingora's context, which may quote traffic.
+fn report(cx: &Context, error: &Error, reused: bool) {
+    let level = if *error.esource() == ErrorSource::Upstream { log::Level::Warn } else { log::Level::Debug };
+    let destination = match &cx.destination {
+        Some(Destination::Provider { target, .. }) => &*target.provider.name,
+        _ => cx.route.as_ref().map_or("", |r| &*r.name),
+    };
+    log::log!(target: "upstream", level, request_id = cx.id.to_string().as_str(), destination = destination, error = error.etype().as_str(), side = error.esource().as_str(), attempt = cx.attempts, reused = reused, retry = error.retry(); "attempt failed");
 }
 
 /// The `pre_upstream` gate and the head for the provider.

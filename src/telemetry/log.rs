@@ -37,7 +37,10 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), AlreadyLogging> {
         LogFormat::Json => builder.format(|out, record| write_json(out, record, SystemTime::now())),
         LogFormat::Text => builder.format(|out, record| write_text(out, record, SystemTime::now())),
     };
-    builder.try_init().map_err(|_| AlreadyLogging)?;
+    let logger = builder.build();
+    let most = logger.filter();
+    log::set_boxed_logger(Box::new(Reserved(logger))).map_err(|_| AlreadyLogging)?;
+    log::set_max_level(most);
     std::panic::set_hook(Box::new(panicked));
     Ok(())
 }
@@ -45,6 +48,26 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), AlreadyLogging> {
 /// [`init`] for commands without a configuration: text at `info`, if nothing was set up before.
 pub fn init_default() {
     let _ = init(LogFormat::Text, "info");
+}
+
+/// Keeps the libraries' own lines to `info` whatever was asked for: below that Pingora quotes whole heads and bodies.
+struct Reserved(env_logger::Logger);
+
+impl log::Log for Reserved {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let ours = record.module_path().is_none_or(|module| module.starts_with("odock_edge"));
+        if ours || record.level() <= Level::Info {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }
 
 fn panicked(info: &PanicHookInfo<'_>) {
