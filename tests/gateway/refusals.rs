@@ -24,7 +24,7 @@ async fn start() -> (Upstream, Edge) {
     let upstream = Upstream::start().await;
     let mut setup = Setup::to(upstream.port).plain("raw", "default", "");
     setup.server = "max_request_body: 64KiB\nbody_timeout: 300ms".into();
-    setup.routes.push("{name: read_only, match: {path_prefix: /v1/files, methods: [GET]}}".into());
+    setup.routes.push("{name: read_only, match: {path_prefix: /files, methods: [GET]}}".into());
     let edge = setup.start().await;
     (upstream, edge)
 }
@@ -61,7 +61,7 @@ async fn each_refusal_has_its_status_code_and_body() {
         ("404_outside_every_route", 404, Request::new("GET", "/nothing/here").bearer(KEY)),
         ("404_unknown_endpoint", 404, Request::post("/v1/no/such/endpoint", "{}").bearer(KEY)),
         ("405_get_on_chat", 405, Request::new("GET", "/v1/chat/completions").bearer(KEY)),
-        ("405_post_on_a_get_route", 405, Request::post("/v1/files", "{}").bearer(KEY)),
+        ("405_post_on_a_get_route", 405, Request::post("/files", "{}").bearer(KEY)),
         ("413_too_large", 413, post(&format!("{{\"model\":\"fast\",\"x\":\"{}\"}}", "x".repeat(64 * 1024)))),
     ];
     for (name, status, request) in cases {
