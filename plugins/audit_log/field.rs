@@ -84,7 +84,7 @@ impl Field {
             Self::RequestId => Some(cx.request_id().to_string()),
             Self::Route => Some(cx.route().to_owned()),
             Self::Endpoint => Some(cx.endpoint().as_str().to_owned()),
-            Self::Model => cx.model().map(str::to_owned),
+            Self::Model => cx.model().filter(|name| is_a_name(name)).map(str::to_owned),
             Self::Provider => cx.provider().map(str::to_owned),
             Self::ClientIp => cx.client_ip().map(|ip| ip.to_string()),
             Self::Stream => Some(cx.streaming().to_string()),
@@ -100,7 +100,7 @@ impl Field {
             Self::RequestId => Some(cx.request_id().to_string()),
             Self::Route => Some(cx.route().to_owned()),
             Self::Endpoint => Some(cx.endpoint().as_str().to_owned()),
-            Self::Model => cx.model().map(str::to_owned),
+            Self::Model => cx.model().filter(|name| is_a_name(name)).map(str::to_owned),
             Self::Provider => cx.provider().map(str::to_owned),
             Self::ClientIp => cx.client_ip().map(|ip| ip.to_string()),
             Self::Stream => Some(cx.streaming().to_string()),
@@ -127,4 +127,10 @@ impl Field {
 fn tags(tags: &[(String, String)]) -> Option<String> {
     let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     (!pairs.is_empty()).then(|| pairs.join(" "))
+}
+
+/// Until a model is resolved its name is whatever the caller wrote: only what looks like a name is repeated.
+fn is_a_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:/@+".contains(&b);
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(plain)
 }

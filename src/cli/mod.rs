@@ -79,7 +79,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         }
     };
     let builder = plugins.into_iter().fold(Gateway::builder(), Builder::plugin);
-    match cli.command {
+    let status = match cli.command {
         Command::Run(args) => run::run(args, builder),
         Command::Check(args) => check::run(&args, &builder),
         Command::Demo(args) => demo::run(&args, builder),
@@ -89,7 +89,9 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::Plugins(args) => plugins::run(&args, &builder),
         Command::Evidence(args) => evidence::run(args),
         Command::Completions(args) => completions::run(&args),
-    }
+    };
+    log::logger().flush();
+    status
 }
 
 /// Writes data to stdout. A reader that has enough (`| head`) is no failure.

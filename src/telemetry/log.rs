@@ -13,33 +13,41 @@ use std::time::SystemTime;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 
+use super::lines::Lines;
 use super::time::Rfc3339;
 use crate::config::LogFormat;
 
 /// The target of the one line that every request leaves.
 pub const ACCESS: &str = "access";
 
-/// Logging was set up before.
+/// Why there is no log.
 #[derive(Debug, thiserror::Error)]
-#[error("logging is set up already")]
-pub struct AlreadyLogging;
+pub enum LogError {
+    /// Logging was set up before.
+    #[error("logging is set up already")]
+    Already,
+    /// The thread that writes could not be started.
+    #[error("no thread for the log: {0}")]
+    Thread(io::Error),
+}
 
 /// Sends log lines to stderr and replaces the panic hook by one that never prints the payload, which may quote traffic.
 ///
 /// `level` is an `env_logger` filter such as `info,pingora=warn`; parts that do not parse are ignored.
 ///
 /// # Errors
-/// When the process has a logger already.
-pub fn init(format: LogFormat, level: &str) -> Result<(), AlreadyLogging> {
+/// When the process has a logger already, or no thread can be started.
+pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     let mut builder = env_logger::Builder::new();
-    builder.parse_filters(level).target(env_logger::Target::Stderr).write_style(env_logger::WriteStyle::Never);
+    let lines = Lines::start().map_err(LogError::Thread)?;
+    builder.parse_filters(level).target(env_logger::Target::Pipe(Box::new(lines.clone()))).write_style(env_logger::WriteStyle::Never);
     match format {
         LogFormat::Json => builder.format(|out, record| write_json(out, record, SystemTime::now())),
         LogFormat::Text => builder.format(|out, record| write_text(out, record, SystemTime::now())),
     };
     let logger = builder.build();
     let most = logger.filter();
-    log::set_boxed_logger(Box::new(Reserved(logger))).map_err(|_| AlreadyLogging)?;
+    log::set_boxed_logger(Box::new(Reserved { logger, lines })).map_err(|_| LogError::Already)?;
     log::set_max_level(most);
     std::panic::set_hook(Box::new(panicked));
     Ok(())
@@ -51,22 +59,28 @@ pub fn init_default() {
 }
 
 /// Keeps the libraries' own lines to `info` whatever was asked for: below that Pingora quotes whole heads and bodies.
-struct Reserved(env_logger::Logger);
+struct Reserved {
+    logger: env_logger::Logger,
+    lines: Lines,
+}
 
 impl log::Log for Reserved {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.0.enabled(metadata)
+        self.logger.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         let ours = record.module_path().is_none_or(|module| module.starts_with("odock_edge"));
         if ours || record.level() <= Level::Info {
-            self.0.log(record);
+            self.logger.log(record);
+            if record.level() <= Level::Warn {
+                self.lines.hurry();
+            }
         }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        self.lines.flush();
     }
 }
 
@@ -75,6 +89,7 @@ fn panicked(info: &PanicHookInfo<'_>) {
         Some(place) => log::error!(target: "panic", file = place.file(), line = place.line(); "a task panicked"),
         None => log::error!(target: "panic", "a task panicked"),
     }
+    log::logger().flush();
 }
 
 /// One JSON object and a line feed. Fields of the record come after ours and cannot replace them.
@@ -137,7 +152,14 @@ pub fn without_query(text: &str) -> String {
 }
 
 fn push_string(line: &mut String, text: &str) {
-    line.push_str(&serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned()));
+    // Nearly every value is plain; only the others pay for an escaped copy.
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        line.push('"');
+        line.push_str(text);
+        line.push('"');
+    } else {
+        line.push_str(&serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned()));
+    }
 }
 
 /// Control characters escaped, so that no value can begin a line of its own.

@@ -4,6 +4,7 @@
 
 mod families;
 pub mod handles;
+mod lines;
 pub mod log;
 mod metrics;
 pub mod names;
