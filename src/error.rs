@@ -139,9 +139,8 @@ impl Denial {
         if (400..=599).contains(&status) {
             denial.status = status;
         }
-        let well_formed = !code.is_empty()
-            && code.len() <= 64
-            && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let well_formed =
+            !code.is_empty() && code.len() <= 64 && code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if well_formed {
             denial.code = Cow::Owned(code.to_owned());
         }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
+use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
-use pingora::apps::http_app::HttpServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -122,7 +122,8 @@ impl Builder {
         let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone());
         let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
         let signer = Signer::load(&snapshot.evidence.signing_key).map_err(|e| GatewayError::Evidence(e.to_string()))?;
-        let evidence = Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
+        let evidence =
+            Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
         let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics)?));
@@ -182,7 +183,11 @@ impl Builder {
         server.add_service(proxy);
         if let Some(address) = admin {
             let live = shared.live.clone();
-            let app = Admin { metrics: shared.metrics.clone(), ready: shared.ready.clone(), config_hash: Box::new(move || live.load().snapshot.hash.clone()) };
+            let app = Admin {
+                metrics: shared.metrics.clone(),
+                ready: shared.ready.clone(),
+                config_hash: Box::new(move || live.load().snapshot.hash.clone()),
+            };
             let mut service = Service::new("admin".to_owned(), HttpServer::new_app(app));
             service.threads = Some(1);
             service.add_tcp(&address.to_string());
@@ -191,7 +196,10 @@ impl Builder {
         for service in self.services {
             server.add_boxed_service(service);
         }
-        let mut upkeep = background_service("upkeep", Upkeep { shared: shared.clone(), phases: parking_lot::Mutex::new(Some(server.watch_execution_phase())) });
+        let mut upkeep = background_service(
+            "upkeep",
+            Upkeep { shared: shared.clone(), phases: parking_lot::Mutex::new(Some(server.watch_execution_phase())) },
+        );
         upkeep.threads = Some(1);
         server.add_service(upkeep);
         Ok(Gateway { server, shared })
@@ -228,7 +236,9 @@ impl Shared {
         match loaded {
             Ok(live) => {
                 let before = self.live.load();
-                let fixed = live.snapshot.server.listen != before.snapshot.server.listen || live.snapshot.admin != before.snapshot.admin || live.snapshot.server.tls != before.snapshot.server.tls;
+                let fixed = live.snapshot.server.listen != before.snapshot.server.listen
+                    || live.snapshot.admin != before.snapshot.admin
+                    || live.snapshot.server.tls != before.snapshot.server.tls;
                 if fixed {
                     log::warn!(target: "reload", "listeners and TLS files are taken at start: send SIGUSR2 to apply the new ones");
                 }
@@ -309,7 +319,10 @@ impl BackgroundService for Upkeep {
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 while hangup.recv().await.is_some() {
-                    notify(&[sd_notify::NotifyState::Reloading, sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading"))]);
+                    notify(&[
+                        sd_notify::NotifyState::Reloading,
+                        sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading")),
+                    ]);
                     let again = shared.clone();
                     // Building a snapshot compiles patterns and resolves names: not on a worker that answers probes.
                     let _ = tokio::task::spawn_blocking(move || {

@@ -39,7 +39,8 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
             return FAILED;
         }
     };
-    let built = config::load(&args.config, &roster).and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host, &metrics)?, loaded.warnings)));
+    let built = config::load(&args.config, &roster)
+        .and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host, &metrics)?, loaded.warnings)));
     match (built, args.format) {
         (Ok((snapshot, warnings)), Format::Text) => {
             for warning in &warnings {
@@ -73,14 +74,21 @@ fn summary(snapshot: &Snapshot, path: &std::path::Path) -> String {
     use std::fmt::Write;
     let mut text = format!("{}: valid, hash {}\n", path.display(), &snapshot.hash[..16]);
     for route in snapshot.routes.routes() {
-        let _ = writeln!(text, "route {}: auth {}, retries {}, held overflow {:?}", route.name, if route.auth { "required" } else { "none" }, route.retries, route.held_overflow);
+        let _ = writeln!(
+            text,
+            "route {}: auth {}, retries {}, held overflow {:?}",
+            route.name,
+            if route.auth { "required" } else { "none" },
+            route.retries,
+            route.held_overflow
+        );
         for gate in Gate::ALL {
             for step in route.chain.describe(gate) {
                 let _ = writeln!(text, "  {:<13} {step}", gate.as_str());
             }
         }
     }
-    let _ = writeln!(text, "{} keys, {} models, {} providers", snapshot.keys.len(), snapshot.models.iter().count(), snapshot.providers.len());
+    let _ =
+        writeln!(text, "{} keys, {} models, {} providers", snapshot.keys.len(), snapshot.models.iter().count(), snapshot.providers.len());
     text
 }
-

@@ -19,5 +19,8 @@ pub fn run(args: &Args) -> i32 {
         tell(&format!("no such code: {name}; `odock-edge explain` lists them all (a plugin may answer with codes of its own)"));
         return FAILED;
     };
-    print(&format!("{} (HTTP {})\n\n{}\n\nThe caller reads: {}\nWhat to do: {}\n", code.code, code.status, code.meaning, code.message, code.remedy))
+    print(&format!(
+        "{} (HTTP {})\n\n{}\n\nThe caller reads: {}\nWhat to do: {}\n",
+        code.code, code.status, code.meaning, code.message, code.remedy
+    ))
 }

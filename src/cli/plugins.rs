@@ -54,7 +54,14 @@ fn page(manifest: &Manifest) -> String {
     let mut text = format!("{} {} ({}, {})\n{}\n\n", manifest.name, manifest.version, manifest.category, manifest.author, manifest.summary);
     let styles: Vec<_> = manifest.styles.iter().map(|s| s.as_str()).collect();
     let needs: Vec<String> = manifest.needs.iter().map(|n| n.as_str().to_owned()).collect();
-    let _ = writeln!(text, "gates:    {}\nstyles:   {}\nneeds:    {}\nstreams:  {}\n", gates(manifest), styles.join(", "), needs.join(", "), if manifest.streams { "frame by frame" } else { "held until complete" });
+    let _ = writeln!(
+        text,
+        "gates:    {}\nstyles:   {}\nneeds:    {}\nstreams:  {}\n",
+        gates(manifest),
+        styles.join(", "),
+        needs.join(", "),
+        if manifest.streams { "frame by frame" } else { "held until complete" }
+    );
     text.push_str("evidence:\n");
     for (key, meaning) in manifest.evidence {
         let _ = writeln!(text, "  {key:<20} {meaning}");

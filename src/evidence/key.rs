@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn a_key_that_openssl_wrote_is_read() {
         // The private key of RFC 8410, 10.3.
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        let pem =
+            "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
         let public = Signer::parse(pem.as_bytes()).unwrap().public().to_hex();
         assert_eq!(public, "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1");
         assert!(matches!(Signer::parse(b"no key"), Err(KeyError::Malformed)));

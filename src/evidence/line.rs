@@ -130,8 +130,7 @@ mod tests {
         link.push(&mut out, &serde_json::json!({"a": "x\",\"hash\":\"", "seq": 0})).unwrap();
         let first = link.hash;
         link.push(&mut out, &serde_json::json!({"seq": 1})).unwrap();
-        let lines: Vec<Line<'_>> =
-            out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| Line::parse(l).unwrap()).collect();
+        let lines: Vec<Line<'_>> = out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| Line::parse(l).unwrap()).collect();
         assert!(lines[0].follows(&GENESIS) && lines[1].follows(&first) && !lines[1].follows(&GENESIS));
         assert_eq!((lines[1].entry, lines[1].hash, link.next), (&b"{\"seq\":1}"[..], link.hash, 2));
     }

@@ -108,8 +108,7 @@ impl Log {
     fn begin(directory: &Path, signer: Arc<Signer>, index: u32, link: Link, previous: Option<String>) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(directory.join(file_name(index)))?;
         let buffer = Vec::with_capacity(64 * 1024);
-        let mut log =
-            Self { directory: directory.to_owned(), signer, file, index, size: 0, lines: 0, link, buffer, buffered: 0 };
+        let mut log = Self { directory: directory.to_owned(), signer, file, index, size: 0, lines: 0, link, buffer, buffered: 0 };
         let previous_hash = hex(&link.hash);
         log.push(|seq, key| Open {
             at: now(),

@@ -13,11 +13,11 @@ mod line;
 mod log;
 mod record;
 mod show;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod walk;
 mod writer;
-#[cfg(test)]
-mod tests;
 
 pub use entry::{Anchor, Checkpoint, Reason};
 pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};

@@ -151,13 +151,31 @@ fn a_record_says_all_that_was_decided_and_nothing_that_was_said() {
     assert_eq!((found.len(), found[0].line), (1, 3));
     let entry = &found[0].entry;
     for (field, value) in [
-        ("at", r#""2027-01-15T08:00:00.000000Z""#), ("attempts", "1"), ("bytes_in", "120"), ("bytes_out", "90"),
-        ("caller_request_id", r#""mine-1""#), ("chain", r#""00112233aabbccdd""#), ("code", r#""plugin_blocked""#),
-        ("config", r#""c0ffee""#), ("dialect", r#""openai""#), ("end", r#""blocked""#), ("endpoint", r#""chat_completions""#),
-        ("kind", r#""request""#), ("method", r#""POST""#), ("model", r#""smart""#), ("overhead_us", "80"),
-        ("provider", r#""openai""#), ("provider_model", r#""gpt-5""#), ("provider_request_id", r#""req_1""#),
-        ("request_id", r#""00000000000000000000000000000000""#), ("requested_model", "null"), ("route", r#""openai""#),
-        ("status", "403"), ("stream", "false"), ("tags", r#"{"cost_centre":"42"}"#), ("upstream_us", "1500"),
+        ("at", r#""2027-01-15T08:00:00.000000Z""#),
+        ("attempts", "1"),
+        ("bytes_in", "120"),
+        ("bytes_out", "90"),
+        ("caller_request_id", r#""mine-1""#),
+        ("chain", r#""00112233aabbccdd""#),
+        ("code", r#""plugin_blocked""#),
+        ("config", r#""c0ffee""#),
+        ("dialect", r#""openai""#),
+        ("end", r#""blocked""#),
+        ("endpoint", r#""chat_completions""#),
+        ("kind", r#""request""#),
+        ("method", r#""POST""#),
+        ("model", r#""smart""#),
+        ("overhead_us", "80"),
+        ("provider", r#""openai""#),
+        ("provider_model", r#""gpt-5""#),
+        ("provider_request_id", r#""req_1""#),
+        ("request_id", r#""00000000000000000000000000000000""#),
+        ("requested_model", "null"),
+        ("route", r#""openai""#),
+        ("status", "403"),
+        ("stream", "false"),
+        ("tags", r#"{"cost_centre":"42"}"#),
+        ("upstream_us", "1500"),
         ("usage", r#"{"cached":4,"input":10,"output":0,"reasoning":0,"source":"provider","total":10}"#),
     ] {
         assert_eq!(entry[field].to_string(), value, "{field}");
@@ -346,7 +364,8 @@ fn what_was_added_or_signed_by_others_is_seen() {
     let mut link = line::Link::START;
     let mut forged = Vec::new();
     for old in text.lines() {
-        let entry = std::str::from_utf8(line::Line::parse(old.as_bytes()).unwrap().entry).unwrap().replace(r#""status":403"#, r#""status":200"#);
+        let entry =
+            std::str::from_utf8(line::Line::parse(old.as_bytes()).unwrap().entry).unwrap().replace(r#""status":403"#, r#""status":200"#);
         link.push(&mut forged, &serde_json::value::RawValue::from_string(entry).unwrap()).unwrap();
     }
     fs::write(&path, forged).unwrap();

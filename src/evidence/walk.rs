@@ -172,7 +172,9 @@ impl Walk {
             if whole && lost.map(sha256_hex) == resume.lost_sha256 {
                 self.report.notes.push(format!(
                     "{}:{}: {} bytes that a process left when it was killed, accounted for by the line after them",
-                    torn.file.display(), torn.line, resume.lost_bytes
+                    torn.file.display(),
+                    torn.line,
+                    resume.lost_bytes
                 ));
                 return 0;
             }
@@ -243,7 +245,9 @@ impl Walk {
             }
         }
         if let End::Open { unanchored } = self.report.end {
-            self.report.notes.push(format!("unanchored tail: {unanchored} lines after the last checkpoint, not closed; a cut among them could not be seen"));
+            self.report.notes.push(format!(
+                "unanchored tail: {unanchored} lines after the last checkpoint, not closed; a cut among them could not be seen"
+            ));
             if log.to_end && reached.is_none() {
                 self.line += 1;
                 self.find(Fault::Truncated, "the log is not closed, and no checkpoint beside it says how far it goes".to_owned());
@@ -266,7 +270,14 @@ impl Walk {
             if log.from_start || self.report.end != End::Rotated {
                 self.line += 1;
                 let anchor = log.anchor.as_ref().map(|anchor| format!(" (line {} of {})", anchor.line, anchor.file)).unwrap_or_default();
-                self.find(Fault::Truncated, format!("{} missing at the end: the last checkpoint is number {}{anchor}", numbers(ends, point.seq.saturating_add(1)), point.seq));
+                self.find(
+                    Fault::Truncated,
+                    format!(
+                        "{} missing at the end: the last checkpoint is number {}{anchor}",
+                        numbers(ends, point.seq.saturating_add(1)),
+                        point.seq
+                    ),
+                );
             }
             return Some(false);
         }

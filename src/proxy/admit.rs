@@ -142,7 +142,14 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
 }
 
 /// The exchange as it stands when the head has been read.
-fn begin(session: &Session, cx: &Context, route: &Arc<Route>, endpoint: Endpoint, dialect: Dialect, client_ip: Option<std::net::IpAddr>) -> Exchange {
+fn begin(
+    session: &Session,
+    cx: &Context,
+    route: &Arc<Route>,
+    endpoint: Endpoint,
+    dialect: Dialect,
+    client_ip: Option<std::net::IpAddr>,
+) -> Exchange {
     let head = session.req_header();
     let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 256).map(str::to_owned);
     Exchange {
@@ -176,7 +183,8 @@ fn trace_id(traceparent: &str) -> Option<String> {
     let mut parts = traceparent.split('-');
     let (version, trace) = (parts.next()?, parts.next()?);
     let hex = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let valid = version.len() == 2 && hex(version) && version != "ff" && trace.len() == 32 && hex(trace) && trace.bytes().any(|b| b != b'0');
+    let valid =
+        version.len() == 2 && hex(version) && version != "ff" && trace.len() == 32 && hex(trace) && trace.bytes().any(|b| b != b'0');
     valid.then(|| trace.to_owned())
 }
 
@@ -208,7 +216,9 @@ fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>,
 fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     let path = session.req_header().uri.path();
     let expected = match endpoint {
-        Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
+        Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => {
+            return Err(refuse(codes::METHOD_NOT_ALLOWED));
+        }
         Endpoint::Models => Method::GET,
         // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
         Endpoint::Other | Endpoint::Mcp | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),
@@ -226,7 +236,8 @@ async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -
     let snapshot = &cx.live.snapshot;
     let mut names: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(|m| caller.may_use_model(&m.name)).collect();
     names.sort_by(|a, b| a.name.cmp(&b.name));
-    let data: Vec<_> = names.iter().map(|m| json!({"id": &*m.name, "object": "model", "created": 0, "owned_by": &*m.provider.name})).collect();
+    let data: Vec<_> =
+        names.iter().map(|m| json!({"id": &*m.name, "object": "model", "created": 0, "owned_by": &*m.provider.name})).collect();
     let body = Bytes::from(json!({"object": "list", "data": data}).to_string());
     let head = pingora_http::ResponseHeader::build(200, Some(4)).and_then(|mut head| {
         head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
@@ -256,7 +267,9 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Option
             Ok(head.model_span)
         }
         Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(None),
-        Err(error) => Err(Denial::of(codes::INVALID_REQUEST).with_message(format!("the request is not valid for this endpoint: {error}")).into()),
+        Err(error) => {
+            Err(Denial::of(codes::INVALID_REQUEST).with_message(format!("the request is not valid for this endpoint: {error}")).into())
+        }
     }
 }
 
@@ -308,7 +321,9 @@ mod tests {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
         assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
         assert_eq!(trace_id(&format!("cc-{id}-00f067aa0ba902b7-01-future")).as_deref(), Some(id));
-        for bad in ["", "00", "00-xyz-1-01", &format!("ff-{id}-00f067aa0ba902b7-01"), "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        for bad in
+            ["", "00", "00-xyz-1-01", &format!("ff-{id}-00f067aa0ba902b7-01"), "00-00000000000000000000000000000000-00f067aa0ba902b7-01"]
+        {
             assert_eq!(trace_id(bad), None, "{bad}");
         }
     }

@@ -15,8 +15,8 @@ use super::context::Context;
 use super::tap::{Answer, Judge, Overflow, Passage};
 use super::{receipt, respond};
 use crate::error::{Denial, codes};
-use crate::gate::{self, End, Exchange, Gate, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::gate::FrameVerdict;
+use crate::gate::{self, End, Exchange, Gate, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::route::{self, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
@@ -26,7 +26,8 @@ const METERED: usize = 1024 * 1024;
 const MAX_EVENT: usize = 4 * 1024 * 1024;
 /// Speak of the gateway's account at the provider, not of the caller's.
 const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "set-cookie"];
-const HOP_BY_HOP: [HeaderName; 5] = [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), PROXY_AUTHENTICATE, TRAILER, TE];
+const HOP_BY_HOP: [HeaderName; 5] =
+    [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), PROXY_AUTHENTICATE, TRAILER, TE];
 const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
 /// `response_filter`: the head is known; decide how the body travels.
@@ -90,7 +91,14 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
 /// Takes out what is not the caller's to see and puts our request id in.
 fn clean_head(head: &mut ResponseHeader, cx: &Context) -> Result<()> {
     // RFC 9110 §7.6.1: these describe the provider's connection, not the caller's.
-    let nominated: Vec<HeaderName> = head.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()).collect();
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|n| n.trim().parse().ok())
+        .collect();
     for name in nominated.iter().filter(|n| **n != CONNECTION).chain(&HOP_BY_HOP) {
         head.remove_header(name);
     }
@@ -156,7 +164,16 @@ pub struct Streaming {
 
 impl Streaming {
     fn new(dialect: Dialect, endpoint: Endpoint, id: RequestId, scanner: Option<StreamChain>) -> Self {
-        Self { parser: sse::Parser::new(MAX_EVENT), scanner, usage: UsageStream::new(dialect), dialect, endpoint, id, denied: None, cut: false }
+        Self {
+            parser: sse::Parser::new(MAX_EVENT),
+            scanner,
+            usage: UsageStream::new(dialect),
+            dialect,
+            endpoint,
+            id,
+            denied: None,
+            cut: false,
+        }
     }
 
     /// What the provider said it used, as far as the stream got.
@@ -344,7 +361,10 @@ fn decoded(head: &mut ResponseHeader, body: Bytes, cap: usize) -> std::result::R
 
 /// What the provider says it used; nothing for errors and for what is not JSON.
 pub fn usage_of(dialect: Dialect, head: &ResponseHeader, body: &[u8]) -> Usage {
-    let json = head.headers.get(CONTENT_TYPE).is_some_and(|v: &HeaderValue| v.as_bytes().get(..16).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json")));
+    let json = head
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|v: &HeaderValue| v.as_bytes().get(..16).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json")));
     if !json || !head.status.is_success() {
         return Usage { source: UsageSource::None, ..Usage::default() };
     }

@@ -72,5 +72,8 @@ async fn next(session: &mut Session) -> Result<Option<Bytes>, ReadError> {
 }
 
 fn too_large(limit: usize) -> ReadError {
-    ReadError::Denied(Denial::of(codes::BODY_TOO_LARGE).with_message(format!("the request body is larger than this gateway accepts (limit: {limit} bytes)")))
+    ReadError::Denied(
+        Denial::of(codes::BODY_TOO_LARGE)
+            .with_message(format!("the request body is larger than this gateway accepts (limit: {limit} bytes)")),
+    )
 }

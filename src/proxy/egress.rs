@@ -50,7 +50,8 @@ impl Egress for PingoraEgress {
 
 async fn exchange(session: &mut HttpSession, request: Outbound) -> Result<HttpResponse, HostError> {
     let broken = |what: &'static str| move |_: Box<pingora::Error>| HostError::Broken(what);
-    let mut head = RequestHeader::build(request.method, request.path_and_query.as_bytes(), Some(request.headers.len() + 2)).map_err(|_| HostError::BadUrl("path"))?;
+    let mut head = RequestHeader::build(request.method, request.path_and_query.as_bytes(), Some(request.headers.len() + 2))
+        .map_err(|_| HostError::BadUrl("path"))?;
     for (name, value) in &request.headers {
         head.append_header(name.clone(), value.clone()).map_err(|_| HostError::BadHeader(name.to_string()))?;
     }

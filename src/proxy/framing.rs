@@ -28,7 +28,9 @@ pub fn is_sound(session: &Session) -> bool {
 
 /// Whether the raw head has a line that starts with this field name, in any case.
 fn has_field(head: &[u8], name: &[u8]) -> bool {
-    head.split(|b| *b == b'\n').skip(1).any(|line| line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name) && matches!(line[name.len()], b':' | b' ' | b'\t'))
+    head.split(|b| *b == b'\n').skip(1).any(|line| {
+        line.len() > name.len() && line[..name.len()].eq_ignore_ascii_case(name) && matches!(line[name.len()], b':' | b' ' | b'\t')
+    })
 }
 
 #[cfg(test)]

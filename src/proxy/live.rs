@@ -9,8 +9,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use pingora::protocols::ALPN;
 use pingora::protocols::tls::CaType;
-use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::RoundRobin;
 use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
@@ -102,7 +102,12 @@ impl Target {
             ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
             credential,
             metrics: metrics.provider(&provider.name),
-            models: snapshot.models.iter().filter(|m| m.provider.name == provider.name).map(|m| (m.name.clone(), metrics.model(&provider.name, &m.name))).collect(),
+            models: snapshot
+                .models
+                .iter()
+                .filter(|m| m.provider.name == provider.name)
+                .map(|m| (m.name.clone(), metrics.model(&provider.name, &m.name)))
+                .collect(),
             provider,
         })
     }
@@ -158,7 +163,8 @@ impl Balancer {
             let bad = |source| LiveError::Upstream { route: route.to_owned(), address: entry.address.clone(), source };
             let mut found = std::net::ToSocketAddrs::to_socket_addrs(entry.address.as_str()).map_err(bad)?;
             let address = found.next().ok_or_else(|| bad(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
-            let backend = Backend::new_with_weight(&address.to_string(), entry.weight as usize).map_err(|_| bad(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
+            let backend = Backend::new_with_weight(&address.to_string(), entry.weight as usize)
+                .map_err(|_| bad(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
             backends.insert(backend);
         }
         let mut balancer: LoadBalancer<RoundRobin> = LoadBalancer::from_backends(Backends::new(discovery::Static::new(backends)));
@@ -175,7 +181,7 @@ impl Balancer {
         self.upstream.host.as_deref()
     }
 
-        /// The peer of the next attempt among the healthy addresses, or `None` when there is none.
+    /// The peer of the next attempt among the healthy addresses, or `None` when there is none.
     pub fn peer(&self, timeout: Duration) -> Option<Box<HttpPeer>> {
         let backend = self.balancer.select(b"", 256)?;
         let address = *backend.addr.as_inet()?;

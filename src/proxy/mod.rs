@@ -101,7 +101,13 @@ impl ProxyHttp for Edge {
         answer::head(head, cx).await
     }
 
-    fn response_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, cx: &mut Context) -> Result<Option<Duration>> {
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        cx: &mut Context,
+    ) -> Result<Option<Duration>> {
         answer::body(body, end, cx);
         Ok(None)
     }

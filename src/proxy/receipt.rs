@@ -44,7 +44,8 @@ fn ran(exchange: &Exchange) -> impl Iterator<Item = &crate::gate::Execution> {
 fn receipt(chain: &str, exchange: &Exchange) -> String {
     let mut text = format!("chain={chain}");
     for step in ran(exchange) {
-        let _ = write!(text, ", {};gate={};verdict={};us={}", step.plugin, step.gate.as_str(), step.decision.as_str(), step.took.as_micros());
+        let _ =
+            write!(text, ", {};gate={};verdict={};us={}", step.plugin, step.gate.as_str(), step.decision.as_str(), step.took.as_micros());
     }
     text
 }

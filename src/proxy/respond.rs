@@ -17,7 +17,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///
 /// # Errors
 /// When Pingora refuses the header values; they are numbers and hex, so it does not.
-pub fn render(denial: &Denial, dialect: Dialect, id: &RequestId, jsonrpc_id: Option<&serde_json::value::RawValue>) -> pingora::Result<(ResponseHeader, Bytes)> {
+pub fn render(
+    denial: &Denial,
+    dialect: Dialect,
+    id: &RequestId,
+    jsonrpc_id: Option<&serde_json::value::RawValue>,
+) -> pingora::Result<(ResponseHeader, Bytes)> {
     let id = id.to_string();
     let (content_type, body) = envelope::render(dialect, denial, &id, jsonrpc_id.map(|v| v.get()));
     let mut head = ResponseHeader::build(denial.status(), Some(6))?;

@@ -38,7 +38,9 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
 
 fn denial_of(error: &Error) -> Denial {
     match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => Denial::of(codes::UPSTREAM_TIMEOUT),
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
+            Denial::of(codes::UPSTREAM_TIMEOUT)
+        }
         _ if *error.esource() == ErrorSource::Upstream => Denial::of(codes::UPSTREAM_FAILED),
         _ => Denial::of(codes::INTERNAL),
     }
@@ -153,7 +155,14 @@ fn metered_usage(dialect: Dialect, chunks: &[bytes::Bytes], status: u16) -> crat
     }
 }
 
-fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: std::time::Duration, overhead: std::time::Duration) {
+fn count(
+    exchange: &Exchange,
+    error: Option<&Error>,
+    cx: &Context,
+    streamed: bool,
+    took: std::time::Duration,
+    overhead: std::time::Duration,
+) {
     let outcome = &exchange.outcome;
     if let Some(route) = &cx.route {
         let metrics = cx.live.route_metrics(route.index);
@@ -169,7 +178,16 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
     let waited = cx.upstream_took.unwrap_or_else(|| cx.upstream_started.map(|at| at.elapsed()).unwrap_or_default());
     match (cx.upstream_took, error.map(Error::etype)) {
         (Some(_), _) => target.metrics.answered(outcome.status, waited),
-        (None, Some(ErrorType::ConnectTimedout | ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::ConnectNoRoute | ErrorType::TLSHandshakeFailure)) => {
+        (
+            None,
+            Some(
+                ErrorType::ConnectTimedout
+                | ErrorType::ConnectRefused
+                | ErrorType::ConnectError
+                | ErrorType::ConnectNoRoute
+                | ErrorType::TLSHandshakeFailure,
+            ),
+        ) => {
             target.metrics.failed(ProviderError::Connect, waited);
         }
         (None, Some(ErrorType::ReadTimedout | ErrorType::WriteTimedout)) => target.metrics.failed(ProviderError::Timeout, waited),

@@ -114,7 +114,7 @@ pub fn install(session: &mut Session, body: Bytes, judge: Arc<dyn Judge>) -> Tap
     let inner = std::mem::replace(&mut session.downstream_session, Box::new(ServerSession::new_custom(Box::new(()))));
     let body = shared.lock().body.clone();
     let tap = Tap { inner, body, sent: 0, shared: shared.clone(), judge, held: Held::default() };
-    session.downstream_session = Box::new(ServerSession::new_custom(Box::new(tap)));
+    *session.downstream_session = ServerSession::new_custom(Box::new(tap));
     TapHandle(shared)
 }
 
@@ -393,7 +393,10 @@ impl CustomSession for Tap {
         None
     }
 
-    fn restore_custom_message_reader(&mut self, _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>) -> Result<()> {
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
         Ok(())
     }
 

@@ -81,7 +81,9 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(_edge: &Edge, session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
-    let (Some(exchange), Some(route), Some(destination), Some(tap)) = (cx.exchange.clone(), cx.route.clone(), cx.destination.clone(), cx.tap.clone()) else {
+    let (Some(exchange), Some(route), Some(destination), Some(tap)) =
+        (cx.exchange.clone(), cx.route.clone(), cx.destination.clone(), cx.tap.clone())
+    else {
         return cx.refuse(Denial::of(codes::INTERNAL));
     };
     let mut exchange = exchange.lock().await;
@@ -188,7 +190,8 @@ fn set_path(head: &mut RequestHeader, path: &str) -> Result<()> {
 /// The provider's path: its own base, then the endpoint without the family segment that only this gateway knows.
 fn provider_path(base: &str, path: &str, query: Option<&str>) -> String {
     let rest = path.strip_prefix("/v1").filter(|r| r.starts_with('/')).unwrap_or(path);
-    let rest = ["/vllm", "/mistral", "/huggingface"].iter().find_map(|f| rest.strip_prefix(f).filter(|r| r.starts_with('/'))).unwrap_or(rest);
+    let rest =
+        ["/vllm", "/mistral", "/huggingface"].iter().find_map(|f| rest.strip_prefix(f).filter(|r| r.starts_with('/'))).unwrap_or(rest);
     let version = if path.starts_with("/v1/") { "/v1" } else { "" };
     with_query(format!("{base}{version}{rest}"), query)
 }
@@ -211,7 +214,10 @@ mod tests {
     #[test]
     fn family_segments_and_keys_stay_here() {
         assert_eq!(provider_path("", "/v1/chat/completions", None), "/v1/chat/completions");
-        assert_eq!(provider_path("/openai", "/v1/chat/completions", Some("api-version=3&key=sk_1")), "/openai/v1/chat/completions?api-version=3");
+        assert_eq!(
+            provider_path("/openai", "/v1/chat/completions", Some("api-version=3&key=sk_1")),
+            "/openai/v1/chat/completions?api-version=3"
+        );
         assert_eq!(provider_path("", "/v1/mistral/embeddings", Some("key=sk_1")), "/v1/embeddings");
         assert_eq!(provider_path("", "/v1/messages", Some("beta=true")), "/v1/messages?beta=true");
     }

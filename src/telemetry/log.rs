@@ -258,10 +258,16 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    fn line(write: fn(&mut dyn Write, &Record<'_>, SystemTime) -> io::Result<()>, module: &'static str, text: &str, fields: &[(&str, Value<'_>)]) -> String {
+    fn line(
+        write: fn(&mut dyn Write, &Record<'_>, SystemTime) -> io::Result<()>,
+        module: &'static str,
+        text: &str,
+        fields: &[(&str, Value<'_>)],
+    ) -> String {
         let mut out = Vec::new();
         let args = format_args!("{text}");
-        let record = Record::builder().args(args).level(Level::Warn).target(ACCESS).module_path_static(Some(module)).key_values(&fields).build();
+        let record =
+            Record::builder().args(args).level(Level::Warn).target(ACCESS).module_path_static(Some(module)).key_values(&fields).build();
         write(&mut out, &record, UNIX_EPOCH).unwrap();
         String::from_utf8(out).unwrap()
     }

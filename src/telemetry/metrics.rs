@@ -136,9 +136,8 @@ impl Metrics {
     /// The handles of a provider, or of a route's plain HTTP upstream.
     pub fn provider(&self, provider: &str) -> ProviderMetrics {
         ProviderMetrics {
-            requests: names::STATUS_CLASSES.map(|class| {
-                self.provider_requests.with([provider, if class == "other" { "error" } else { class }])
-            }),
+            requests: names::STATUS_CLASSES
+                .map(|class| self.provider_requests.with([provider, if class == "other" { "error" } else { class }])),
             duration: self.provider_duration.with([provider]),
             errors: ProviderError::ALL.map(|error| self.provider_errors.with([provider, error.as_str()])),
         }
@@ -229,15 +228,11 @@ mod tests {
     #[test]
     fn everything_in_the_table_is_exposed_and_nothing_else() {
         let metrics = Metrics::new().unwrap();
-        let (_route, _plugin, _provider) =
-            (metrics.route("openai"), metrics.plugin("audit_log", "pre_route"), metrics.provider("openai"));
+        let (_route, _plugin, _provider) = (metrics.route("openai"), metrics.plugin("audit_log", "pre_route"), metrics.provider("openai"));
         let (_model, _pool) = (metrics.model("openai", "gpt"), metrics.pool("background"));
         let text = metrics.render();
-        let mut exposed: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE "))
-            .filter_map(|line| line.split(' ').next())
-            .collect();
+        let mut exposed: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next()).collect();
         let mut named: Vec<&str> = names::ALL.iter().map(|family| family.name).collect();
         exposed.sort_unstable();
         named.sort_unstable();

@@ -34,14 +34,11 @@ pub struct Family {
 const REQUEST_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
 /// Our own share of a request, where tens of microseconds are the question.
-const OVERHEAD_SECONDS: &[f64] = &[
-    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5,
-    2.5,
-];
+const OVERHEAD_SECONDS: &[f64] =
+    &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
 /// One plugin: from a header look to a callout that runs into its timeout.
-const PLUGIN_SECONDS: &[f64] = &[
-    0.000_001, 0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
-];
+const PLUGIN_SECONDS: &[f64] =
+    &[0.000_001, 0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Tokens of one request.
 const TOKENS: &[f64] = &[16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 50000.0, 131_072.0, 524_288.0, 1_048_576.0];
 
@@ -166,8 +163,20 @@ mod tests {
     #[test]
     fn labels_hold_nothing_that_a_caller_chooses() {
         const BOUNDED: [&str; 14] = [
-            "route", "status_class", "stream", "code", "provider", "reason", "plugin_name", "plugin_stage", "decision",
-            "outcome", "class", "model", "async_pool_name", "result",
+            "route",
+            "status_class",
+            "stream",
+            "code",
+            "provider",
+            "reason",
+            "plugin_name",
+            "plugin_stage",
+            "decision",
+            "outcome",
+            "class",
+            "model",
+            "async_pool_name",
+            "result",
         ];
         for family in ALL {
             for label in family.labels {
