@@ -1,7 +1,7 @@
 //! Evidence: one record per request, in a log that shows when it was changed.
 //!
-//! [`Evidence`] takes records off the request path, a thread of its own writes them as hash-linked lines ([`line`]) and
-//! signs a checkpoint now and then ([`entry`]). [`verify`] finds edits, deletions, reorderings and cuts.
+//! [`Evidence`] takes records off the request path, a thread of its own writes them as hash-linked lines ([`mod@line`]) and
+//! signs a checkpoint now and then ([`entry`]). [`verify()`] finds edits, deletions, reorderings and cuts.
 //!
 //! What it can prove: nobody without the signing key changed anything before the last checkpoint, as long as that
 //! checkpoint is known from elsewhere too (`checkpoint.json`, the journal, a copy off the machine). Lines after it are

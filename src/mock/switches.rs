@@ -32,10 +32,10 @@ pub enum Fault {
 /// The switches; `None` leaves what was set before.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Switches {
-    /// Wait before the head of the answer [ms].
+    /// Wait before the head of the answer (ms).
     #[arg(long, value_name = "MS")]
     pub latency_ms: Option<u64>,
-    /// Wait between the events of a stream [ms].
+    /// Wait between the events of a stream (ms).
     #[arg(long, value_name = "MS")]
     pub chunk_delay_ms: Option<u64>,
     /// Pieces a streamed answer comes in (default 8).

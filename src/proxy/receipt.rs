@@ -26,7 +26,7 @@ pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, cx: 
 /// The same, for whoever has no context at hand.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_parts(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, received: Instant) -> Result<()> {
     if route.receipt {
         head.insert_header(RECEIPT, receipt(&route.chain.id, exchange))?;

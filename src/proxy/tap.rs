@@ -3,7 +3,7 @@
 //!
 //! Pingora's own retry buffer stops at 64 KiB and its body filters run after the head has gone out. Its `Custom` session
 //! variant is the one seam that solves both: Pingora asks the wrapper for the request body, and hands it every response
-//! task. The wrapper is installed by [`install`] once the head is admitted and taken off by [`remove`] in the
+//! task. The wrapper is installed by [`install`] once the head is admitted and taken off by [`TapHandle::remove`] in the
 //! first line of `fail_to_proxy` and `logging`, so that keep-alive stays Pingora's. Nothing outside this file knows.
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use pingora_proxy::Session;
 /// Slices of the replayed body, so that an early answer of an HTTP/2 upstream is noticed between them.
 const SLICE: usize = 64 * 1024;
 
-/// The door by which [`remove`] asks the wrapper for the session inside; no protocol uses this code.
+/// The door by which [`TapHandle::remove`] asks the wrapper for the session inside; no protocol uses this code.
 const HAND_BACK: u32 = 0x0d0c_0d0c;
 
 /// What happens to the response on its way to the caller.

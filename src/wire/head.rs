@@ -64,7 +64,7 @@ pub struct Head<'a> {
 ///
 /// # Errors
 /// [`ParseError`] when the body is not one JSON object that every parser would read alike in these members. Members
-/// nested anywhere else may repeat: [`super::texts`] visits all of them.
+/// nested anywhere else may repeat: [`super::texts()`] visits all of them.
 pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
     let mut walk = HeadWalk { offsets: Offsets::new(body), head: Head::default(), seen: 0, refusal: None };
     let mut json = serde_json::Deserializer::from_slice(body);
