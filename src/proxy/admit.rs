@@ -165,7 +165,7 @@ fn begin(
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             client_ip,
-            user_agent: head.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).map(|v| v.chars().take(256).collect()),
+            user_agent: head.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).map(|v| v.get(..256).unwrap_or(v).to_owned()),
             caller: None,
             requested_model: None,
             provider: None,

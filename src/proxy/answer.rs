@@ -90,26 +90,22 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
 
 /// Takes out what is not the caller's to see and puts our request id in.
 fn clean_head(head: &mut ResponseHeader, cx: &Context) -> Result<()> {
-    // RFC 9110 §7.6.1: these describe the provider's connection, not the caller's.
-    let nominated: Vec<HeaderName> = head
-        .headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|n| n.trim().parse().ok())
-        .collect();
-    for name in nominated.iter().filter(|n| **n != CONNECTION).chain(&HOP_BY_HOP) {
+    let from_provider = matches!(cx.destination, Some(super::context::Destination::Provider { .. }));
+    let nominated: Vec<HeaderName> = match head.headers.contains_key(CONNECTION) {
+        false => Vec::new(),
+        true => {
+            let lists = head.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+            lists.flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()).filter(|n| *n != CONNECTION).collect()
+        }
+    };
+    let account = |name: &HeaderName| ACCOUNT.contains(&name.as_str()) || ACCOUNT_PREFIXES.iter().any(|p| name.as_str().starts_with(p));
+    // RFC 9110 §7.6.1: hop-by-hop fields describe the provider's connection, not the caller's.
+    let ends_here = |name: &&HeaderName| HOP_BY_HOP.contains(name) || nominated.contains(name) || from_provider && account(name);
+    let unwanted: Vec<HeaderName> = head.headers.keys().filter(ends_here).cloned().collect();
+    for name in &unwanted {
         head.remove_header(name);
     }
-    let ours = |name: &HeaderName| ACCOUNT.contains(&name.as_str()) || ACCOUNT_PREFIXES.iter().any(|p| name.as_str().starts_with(p));
-    if matches!(cx.destination, Some(super::context::Destination::Provider { .. })) {
-        let remove: Vec<HeaderName> = head.headers.keys().filter(|n| ours(n)).cloned().collect();
-        for name in remove {
-            head.remove_header(&name);
-        }
-    }
-    head.insert_header(respond::REQUEST_ID, cx.id.to_string())
+    head.insert_header(respond::REQUEST_ID, cx.id_value.clone())
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {

@@ -20,6 +20,8 @@ pub struct Context {
     pub live: Arc<Live>,
     /// Ours, whatever the caller sent.
     pub id: RequestId,
+    /// The id as it is sent, in both directions.
+    pub id_value: http::HeaderValue,
     /// When the head was complete.
     pub received: Instant,
     /// Counts this request as in flight while it lives.
@@ -77,9 +79,11 @@ pub enum Destination {
 impl Context {
     /// The state of a request whose head has just arrived.
     pub fn new(live: Arc<Live>) -> Self {
+        let id = RequestId::random();
         Self {
             live,
-            id: RequestId::random(),
+            id_value: http::HeaderValue::try_from(id.to_string()).unwrap_or(http::HeaderValue::from_static("")),
+            id,
             received: Instant::now(),
             in_flight: None,
             gauge: None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use pingora::upstreams::peer::HttpPeer;
@@ -127,18 +128,12 @@ fn name_the_slug(exchange: &mut Exchange, slug: &str, span: Option<std::ops::Ran
 }
 
 fn write_head(head: &mut RequestHeader, exchange: &Exchange, destination: &Destination, authenticated: bool, cx: &Context) -> Result<()> {
-    for name in [&TRANSFER_ENCODING, &EXPECT, &PROXY_AUTHORIZATION] {
+    let to_provider = matches!(destination, Destination::Provider { .. });
+    // One look at what is there instead of a look-up for everything that might be.
+    let unwanted: Vec<HeaderName> = head.headers.keys().filter(|name| stays_here(name, authenticated, to_provider)).cloned().collect();
+    for name in &unwanted {
         head.remove_header(name);
     }
-    if authenticated {
-        head.remove_header(&AUTHORIZATION);
-        head.remove_header(&COOKIE);
-        for name in CREDENTIALS {
-            head.remove_header(name);
-        }
-    }
-    // What must be read must not come encoded; an answer that does anyway is decoded or refused.
-    head.remove_header(&ACCEPT_ENCODING);
     for edit in &exchange.draft.request_edits {
         match edit {
             HeaderEdit::Set(name, value) => head.insert_header(name.clone(), value.clone())?,
@@ -152,12 +147,9 @@ fn write_head(head: &mut RequestHeader, exchange: &Exchange, destination: &Desti
     if has_body {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     }
-    head.insert_header(respond::REQUEST_ID, cx.id.to_string())?;
+    head.insert_header(respond::REQUEST_ID, cx.id_value.clone())?;
     match destination {
         Destination::Provider { target, .. } => {
-            for name in ORIGIN {
-                head.remove_header(name);
-            }
             head.insert_header(HOST, target.authority.clone())?;
             if let Some((name, value)) = &target.credential {
                 head.insert_header(name.clone(), value.clone())?;
@@ -179,6 +171,16 @@ fn write_head(head: &mut RequestHeader, exchange: &Exchange, destination: &Desti
         }
     }
     Ok(())
+}
+
+/// Whether a field of the caller's head ends at this gateway.
+fn stays_here(name: &HeaderName, authenticated: bool, to_provider: bool) -> bool {
+    // What must be read must not come encoded; an answer that does anyway is decoded or refused.
+    if [TRANSFER_ENCODING, EXPECT, PROXY_AUTHORIZATION, ACCEPT_ENCODING].contains(name) {
+        return true;
+    }
+    let credential = *name == AUTHORIZATION || *name == COOKIE || CREDENTIALS.contains(&name.as_str());
+    authenticated && credential || to_provider && ORIGIN.contains(&name.as_str())
 }
 
 fn set_path(head: &mut RequestHeader, path: &str) -> Result<()> {

@@ -84,6 +84,9 @@ impl Told {
         if memmem::find(json, b"sage").is_none() && memmem::find(json, b"_tokens").is_none() {
             return None;
         }
+        if let Some(usage) = last_member(json, b"\"usage\":") {
+            return Some(Self::from_usage(&usage));
+        }
         let outer: Envelope<'_> = serde_json::from_slice(json).ok()?;
         if let Some(told) = Self::from_envelope(&outer) {
             return Some(told);
@@ -174,6 +177,24 @@ impl Told {
     fn is_empty(&self) -> bool {
         self.input.is_none() && self.output.is_none() && self.total.is_none()
     }
+}
+
+/// The object behind this name if it stands at the top of the document and nothing but scalars follow it, as it does in
+/// most answers: then the rest of the document need not be read. `None` says nothing, only that it must be.
+fn last_member(json: &[u8], name: &[u8]) -> Option<Value> {
+    let at = memmem::rfind(json, name)?;
+    // Within a string the quote of the name would be escaped.
+    if !matches!(json[..at].iter().rev().find(|b| !b.is_ascii_whitespace()), Some(b',' | b'{')) {
+        return None;
+    }
+    let rest = &json[at + name.len()..];
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Value>();
+    let value = values.next()?.ok().filter(Value::is_object)?;
+    let after = rest.get(values.byte_offset()..)?.trim_ascii_end();
+    let (last, between) = after.split_last()?;
+    // One closing brace and no other bracket: the object that ends here is the document.
+    let top = *last == b'}' && !between.iter().any(|b| matches!(b, b'{' | b'}' | b'[' | b']'));
+    top.then_some(value)
 }
 
 /// A count, written as a whole number or, by some servers, as a float.

@@ -20,5 +20,6 @@ mod lifecycle;
 mod observe;
 mod order;
 mod refusals;
+mod systemd;
 mod transport;
 mod upgrade;
