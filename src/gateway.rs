@@ -151,6 +151,9 @@ impl Builder {
             ..ServerConf::default()
         };
         let options = Opt { upgrade, ..Opt::default() };
+        if let Some(files) = &settings.tls {
+            usable(files)?;
+        }
         let mut server = Server::new_with_opt_and_conf(Some(options), conf);
         server.bootstrap();
 
@@ -204,6 +207,17 @@ impl Builder {
         server.add_service(upkeep);
         Ok(Gateway { server, shared })
     }
+}
+
+/// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
+/// listeners of a running process is too late.
+fn usable(files: &config::TlsFiles) -> Result<(), GatewayError> {
+    let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
+    let bad = |reason: String| GatewayError::Tls(format!("{cert}, {key}: {reason}"));
+    let loaded = pingora::tls::load_certs_and_key_files(&cert, &key).map_err(|e| bad(e.to_string()))?;
+    let (chain, key_der) = loaded.ok_or_else(|| bad("no certificate, or no key".to_owned()))?;
+    let built = pingora::tls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key_der);
+    built.map(|_| ()).map_err(|e| bad(e.to_string()))
 }
 
 /// Reads, checks and builds a configuration; opens nothing.
@@ -370,7 +384,12 @@ impl ShutdownSignalWatch for Signals {
                 _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
                 _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
                 // Somebody else started the new process with --upgrade.
-                _ = hand_over.recv() => return ShutdownSignal::GracefulUpgrade,
+                _ = hand_over.recv() => {
+                    if self.shared.live.load().snapshot.server.upgrade_sock.exists() {
+                        return ShutdownSignal::GracefulUpgrade;
+                    }
+                    log::error!(target: "upgrade", "this process stays: no process waits at server.upgrade_sock");
+                }
                 _ = replace.recv() => match self.start_successor().await {
                     Ok(pid) => {
                         notify(&[sd_notify::NotifyState::MainPid(pid)]);
@@ -411,6 +430,9 @@ impl Signals {
         }
         // The socket exists a moment before it listens.
         tokio::time::sleep(Duration::from_millis(100)).await;
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("the new process ended with {status}"));
+        }
         log::info!(target: "upgrade", pid = pid; "handing over");
         Ok(pid)
     }

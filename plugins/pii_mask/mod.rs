@@ -95,11 +95,14 @@ fn form(dialect: Dialect, content_type: Option<&str>, body: &[u8]) -> Form {
     if media.contains("json") {
         return Form::Json;
     }
+    let opens = matches!(body.iter().find(|b| !b.is_ascii_whitespace()), Some(b'{' | b'['));
+    if opens && dialect != Dialect::Plain {
+        return Form::Json;
+    }
     if ["audio/", "image/", "video/"].iter().any(|kind| media.starts_with(kind)) {
         return Form::Media;
     }
-    let opens = matches!(body.iter().find(|b| !b.is_ascii_whitespace()), Some(b'{' | b'['));
-    if opens && (dialect != Dialect::Plain || !media.starts_with("text/")) { Form::Json } else { Form::Text }
+    if opens && !media.starts_with("text/") { Form::Json } else { Form::Text }
 }
 
 fn unreadable(_: Unreadable) -> PluginError {

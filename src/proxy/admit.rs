@@ -63,6 +63,7 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
                 exchange.lock().await.outcome.denial = Some((*denial).clone());
             }
             let sent = respond::deny(session, &denial, dialect, &cx.id, close).await;
+            cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
             if close && sent.is_ok() {
                 // Closing with unread bytes resets the connection, and a reset can destroy the answer on its way.
@@ -83,6 +84,13 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     let path = head.uri.path();
     let (endpoint, dialect) = Endpoint::of(&head.method, path);
     let host = host_of(&head.headers, &head.uri);
+    if is_ambiguous(path) {
+        return Err(refuse(codes::ROUTE_NOT_FOUND));
+    }
+    if session.as_downstream().is_upgrade_req() {
+        // A connection that stops being HTTP is one that no gate can see.
+        return Err(refuse(codes::METHOD_NOT_ALLOWED));
+    }
     let route = match snapshot.routes.find(host, path, &head.method, &head.headers) {
         Match::Route(route) => route.clone(),
         Match::MethodNotAllowed => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
@@ -194,6 +202,20 @@ fn host_of<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> &'a str {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     }
+}
+
+/// Whether a path could mean another one to the next hop. Routes are matched on the path as it was sent and it is sent on
+/// as it came, so what normalises to something else must not pass a route that was meant for something else.
+fn is_ambiguous(path: &str) -> bool {
+    let encoded = |at: usize, code: &[u8; 2]| path.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(code));
+    let unreserved = |at: usize| {
+        let digits = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        digits.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    path.contains("//")
+        || path.contains('\\')
+        || path.split('/').any(|segment| segment == "." || segment == "..")
+        || path.match_indices('%').any(|(at, _)| encoded(at, b"2f") || encoded(at, b"5c") || unreserved(at))
 }
 
 /// Finds the caller by the credential it presented. Several credentials at once are taken in the order of the
@@ -315,6 +337,17 @@ fn serves(kind: ProviderKind, dialect: Dialect) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_mean_something_else_to_the_next_hop() {
+        for bad in ["/public/../private", "/v1//chat", "/v1/./chat", "/a%2Fb", "/a%5cb", "/a%2e%2e/b", "/%63hat", "/a\\b", "/a%zz", "/a%2"]
+        {
+            assert!(is_ambiguous(bad), "{bad}");
+        }
+        for good in ["/v1/chat/completions", "/v1/models/a%20b", "/v1beta/models/g:generate", "/a..b/c", "/"] {
+            assert!(!is_ambiguous(good), "{good}");
+        }
+    }
 
     #[test]
     fn the_trace_id_of_a_traceparent() {

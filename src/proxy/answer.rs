@@ -41,7 +41,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     let (Some(exchange), Some(route), Some(tap)) = (cx.exchange.clone(), cx.route.clone(), cx.tap.clone()) else {
         return Ok(());
     };
-    cx.status = head.status.as_u16();
+    cx.upstream_status = head.status.as_u16();
     cx.upstream_took = cx.upstream_started.map(|at| at.elapsed());
     let mut exchange = exchange.lock().await;
     let provider_id = ["x-request-id", "request-id"].iter().find_map(|n| head.headers.get(*n)).and_then(|v| v.to_str().ok());
@@ -58,14 +58,15 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     if hold {
         let cap = cx.live.snapshot.server.max_held_response;
         let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-        if claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
+        let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
+        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
         tap.set_passage(Passage::Hold { cap });
         return Ok(());
     }
     if guarded {
-        exchange.draft.response = Some(Response { status: cx.status, headers: head.headers.clone(), body: None });
+        exchange.draft.response = Some(Response { status: cx.upstream_status, headers: head.headers.clone(), body: None });
         if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await {
             exchange.outcome.denial = Some((*denial).clone());
             return cx.refuse(*denial);
@@ -127,11 +128,17 @@ fn apply_edits(head: &mut ResponseHeader, edits: &[HeaderEdit]) -> Result<()> {
 /// `response_body_filter`: the next piece of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
     let Some(streaming) = &mut cx.streaming else {
-        if let Some(chunk) = body
-            && cx.metered_bytes + chunk.len() <= METERED
-        {
+        if let Some(chunk) = body {
             cx.metered_bytes += chunk.len();
-            cx.metered.push(chunk.clone());
+            cx.metered.push_back(chunk.clone());
+            // Usage stands at the end: of a large answer the tail is enough.
+            while cx.metered_bytes > METERED
+                && let Some(first) = cx.metered.front()
+                && cx.metered_bytes - first.len() >= METERED
+            {
+                cx.metered_bytes -= first.len();
+                cx.metered.pop_front();
+            }
         }
         return;
     };
@@ -203,6 +210,9 @@ impl Streaming {
             self.usage.event(event.event.as_deref(), &event.data);
             let Some(scanner) = &mut self.scanner else { continue };
             if event.data.is_empty() {
+                if !is_event_syntax(&event.raw) {
+                    return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
+                }
                 out.extend_from_slice(&event.raw);
                 continue;
             }
@@ -251,6 +261,16 @@ impl Streaming {
     }
 }
 
+/// Whether an event without data is one: known fields and short comments. Anything else that calls itself an event stream
+/// would pass a scanner unread.
+fn is_event_syntax(raw: &[u8]) -> bool {
+    raw.split(|b| matches!(b, b'\n' | b'\r')).all(|line| {
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let field = |name: &[u8]| line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest[0] == b':');
+        line.is_empty() || line[0] == b':' && line.len() <= 256 || [&b"event"[..], b"id", b"retry", b"data"].iter().any(|name| field(name))
+    })
+}
+
 /// Judges held answers: SafetySec and plugins of `post_upstream` see head and whole body before a byte has left.
 pub struct AnswerJudge {
     exchange: Option<Arc<Mutex<Exchange>>>,
@@ -284,7 +304,7 @@ impl AnswerJudge {
                 return Err(denial);
             }
         };
-        exchange.outcome.usage = usage_of(self.dialect, head, &body);
+        let body = self.read(head, body, &mut exchange)?;
         exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
         let verdict = gate::run(&self.route.chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await;
         if let Verdict::Abort(denial) = verdict {
@@ -296,6 +316,27 @@ impl AnswerJudge {
         let body = exchange.draft.response.take().and_then(|r| r.body).unwrap_or_default();
         let written = edited.and_then(|()| receipt::write_parts(head, &self.route, &exchange, self.received));
         written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
+    }
+
+    /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is
+    /// split over two frames is whole in none of them.
+    fn read(&self, head: &ResponseHeader, body: Bytes, exchange: &mut Exchange) -> std::result::Result<Bytes, Box<Denial>> {
+        if !is_event_stream(head) {
+            exchange.outcome.usage = usage_of(self.dialect, head, &body);
+            return Ok(body);
+        }
+        let scanner = StreamChain::start(&self.route.chain, exchange);
+        let mut streaming = Streaming::new(self.dialect, exchange.facts.endpoint, self.id, scanner);
+        let body = streaming.push(body, true);
+        exchange.outcome.usage = streaming.usage();
+        let denied = streaming.denied.take();
+        if let Some(scanner) = streaming.scanner() {
+            scanner.settle(&mut exchange.executions);
+        }
+        match denied {
+            Some(denial) => Err(Box::new(denial)),
+            None => Ok(body),
+        }
     }
 
     fn refusal(&self, denial: &Denial) -> Answer {
@@ -315,7 +356,12 @@ impl Judge for AnswerJudge {
     async fn judge(&self, mut head: Box<ResponseHeader>, body: Bytes) -> Answer {
         match self.decide(&mut head, body).await {
             Ok(body) => Answer { head, body },
-            Err(denial) => self.refusal(&denial),
+            Err(denial) => {
+                if let Some(exchange) = &self.exchange {
+                    exchange.lock().await.outcome.denial = Some((*denial).clone());
+                }
+                self.refusal(&denial)
+            }
         }
     }
 
@@ -337,6 +383,9 @@ impl Judge for AnswerJudge {
 /// The body as text. An encoding that cannot be undone within the cap is refused: a guard must see what the caller would.
 fn decoded(head: &mut ResponseHeader, body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
     let unreadable = || Box::new(Denial::of(codes::ANSWER_UNREADABLE));
+    if head.headers.get_all(CONTENT_ENCODING).iter().count() > 1 {
+        return Err(unreadable());
+    }
     let Some(encoding) = head.headers.get(CONTENT_ENCODING).cloned() else { return Ok(body) };
     let mut text = Vec::new();
     let limit = cap as u64 + 1;
@@ -371,8 +420,9 @@ pub fn usage_of(dialect: Dialect, head: &ResponseHeader, body: &[u8]) -> Usage {
 pub fn end_of(cx: &Context, failed: bool) -> End {
     match &cx.denial {
         _ if cx.caller_gone => End::ClientAbort,
-        Some(denial) if denial.status() == 504 => End::Timeout,
-        Some(denial) if denial.status() == 502 => End::UpstreamError,
+        // By code, not by status: a plugin may refuse with any.
+        Some(denial) if [codes::UPSTREAM_TIMEOUT.code, codes::REQUEST_TIMEOUT.code].contains(&&*denial.code) => End::Timeout,
+        Some(denial) if denial.code == codes::UPSTREAM_FAILED.code => End::UpstreamError,
         Some(_) => End::Blocked,
         None if failed => End::UpstreamError,
         None => End::Complete,

@@ -64,7 +64,9 @@ async fn next(session: &mut Session) -> Result<Option<Bytes>, ReadError> {
     match session.as_mut().read_request_body().await {
         Ok(chunk) => Ok(chunk),
         Err(error) => match error.etype() {
-            pingora::ErrorType::ConnectionClosed | pingora::ErrorType::H2Error => Err(ReadError::CallerGone),
+            pingora::ErrorType::ConnectionClosed | pingora::ErrorType::ReadError | pingora::ErrorType::H2Error => {
+                Err(ReadError::CallerGone)
+            }
             pingora::ErrorType::ReadTimedout => Err(ReadError::Denied(Denial::of(codes::REQUEST_TIMEOUT))),
             _ => Err(ReadError::Denied(Denial::of(codes::INVALID_BODY))),
         },

@@ -49,14 +49,16 @@ pub struct Context {
     /// shareable, fit into what Pingora shares.
     pub streaming: Option<Box<parking_lot::Mutex<Streaming>>>,
     /// The body of an answer that passes unheld, kept to read its usage.
-    pub metered: Vec<bytes::Bytes>,
+    pub metered: std::collections::VecDeque<bytes::Bytes>,
     /// How much of `metered` there is.
     pub metered_bytes: usize,
     /// When the first upstream attempt began.
     pub upstream_started: Option<Instant>,
     /// Time between the start of the upstream's work and its answer's head.
     pub upstream_took: Option<Duration>,
-    /// The head of the answer the caller received.
+    /// The status of the provider's answer, 0 before there is one.
+    pub upstream_status: u16,
+    /// The status the caller received, 0 when none was sent.
     pub status: u16,
     /// Whether the caller's connection broke.
     pub caller_gone: bool,
@@ -96,10 +98,11 @@ impl Context {
             attempts: 0,
             pre_upstream_done: false,
             streaming: None,
-            metered: Vec::new(),
+            metered: std::collections::VecDeque::new(),
             metered_bytes: 0,
             upstream_started: None,
             upstream_took: None,
+            upstream_status: 0,
             status: 0,
             caller_gone: false,
         }

@@ -35,6 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -70,6 +71,8 @@ impl ProxyHttp for Edge {
 
     async fn early_request_filter(&self, session: &mut Session, cx: &mut Context) -> Result<()> {
         // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
+        // A caller that stops reading must not hold a place for ever.
+        session.set_write_timeout(Some(cx.live.snapshot.server.body_timeout));
         if self.closing.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         } else if session.get_keepalive() == Some(0) {
@@ -110,6 +113,15 @@ impl ProxyHttp for Edge {
     ) -> Result<Option<Duration>> {
         answer::body(body, end, cx);
         Ok(None)
+    }
+
+    async fn response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, cx: &mut Context) -> Result<Option<Bytes>> {
+        // With trailers no body task says that it is the last: what a scanner still holds leaves here.
+        let mut rest = None;
+        if cx.streaming.is_some() {
+            answer::body(&mut rest, true, cx);
+        }
+        Ok(rest.filter(|bytes| !bytes.is_empty()))
     }
 
     fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, error: Box<Error>, cx: &mut Context, reused: bool) -> Box<Error> {

@@ -8,12 +8,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::{Context, Destination};
-use super::{Edge, answer, respond};
+use super::{Edge, answer, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Finished, Ledger};
 use crate::telemetry::ProviderError;
-use crate::wire::{Dialect, Endpoint};
+use crate::wire::{Dialect, Endpoint, UsageSource};
 
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
 pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
@@ -26,7 +26,7 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
     }
     let denial = cx.denial.get_or_insert_with(|| denial_of(error)).clone();
     let status = denial.status();
-    if session.response_written().is_some() {
+    if upstream::answered(session) {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     cx.status = status;
@@ -52,6 +52,8 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     if let Some(tap) = cx.tap.take() {
         tap.remove(session).await;
     }
+    // What the caller has is what was written, whatever was decided since.
+    cx.status = session.response_written().filter(|head| !head.status.is_informational()).map_or(0, |head| head.status.as_u16());
     if let Some(error) = error
         && *error.esource() == ErrorSource::Downstream
     {
@@ -80,11 +82,6 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
     if outcome.denial.is_none() {
         outcome.denial = cx.denial.clone();
     }
-    if let Some(denial) = &outcome.denial
-        && cx.streaming.is_none()
-    {
-        cx.status = denial.status();
-    }
     if cx.denial.is_none() {
         cx.denial = outcome.denial.clone();
     }
@@ -105,8 +102,8 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
         if let Some(scanner) = streaming.scanner() {
             scanner.settle(&mut exchange.executions);
         }
-    } else if !cx.metered.is_empty() {
-        outcome.usage = metered_usage(exchange.facts.dialect, &cx.metered, cx.status);
+    } else if outcome.usage.source == UsageSource::None && !cx.metered.is_empty() {
+        outcome.usage = metered_usage(exchange.facts.dialect, cx.metered.make_contiguous(), cx.upstream_status);
     }
     count(exchange, error, cx, streamed, took, overhead);
     access_line(exchange, took);
@@ -177,7 +174,7 @@ fn count(
     }
     let waited = cx.upstream_took.unwrap_or_else(|| cx.upstream_started.map(|at| at.elapsed()).unwrap_or_default());
     match (cx.upstream_took, error.map(Error::etype)) {
-        (Some(_), _) => target.metrics.answered(outcome.status, waited),
+        (Some(_), _) => target.metrics.answered(cx.upstream_status, waited),
         (
             None,
             Some(
@@ -191,7 +188,9 @@ fn count(
             target.metrics.failed(ProviderError::Connect, waited);
         }
         (None, Some(ErrorType::ReadTimedout | ErrorType::WriteTimedout)) => target.metrics.failed(ProviderError::Timeout, waited),
-        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.status() >= 502) => target.metrics.failed(ProviderError::Broken, waited),
+        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.code == codes::UPSTREAM_FAILED.code) => {
+            target.metrics.failed(ProviderError::Broken, waited)
+        }
         _ => {}
     }
     if outcome.usage.total > 0

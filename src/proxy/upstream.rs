@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::HeaderName;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
 use http::uri::PathAndQuery;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -59,12 +61,17 @@ pub fn attempt_failed(session: &Session, cx: &Context, error: Box<Error>, reused
     error.retry.decide_reuse(reused);
     let broken = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
     let stale = reused && *error.esource() == ErrorSource::Upstream && broken;
-    let answered = session.response_written().is_some() || cx.status != 0;
+    let answered = answered(session) || cx.upstream_status != 0;
     error.set_retry((error.retry() || stale) && !answered && cx.denial.is_none() && cx.attempts <= MAX_STALE);
     if cx.denial.is_none() {
         report(cx, &error, reused);
     }
     error
+}
+
+/// Whether the caller has the head of an answer; `100 Continue` and its like are none.
+pub fn answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
 /// One line a failed attempt: kind and side of the failure, never Pingora's context, which may quote traffic.
@@ -121,9 +128,9 @@ fn name_the_slug(exchange: &mut Exchange, slug: &str, span: Option<std::ops::Ran
         // A plugin rewrote the body: what leaves must still be what this gateway can read.
         None => wire::head(&exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?.model_span,
     };
-    if let Some(span) = span {
-        exchange.draft.body = wire::set_string(&exchange.draft.body, span, slug);
-    }
+    // Without a model in it the provider would choose one that nobody granted.
+    let Some(span) = span else { return Err(Denial::of(codes::PLUGIN_UNAVAILABLE)) };
+    exchange.draft.body = wire::set_string(&exchange.draft.body, span, slug);
     Ok(())
 }
 
@@ -151,6 +158,10 @@ fn write_head(head: &mut RequestHeader, exchange: &Exchange, destination: &Desti
     match destination {
         Destination::Provider { target, .. } => {
             head.insert_header(HOST, target.authority.clone())?;
+            // Admission has read it as JSON; no label of the caller's may tell the provider otherwise.
+            if !body.is_empty() {
+                head.insert_header(CONTENT_TYPE, "application/json")?;
+            }
             if let Some((name, value)) = &target.credential {
                 head.insert_header(name.clone(), value.clone())?;
             }
