@@ -408,26 +408,3 @@ fn every_split_of_a_token_is_restored() {
         }
     }
 }
-
-/// A clean chat costs one pass over its bytes. Printed by `cargo test --release -- --ignored --nocapture cost`.
-#[test]
-#[ignore = "a measurement"]
-#[allow(clippy::print_stdout)]
-fn cost_of_a_clean_chat() {
-    let (detector, vault) = (detector(&[]), vault("acme"));
-    let words = "the quick brown fox jumps over the lazy dog and writes a letter about it. ".repeat(13);
-    let body =
-        json!({"model": "gpt-4o", "temperature": 0.7, "max_tokens": 1024, "messages": [{"role": "user", "content": words}]}).to_string();
-    for (name, walk) in [("prefilter", false), ("prefilter and walk", true)] {
-        let start = Instant::now();
-        for _ in 0..10_000 {
-            let found = detector.may_find(std::hint::black_box(body.as_bytes()));
-            assert!(!found);
-            if walk {
-                let mut masking = masking(&detector, &vault);
-                assert!(body::mask(body.as_bytes(), true, ALL, &mut masking).unwrap().is_none());
-            }
-        }
-        println!("{name}: {} bytes, {:?}", body.len(), start.elapsed() / 10_000);
-    }
-}

@@ -12,6 +12,7 @@ mod callers;
 mod canary;
 mod commands;
 mod dialects;
+mod evasions;
 mod evidence;
 mod failures;
 mod framing;
