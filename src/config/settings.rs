@@ -1,6 +1,6 @@
 //! Settings of the process, typed and checked: what the parts of the gateway are handed instead of a configuration file.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,13 +33,6 @@ pub struct ServerSettings {
     pub threads: usize,
     /// Socket over which a new process takes over the listeners.
     pub upgrade_sock: PathBuf,
-}
-
-impl ServerSettings {
-    /// Whether a peer is a proxy whose forwarding headers are believed.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&peer))
-    }
 }
 
 /// A certificate chain and its key, PEM.

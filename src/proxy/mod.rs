@@ -96,7 +96,7 @@ impl ProxyHttp for Edge {
 
     /// Gate `pre_upstream`.
     async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
-        upstream::request_head(self, session, head, cx).await
+        upstream::request_head(session, head, cx).await
     }
 
     /// Gate `post_upstream`.

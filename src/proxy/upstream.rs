@@ -13,7 +13,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
-use super::{Edge, respond};
+use super::respond;
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::wire;
@@ -88,7 +88,7 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 ///
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
-pub async fn request_head(_edge: &Edge, session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
+pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
     let (Some(exchange), Some(route), Some(destination), Some(tap)) =
         (cx.exchange.clone(), cx.route.clone(), cx.destination.clone(), cx.tap.clone())
     else {
