@@ -14,6 +14,7 @@ pub mod mock;
 pub mod plugin;
 pub mod proxy;
 pub mod route;
+pub mod safety;
 pub mod telemetry;
 pub mod wire;
 
