@@ -7,6 +7,8 @@
 use ring::digest::{Context, SHA256};
 use serde::Serialize;
 
+use crate::wire::object;
+
 /// Length of a SHA-256 hash in bytes.
 pub const HASH: usize = 32;
 /// A SHA-256 hash.
@@ -36,19 +38,27 @@ impl Link {
     /// # Errors
     /// Entries are structs of ours, for which JSON has a form; `out` is unchanged otherwise.
     pub fn push(&mut self, out: &mut Vec<u8>, entry: &impl Serialize) -> Result<(), serde_json::Error> {
-        let start = out.len();
-        out.extend_from_slice(BEFORE);
-        if let Err(error) = serde_json::to_writer(&mut *out, entry) {
+        let (start, before) = (out.len(), *self);
+        let mut result = Ok(());
+        self.push_with(out, |_, out| result = serde_json::to_writer(out, entry));
+        if result.is_err() {
             out.truncate(start);
-            return Err(error);
+            *self = before;
         }
-        let hash = linked(&self.hash, out.get(start + BEFORE.len()..).unwrap_or_default());
+        result
+    }
+
+    /// The same with an entry that appends its own canonical JSON, given its number.
+    pub fn push_with(&mut self, out: &mut Vec<u8>, entry: impl FnOnce(u64, &mut Vec<u8>)) {
+        out.extend_from_slice(BEFORE);
+        let start = out.len();
+        entry(self.next, out);
+        let hash = linked(&self.hash, out.get(start..).unwrap_or_default());
         out.extend_from_slice(BETWEEN);
-        out.extend_from_slice(hex(&hash).as_bytes());
+        object::hex(out, &hash);
         out.extend_from_slice(AFTER);
         out.push(b'\n');
         *self = Self { hash, next: self.next + 1 };
-        Ok(())
     }
 }
 
@@ -93,9 +103,9 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 
 /// Lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut digits = Vec::new();
+    object::hex(&mut digits, bytes);
+    digits.into_iter().map(char::from).collect()
 }
 
 /// The bytes of exactly `2 * N` lowercase hex digits.

@@ -157,19 +157,20 @@ impl Log {
         self.push_entry(&entry)
     }
 
-    /// Appends an entry that was made with [`Self::next`] to the buffer.
+    /// Appends an entry that writes itself, given its number, to the buffer.
+    pub fn push_with(&mut self, entry: impl FnOnce(u64, &mut Vec<u8>)) {
+        self.link.push_with(&mut self.buffer, entry);
+        self.buffered += 1;
+    }
+
+    /// Appends an entry that knows its number to the buffer.
     ///
     /// # Errors
     /// None in practice, see [`Link::push`].
-    pub fn push_entry(&mut self, entry: &impl Serialize) -> io::Result<()> {
+    fn push_entry(&mut self, entry: &impl Serialize) -> io::Result<()> {
         self.link.push(&mut self.buffer, entry)?;
         self.buffered += 1;
         Ok(())
-    }
-
-    /// The number of the next entry.
-    pub fn next(&self) -> u64 {
-        self.link.next
     }
 
     /// Bytes that wait in the buffer.

@@ -2,16 +2,18 @@
 //!
 //! Fields stand in the order of the alphabet, which makes the JSON canonical; times are integers with their unit in the
 //! name. Names that a caller chooses (a model that may not exist, a request id) are kept only if they look like names.
+//!
+//! A record is written for every request, so it goes straight into the log's buffer ([`Object`]) and nothing is built
+//! on the way. The test beside this file has the same records as serde structs and compares every byte.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
 use crate::gate::{Decision, Execution, Finished, RequestId};
+use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::telemetry::time::Rfc3339;
+use crate::wire::object::{self, Object};
 
 /// Characters of a note, tag or error that are kept.
 const TEXT: usize = 200;
@@ -19,194 +21,167 @@ const TEXT: usize = 200;
 const NAME: usize = 128;
 
 /// One request, entry kind `request`.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct RequestEntry<'a> {
-    at: String,
-    attempts: u32,
-    bytes_in: u64,
-    bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caller_request_id: Option<&'a str>,
-    chain: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    config: &'a str,
-    dialect: &'static str,
-    duration_us: u64,
-    end: &'static str,
-    endpoint: &'static str,
-    executions: Vec<ExecutionEntry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_id: Option<&'a str>,
-    kind: &'static str,
-    method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    organisation: Option<&'a str>,
-    overhead_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_model: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_request_id: Option<&'a str>,
-    request_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requested_model: Option<&'a str>,
-    route: &'a str,
-    seq: u64,
-    status: u16,
-    stream: bool,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    tags: BTreeMap<&'a str, Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    team: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_us: Option<u64>,
-    usage: UsageEntry,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct UsageEntry {
-    cached: u64,
-    input: u64,
-    output: u64,
-    reasoning: u64,
-    source: &'static str,
-    total: u64,
-}
-
-/// One plugin execution, within its request or, when it ended later, within a [`LaterEntry`].
-#[derive(Debug, Serialize)]
-pub struct ExecutionEntry<'a> {
-    action: &'static str,
-    changed_request: bool,
-    changed_response: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delivery_id: Option<Cow<'a, str>>,
-    duration_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    external_system: Option<Cow<'a, str>>,
-    mode: &'static str,
-    moment: &'static str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    notes: BTreeMap<&'static str, Cow<'a, str>>,
-    path: &'static str,
-    plugin: &'a str,
-    plugin_kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<Cow<'a, str>>,
-    started_us: u64,
-    style: &'static str,
-    visible: &'static str,
+    /// What happened.
+    pub finished: &'a Finished,
+    /// Hash of the chain in force.
+    pub chain: &'a str,
+    /// Hash of the configuration in force.
+    pub config: &'a str,
+    /// How long it took.
+    pub duration: Duration,
 }
 
 /// An execution that ended after its request was recorded, entry kind `execution`; linked by the request id.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct LaterEntry<'a> {
-    at: String,
-    execution: ExecutionEntry<'a>,
-    kind: &'static str,
-    request_id: String,
-    seq: u64,
+    /// The request it belongs to.
+    pub request: RequestId,
+    /// What happened.
+    pub execution: &'a Execution,
+    /// When it ended.
+    pub at: SystemTime,
 }
 
-impl<'a> RequestEntry<'a> {
-    /// The entry of a request that took `duration`, under the chain and configuration of these hashes.
-    pub fn of(finished: &'a Finished, chain: &'a str, config: &'a str, duration: Duration, seq: u64) -> Self {
-        let Finished { facts, outcome, .. } = finished;
+impl RequestEntry<'_> {
+    /// Appends the entry under this number.
+    pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
+        let Finished { facts, model, tags, executions, outcome } = self.finished;
         let caller = facts.caller.as_deref();
-        Self {
-            at: Rfc3339(facts.received_at).to_string(),
-            attempts: outcome.attempts,
-            bytes_in: outcome.bytes_in,
-            bytes_out: outcome.bytes_out,
-            caller_request_id: facts.caller_request_id.as_deref().and_then(name),
-            chain,
-            code: outcome.denial.as_ref().map(|denial| denial.code.as_ref()),
-            config,
-            dialect: facts.dialect.as_str(),
-            duration_us: micros(duration),
-            end: outcome.end.as_str(),
-            endpoint: facts.endpoint.as_str(),
-            executions: finished.executions.iter().map(ExecutionEntry::of).collect(),
-            key_id: caller.map(|caller| &*caller.key_id),
-            kind: "request",
-            method: facts.method.as_str(),
-            model: finished.model.as_deref().and_then(name),
-            organisation: caller.map(|caller| &*caller.organisation.id),
-            overhead_us: outcome.overhead_us,
-            provider: facts.provider.as_deref(),
-            provider_model: facts.slug.as_deref(),
-            provider_request_id: outcome.provider_request_id.as_deref().and_then(name),
-            request_id: facts.id.to_string(),
-            requested_model: facts.requested_model.as_deref().and_then(name),
-            route: &facts.route,
-            seq,
-            status: outcome.status,
-            stream: facts.stream,
-            tags: finished.tags.iter().map(|(key, value)| (key.as_str(), text(value))).collect(),
-            team: caller.and_then(|caller| caller.team.as_ref()).map(|team| &*team.id),
-            trace_id: facts.trace_id.as_deref().and_then(name),
-            upstream_us: outcome.upstream_ms.map(whole_micros),
-            usage: UsageEntry {
-                cached: outcome.usage.cached,
-                input: outcome.usage.input,
-                output: outcome.usage.output,
-                reasoning: outcome.usage.reasoning,
-                source: outcome.usage.source.as_str(),
-                total: outcome.usage.total,
-            },
-            user: caller.and_then(|caller| caller.user.as_ref()).map(|user| &*user.id),
+        let mut entry = Object::open(out);
+        at(&mut entry, facts.received_at);
+        entry.number("attempts", outcome.attempts.into());
+        entry.number("bytes_in", outcome.bytes_in);
+        entry.number("bytes_out", outcome.bytes_out);
+        entry.text_if("caller_request_id", facts.caller_request_id.as_deref().and_then(name));
+        entry.text("chain", self.chain);
+        entry.text_if("code", outcome.denial.as_ref().map(|denial| denial.code.as_ref()));
+        entry.text("config", self.config);
+        entry.word("dialect", facts.dialect.as_str());
+        entry.number("duration_us", micros(self.duration));
+        entry.word("end", outcome.end.as_str());
+        entry.word("endpoint", facts.endpoint.as_str());
+        let list = entry.member("executions");
+        list.push(b'[');
+        for (place, execution) in executions.iter().enumerate() {
+            if place > 0 {
+                list.push(b',');
+            }
+            write_execution(execution, list);
         }
+        list.push(b']');
+        entry.text_if("key_id", caller.map(|caller| &*caller.key_id));
+        entry.word("kind", "request");
+        entry.text("method", facts.method.as_str());
+        entry.text_if("model", model.as_deref().and_then(name));
+        entry.text_if("organisation", caller.map(|caller| &*caller.organisation.id));
+        entry.number("overhead_us", outcome.overhead_us);
+        entry.text_if("provider", facts.provider.as_deref());
+        entry.text_if("provider_model", facts.slug.as_deref());
+        entry.text_if("provider_request_id", outcome.provider_request_id.as_deref().and_then(name));
+        request_id(&mut entry, facts.id);
+        entry.text_if("requested_model", facts.requested_model.as_deref().and_then(name));
+        entry.text("route", &facts.route);
+        entry.number("seq", seq);
+        entry.number("status", outcome.status.into());
+        entry.flag("stream", facts.stream);
+        texts(&mut entry, "tags", tags);
+        entry.text_if("team", team(caller));
+        entry.text_if("trace_id", facts.trace_id.as_deref().and_then(name));
+        if let Some(millis) = outcome.upstream_ms {
+            entry.number("upstream_us", whole_micros(millis));
+        }
+        let mut usage = entry.object("usage");
+        usage.number("cached", outcome.usage.cached);
+        usage.number("input", outcome.usage.input);
+        usage.number("output", outcome.usage.output);
+        usage.number("reasoning", outcome.usage.reasoning);
+        usage.word("source", outcome.usage.source.as_str());
+        usage.number("total", outcome.usage.total);
+        usage.close();
+        entry.text_if("user", caller.and_then(|caller| caller.user.as_ref()).map(|user| &*user.id));
+        entry.close();
     }
 }
 
-impl<'a> ExecutionEntry<'a> {
-    fn of(execution: &'a Execution) -> Self {
-        Self {
-            action: execution.decision.as_str(),
-            changed_request: execution.changed_request,
-            changed_response: execution.changed_response,
-            code: execution.code.as_deref(),
-            delivery_id: execution.external.as_ref().and_then(|external| external.delivery_id.as_deref()).map(text),
-            duration_us: micros(execution.took),
-            error: execution.error.as_deref().map(text),
-            external_system: execution.external.as_ref().map(|external| text(&external.system)),
-            mode: execution.mode.as_str(),
-            moment: execution.gate.as_str(),
-            notes: execution.notes.iter().map(|(key, value)| (*key, text(value))).collect(),
-            path: if execution.response_path { "response" } else { "background" },
-            plugin: &execution.plugin,
-            plugin_kind: execution.kind,
-            scope: execution.scope.as_deref().map(text),
-            started_us: micros(execution.started),
-            style: execution.style.as_str(),
-            visible: visible(execution),
-        }
+impl LaterEntry<'_> {
+    /// Appends the entry under this number.
+    pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
+        let mut entry = Object::open(out);
+        at(&mut entry, self.at);
+        write_execution(self.execution, entry.member("execution"));
+        entry.word("kind", "execution");
+        request_id(&mut entry, self.request);
+        entry.number("seq", seq);
+        entry.close();
     }
 }
 
-impl<'a> LaterEntry<'a> {
-    /// The entry of an execution that ended at `at`.
-    pub fn of(request: RequestId, execution: &'a Execution, at: SystemTime, seq: u64) -> Self {
-        Self {
-            at: Rfc3339(at).to_string(),
-            execution: ExecutionEntry::of(execution),
-            kind: "execution",
-            request_id: request.to_string(),
-            seq,
+/// One plugin execution, within its request or, when it ended later, within a [`LaterEntry`].
+fn write_execution(execution: &Execution, out: &mut Vec<u8>) {
+    let external = execution.external.as_ref();
+    let mut entry = Object::open(out);
+    entry.word("action", execution.decision.as_str());
+    entry.flag("changed_request", execution.changed_request);
+    entry.flag("changed_response", execution.changed_response);
+    entry.text_if("code", execution.code.as_deref());
+    bounded(&mut entry, "delivery_id", external.and_then(|external| external.delivery_id.as_deref()));
+    entry.number("duration_us", micros(execution.took));
+    bounded(&mut entry, "error", execution.error.as_deref());
+    bounded(&mut entry, "external_system", external.map(|external| external.system.as_str()));
+    entry.word("mode", execution.mode.as_str());
+    entry.word("moment", execution.gate.as_str());
+    texts(&mut entry, "notes", &execution.notes);
+    entry.word("path", if execution.response_path { "response" } else { "background" });
+    entry.text("plugin", &execution.plugin);
+    entry.text("plugin_kind", execution.kind);
+    bounded(&mut entry, "scope", execution.scope.as_deref());
+    entry.number("started_us", micros(execution.started));
+    entry.word("style", execution.style.as_str());
+    entry.word("visible", visible(execution));
+    entry.close();
+}
+
+fn at(entry: &mut Object<'_>, moment: SystemTime) {
+    let out = entry.member("at");
+    out.push(b'"');
+    Rfc3339(moment).write(out);
+    out.push(b'"');
+}
+
+fn request_id(entry: &mut Object<'_>, id: RequestId) {
+    let out = entry.member("request_id");
+    out.push(b'"');
+    object::hex(out, &id.0);
+    out.push(b'"');
+}
+
+fn bounded(entry: &mut Object<'_>, member: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        entry.text(member, &text(value));
+    }
+}
+
+/// Notes or tags by name, each once with its last value; nothing if there are none.
+fn texts<K: AsRef<str>>(entry: &mut Object<'_>, member: &str, pairs: &[(K, String)]) {
+    if pairs.is_empty() {
+        return;
+    }
+    let mut sorted: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect();
+    sorted.sort_by_key(|(key, _)| *key);
+    let mut within = entry.object(member);
+    for (place, (key, value)) in sorted.iter().enumerate() {
+        // The sort is stable: of pairs with one name the last was the last said.
+        if sorted.get(place + 1).is_none_or(|(next, _)| next != key) {
+            within.text(key, &text(value));
         }
     }
+    within.close();
+}
+
+fn team(caller: Option<&Caller>) -> Option<&str> {
+    caller.and_then(|caller| caller.team.as_ref()).map(|team| &*team.id)
 }
 
 /// What the caller could notice of an execution.
@@ -228,7 +203,8 @@ fn visible(execution: &Execution) -> &'static str {
 
 /// A bounded text in one line.
 fn text(text: &str) -> Cow<'_, str> {
-    if text.len() <= TEXT && !text.chars().any(char::is_control) {
+    let plain = text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b));
+    if text.len() <= TEXT && (plain || !text.chars().any(char::is_control)) {
         Cow::Borrowed(text)
     } else {
         Cow::Owned(text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect())
@@ -250,3 +226,7 @@ fn micros(duration: Duration) -> u64 {
 fn whole_micros(millis: f64) -> u64 {
     (millis * 1000.0).round() as u64
 }
+
+#[cfg(test)]
+#[path = "record_test.rs"]
+mod tests;

@@ -218,7 +218,6 @@ impl Writer {
             }
         }
         let (mut taken, mut full) = (0, true);
-        let mut result = Ok(());
         while self.log.as_ref().is_none_or(|log| log.buffered() < BATCH) && taken < self.every {
             let Ok(job) = self.jobs.try_recv() else {
                 full = false;
@@ -226,13 +225,12 @@ impl Writer {
             };
             taken += 1;
             self.metrics.queue_depth.dec();
-            if let (Some(log), Ok(())) = (&mut self.log, &result) {
-                result = job.append(log);
+            if let Some(log) = &mut self.log {
+                job.append(log);
             }
         }
         let lost = self.log.is_none();
-        result = result.and_then(|()| self.log.as_mut().map_or(Ok(()), Log::flush));
-        match result {
+        match self.log.as_mut().map_or(Ok(()), Log::flush) {
             Ok(()) if lost => self.metrics.dropped.inc_by(taken),
             Ok(()) => {
                 self.metrics.written.inc_by(taken);
@@ -296,13 +294,16 @@ impl Writer {
 }
 
 impl Job {
-    fn append(&self, log: &mut Log) -> io::Result<()> {
-        let seq = log.next();
+    fn append(&self, log: &mut Log) {
         match self {
             Self::Request { finished, policy, duration } => {
-                log.push_entry(&RequestEntry::of(finished, &policy.chain, &policy.config, *duration, seq))
+                let entry = RequestEntry { finished, chain: &policy.chain, config: &policy.config, duration: *duration };
+                log.push_with(|seq, out| entry.write(seq, out));
             }
-            Self::Execution { request, execution, at } => log.push_entry(&LaterEntry::of(*request, execution, *at, seq)),
+            Self::Execution { request, execution, at } => {
+                let entry = LaterEntry { request: *request, execution, at: *at };
+                log.push_with(|seq, out| entry.write(seq, out));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod envelope;
 mod grammar;
 pub mod head;
 pub mod json;
+pub mod object;
 pub mod sse;
 pub mod texts;
 pub mod usage;
