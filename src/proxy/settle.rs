@@ -12,7 +12,7 @@ use super::{Edge, answer, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Finished, Ledger};
-use crate::telemetry::ProviderError;
+use crate::telemetry::{self, ProviderError};
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
@@ -71,7 +71,12 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
 /// A request that no route took: there is nobody to attribute it to, the access line is all there is.
 fn early(session: &Session, cx: &Context) -> Option<String> {
     let denial = cx.denial.as_ref()?;
-    log::info!(target: "access", request_id = cx.id.to_string().as_str(), method = session.req_header().method.as_str(), status = denial.status(), code = denial.code.as_ref(); "request");
+    telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {
+        line.hex("request_id", &cx.id.0);
+        line.text("method", session.req_header().method.as_str());
+        line.number("status", denial.status().into());
+        line.text("code", &denial.code);
+    });
     Some(denial.code.to_string())
 }
 
@@ -202,30 +207,26 @@ fn count(
 }
 
 fn access_line(exchange: &Exchange, took: std::time::Duration) {
-    if !log::log_enabled!(target: "access", log::Level::Info) {
-        return;
-    }
     let (facts, outcome) = (&exchange.facts, &exchange.outcome);
-    log::info!(
-        target: "access",
-        request_id = facts.id.to_string().as_str(),
-        trace_id = facts.trace_id.as_deref().unwrap_or(""),
-        route = &*facts.route,
-        endpoint = facts.endpoint.as_str(),
-        method = facts.method.as_str(),
-        status = outcome.status,
-        code = outcome.denial.as_ref().map_or("", |d| d.code.as_ref()),
-        end = outcome.end.as_str(),
-        stream = facts.stream,
-        organization_id = facts.caller.as_ref().map_or("", |c| &*c.organisation.id),
-        api_key_id = facts.caller.as_ref().map_or("", |c| &*c.key_id),
-        provider = facts.provider.as_deref().unwrap_or(""),
-        model = exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()).unwrap_or(""),
-        attempts = outcome.attempts,
-        bytes_in = outcome.bytes_in,
-        bytes_out = outcome.bytes_out,
-        overhead_us = outcome.overhead_us,
-        duration_ms = took.as_secs_f64() * 1e3;
-        "request"
-    );
+    let caller = facts.caller.as_deref();
+    telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {
+        line.hex("request_id", &facts.id.0);
+        line.text("trace_id", facts.trace_id.as_deref().unwrap_or(""));
+        line.text("route", &facts.route);
+        line.text("endpoint", facts.endpoint.as_str());
+        line.text("method", facts.method.as_str());
+        line.number("status", outcome.status.into());
+        line.text("code", outcome.denial.as_ref().map_or("", |d| d.code.as_ref()));
+        line.text("end", outcome.end.as_str());
+        line.flag("stream", facts.stream);
+        line.text("organization_id", caller.map_or("", |c| &*c.organisation.id));
+        line.text("api_key_id", caller.map_or("", |c| &*c.key_id));
+        line.text("provider", facts.provider.as_deref().unwrap_or(""));
+        line.text("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()).unwrap_or(""));
+        line.number("attempts", outcome.attempts.into());
+        line.number("bytes_in", outcome.bytes_in);
+        line.number("bytes_out", outcome.bytes_out);
+        line.number("overhead_us", outcome.overhead_us);
+        line.millis("duration_ms", took);
+    });
 }

@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 /// Lines that wait, in bytes; a stderr that takes nothing loses what comes beyond, and the loss is told.
 const CAPACITY: usize = 4 * 1024 * 1024;
+/// Bytes of a buffer that are kept for the next batch.
+const KEPT: usize = 256 * 1024;
 /// How long a line waits at the most while there is traffic.
 const BUSY: Duration = Duration::from_millis(5);
 /// How long the writer sleeps when the last look found nothing.
@@ -25,8 +27,8 @@ struct Waiting {
 #[derive(Clone)]
 pub struct Lines {
     waiting: Arc<Mutex<Waiting>>,
-    /// Held while writing, so that batches stay in order when [`Self::flush`] and the thread meet.
-    output: Arc<Mutex<()>>,
+    /// What is being written. Held meanwhile, so that batches stay in order when [`Self::flush`] and the thread meet.
+    output: Arc<Mutex<Vec<u8>>>,
     writer: Thread,
 }
 
@@ -37,7 +39,7 @@ impl Lines {
     /// The system gives no thread.
     pub fn start() -> io::Result<Self> {
         let waiting = Arc::<Mutex<Waiting>>::default();
-        let output = Arc::<Mutex<()>>::default();
+        let output = Arc::<Mutex<Vec<u8>>>::default();
         let shared = (waiting.clone(), output.clone());
         let handle = thread::Builder::new().name("log".to_owned()).spawn(move || {
             loop {
@@ -46,6 +48,16 @@ impl Lines {
             }
         })?;
         Ok(Self { waiting, output, writer: handle.thread().clone() })
+    }
+
+    /// Adds a formed line, line feed included.
+    pub fn append(&self, line: &[u8]) {
+        let mut waiting = self.waiting.lock();
+        if waiting.bytes.len() + line.len() > CAPACITY {
+            waiting.lost += 1;
+        } else {
+            waiting.bytes.extend_from_slice(line);
+        }
     }
 
     /// Has the writer look now.
@@ -59,33 +71,24 @@ impl Lines {
     }
 }
 
-fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<()>) -> bool {
-    let _turn = output.lock();
-    let batch = std::mem::take(&mut *waiting.lock());
-    if batch.bytes.is_empty() {
+fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Vec<u8>>) -> bool {
+    let mut batch = output.lock();
+    let lost = {
+        let mut waiting = waiting.lock();
+        // The two buffers change places, so that neither has to grow again after each batch.
+        std::mem::swap(&mut waiting.bytes, &mut *batch);
+        std::mem::take(&mut waiting.lost)
+    };
+    if batch.is_empty() && lost == 0 {
         return false;
     }
     let mut stderr = io::stderr().lock();
     // A stderr that is gone has nobody to be told about it.
-    let _ = stderr.write_all(&batch.bytes);
-    if batch.lost > 0 {
-        let _ = writeln!(stderr, "{{\"level\":\"warn\",\"target\":\"log\",\"msg\":\"lines were lost\",\"lines\":{}}}", batch.lost);
+    let _ = stderr.write_all(&batch);
+    batch.clear();
+    batch.shrink_to(KEPT);
+    if lost > 0 {
+        let _ = writeln!(stderr, "{{\"level\":\"warn\",\"target\":\"log\",\"msg\":\"lines were lost\",\"lines\":{}}}", lost);
     }
     true
-}
-
-impl Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut waiting = self.waiting.lock();
-        if waiting.bytes.len() + line.len() > CAPACITY {
-            waiting.lost += 1;
-        } else {
-            waiting.bytes.extend_from_slice(line);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
