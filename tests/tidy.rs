@@ -28,10 +28,28 @@ const RULES: &[Rule] = &[
         why: "Pingora changes under us with every release: the request path meets it in src/proxy, the process in src/gateway.rs, and the mock provider is a server of its own",
     },
     Rule {
-        pattern: r"\bredis::",
+        pattern: r"(^|[^\w:])(::)?redis::",
         within: SOURCE,
-        allowed: &["src/store/redis"],
+        allowed: &["src/store/redis/", "src/store/conformance/"],
         why: "what a counter means must not depend on the engine that keeps it: Redis is spoken in src/store/redis alone",
+    },
+    Rule {
+        pattern: r"(^|[^\w:])(::)?sqlx::",
+        within: SOURCE,
+        allowed: &["src/store/sql/", "src/store/conformance/"],
+        why: "what is kept must not depend on the engine that keeps it: SQL is spoken in src/store/sql alone",
+    },
+    Rule {
+        pattern: r"\bstore::(memory|redis|sql)\b",
+        within: SOURCE,
+        allowed: &["src/store/", "src/gateway.rs", "src/cli/"],
+        why: "who decides knows the traits of src/store; which engine is behind them is chosen where the process is put together",
+    },
+    Rule {
+        pattern: r"\bcrate::(?!store\b|error\b)",
+        within: &["src/store/"],
+        allowed: &[],
+        why: "a store keeps what it is given: it knows no configuration, no request and none of the domains that use it",
     },
     Rule {
         pattern: r"\bprometheus::",

@@ -1,0 +1,131 @@
+//! The engines a test runs on.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::memory::{Capacity, MemoryState};
+use crate::store::redis::{Options, RedisState};
+use crate::store::{Clock, ManualClock, StateStore};
+
+/// When the clocks of the tests start: a time at which no window begins.
+pub const START: i64 = 1_800_000_017_123_456;
+
+/// One engine with nothing in it.
+pub struct Engine {
+    pub name: &'static str,
+    pub state: Arc<dyn StateStore>,
+    /// The same data through another connection, as another replica sees it.
+    pub other: Arc<dyn StateStore>,
+    pub clock: Arc<ManualClock>,
+    pub server: Option<RedisServer>,
+}
+
+/// Every engine that can be run here, on a clock of the test.
+pub fn engines() -> Vec<Engine> {
+    let mut engines = vec![memory()];
+    engines.extend(redis(Duration::from_secs(5)));
+    engines
+}
+
+pub fn memory() -> Engine {
+    let clock = Arc::new(ManualClock::at(START));
+    let state: Arc<dyn StateStore> = Arc::new(MemoryState::with_clock(Capacity::default(), Arc::clone(&clock) as Arc<dyn Clock>));
+    Engine { name: "memory", other: Arc::clone(&state), state, clock, server: None }
+}
+
+pub fn redis(timeout: Duration) -> Option<Engine> {
+    let server = RedisServer::start()?;
+    let clock = Arc::new(ManualClock::at(START));
+    let open = || -> Arc<dyn StateStore> { Arc::new(server.open(timeout, Some(Arc::clone(&clock) as Arc<dyn Clock>))) };
+    Some(Engine { name: "redis", state: open(), other: open(), clock, server: Some(server) })
+}
+
+/// A Redis of the test's own, gone with it.
+pub struct RedisServer {
+    process: Child,
+    folder: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl RedisServer {
+    /// Starts one; nothing when it is not installed.
+    pub fn start() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = spawn(&folder.path().to_path_buf(), port)?;
+        let mut server = Self { process, folder, port };
+        server.wait();
+        Some(server)
+    }
+
+    pub fn open(&self, timeout: Duration, clock: Option<Arc<dyn Clock>>) -> RedisState {
+        let options = Options { timeout, clock, ..Options::default() };
+        RedisState::open(&format!("redis://127.0.0.1:{}", self.port), options).unwrap()
+    }
+
+    /// Asks the server itself.
+    pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut cmd = redis::cmd(command[0]);
+        cmd.arg(&command[1..]);
+        cmd.query(&mut client.get_connection().unwrap()).unwrap()
+    }
+
+    /// Ends it without a word, as a crash does. What it held is lost.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again on the same port, empty.
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.folder.path().to_path_buf(), self.port).unwrap();
+        self.wait();
+    }
+
+    /// Every key has a TTL, or it stays for ever.
+    pub fn assert_every_key_expires(&self) {
+        let keys: Vec<String> = self.ask(&["KEYS", "*"]);
+        assert!(!keys.is_empty(), "nothing was stored");
+        for key in keys {
+            let ttl: i64 = self.ask(&["PTTL", &key]);
+            assert!(ttl > 0, "{key} has no TTL");
+        }
+    }
+
+    fn wait(&mut self) {
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return;
+            }
+            assert!(self.process.try_wait().unwrap().is_none(), "redis-server ended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("redis-server does not listen");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(folder: &PathBuf, port: u16) -> Option<Child> {
+    let port = port.to_string();
+    let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    for program in ["redis-server", "valkey-server"] {
+        let started = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        match started {
+            Ok(child) => return Some(child),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{program}: {error}"),
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "SKIPPED on redis: neither redis-server nor valkey-server is installed (tests/run installs it)");
+    None
+}

@@ -1,0 +1,53 @@
+//! State in the memory of this process: the default, and the reference the other engines are measured against.
+//!
+//! Each kind is spread over shards with a lock of their own; a decision holds the locks of its keys only, and never
+//! across an await.
+
+mod risk;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use super::{Clock, SystemClock};
+
+/// How much is remembered at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Risk sessions. Callers make them up, so there must be an end: the oldest are forgotten first, and counted.
+    pub risk_sessions: NonZeroUsize,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { risk_sessions: NonZeroUsize::MIN.saturating_add(99_999) }
+    }
+}
+
+/// The state of one process.
+pub struct MemoryState {
+    clock: Arc<dyn Clock>,
+    risk: risk::Sessions,
+}
+
+impl MemoryState {
+    /// An empty state on this machine's clock.
+    pub fn new(capacity: Capacity) -> Self {
+        Self::with_clock(capacity, Arc::new(SystemClock::start()))
+    }
+
+    /// An empty state on another clock.
+    pub fn with_clock(capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, risk: risk::Sessions::new(capacity.risk_sessions) }
+    }
+
+    /// Risk sessions that were forgotten before their time because there were too many.
+    pub fn risk_sessions_evicted(&self) -> u64 {
+        self.risk.evicted()
+    }
+}
+
+impl Default for MemoryState {
+    fn default() -> Self {
+        Self::new(Capacity::default())
+    }
+}

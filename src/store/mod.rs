@@ -1,0 +1,27 @@
+//! What is kept between requests, behind traits that name no engine.
+//!
+//! *State* lives seconds to months and is changed by every request: counters, leases, reservations, risk sessions, and
+//! the bus that tells replicas to forget. It is kept in this process ([`memory`]) or shared ([`redis`]), and each decision
+//! is one atomic call. *Records* are what must survive a restart: keys made at run time, usage, outbox.
+//!
+//! One conformance suite runs on every engine; what it holds is what the traits promise.
+
+pub mod memory;
+pub mod redis;
+
+mod clock;
+mod error;
+mod risk;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod conformance;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::StateError;
+pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
+
+/// Everything that is shared state, as one store.
+pub trait StateStore: RiskSessions {}
+
+impl<T: RiskSessions> StateStore for T {}

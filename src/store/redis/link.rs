@@ -1,0 +1,235 @@
+//! One connection to the server, made again when it breaks.
+//!
+//! A call that finds no connection starts one and waits for it within its own time; while the server is known to be
+//! away, calls fail at once instead of waiting, and one attempt at a time is made behind them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
+use tokio::sync::watch;
+
+use super::address::Target;
+use crate::store::StateError;
+
+/// Pause before the second attempt in a row; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+/// Commands that may wait to be written. What is beyond waits in its caller.
+const PIPELINE: usize = 1024;
+
+/// The connection of one store.
+pub(super) struct Link {
+    target: Target,
+    timeout: Duration,
+    connect_timeout: Duration,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Clone)]
+enum Connection {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+enum Slot {
+    Up { connection: Connection, generation: u64 },
+    Connecting { done: watch::Receiver<()>, generation: u64 },
+    Down { until: Instant, pause: Duration, why: Cow<'static, str>, generation: u64 },
+}
+
+impl Slot {
+    fn generation(&self) -> u64 {
+        match self {
+            Self::Up { generation, .. } | Self::Connecting { generation, .. } | Self::Down { generation, .. } => *generation,
+        }
+    }
+}
+
+impl Link {
+    pub fn new(target: Target, timeout: Duration, connect_timeout: Duration) -> Arc<Self> {
+        let slot = Slot::Down { until: Instant::now(), pause: MIN_PAUSE, why: "not yet connected".into(), generation: 0 };
+        Arc::new(Self { target, timeout, connect_timeout, slot: Mutex::new(slot) })
+    }
+
+    /// Runs a script, by its digest where the server knows it.
+    pub async fn run<T: FromRedisValue>(self: &Arc<Self>, call: &ScriptInvocation<'_>) -> Result<T, StateError> {
+        self.within_time(Work::Script(call)).await
+    }
+
+    /// Runs a command.
+    pub async fn ask<T: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> Result<T, StateError> {
+        self.within_time(Work::Command(command)).await
+    }
+
+    async fn within_time<T: FromRedisValue>(self: &Arc<Self>, work: Work<'_>) -> Result<T, StateError> {
+        let mut used = None;
+        match tokio::time::timeout(self.timeout, self.attempt(work, &mut used)).await {
+            Ok(result) => result,
+            Err(_) => {
+                // Silence may be a connection whose other end is gone: the next call makes a new one.
+                if let Some(generation) = used {
+                    self.forget(generation);
+                }
+                Err(StateError::Timeout(self.timeout))
+            }
+        }
+    }
+
+    async fn attempt<T: FromRedisValue>(self: &Arc<Self>, work: Work<'_>, used: &mut Option<u64>) -> Result<T, StateError> {
+        let mut repeated = false;
+        loop {
+            let (mut connection, generation) = self.connection().await?;
+            *used = Some(generation);
+            let error = match work.run(&mut connection).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if lost(&error) {
+                self.forget(generation);
+                // Once more on a new connection: mostly the old one had died while nobody used it. A decision taken
+                // twice counts on the safe side, and reservations know their own.
+                if !std::mem::replace(&mut repeated, true) {
+                    continue;
+                }
+            }
+            return Err(typed(&error));
+        }
+    }
+
+    async fn connection(self: &Arc<Self>) -> Result<(Connection, u64), StateError> {
+        loop {
+            let mut done = {
+                let mut slot = self.slot.lock();
+                match &*slot {
+                    Slot::Up { connection, generation } => return Ok((connection.clone(), *generation)),
+                    Slot::Connecting { done, .. } => done.clone(),
+                    Slot::Down { until, why, .. } if Instant::now() < *until => return Err(StateError::Unavailable(why.clone())),
+                    Slot::Down { pause, generation, .. } => {
+                        let (announce, done) = watch::channel(());
+                        let attempt = Attempt { link: Arc::clone(self), pause: *pause, generation: generation + 1, _announce: announce };
+                        *slot = Slot::Connecting { done: done.clone(), generation: attempt.generation };
+                        // Not in this call: it may give up sooner than a connection takes.
+                        tokio::spawn(attempt.run());
+                        done
+                    }
+                }
+            };
+            // The sender is dropped when the attempt is over, however it went.
+            let _ = done.changed().await;
+        }
+    }
+
+    /// Lets the connection of this generation go, if it is still the one in use.
+    fn forget(&self, generation: u64) {
+        let mut slot = self.slot.lock();
+        if slot.generation() == generation && matches!(*slot, Slot::Up { .. }) {
+            *slot = Slot::Down { until: Instant::now(), pause: MIN_PAUSE, why: "the connection was lost".into(), generation };
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(None) // each call has its own
+            .set_pipeline_buffer_size(PIPELINE);
+        match &self.target {
+            Target::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Server),
+            Target::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await.map(Connection::Server),
+            Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+        }
+    }
+}
+
+/// One attempt to connect. When it is dropped unfinished, as by a runtime that shuts down, others may try.
+struct Attempt {
+    link: Arc<Link>,
+    pause: Duration,
+    generation: u64,
+    _announce: watch::Sender<()>,
+}
+
+impl Attempt {
+    async fn run(self) {
+        let why = match tokio::time::timeout(self.link.connect_timeout, self.link.connect()).await {
+            Ok(Ok(connection)) => {
+                *self.link.slot.lock() = Slot::Up { connection, generation: self.generation };
+                return;
+            }
+            Ok(Err(error)) => reason(&error),
+            Err(_) => "no connection in time".into(),
+        };
+        self.fail(why);
+    }
+
+    fn fail(&self, why: Cow<'static, str>) {
+        let mut slot = self.link.slot.lock();
+        if matches!(&*slot, Slot::Connecting { generation, .. } if *generation == self.generation) {
+            let pause = (self.pause * 2).min(MAX_PAUSE);
+            *slot = Slot::Down { until: Instant::now() + self.pause, pause, why, generation: self.generation };
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.fail("connecting was given up".into());
+    }
+}
+
+/// What a call wants of the server.
+#[derive(Clone, Copy)]
+enum Work<'a> {
+    Script(&'a ScriptInvocation<'a>),
+    Command(&'a Cmd),
+}
+
+impl Work<'_> {
+    async fn run<T: FromRedisValue>(self, connection: &mut Connection) -> RedisResult<T> {
+        match (self, connection) {
+            (Self::Script(call), Connection::Server(c)) => call.invoke_async(c).await,
+            (Self::Script(call), Connection::Cluster(c)) => call.invoke_async(c).await,
+            (Self::Command(command), Connection::Server(c)) => command.query_async(c).await,
+            (Self::Command(command), Connection::Cluster(c)) => command.query_async(c).await,
+        }
+    }
+}
+
+/// Whether this connection is of no more use. A master that became a replica answers, and is of none either.
+fn lost(error: &RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading))
+}
+
+fn typed(error: &RedisError) -> StateError {
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::ClusterConnectionNotFound
+        | ErrorKind::MasterNameNotFoundBySentinel
+        | ErrorKind::NoValidReplicasFoundBySentinel => StateError::Unavailable(reason(error)),
+        ErrorKind::Server(
+            ServerErrorKind::ReadOnly
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::BusyLoading
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask,
+        ) => StateError::Unavailable(reason(error)),
+        ErrorKind::Server(ServerErrorKind::CrossSlot) => StateError::Invalid("the keys of one decision have different tags"),
+        _ => StateError::Refused(reason(error)),
+    }
+}
+
+/// The kind of an error, and the server's own word for it. Details stay out: they may quote keys and arguments.
+fn reason(error: &RedisError) -> Cow<'static, str> {
+    match error.code() {
+        Some(code) => format!("{} ({code})", error.category()).into(),
+        None => error.category().to_owned().into(),
+    }
+}

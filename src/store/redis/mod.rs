@@ -1,0 +1,73 @@
+//! State in Redis or Valkey, shared by the replicas of a fleet.
+//!
+//! Every decision is one Lua script, so it is atomic and costs one round trip. Time is the server's, numbers are
+//! integers below 2⁵³ (Lua counts in doubles), every key has a TTL, and the keys of one decision share a hash tag.
+
+mod address;
+mod link;
+mod risk;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::Link;
+
+use super::{Clock, StateError};
+
+/// How the server is spoken to.
+#[derive(Clone)]
+pub struct Options {
+    /// How long one call may take, with connecting and one repetition.
+    pub timeout: Duration,
+    /// How long one attempt to connect may take. It goes on behind the calls that gave up waiting for it.
+    pub connect_timeout: Duration,
+    /// Decides by this clock instead of the server's, for tests.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { timeout: Duration::from_millis(100), connect_timeout: Duration::from_secs(1), clock: None }
+    }
+}
+
+/// The state of a fleet.
+#[derive(Clone)]
+pub struct RedisState {
+    link: Arc<Link>,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl RedisState {
+    /// A store at this address. It connects with the first call, and again whenever the connection is lost; a server
+    /// that is away is therefore no error here.
+    ///
+    /// `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `redis+unix:///path`;
+    /// `redis+sentinel://[user:password@]host[:port],host…/service[/db]`, `redis+cluster://[user:password@]host[:port],host…`,
+    /// with `rediss+…` for TLS. `valkey` may stand for `redis`.
+    ///
+    /// # Errors
+    /// [`StateError::Invalid`] for an address of another form.
+    pub fn open(address: &str, options: Options) -> Result<Self, StateError> {
+        let target = address::parse(address, &options)?;
+        Ok(Self { link: Link::new(target, options.timeout, options.connect_timeout), clock: options.clock })
+    }
+
+    /// The time of the tests in these units a microsecond, or nothing: then the script asks the server.
+    fn now(&self, divisor: i64) -> Option<i64> {
+        self.clock.as_ref().map(|clock| clock.micros() / divisor)
+    }
+
+    /// Asks the server whether it is there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ping(&self) -> Result<(), StateError> {
+        self.link.ask::<String>(&redis::cmd("PING")).await.map(|_| ())
+    }
+}
+
+/// A time as a script's argument: nothing for the server's own.
+fn time_argument(now: Option<i64>) -> String {
+    now.map_or_else(String::new, |now| now.to_string())
+}
