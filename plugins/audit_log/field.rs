@@ -18,8 +18,6 @@ macro_rules! fields {
             }
         }
 
-        /// The notes of the manifest: the event's own name, then every field.
-        pub const EVIDENCE: &[(&str, &str)] = &[("event", "`request` or `response`"), $(($text, $meaning),)*];
     };
 }
 
@@ -68,65 +66,103 @@ impl Field {
         Self::OutputTokens,
     ];
 
-    fn of_caller(self, caller: &Caller) -> Option<String> {
-        match self {
-            Self::Organisation => Some(caller.organisation.name.to_string()),
-            Self::Team => caller.team.as_ref().map(|team| team.name.to_string()),
-            Self::User => caller.user.as_ref().map(|user| user.name.to_string()),
-            Self::ApiKey => Some(caller.key_name.to_string()),
+    /// Whether the evidence record holds this field by itself, in its own place and under its own name; a note would
+    /// only say it again. What the record has of a caller is the id, not the name.
+    pub fn is_on_record(self) -> bool {
+        !matches!(self, Self::Organisation | Self::Team | Self::User | Self::ApiKey | Self::ClientIp)
+    }
+
+    fn of_caller(self, caller: &Caller) -> Option<Said<'_>> {
+        let name = match self {
+            Self::Organisation => Some(&caller.organisation.name),
+            Self::Team => caller.team.as_ref().map(|team| &team.name),
+            Self::User => caller.user.as_ref().map(|user| &user.name),
+            Self::ApiKey => Some(&caller.key_name),
             _ => None,
-        }
+        };
+        name.map(|name| Said::Text(name))
     }
 
     /// The value while the request is on its way in.
-    pub fn of_request(self, cx: &View<'_>) -> Option<String> {
+    pub fn of_request<'v>(self, cx: &'v View<'_>) -> Option<Said<'v>> {
         match self {
-            Self::RequestId => Some(cx.request_id().to_string()),
-            Self::Route => Some(cx.route().to_owned()),
-            Self::Endpoint => Some(cx.endpoint().as_str().to_owned()),
-            Self::Model => cx.model().filter(|name| is_a_name(name)).map(str::to_owned),
-            Self::Provider => cx.provider().map(str::to_owned),
-            Self::ClientIp => cx.client_ip().map(|ip| ip.to_string()),
-            Self::Stream => Some(cx.streaming().to_string()),
+            Self::RequestId => Some(Said::Id(cx.request_id())),
+            Self::Route => Some(Said::Text(cx.route())),
+            Self::Endpoint => Some(Said::Text(cx.endpoint().as_str())),
+            Self::Model => cx.model().filter(|name| is_a_name(name)).map(Said::Text),
+            Self::Provider => cx.provider().map(Said::Text),
+            Self::ClientIp => cx.client_ip().map(|ip| Said::Made(ip.to_string())),
+            Self::Stream => Some(Said::flag(cx.streaming())),
             Self::Tags => tags(cx.tags()),
             _ => cx.caller().and_then(|caller| self.of_caller(caller)),
         }
     }
 
     /// The value when everything is over.
-    pub fn of_outcome(self, cx: &PostResponse<'_>) -> Option<String> {
+    pub fn of_outcome<'v>(self, cx: &'v PostResponse<'_>) -> Option<Said<'v>> {
         let outcome = cx.outcome();
         match self {
-            Self::RequestId => Some(cx.request_id().to_string()),
-            Self::Route => Some(cx.route().to_owned()),
-            Self::Endpoint => Some(cx.endpoint().as_str().to_owned()),
-            Self::Model => cx.model().filter(|name| is_a_name(name)).map(str::to_owned),
-            Self::Provider => cx.provider().map(str::to_owned),
-            Self::ClientIp => cx.client_ip().map(|ip| ip.to_string()),
-            Self::Stream => Some(cx.streaming().to_string()),
+            Self::RequestId => Some(Said::Id(cx.request_id())),
+            Self::Route => Some(Said::Text(cx.route())),
+            Self::Endpoint => Some(Said::Text(cx.endpoint().as_str())),
+            Self::Model => cx.model().filter(|name| is_a_name(name)).map(Said::Text),
+            Self::Provider => cx.provider().map(Said::Text),
+            Self::ClientIp => cx.client_ip().map(|ip| Said::Made(ip.to_string())),
+            Self::Stream => Some(Said::flag(cx.streaming())),
             Self::Tags => tags(cx.tags()),
-            Self::Status => Some(cx.status().to_string()),
-            Self::Code => outcome.denial.as_ref().map(|denial| denial.code.to_string()),
-            Self::End => Some(outcome.end.as_str().to_owned()),
-            Self::Attempts => Some(outcome.attempts.to_string()),
-            Self::InputTokens => Some(outcome.usage.input.to_string()),
-            Self::OutputTokens => Some(outcome.usage.output.to_string()),
-            Self::UpstreamMs => outcome.upstream_ms.map(|ms| format!("{ms:.1}")),
-            Self::OverheadUs => Some(outcome.overhead_us.to_string()),
-            Self::BytesIn => Some(outcome.bytes_in.to_string()),
-            Self::BytesOut => Some(outcome.bytes_out.to_string()),
+            Self::Status => Some(Said::Made(cx.status().to_string())),
+            Self::Code => outcome.denial.as_ref().map(|denial| Said::Text(&denial.code)),
+            Self::End => Some(Said::Text(outcome.end.as_str())),
+            Self::Attempts => Some(Said::Made(outcome.attempts.to_string())),
+            Self::InputTokens => Some(Said::Made(outcome.usage.input.to_string())),
+            Self::OutputTokens => Some(Said::Made(outcome.usage.output.to_string())),
+            Self::UpstreamMs => outcome.upstream_ms.map(|ms| Said::Made(format!("{ms:.1}"))),
+            Self::OverheadUs => Some(Said::Made(outcome.overhead_us.to_string())),
+            Self::BytesIn => Some(Said::Made(outcome.bytes_in.to_string())),
+            Self::BytesOut => Some(Said::Made(outcome.bytes_out.to_string())),
             Self::Plugins => {
                 let said = cx.executions().iter().map(|e| format!("{}@{}={}", e.plugin, e.gate.as_str(), e.decision.as_str()));
-                Some(said.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty())
+                Some(said.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty()).map(Said::Made)
             }
             Self::Organisation | Self::Team | Self::User | Self::ApiKey => cx.caller().and_then(|caller| self.of_caller(caller)),
         }
     }
 }
 
-fn tags(tags: &[(String, String)]) -> Option<String> {
+/// What a field says. Most of it stands in the request already and is written from there.
+pub enum Said<'v> {
+    Text(&'v str),
+    Id(RequestId),
+    Made(String),
+}
+
+impl Said<'_> {
+    fn flag(value: bool) -> Self {
+        Self::Text(if value { "true" } else { "false" })
+    }
+
+    /// Writes it as a field of a log line.
+    pub fn tell(&self, name: &str, line: &mut LogFields<'_>) {
+        match self {
+            Self::Text(text) => line.text(name, text),
+            Self::Id(id) => line.hex(name, &id.0),
+            Self::Made(text) => line.text(name, text),
+        }
+    }
+
+    /// The same as a text of its own.
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text.to_owned(),
+            Self::Id(id) => id.to_string(),
+            Self::Made(text) => text,
+        }
+    }
+}
+
+fn tags(tags: &[(String, String)]) -> Option<Said<'static>> {
     let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    (!pairs.is_empty()).then(|| pairs.join(" "))
+    (!pairs.is_empty()).then(|| Said::Made(pairs.join(" ")))
 }
 
 /// Until a model is resolved its name is whatever the caller wrote: only what looks like a name is repeated.

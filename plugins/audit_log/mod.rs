@@ -4,7 +4,7 @@ use crate::plugin::prelude::*;
 
 mod field;
 
-use field::Field;
+use field::{Field, Said};
 
 /// What `plugins show audit_log` prints.
 pub static MANIFEST: Manifest = Manifest {
@@ -18,7 +18,14 @@ pub static MANIFEST: Manifest = Manifest {
     styles: &[Style::Parallel, Style::Sequential, Style::Background],
     needs: &[Need::Background],
     streams: false,
-    evidence: field::EVIDENCE,
+    evidence: &[
+        ("event", "`request` or `response`"),
+        ("organisation", "Name of the caller's organisation."),
+        ("team", "Name of the caller's team."),
+        ("user", "Name of the caller's user."),
+        ("api_key", "Name of the virtual key, never its secret."),
+        ("client_ip", "The caller's address."),
+    ],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;
@@ -39,7 +46,7 @@ struct Config {
     level: LogLevel,
     /// What an event says. A field without a value is left out.
     fields: Vec<Field>,
-    /// Whether the event goes to the evidence record as well.
+    /// Whether the event is noted in the evidence record, with those fields that the record does not hold by itself.
     notes: bool,
 }
 
@@ -90,44 +97,38 @@ struct AuditLog {
 }
 
 impl AuditLog {
-    /// Whether anybody would see an event.
-    fn wanted(&self) -> bool {
-        self.notes || self.level.is_some_and(|level| log::log_enabled!(target: TARGET, level))
-    }
-
-    fn tell(&self, event: &'static str, pairs: &[(&'static str, String)]) {
-        let Some(level) = self.level.filter(|level| log::log_enabled!(target: TARGET, *level)) else { return };
-        log::logger().log(&log::Record::builder().level(level).target(TARGET).key_values(&pairs).args(format_args!("{event}")).build());
+    /// One event: a line of the log, and notes of what the record would not say by itself.
+    fn tell<'v>(&self, event: &'static str, value: impl Fn(Field) -> Option<Said<'v>>, note: impl Fn(&'static str, String)) {
+        if let Some(level) = self.level {
+            log_line(TARGET, level, event, |line| {
+                for field in &self.fields {
+                    if let Some(said) = value(*field) {
+                        said.tell(field.as_str(), line);
+                    }
+                }
+            });
+        }
+        if self.notes {
+            note("event", event.to_owned());
+            for field in self.fields.iter().filter(|field| !field.is_on_record()) {
+                if let Some(said) = value(*field) {
+                    note(field.as_str(), said.into_text());
+                }
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Plugin for AuditLog {
     async fn pre_route(&self, cx: &mut PreRoute<'_>) -> PluginResult {
-        if self.wanted() {
-            let pairs: Vec<_> = self.fields.iter().filter_map(|f| f.of_request(cx).map(|value| (f.as_str(), value))).collect();
-            self.tell("request", &pairs);
-            if self.notes {
-                cx.note("event", "request");
-                for (key, value) in pairs {
-                    cx.note(key, value);
-                }
-            }
-        }
+        let cx = &*cx;
+        self.tell("request", |field| field.of_request(cx), |key, value| cx.note(key, value));
         Ok(Verdict::Next)
     }
 
     async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
-        if self.wanted() {
-            let pairs: Vec<_> = self.fields.iter().filter_map(|f| f.of_outcome(cx).map(|value| (f.as_str(), value))).collect();
-            self.tell("response", &pairs);
-            if self.notes {
-                cx.note("event", "response");
-                for (key, value) in pairs {
-                    cx.note(key, value);
-                }
-            }
-        }
+        self.tell("response", |field| field.of_outcome(cx), |key, value| cx.note(key, value));
         Ok(())
     }
 }

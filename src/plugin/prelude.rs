@@ -17,6 +17,7 @@ pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope
 pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
 pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
 pub use crate::error::Denial;
-pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, Style};
+pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, RequestId, Style};
 pub use crate::identity::{Caller, Organisation, Team, User};
+pub use crate::telemetry::log::{Fields as LogFields, line as log_line};
 pub use crate::wire::{self, Dialect, Endpoint, Usage};

@@ -169,3 +169,47 @@ async fn receipt_and_server_timing_are_the_operators_choice() {
     let hidden = edge.send(&Request::chat(KEY, "fast", false).header("x-odock-receipt", "1")).await;
     assert_eq!((receipts(&hidden), hidden.header("server-timing")), (0, None));
 }
+
+/// The audit log says in two lines who called what and how it ended; what its record says already is no note there.
+#[tokio::test]
+async fn audit_lines_say_everything_and_notes_only_what_the_record_does_not() {
+    let upstream = Upstream::start().await;
+    let fields = "request_id, route, endpoint, organisation, team, api_key, model, provider, client_ip, stream, status, code, end, attempts, plugins";
+    let edge = Setup::to(upstream.port)
+        .plugin(format!("{{name: audit_log, config: {{fields: [{fields}]}}}}"))
+        .chain("pre_route: {parallel: [audit_log]}")
+        .chain("post_response: {parallel: [audit_log], async: true}")
+        .start()
+        .await;
+    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+    let id = answer.header("x-request-id").unwrap();
+    edge.logged("\"msg\":\"response\"", 0).await;
+    let lines: Vec<serde_json::Value> = edge.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said = |event: &str| {
+        let line = lines.iter().find(|line| line["target"] == "audit" && line["msg"] == event);
+        let mut line = line.expect("the line").as_object().unwrap().clone();
+        line.remove("ts");
+        serde_json::Value::Object(line)
+    };
+    let request = serde_json::json!({
+        "level": "info", "target": "audit", "msg": "request", "request_id": id, "route": "llm", "endpoint": "chat_completions",
+        "organisation": "acme", "api_key": "main", "model": "fast", "client_ip": "127.0.0.1", "stream": "false"
+    });
+    assert_eq!(said("request"), request);
+    let mut response = request;
+    for (field, value) in [
+        ("msg", "response"),
+        ("provider", "mock"),
+        ("status", "200"),
+        ("end", "complete"),
+        ("attempts", "1"),
+        ("plugins", "audit_log@pre_route=allowed"),
+    ] {
+        response[field] = value.into();
+    }
+    assert_eq!(said("response"), response);
+    let record = edge.record(id).await;
+    let notes = |event: &str| serde_json::json!({"event": event, "organisation": "acme", "api_key": "main", "client_ip": "127.0.0.1"});
+    let executions = record["executions"].as_array().unwrap();
+    assert_eq!((&executions[0]["notes"], &executions.last().unwrap()["notes"]), (&notes("request"), &notes("response")), "{record}");
+}
