@@ -1,24 +1,33 @@
-//! What runs after the answer: the steps of `post_response`, from the queue, and then the evidence record, which so
-//! holds what they did. The record is closed exactly once, whatever becomes of the job.
+//! What runs after the answer: the steps of `post_response`, from the queue, and the evidence record with what they did.
+//!
+//! Nearly every step has nothing to wait for, and the record is closed once with all of them in it. As soon as one does
+//! wait, the record is closed without it, so that a slow step keeps no decision from the log; what ends afterwards is
+//! added to it. The record is closed exactly once, whatever becomes of the job.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use super::{Background, Chain, Decision, Execution, Finished, Gate};
+use super::{Background, Chain, Decision, Execution, Finished, Gate, RequestId};
 
 /// Where a finished request is put on record.
 pub trait Ledger: Send + Sync + 'static {
-    /// The request is over and nothing will be added to it. Must not block.
+    /// The request is over. Called once for each. Must not block.
     fn close(&self, finished: Arc<Finished>);
+
+    /// An execution ended after the record of its request was closed. Must not block.
+    fn add(&self, request: RequestId, execution: Execution);
 }
 
 /// Queues the chain's `post_response` steps: ordered ones first, joined ones next, background ones last, each of which
 /// also has an `enqueued` entry. When the queue is full none of them runs, and each is on record as dropped.
 pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, queue: &Background, ledger: L) {
     let queued = Instant::now();
-    let closing = Closing { chain: Arc::clone(chain), finished, later: Vec::new(), done: 0, queued, ledger };
+    let closing = Closing { chain: Arc::clone(chain), finished, later: Vec::new(), done: 0, closed: false, queued, ledger };
     let stage = chain.stage(Gate::PostResponse);
     if stage.all().next().is_none() {
         return; // Dropping it closes the record.
@@ -27,55 +36,89 @@ pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, que
     drop(queue.push(Box::pin(closing.run())));
 }
 
-/// A record that is not closed yet. Dropping it closes it, with what did not run on record as dropped.
+/// The end of one request. Dropping it closes the record if it is still open, with what did not run on record as dropped.
 struct Closing<L: Ledger> {
     chain: Arc<Chain>,
     finished: Arc<Finished>,
     later: Vec<Execution>,
     /// How many of the stage's steps have run.
     done: usize,
+    /// The record is closed.
+    closed: bool,
     queued: Instant,
     ledger: L,
 }
 
 impl<L: Ledger> Closing<L> {
     async fn run(mut self) {
-        let chain = Arc::clone(&self.chain);
+        let (chain, finished) = (Arc::clone(&self.chain), Arc::clone(&self.finished));
         let stage = chain.stage(Gate::PostResponse);
         for step in &stage.background {
-            let mut execution = step.entry(&self.finished.facts, self.queued);
+            let mut execution = step.entry(&finished.facts, self.queued);
             step.count(&mut execution, Decision::Enqueued);
-            self.later.push(execution);
+            self.keep(execution);
         }
         for step in &stage.sequential {
-            let execution = step.follow_up(&self.finished).await;
-            self.add([execution]);
+            let execution = self.seen_through(step.follow_up(&finished)).await;
+            self.ran(execution);
         }
         for group in [&stage.parallel, &stage.background] {
-            let ran = join_all(group.iter().map(|step| step.follow_up(&self.finished))).await;
-            self.add(ran);
+            if let [step] = &group[..] {
+                let execution = self.seen_through(step.follow_up(&finished)).await;
+                self.ran(execution);
+            } else if !group.is_empty() {
+                let ran = self.seen_through(join_all(group.iter().map(|step| step.follow_up(&finished)))).await;
+                ran.into_iter().for_each(|execution| self.ran(execution));
+            }
         }
     }
 
-    fn add(&mut self, ran: impl IntoIterator<Item = Execution>) {
-        let before = self.later.len();
-        self.later.extend(ran);
-        self.done += self.later.len() - before;
+    /// Waits for steps; if there is anything to wait for, the record is closed first.
+    async fn seen_through<T>(&mut self, steps: impl Future<Output = T>) -> T {
+        let mut steps = pin!(steps);
+        if let Poll::Ready(ran) = futures::poll!(steps.as_mut()) {
+            return ran;
+        }
+        if !self.closed {
+            // A copy: the steps that follow go on seeing what the request's path left them.
+            let mut record = (*self.finished).clone();
+            record.executions.append(&mut self.later);
+            self.closed = true;
+            self.ledger.close(Arc::new(record));
+        }
+        steps.await
+    }
+
+    fn ran(&mut self, execution: Execution) {
+        self.done += 1;
+        self.keep(execution);
+    }
+
+    fn keep(&mut self, execution: Execution) {
+        if self.closed {
+            self.ledger.add(self.finished.facts.id, execution);
+        } else {
+            self.later.push(execution);
+        }
     }
 }
 
 impl<L: Ledger> Drop for Closing<L> {
     fn drop(&mut self) {
-        for step in self.chain.stage(Gate::PostResponse).all().skip(self.done) {
+        let chain = Arc::clone(&self.chain);
+        for step in chain.stage(Gate::PostResponse).all().skip(self.done) {
             let mut execution = step.entry(&self.finished.facts, Instant::now());
             execution.error = Some("the background queue had no room or no time for it".to_owned());
             execution.took = Duration::ZERO;
             step.count(&mut execution, Decision::Dropped);
-            self.later.push(execution);
+            self.keep(execution);
         }
-        if !self.later.is_empty() {
-            Arc::make_mut(&mut self.finished).executions.append(&mut self.later);
+        if !self.closed {
+            if !self.later.is_empty() {
+                // Nobody else holds it by now, so this copies nothing.
+                Arc::make_mut(&mut self.finished).executions.append(&mut self.later);
+            }
+            self.ledger.close(Arc::clone(&self.finished));
         }
-        self.ledger.close(self.finished.clone());
     }
 }

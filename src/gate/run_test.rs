@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::error::Denial;
-use crate::gate::{Background, ChainSpec, Facts, Finished, Ledger, RequestId, Response, Style, placement, post_response};
+use crate::gate::{Background, ChainSpec, Facts, Finished, Ledger, RequestId, Response, StageSpec, Style, placement, post_response};
 use crate::identity::{Caller, KeyKind, Organisation};
 use crate::plugin::{
     BuildContext, Granted, Instance, InstanceSpec, Manifest, Mode, Need, OnError, Plugin, PluginError, PluginResult, PostResponse,
@@ -426,39 +426,49 @@ async fn a_step_runs_for_those_in_its_scope() {
 
 /// Keeps what was put on record.
 #[derive(Clone, Default)]
-struct Book(Arc<Mutex<Vec<Arc<Finished>>>>);
+struct Book(Arc<Mutex<Vec<Arc<Finished>>>>, Arc<Mutex<Vec<(RequestId, Execution)>>>);
 
 impl Ledger for Book {
     fn close(&self, finished: Arc<Finished>) {
         self.0.lock().push(finished);
     }
+
+    fn add(&self, request: RequestId, execution: Execution) {
+        self.1.lock().push((request, execution));
+    }
+}
+
+fn said<'e>(executions: impl IntoIterator<Item = &'e Execution>) -> Vec<(&'e str, &'e str)> {
+    executions.into_iter().map(|e| (e.plugin.as_ref(), e.decision.as_str())).collect()
+}
+
+/// A chain with these at `post_response`, each named after what it does.
+fn after(timeout: Duration, sequential: &[&str], parallel: &[&str], background: &[&str]) -> Arc<Chain> {
+    let step = |act: &&str| build(&PUPPET, InstanceSpec { timeout, ..spec(act, act) });
+    let steps = |acts: &[&str]| -> Vec<_> { acts.iter().map(step).collect() };
+    let mut of = ChainSpec::default();
+    *of.stage(Gate::PostResponse) = StageSpec { sequential: steps(sequential), parallel: steps(parallel), background: steps(background) };
+    Arc::new(Chain::compile(of, &Metrics::new().unwrap()).unwrap())
 }
 
 #[tokio::test]
 async fn after_the_answer_each_record_is_closed_once_with_all_that_ran() {
-    let steps = |acts: &[&str]| -> Vec<_> { acts.iter().map(|act| build(&PUPPET, spec(act, act))).collect() };
-    let mut of = ChainSpec::default();
-    of.stage(Gate::PostResponse).sequential = steps(&["", "error"]);
-    of.stage(Gate::PostResponse).parallel = steps(&["panic", "hang"]);
-    of.stage(Gate::PostResponse).background = steps(&["later"]);
-    let chain = Arc::new(Chain::compile(of, &Metrics::new().unwrap()).unwrap());
-
+    let chain = after(FOREVER, &["", "error"], &["panic", ""], &["later"]);
     let (book, queue) = (Book::default(), Background::start(8, 2, None));
     for _ in 0..3 {
         post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
     }
     assert_eq!(queue.drain(Duration::from_secs(5)).await, 0);
     let closed = std::mem::take(&mut *book.0.lock());
-    assert_eq!(closed.len(), 3);
-    let seen: Vec<_> = closed[0].executions.iter().map(|e| (e.plugin.as_ref(), e.decision.as_str())).collect();
+    assert_eq!((closed.len(), book.1.lock().len()), (3, 0));
     assert_eq!(
-        seen,
+        said(&closed[0].executions),
         [
             ("later-later", "enqueued"),
             ("-", "allowed"),
             ("error-error", "error"),
             ("panic-panic", "panicked"),
-            ("hang-hang", "timeout"),
+            ("-", "allowed"),
             ("later-later", "allowed")
         ]
     );
@@ -476,6 +486,33 @@ async fn after_the_answer_each_record_is_closed_once_with_all_that_ran() {
     post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
     drop((queue, workers));
     assert_eq!(book.0.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn a_step_that_waits_keeps_nothing_from_the_record() {
+    let chain = after(Duration::from_millis(30), &[""], &["hang", "error"], &["later"]);
+    let (book, queue) = (Book::default(), Background::start(8, 1, None));
+    let finished = Arc::new(exchange("k").finish());
+    post_response(&chain, Arc::clone(&finished), &queue, book.clone());
+    assert_eq!(queue.drain(Duration::from_secs(5)).await, 0);
+    let record = std::mem::take(&mut *book.0.lock());
+    assert_eq!((record.len(), said(&record[0].executions)), (1, vec![("later-later", "enqueued"), ("-", "allowed")]));
+    let added = std::mem::take(&mut *book.1.lock());
+    assert!(added.iter().all(|(request, _)| *request == finished.facts.id));
+    let ran = added.iter().map(|(_, execution)| execution);
+    assert_eq!(said(ran), [("hang-hang", "timeout"), ("error-error", "error"), ("later-later", "allowed")]);
+
+    // The process ends while a step waits: the record is there already, and what did not end is added as dropped.
+    let chain = after(FOREVER, &[""], &["hang", "error"], &["later"]);
+    let (queue, mut workers) = Background::new(8, 1, None);
+    post_response(&chain, finished, &queue, book.clone());
+    let worker = workers.remove(0).run();
+    assert!(tokio::time::timeout(Duration::from_millis(10), worker).await.is_err(), "the step never ends");
+    let record = std::mem::take(&mut *book.0.lock());
+    assert_eq!((record.len(), said(&record[0].executions)), (1, vec![("later-later", "enqueued"), ("-", "allowed")]));
+    let added = book.1.lock();
+    let dropped = added.iter().map(|(_, execution)| execution);
+    assert_eq!(said(dropped), [("hang-hang", "dropped"), ("error-error", "dropped"), ("later-later", "dropped")]);
 }
 
 #[test]

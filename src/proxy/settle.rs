@@ -11,7 +11,7 @@ use super::context::{Context, Destination};
 use super::{Edge, answer, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
-use crate::gate::{self, Exchange, Finished, Ledger};
+use crate::gate::{self, Exchange, Execution, Finished, Ledger, RequestId};
 use crate::telemetry::{self, ProviderError};
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
@@ -133,6 +133,10 @@ struct EvidenceLedger {
 impl Ledger for EvidenceLedger {
     fn close(&self, finished: Arc<Finished>) {
         self.evidence.record(&finished, &self.policy, self.took);
+    }
+
+    fn add(&self, request: RequestId, execution: Execution) {
+        self.evidence.execution(request, execution);
     }
 }
 

@@ -232,6 +232,10 @@ impl Ledger for Kept {
     fn close(&self, finished: Arc<Finished>) {
         self.0.lock().clone_from(&finished.executions);
     }
+
+    fn add(&self, _: RequestId, execution: Execution) {
+        self.0.lock().push(execution);
+    }
 }
 
 fn bytes(value: &Value) -> Bytes {
