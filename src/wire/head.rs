@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-
-use super::json::Offsets;
+use super::scan::{Scalar, Scan};
 
 /// Why a body could not be read. Contains nothing of the body: it may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,310 +64,79 @@ pub struct Head<'a> {
 /// [`ParseError`] when the body is not one JSON object that every parser would read alike in these members. Members
 /// nested anywhere else may repeat: [`super::texts()`] visits all of them.
 pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
-    let mut walk = HeadWalk { offsets: Offsets::new(body), head: Head::default(), seen: 0, refusal: None };
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let result = json.deserialize_any(&mut walk).and_then(|()| json.end());
-    if let Some(refusal) = walk.refusal {
-        return Err(refusal);
+    let mut scan = Scan::new(body)?;
+    if scan.peek() != Some(b'{') {
+        scan.skip()?;
+        return Err(ParseError::NotAnObject);
     }
-    result?;
-    Ok(walk.head)
-}
-
-struct HeadWalk<'a> {
-    offsets: Offsets<'a>,
-    head: Head<'a>,
-    /// Bit per steering key already met.
-    seen: u8,
-    refusal: Option<ParseError>,
-}
-
-impl HeadWalk<'_> {
-    fn refuse<E: serde::de::Error>(&mut self, refusal: ParseError) -> E {
-        self.refusal = Some(refusal);
-        E::custom("refused")
-    }
-
-    fn once<E: serde::de::Error>(&mut self, bit: u8, key: &'static str) -> Result<(), E> {
-        if self.seen & bit != 0 {
-            return Err(self.refuse(ParseError::Ambiguous(key)));
-        }
-        self.seen |= bit;
-        Ok(())
-    }
-
-    fn larger(&mut self, value: Scalar<'_>) {
-        if let Scalar::Number(n) = value {
-            self.head.max_tokens = Some(self.head.max_tokens.unwrap_or(0).max(n));
-        }
-    }
-}
-
-macro_rules! not_an_object {
-    ($($visit:ident: $type:ty),*) => {$(
-        fn $visit<E: serde::de::Error>(self, _: $type) -> Result<(), E> {
-            Err(self.refuse(ParseError::NotAnObject))
-        }
-    )*};
-}
-
-impl<'de> Visitor<'de> for &mut HeadWalk<'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    not_an_object!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        Err(self.refuse(ParseError::NotAnObject))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.refuse(ParseError::NotAnObject))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((key, _)) = map.next_key_seed(Key(&mut self.offsets))? {
-            match key.as_ref() {
-                "model" => {
-                    self.once(1, "model")?;
-                    match map.next_value_seed(ScalarSeed(&mut self.offsets))? {
-                        Scalar::Text(text, span) => {
-                            self.head.model = Some(text);
-                            self.head.model_span = Some(span.start.saturating_sub(1)..span.end + 1);
-                        }
-                        Scalar::Null => {}
-                        _ => return Err(self.refuse(ParseError::WrongType("model"))),
+    let mut head = Head::default();
+    let (mut model, mut stream) = (Once("model", false), Once("stream", false));
+    scan.object(|scan, name| {
+        match name.text.as_ref() {
+            "model" => {
+                model.meet()?;
+                match scan.scalar()? {
+                    Scalar::Text(text) => {
+                        head.model_span = Some(text.span.start - 1..text.span.end + 1);
+                        head.model = Some(text.text);
                     }
+                    Scalar::Null => {}
+                    _ => return Err(ParseError::WrongType("model")),
                 }
-                "stream" => {
-                    self.once(2, "stream")?;
-                    match map.next_value_seed(ScalarSeed(&mut self.offsets))? {
-                        Scalar::Bool(stream) => self.head.stream = stream,
-                        Scalar::Null => {}
-                        _ => return Err(self.refuse(ParseError::WrongType("stream"))),
-                    }
+            }
+            "stream" => {
+                stream.meet()?;
+                match scan.scalar()? {
+                    Scalar::Bool(wanted) => head.stream = wanted,
+                    Scalar::Null => {}
+                    _ => return Err(ParseError::WrongType("stream")),
                 }
-                "include_usage" => {
-                    let value = map.next_value_seed(ScalarSeed(&mut self.offsets))?;
-                    self.head.include_usage |= matches!(value, Scalar::Bool(true));
+            }
+            "include_usage" => head.include_usage |= scan.scalar()? == Scalar::Bool(true),
+            "stream_options" => head.include_usage |= asks_for_usage(scan)?,
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?)),
+            other => {
+                // Go servers match members without regard to case: `Model` beside `model` would steer past us.
+                if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {
+                    return Err(ParseError::Ambiguous(steering));
                 }
-                "stream_options" => {
-                    let include = map.next_value_seed(StreamOptions(&mut self.offsets))?;
-                    self.head.include_usage |= include;
-                }
-                "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                    let value = map.next_value_seed(ScalarSeed(&mut self.offsets))?;
-                    self.larger(value);
-                }
-                other => {
-                    // Go servers match members without regard to case: `Model` beside `model` would steer past us.
-                    if other.eq_ignore_ascii_case("model") {
-                        return Err(self.refuse(ParseError::Ambiguous("model")));
-                    }
-                    if other.eq_ignore_ascii_case("stream") {
-                        return Err(self.refuse(ParseError::Ambiguous("stream")));
-                    }
-                    map.next_value_seed(Skip(&mut self.offsets))?;
-                }
+                scan.skip()?;
             }
         }
         Ok(())
+    })?;
+    scan.end()?;
+    Ok(head)
+}
+
+/// A member that must not stand twice, and whether it was met.
+struct Once(&'static str, bool);
+
+impl Once {
+    fn meet(&mut self) -> Result<(), ParseError> {
+        if std::mem::replace(&mut self.1, true) { Err(ParseError::Ambiguous(self.0)) } else { Ok(()) }
     }
 }
 
-/// A member name, with its place.
-pub(super) struct Key<'w, 'de>(pub(super) &'w mut Offsets<'de>);
-
-impl<'de> DeserializeSeed<'de> for Key<'_, 'de> {
-    type Value = (Cow<'de, str>, Range<usize>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+/// `stream_options`, if it is an object.
+fn asks_for_usage(scan: &mut Scan<'_>) -> Result<bool, ParseError> {
+    if scan.peek() != Some(b'{') {
+        return scan.scalar().map(|_| false);
     }
+    let mut asks = false;
+    scan.object(|scan, name| {
+        let value = scan.scalar()?;
+        asks |= name.text == "include_usage" && value == Scalar::Bool(true);
+        Ok(())
+    })?;
+    Ok(asks)
 }
 
-impl<'de> Visitor<'de> for Key<'_, 'de> {
-    type Value = (Cow<'de, str>, Range<usize>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        let span = self.0.borrowed(text);
-        Ok((Cow::Borrowed(text), span))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        let span = self.0.escaped();
-        Ok((Cow::Owned(text.to_owned()), span))
-    }
-}
-
-/// A value that should be a scalar; anything nested is walked over.
-pub(super) enum Scalar<'de> {
-    Text(Cow<'de, str>, Range<usize>),
-    Bool(bool),
-    /// A whole number; fractions are rounded up, negative ones count as nested.
-    Number(u64),
-    Null,
-    Other,
-}
-
-pub(super) struct ScalarSeed<'w, 'de>(pub(super) &'w mut Offsets<'de>);
-
-impl<'de> DeserializeSeed<'de> for ScalarSeed<'_, 'de> {
-    type Value = Scalar<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ScalarSeed<'_, 'de> {
-    type Value = Scalar<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        let span = self.0.borrowed(text);
-        Ok(Scalar::Text(Cow::Borrowed(text), span))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        let span = self.0.escaped();
-        Ok(Scalar::Text(Cow::Owned(text.to_owned()), span))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Scalar::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Scalar::Number(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(u64::try_from(value).map_or(Scalar::Other, Scalar::Number))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-        // `as` saturates, so 1e300 is u64::MAX and NaN cannot occur in JSON.
-        Ok(if value >= 0.0 { Scalar::Number(value.ceil() as u64) } else { Scalar::Other })
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Scalar::Null)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-        Skip(self.0).visit_seq(seq)?;
-        Ok(Scalar::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Skip(self.0).visit_map(map)?;
-        Ok(Scalar::Other)
-    }
-}
-
-/// `stream_options`: whether it asks for usage.
-struct StreamOptions<'w, 'de>(&'w mut Offsets<'de>);
-
-impl<'de> DeserializeSeed<'de> for StreamOptions<'_, 'de> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for StreamOptions<'_, 'de> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        let mut include = false;
-        while let Some((key, _)) = map.next_key_seed(Key(self.0))? {
-            let value = map.next_value_seed(ScalarSeed(self.0))?;
-            include |= key == "include_usage" && matches!(value, Scalar::Bool(true));
-        }
-        Ok(include)
-    }
-
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-}
-
-/// Walks over a value. Unlike serde's `IgnoredAny` it validates strings and bounds depth, so that what `head` accepts is
-/// what the walk over texts accepts.
-pub(super) struct Skip<'w, 'de>(pub(super) &'w mut Offsets<'de>);
-
-impl<'de> DeserializeSeed<'de> for Skip<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Skip<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        self.0.borrowed(text);
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.0.escaped();
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Skip(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key_seed(Key(self.0))?.is_some() {
-            map.next_value_seed(Skip(self.0))?;
-        }
-        Ok(())
-    }
+/// A whole number of tokens; fractions are rounded up, and what is negative or no number says nothing.
+fn whole(value: &Scalar<'_>) -> Option<u64> {
+    let Scalar::Number(number) = value else { return None };
+    // `as` saturates, so 1e300 is u64::MAX.
+    number.parse().ok().or_else(|| number.parse().ok().filter(|n: &f64| *n >= 0.0).map(|n| n.ceil() as u64))
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! The parser is serde_json; this module only recovers where its strings stood, so that a body is rewritten by
 //! splicing and every byte the gateway did not mean to change stays as the caller wrote it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
+use serde::de::{DeserializeSeed, Deserializer, Visitor};
 
 /// Recovers the places of strings while a serde visitor walks over a body.
 ///
@@ -67,6 +69,35 @@ impl<'a> Offsets<'a> {
     pub(super) fn leave(&mut self, raw: &str) {
         self.enter(raw);
         self.cursor = self.cursor.saturating_add(raw.len()).min(self.body.len());
+    }
+}
+
+/// A member name, with its place.
+pub(super) struct Key<'w, 'de>(pub(super) &'w mut Offsets<'de>);
+
+impl<'de> DeserializeSeed<'de> for Key<'_, 'de> {
+    type Value = (Cow<'de, str>, Range<usize>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key<'_, 'de> {
+    type Value = (Cow<'de, str>, Range<usize>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        let span = self.0.borrowed(text);
+        Ok((Cow::Borrowed(text), span))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        let span = self.0.escaped();
+        Ok((Cow::Owned(text.to_owned()), span))
     }
 }
 

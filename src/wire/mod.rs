@@ -7,6 +7,7 @@ mod grammar;
 pub mod head;
 pub mod json;
 pub mod object;
+mod scan;
 pub mod sse;
 pub mod texts;
 pub mod usage;

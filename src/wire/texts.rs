@@ -9,8 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::grammar::{self, Flow, Node, TypeWord};
-use super::head::{Key, ParseError};
-use super::json::Offsets;
+use super::head::ParseError;
+use super::json::{Key, Offsets};
 
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

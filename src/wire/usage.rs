@@ -1,11 +1,10 @@
 //! How many tokens an exchange used, as the provider told it or, failing that, as its text suggests.
 
-use memchr::memmem;
-use serde::Deserialize;
-use serde_json::Value;
-use serde_json::value::RawValue;
+use memchr::{memmem, memrchr_iter};
 
 use super::endpoint::Dialect;
+use super::head::ParseError;
+use super::scan::{Scalar, Scan};
 use super::texts::{Kind, stream_texts};
 
 /// Where the numbers of a [`Usage`] come from.
@@ -58,93 +57,97 @@ struct Told {
     total: Option<u64>,
 }
 
-/// The members of an answer or stream event below which usage stands.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, rename = "usageMetadata")]
-    usage_metadata: Option<&'a RawValue>,
-    /// Responses: the events of a stream carry the whole answer here.
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-    /// Anthropic: `message_start` carries the answer here.
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    /// The unified endpoint tells its counts without a wrapper.
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
+/// The numbers of a usage object under the names that providers give them.
+#[derive(Debug, Default)]
+struct Names {
+    told: Told,
+    /// Anthropic: prompt tokens read from the cache and written to it.
+    cache: [Option<u64>; 2],
+    /// Gemini: prompt tokens of tools, and answer tokens that were thoughts.
+    apart: [Option<u64>; 2],
 }
 
 impl Told {
+    /// What an answer or a stream event tells.
     fn read(json: &[u8]) -> Option<Self> {
-        // Most events of a stream say nothing about usage: two searches are cheaper than a parse.
+        if let Some(told) = Self::at_the_end(json) {
+            return Some(told);
+        }
+        // Most events of a stream say nothing about usage: two searches are cheaper than a walk.
         if memmem::find(json, b"sage").is_none() && memmem::find(json, b"_tokens").is_none() {
             return None;
         }
-        if let Some(usage) = last_member(json, b"\"usage\":") {
-            return Some(Self::from_usage(&usage));
-        }
-        let outer: Envelope<'_> = serde_json::from_slice(json).ok()?;
-        if let Some(told) = Self::from_envelope(&outer) {
-            return Some(told);
-        }
-        let inner = [outer.response, outer.message].into_iter().flatten().map(RawValue::get).find(|raw| raw.starts_with('{'))?;
-        Self::from_envelope(&serde_json::from_str(inner).ok()?)
+        let mut scan = Scan::new(json).ok()?;
+        let told = Self::of_answer(&mut scan, true).ok()?;
+        scan.end().ok().and(told)
     }
 
-    fn from_envelope(envelope: &Envelope<'_>) -> Option<Self> {
-        let read = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).ok().filter(Value::is_object);
-        if let Some(usage) = envelope.usage.and_then(read) {
-            return Some(Self::from_usage(&usage));
+    /// The usage object if it stands at the top of the document and nothing but scalars follow it, as it does in most
+    /// answers: then the rest of the document need not be read. `None` says nothing, only that it must be.
+    fn at_the_end(json: &[u8]) -> Option<Self> {
+        const NAME: &[u8] = b"\"usage\":";
+        // The letter is rare at the end of an answer, and a search for one letter is the fastest there is.
+        let at = memrchr_iter(b'u', json).find_map(|u| u.checked_sub(1).filter(|at| json[*at..].starts_with(NAME)))?;
+        // Within a string the quote of the name would be escaped.
+        if !matches!(json[..at].iter().rev().find(|b| !b.is_ascii_whitespace()), Some(b',' | b'{')) {
+            return None;
         }
-        if let Some(usage) = envelope.usage_metadata.and_then(read) {
-            return Some(Self::from_gemini(&usage));
-        }
-        let plain = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        let (input, output) = (plain(envelope.input_tokens), plain(envelope.output_tokens));
-        (input.is_some() || output.is_some()).then_some(Self { input, output, ..Self::default() })
+        let rest = &json[at + NAME.len()..];
+        let mut scan = Scan::new(rest).ok()?;
+        let told = Self::of_usage(&mut scan).ok()??;
+        let (last, between) = scan.rest().trim_ascii_end().split_last()?;
+        // One closing brace and no other bracket: the object that ends here is the document.
+        let top = *last == b'}' && !between.iter().any(|b| matches!(b, b'{' | b'}' | b'[' | b']'));
+        top.then_some(told)
     }
 
-    /// The `usage` object of OpenAI (both spellings), Anthropic and everything compatible.
-    fn from_usage(usage: &Value) -> Self {
-        let detail = |names: [&str; 2], member| names.iter().find_map(|name| count(usage.get(name)?, member));
-        let mut told = Self {
-            input: count(usage, "prompt_tokens").or_else(|| count(usage, "input_tokens")),
-            output: count(usage, "completion_tokens").or_else(|| count(usage, "output_tokens")),
-            cached: detail(["prompt_tokens_details", "input_tokens_details"], "cached_tokens"),
-            reasoning: detail(["completion_tokens_details", "output_tokens_details"], "reasoning_tokens"),
-            total: count(usage, "total_tokens"),
-        };
-        let (read, written) = (count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens"));
-        if read.is_some() || written.is_some() {
-            // Anthropic counts what it cached apart from `input_tokens`.
-            let apart = read.unwrap_or(0).saturating_add(written.unwrap_or(0));
-            told.input = match told.input {
-                Some(input) => Some(input.saturating_add(apart)),
-                None => Some(apart).filter(|apart| *apart > 0),
+    /// Walks over an answer or an event. `outer` when its `response` (Responses: events carry the whole answer there) or
+    /// `message` (Anthropic: `message_start` does) may tell it too.
+    fn of_answer(scan: &mut Scan<'_>, outer: bool) -> Result<Option<Self>, ParseError> {
+        let (mut usage, mut inner) = (None, None);
+        // The unified endpoint tells its counts without a wrapper.
+        let mut plain = Self::default();
+        if scan.peek() != Some(b'{') {
+            return scan.skip().map(|()| None);
+        }
+        scan.object(|scan, name| {
+            match name.text.as_ref() {
+                "usage" | "usageMetadata" => usage = Self::of_usage(scan)?.or(usage),
+                "response" | "message" if outer => inner = Self::of_answer(scan, false)?.or(inner),
+                "input_tokens" => plain.input = count(&scan.scalar()?),
+                "output_tokens" => plain.output = count(&scan.scalar()?),
+                _ => scan.skip()?,
+            }
+            Ok(())
+        })?;
+        Ok(usage.or(Some(plain).filter(|plain| !plain.is_empty())).or(inner))
+    }
+
+    /// The usage object of OpenAI (both spellings), Anthropic, Gemini and everything compatible; `None` if it is none.
+    fn of_usage(scan: &mut Scan<'_>) -> Result<Option<Self>, ParseError> {
+        if scan.peek() != Some(b'{') {
+            return scan.skip().map(|()| None);
+        }
+        let mut names = Names::default();
+        scan.object(|scan, name| {
+            let Names { told, cache, apart } = &mut names;
+            let place = match name.text.as_ref() {
+                "prompt_tokens" | "input_tokens" | "promptTokenCount" => &mut told.input,
+                "completion_tokens" | "output_tokens" | "candidatesTokenCount" => &mut told.output,
+                "total_tokens" | "totalTokenCount" => &mut told.total,
+                "cachedContentTokenCount" => &mut told.cached,
+                "toolUsePromptTokenCount" => &mut apart[0],
+                "thoughtsTokenCount" => &mut apart[1],
+                "cache_read_input_tokens" => &mut cache[0],
+                "cache_creation_input_tokens" => &mut cache[1],
+                "prompt_tokens_details" | "input_tokens_details" => return detail(scan, "cached_tokens", &mut told.cached),
+                "completion_tokens_details" | "output_tokens_details" => return detail(scan, "reasoning_tokens", &mut told.reasoning),
+                _ => return scan.skip(),
             };
-            told.cached = read;
-        }
-        told
-    }
-
-    /// Gemini's `usageMetadata`.
-    fn from_gemini(usage: &Value) -> Self {
-        let reasoning = count(usage, "thoughtsTokenCount");
-        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-        };
-        Self {
-            input: sum(count(usage, "promptTokenCount"), count(usage, "toolUsePromptTokenCount")),
-            output: sum(count(usage, "candidatesTokenCount"), reasoning),
-            cached: count(usage, "cachedContentTokenCount"),
-            reasoning,
-            total: count(usage, "totalTokenCount"),
-        }
+            *place = count(&scan.scalar()?).or(*place);
+            Ok(())
+        })?;
+        Ok(Some(names.told()))
     }
 
     /// Providers repeat growing counts (Anthropic's deltas, Gemini's chunks, vLLM's continuous usage), so the
@@ -179,28 +182,37 @@ impl Told {
     }
 }
 
-/// The object behind this name if it stands at the top of the document and nothing but scalars follow it, as it does in
-/// most answers: then the rest of the document need not be read. `None` says nothing, only that it must be.
-fn last_member(json: &[u8], name: &[u8]) -> Option<Value> {
-    let at = memmem::rfind(json, name)?;
-    // Within a string the quote of the name would be escaped.
-    if !matches!(json[..at].iter().rev().find(|b| !b.is_ascii_whitespace()), Some(b',' | b'{')) {
-        return None;
+impl Names {
+    fn told(self) -> Told {
+        let Self { mut told, cache: [read, written], apart: [tools, thoughts] } = self;
+        let sum = |counts: &[Option<u64>]| counts.iter().flatten().copied().reduce(u64::saturating_add);
+        // Anthropic counts what it cached apart from the input, Gemini what tools were given and what was thought.
+        told.input = sum(&[told.input, read, written, tools]).filter(|sum| told.input.is_some() || *sum > 0);
+        told.output = sum(&[told.output, thoughts]);
+        told.cached = read.or(told.cached);
+        told.reasoning = thoughts.or(told.reasoning);
+        told
     }
-    let rest = &json[at + name.len()..];
-    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<Value>();
-    let value = values.next()?.ok().filter(Value::is_object)?;
-    let after = rest.get(values.byte_offset()..)?.trim_ascii_end();
-    let (last, between) = after.split_last()?;
-    // One closing brace and no other bracket: the object that ends here is the document.
-    let top = *last == b'}' && !between.iter().any(|b| matches!(b, b'{' | b'}' | b'[' | b']'));
-    top.then_some(value)
+}
+
+/// Reads one count of an object of details, or walks over what is none.
+fn detail(scan: &mut Scan<'_>, member: &str, place: &mut Option<u64>) -> Result<(), ParseError> {
+    if scan.peek() != Some(b'{') {
+        return scan.skip();
+    }
+    scan.object(|scan, name| {
+        let value = scan.scalar()?;
+        if name.text == member {
+            *place = count(&value).or(*place);
+        }
+        Ok(())
+    })
 }
 
 /// A count, written as a whole number or, by some servers, as a float.
-fn count(object: &Value, member: &str) -> Option<u64> {
-    let value = object.get(member)?;
-    value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0).map(|n| n.round() as u64))
+fn count(value: &Scalar<'_>) -> Option<u64> {
+    let Scalar::Number(number) = value else { return None };
+    number.parse().ok().or_else(|| number.parse().ok().filter(|n: &f64| *n >= 0.0).map(|n| n.round() as u64))
 }
 
 /// Dialects whose bodies can tell usage. A plain route's JSON means what its service wants it to mean.
