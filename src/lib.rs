@@ -3,6 +3,7 @@
 //! The path of a request is [`proxy`]: four of Pingora's callbacks are the four lifecycle gates, and at each gate the
 //! route's plugin [`gate`] chain runs. Everything a request needs is in one immutable [`config::Snapshot`].
 
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod error;

@@ -1,0 +1,43 @@
+//! What a quota counts.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a quota counts. Of each the reservation takes the worst case that is known before a request leaves; of errors
+/// and time nothing is known then, so that they only ask whether anything is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Metric {
+    /// Accepted requests.
+    Requests,
+    /// Tokens of prompts and answers.
+    Tokens,
+    /// Tokens of prompts.
+    TokensIn,
+    /// Tokens of answers.
+    TokensOut,
+    /// Requests whose answer was 400 or above, except the gateway's own refusals.
+    Errors,
+    /// Milliseconds from the request's head to its last byte.
+    LatencyMs,
+    /// Nano-USD.
+    Cost,
+}
+
+impl Metric {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 7] = [Self::Requests, Self::Tokens, Self::TokensIn, Self::TokensOut, Self::Errors, Self::LatencyMs, Self::Cost];
+
+    /// The spelling in configuration, records and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "REQUESTS",
+            Self::Tokens => "TOKENS",
+            Self::TokensIn => "TOKENS_IN",
+            Self::TokensOut => "TOKENS_OUT",
+            Self::Errors => "ERRORS",
+            Self::LatencyMs => "LATENCY_MS",
+            Self::Cost => "COST",
+        }
+    }
+}
