@@ -18,6 +18,7 @@ pub mod route;
 pub mod safety;
 pub mod store;
 pub mod telemetry;
+pub mod usage;
 pub mod wire;
 
 pub use gateway::{Builder, Gateway, GatewayError};
