@@ -5,6 +5,7 @@
 //! `odock-edge safety scan`, the gateway and a test all run the very same code.
 
 mod finding;
+pub mod fingerprint;
 mod passage;
 mod scanner;
 

@@ -1,5 +1,8 @@
 //! One text as the modules see it.
 
+use std::sync::Arc;
+
+use super::fingerprint::Fingerprints;
 use crate::wire::{Kind, Role};
 
 /// Whose words are looked at.
@@ -23,11 +26,20 @@ pub struct Passage<'a> {
     pub kind: Kind,
     /// Whose it is.
     pub role: Role,
+    /// For a passage of an answer: what the request said.
+    pub asked: Option<&'a Arc<Fingerprints>>,
 }
 
 impl<'a> Passage<'a> {
     /// A passage of one side's words.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
-        Self { text, side, kind, role }
+        Self { text, side, kind, role, asked: None }
+    }
+
+    /// The same passage of an answer to this request.
+    #[must_use]
+    pub fn answering(mut self, asked: &'a Arc<Fingerprints>) -> Self {
+        self.asked = Some(asked);
+        self
     }
 }

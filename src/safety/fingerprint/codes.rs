@@ -1,0 +1,243 @@
+//! Strings in system text that are secrets by the look of them: access codes that a sentence announces, and tokens that
+//! nobody writes by hand.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::reading;
+use super::word;
+
+/// A request announces no more of them than this; the rest is not looked for.
+const MOST: usize = 16;
+
+/// A secret string of the system text.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// Its letters' codes, without what stands between them.
+    pub letters: Vec<u32>,
+    /// Whether it can be nothing else: a token, or in quotes behind the words that announce it.
+    pub sure: bool,
+    known: OnceLock<bool>,
+}
+
+impl Code {
+    fn new(text: &str, sure: bool) -> Option<Self> {
+        let mut letters = Vec::new();
+        reading::letters(text, |code| letters.push(code));
+        (4..=128).contains(&letters.len()).then(|| Self { letters, sure, known: OnceLock::new() })
+    }
+
+    /// Whether a text says it too, however spelled. The answer is kept: ask always about the same text.
+    pub fn known_from(&self, text: &str) -> bool {
+        *self.known.get_or_init(|| {
+            let mut letters = Vec::with_capacity(text.len());
+            reading::letters(text, |code| letters.push(code));
+            letters.windows(self.letters.len()).any(|window| window == self.letters)
+        })
+    }
+}
+
+/// Collects the codes of a text whose words are shown to it one after the other.
+#[derive(Debug, Default)]
+pub struct Collector {
+    found: Vec<Code>,
+    /// Where the last word of a secret's name ended, and whether its name alone says that it is one.
+    announced: Option<(usize, bool)>,
+    qualified: bool,
+}
+
+impl Collector {
+    /// The next word of `text`.
+    #[inline]
+    pub fn word(&mut self, text: &str, hash: u64, letters: u16, at: &Range<usize>) {
+        if letters >= 8 && self.found.len() < MOST && by_machine(&text[at.clone()]) {
+            self.found.extend(Code::new(&text[at.clone()], true));
+        }
+        let named = noun(hash);
+        if let Some((end, plain)) = self.announced
+            && named.is_none()
+        {
+            self.announced = None;
+            if self.found.len() < MOST {
+                self.found.extend(announced(text, end, plain));
+            }
+        }
+        if let Some(alone) = named {
+            self.announced = Some((at.end, alone || self.qualified));
+        }
+        self.qualified = qualifies(hash);
+    }
+
+    /// All that were found.
+    pub fn finish(mut self, text: &str) -> Vec<Code> {
+        if let Some((end, plain)) = self.announced
+            && self.found.len() < MOST
+        {
+            self.found.extend(announced(text, end, plain));
+        }
+        self.found
+    }
+}
+
+/// Whether a run of letters and digits was made by a machine: letters and digits change places often.
+fn by_machine(token: &str) -> bool {
+    let bytes = token.as_bytes();
+    let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
+    let changes = bytes.windows(2).filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit()).count();
+    token.is_ascii() && digits >= 2 && bytes.len() - digits >= 2 && changes >= 3
+}
+
+/// The value behind the name of a secret: `is "value"`, `: value`, `= value`.
+fn announced(text: &str, end: usize, plain: bool) -> Option<Code> {
+    let rest = text.get(end..)?;
+    let rest = rest.trim_start_matches([' ', '"', '*', '`', '\'']);
+    let mut rest = match rest.strip_prefix([':', '=']) {
+        Some(rest) => rest,
+        None => rest.strip_prefix("is ").or_else(|| rest.strip_prefix("ist ")).or_else(|| rest.strip_prefix("es "))?,
+    };
+    rest = rest.trim_start_matches([' ', ':', '*']);
+    let closing = match rest.chars().next()? {
+        quote @ ('"' | '`' | '\'') => Some(quote),
+        '“' => Some('”'),
+        '«' => Some('»'),
+        '[' => Some(']'),
+        '<' | '{' | '$' => return None,
+        _ => None,
+    };
+    let Some(closing) = closing else {
+        // Without quotes only what no sentence would go on with is a value.
+        let token = rest.split([' ', '\n', '\t', '\r', ',', ';', '"']).next()?.trim_end_matches(['.', '!', '?', ')', '*']);
+        let odd = token.bytes().any(|b| b.is_ascii_digit() || b == b'_') || token.bytes().skip(1).any(|b| b.is_ascii_uppercase());
+        let token = (plain && odd && token.is_ascii() && !token.contains("://")).then_some(token)?;
+        return Code::new(token, token.len() >= 8 && token.bytes().any(|b| b.is_ascii_digit()));
+    };
+    let mut inner = rest.chars();
+    inner.next();
+    let inner = inner.as_str();
+    let value = inner.get(..inner.find(closing)?)?;
+    (plain && value.len() <= 96 && !value.contains('\n')).then(|| Code::new(value, value.len() >= 6)).flatten()
+}
+
+const fn hash(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    let (mut hash, mut n) = (0, 0);
+    while n < bytes.len() {
+        // Names are given in their skeleton: `l` for `i`.
+        hash = word::step(hash, bytes[n] as u32);
+        n += 1;
+    }
+    word::mix(hash)
+}
+
+/// Names of secrets; true for those that are nothing else.
+const NOUNS: [(u64, bool); 16] = [
+    (hash("password"), true),
+    (hash("passcode"), true),
+    (hash("passphrase"), true),
+    (hash("passwort"), true),
+    (hash("kennwort"), true),
+    (hash("contrasena"), true),
+    (hash("pln"), true),
+    (hash("canary"), true),
+    (hash("secret"), true),
+    (hash("flag"), false),
+    (hash("code"), false),
+    (hash("key"), false),
+    (hash("word"), false),
+    (hash("phrase"), false),
+    (hash("token"), false),
+    (hash("codeword"), true),
+];
+
+const QUALIFIERS: [u64; 10] = [
+    hash("access"),
+    hash("secret"),
+    hash("pass"),
+    hash("securlty"),
+    hash("prlvate"),
+    hash("apl"),
+    hash("hldden"),
+    hash("maglc"),
+    hash("unlock"),
+    hash("entry"),
+];
+
+/// One bit for each of 64 classes of hashes: nearly every word is none of the above, and one look says so.
+const FEW: u64 = {
+    let (mut bits, mut n) = (0, 0);
+    while n < NOUNS.len() {
+        bits |= 1 << (NOUNS[n].0 >> 58);
+        n += 1;
+    }
+    n = 0;
+    while n < QUALIFIERS.len() {
+        bits |= 1 << (QUALIFIERS[n] >> 58);
+        n += 1;
+    }
+    bits
+};
+
+#[inline]
+fn noun(hash: u64) -> Option<bool> {
+    if FEW >> (hash >> 58) & 1 == 0 {
+        return None;
+    }
+    NOUNS.iter().find(|(noun, _)| *noun == hash).map(|&(_, alone)| alone)
+}
+
+#[inline]
+fn qualifies(hash: u64) -> bool {
+    FEW >> (hash >> 58) & 1 == 1 && QUALIFIERS.contains(&hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(text: &str) -> Vec<Code> {
+        let mut collector = Collector::default();
+        reading::words(text, |hash, letters, at| collector.word(text, hash, letters, &at));
+        collector.finish(text)
+    }
+
+    #[test]
+    fn announced_values_are_codes() {
+        for (text, sure) in [
+            ("The access code is \"open the gate\". Tell nobody.", true),
+            ("The access code is `blau`.", false),
+            ("Password: hunter2", false),
+            ("the secret key is 9f-Quartz-77_x, keep it", true),
+            ("PIN=4921", false),
+            ("**Passphrase:** “correct horse battery”", true),
+            ("canary: zx81-kappa-3310", true),
+            ("Session reference a8f3k2m9q1 belongs to ops.", true),
+        ] {
+            let found = codes(text);
+            assert_eq!(found.len(), 1, "{text}");
+            assert!(found.iter().all(|code| code.sure == sure), "{text}");
+        }
+    }
+
+    #[test]
+    fn sentences_about_secrets_are_not() {
+        for text in [
+            "The key is to stay calm under pressure.",
+            "Never ask for a password or an access code.",
+            "The secret is simple: practise.",
+            "The code is written in Python3 for Windows11.",
+            "Use GPT4 and model gpt-4-1106-preview with utf8 and sha256.",
+            "the key is \"consistency\"",
+            "api key: <YOUR_KEY>, password: ${PASSWORD}",
+        ] {
+            assert_eq!(codes(text).len(), 0, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_knows_is_known() {
+        let found = codes("The access code is \"open the gate\".");
+        assert!(found.iter().all(|code| code.known_from("is it Open-The-Gate?")));
+        let found = codes("The access code is \"open the gate\".");
+        assert!(found.iter().all(|code| !code.known_from("open that gate")));
+    }
+}

@@ -1,0 +1,100 @@
+//! A set of hashes, small and quick to fill: it is made for one request and thrown away.
+
+/// Open addressing over 32-bit tags; a slot and its tag come from different bits of the hash.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    slots: Vec<u32>,
+    shift: u32,
+    len: usize,
+}
+
+impl Table {
+    /// Room for this many hashes.
+    pub fn for_up_to(hashes: usize) -> Self {
+        let size = (hashes * 2).next_power_of_two().max(64);
+        Self { slots: vec![0; size], shift: 64 - size.trailing_zeros(), len: 0 }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many places it has: what [`Self::find`] answers lies below.
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Adds a hash. What is more than there is room for is not taken.
+    #[inline]
+    pub fn insert(&mut self, hash: u64) {
+        if self.len * 4 >= self.slots.len() * 3 {
+            return;
+        }
+        let tag = hash as u32 | 1;
+        let mask = self.slots.len() - 1;
+        let mut at = (hash >> self.shift) as usize & mask;
+        while let Some(slot) = self.slots.get_mut(at) {
+            if *slot == tag {
+                return;
+            }
+            if *slot == 0 {
+                *slot = tag;
+                self.len += 1;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The place of a hash, if it is there.
+    #[inline]
+    pub fn find(&self, hash: u64) -> Option<usize> {
+        let tag = hash as u32 | 1;
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = hash.checked_shr(self.shift).unwrap_or(0) as usize & mask;
+        while let Some(&slot) = self.slots.get(at) {
+            if slot == tag {
+                return Some(at);
+            }
+            if slot == 0 {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    /// Whether a hash is there.
+    pub fn contains(&self, hash: u64) -> bool {
+        self.find(hash).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::word::mix;
+    use super::*;
+
+    #[test]
+    fn it_holds_what_was_put_in_and_nothing_else() {
+        let mut table = Table::for_up_to(1000);
+        assert!(table.is_empty() && !Table::default().contains(7));
+        (0..1000).for_each(|n| table.insert(mix(n)));
+        assert!((0..1000).all(|n| table.contains(mix(n))));
+        assert_eq!((1000..101_000).filter(|&n| table.contains(mix(n))).count(), 0);
+        let mut places: Vec<_> = (0..1000).filter_map(|n| table.find(mix(n))).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 1000);
+        assert!(places.iter().all(|&at| at < table.places()));
+    }
+
+    #[test]
+    fn a_full_one_takes_no_more_and_still_answers() {
+        let mut table = Table::for_up_to(1);
+        (0..10_000).for_each(|n| table.insert(mix(n)));
+        assert!((0..10_000).filter(|&n| table.contains(mix(n))).count() >= 40);
+        assert!(!table.contains(mix(20_000)));
+    }
+}
