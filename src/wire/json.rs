@@ -1,105 +1,10 @@
-//! Places in a JSON text, and changing strings where they stand.
-//!
-//! The parser is serde_json; this module only recovers where its strings stood, so that a body is rewritten by
-//! splicing and every byte the gateway did not mean to change stays as the caller wrote it.
+//! Changing strings of a JSON text where they stand, so that every byte the gateway did not mean to change stays as the
+//! caller wrote it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::{memchr, memchr2};
-use serde::de::{DeserializeSeed, Deserializer, Visitor};
-
-/// Recovers the places of strings while a serde visitor walks over a body.
-///
-/// Every string of the body, member names included, must be reported in order: an unescaped string is a slice of
-/// the body, so its address tells; an escaped one starts at the first quote after the previous string.
-#[derive(Debug)]
-pub(super) struct Offsets<'a> {
-    body: &'a [u8],
-    /// Just behind the closing quote of the last reported string.
-    cursor: usize,
-}
-
-impl<'a> Offsets<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { body, cursor: 0 }
-    }
-
-    /// The place of an unescaped string, without its quotes.
-    #[inline]
-    pub(super) fn borrowed(&mut self, text: &str) -> Range<usize> {
-        let start = (text.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize);
-        let end = start.wrapping_add(text.len());
-        if end >= self.body.len() || start <= self.cursor && self.cursor != 0 {
-            return self.escaped();
-        }
-        self.cursor = end + 1;
-        start..end
-    }
-
-    /// The place of an escaped string, without its quotes.
-    pub(super) fn escaped(&mut self) -> Range<usize> {
-        let rest = self.body.get(self.cursor..).unwrap_or_default();
-        let start = self.cursor + memchr(b'"', rest).map_or(rest.len(), |at| at + 1);
-        let mut end = start;
-        while let Some(rest) = self.body.get(end..) {
-            match memchr2(b'"', b'\\', rest) {
-                Some(at) if rest.get(at) == Some(&b'\\') => end += at + 2,
-                Some(at) => {
-                    end += at;
-                    break;
-                }
-                None => break,
-            }
-        }
-        let end = end.min(self.body.len());
-        let start = start.min(end);
-        self.cursor = end + 1;
-        start..end
-    }
-
-    /// Moves to the start of a raw value that is about to be walked over in a parser of its own.
-    pub(super) fn enter(&mut self, raw: &str) {
-        self.cursor = (raw.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize).min(self.body.len());
-    }
-
-    /// Moves behind a raw value.
-    pub(super) fn leave(&mut self, raw: &str) {
-        self.enter(raw);
-        self.cursor = self.cursor.saturating_add(raw.len()).min(self.body.len());
-    }
-}
-
-/// A member name, with its place.
-pub(super) struct Key<'w, 'de>(pub(super) &'w mut Offsets<'de>);
-
-impl<'de> DeserializeSeed<'de> for Key<'_, 'de> {
-    type Value = (Cow<'de, str>, Range<usize>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_, 'de> {
-    type Value = (Cow<'de, str>, Range<usize>);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        let span = self.0.borrowed(text);
-        Ok((Cow::Borrowed(text), span))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        let span = self.0.escaped();
-        Ok((Cow::Owned(text.to_owned()), span))
-    }
-}
 
 /// Why a splice was refused: forwarding a body with a missing edit could leak what the edit was to hide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,6 +108,26 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Reads an array: `element` is called before each element and reads it.
+    ///
+    /// # Errors
+    /// There is no array here, or what `element` says.
+    pub fn array(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        self.take(b'[')?;
+        self.enter()?;
+        if self.peek() == Some(b']') {
+            return self.leave();
+        }
+        loop {
+            element(self)?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => return self.leave(),
+                _ => return Err(self.refuse()),
+            }
+        }
+    }
+
     /// Reads a value of any kind; a container is walked over.
     ///
     /// # Errors

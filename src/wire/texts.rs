@@ -2,15 +2,11 @@
 //! detectors, redactions and transformations share.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
-
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::grammar::{self, Flow, Node, TypeWord};
 use super::head::ParseError;
-use super::json::{Key, Offsets};
+use super::scan::{Literal, Scalar, Scan};
 
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,17 +141,15 @@ pub fn stream_texts<'a>(data: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(
 }
 
 fn walk<'a>(body: &'a [u8], stream: bool, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    let mut walk = Walk { offsets: Offsets::new(body), held: Vec::new(), gone: 0, open: 0, stream, f };
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let at = Place { node: Node::Root, role: Role::Unknown, channel: None, position: 0 };
-    Value { walk: &mut walk, at }.deserialize(&mut json)?;
-    json.end()?;
+    let mut walk = Walk { held: Vec::new(), gone: 0, open: 0, stream, f };
+    let mut scan = Scan::new(body)?;
+    walk.value(&mut scan, Place { node: Node::Root, role: Role::Unknown, channel: None, position: 0 })?;
+    scan.end()?;
     walk.release();
     Ok(())
 }
 
 struct Walk<'a, 'f> {
-    offsets: Offsets<'a>,
     held: Vec<Text<'a>>,
     /// How many texts were released before `held[0]`.
     gone: usize,
@@ -216,14 +210,38 @@ enum Seen {
     Nothing,
 }
 
-struct Value<'w, 'a, 'f> {
-    walk: &'w mut Walk<'a, 'f>,
-    at: Place,
-}
+impl<'a> Walk<'a, '_> {
+    fn value(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<Seen, ParseError> {
+        if at.node == Node::Numbers {
+            return self.numbers(scan, at);
+        }
+        match scan.peek() {
+            Some(b'"') => {
+                let Literal { text, span } = scan.string()?;
+                Ok(self.text(at, text, span))
+            }
+            Some(b'{') => self.members(scan, at).map(|()| Seen::Nothing),
+            Some(b'[') => {
+                let mut element = Place { position: 0, ..at };
+                scan.array(|scan| {
+                    self.value(scan, element)?;
+                    element.position = element.position.saturating_add(1);
+                    Ok(())
+                })?;
+                Ok(Seen::Nothing)
+            }
+            _ => Ok(match scan.scalar()? {
+                Scalar::Bool(true) => Seen::True,
+                Scalar::Number(digits) => {
+                    digits.parse::<u64>().map_or(Seen::Nothing, |n| Seen::Number(u32::try_from(n).unwrap_or(u32::MAX)))
+                }
+                _ => Seen::Nothing,
+            }),
+        }
+    }
 
-impl<'a> Value<'_, 'a, '_> {
-    fn text(self, text: Cow<'a, str>, span: Range<usize>) -> Seen {
-        let (kind, seen) = match self.at.node {
+    fn text(&mut self, at: Place, text: Cow<'a, str>, span: Range<usize>) -> Seen {
+        let (kind, seen) = match at.node {
             Node::Block(kind) | Node::Free(kind) | Node::Leaf(kind) => (kind, Seen::Nothing),
             Node::RoleWord => (Kind::Structural, Seen::Role(grammar::role(&text))),
             Node::TypeWord => (Kind::Structural, Seen::Type(grammar::type_word(&text))),
@@ -236,105 +254,78 @@ impl<'a> Value<'_, 'a, '_> {
                 (Kind::Metadata, Seen::Nothing)
             }
         };
-        self.walk.emit(Text { span, text, kind, role: self.at.role, key: false, channel: self.at.channel });
+        self.emit(Text { span, text, kind, role: at.role, key: false, channel: at.channel });
         seen
     }
-}
 
-impl<'de> DeserializeSeed<'de> for Value<'_, 'de, '_> {
-    type Value = Seen;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Seen, D::Error> {
-        if self.at.node == Node::Numbers {
-            return numbers(self.walk, self.at, deserializer);
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-/// A list of numbers is stepped over without reading each; anything with a string in it is walked like the rest.
-fn numbers<'de, D: Deserializer<'de>>(walk: &mut Walk<'de, '_>, at: Place, deserializer: D) -> Result<Seen, D::Error> {
-    let raw: &'de RawValue = serde::Deserialize::deserialize(deserializer)?;
-    let raw = raw.get();
-    if memchr::memchr(b'"', raw.as_bytes()).is_some() {
-        let node = if raw.starts_with('"') { Node::Leaf(Kind::Structural) } else { Node::Leaf(Kind::Metadata) };
-        walk.offsets.enter(raw);
-        let mut json = serde_json::Deserializer::from_str(raw);
-        Value { walk, at: Place { node, ..at } }.deserialize(&mut json).map_err(serde::de::Error::custom)?;
-    }
-    walk.offsets.leave(raw);
-    Ok(Seen::Nothing)
-}
-
-impl<'de> Visitor<'de> for Value<'_, 'de, '_> {
-    type Value = Seen;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Seen, E> {
-        let span = self.walk.offsets.borrowed(text);
-        Ok(self.text(Cow::Borrowed(text), span))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Seen, E> {
-        let span = self.walk.offsets.escaped();
-        Ok(self.text(Cow::Owned(text.to_owned()), span))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Seen, E> {
-        Ok(if value { Seen::True } else { Seen::Nothing })
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Seen, E> {
-        Ok(Seen::Number(u32::try_from(value).unwrap_or(u32::MAX)))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Seen, E> {
-        Ok(Seen::Nothing)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Seen, E> {
-        Ok(Seen::Nothing)
-    }
-
-    fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Nothing)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seen, A::Error> {
-        let mut at = self.at;
-        at.position = 0;
-        while seq.next_element_seed(Value { walk: &mut *self.walk, at })?.is_some() {
-            at.position = at.position.saturating_add(1);
+    /// A list of numbers is stepped over without reading each; anything with a string in it is walked like the rest.
+    fn numbers(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<Seen, ParseError> {
+        let first = scan.peek();
+        let mut again = scan.clone();
+        scan.skip()?;
+        let read = again.rest().len() - scan.rest().len();
+        if memchr::memchr(b'"', again.rest().get(..read).unwrap_or_default()).is_some() {
+            let kind = if first == Some(b'"') { Kind::Structural } else { Kind::Metadata };
+            self.value(&mut again, Place { node: Node::Leaf(kind), ..at })?;
         }
         Ok(Seen::Nothing)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen, A::Error> {
-        let Value { walk, at } = self;
+    fn members(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<(), ParseError> {
         match at.node {
-            Node::Free(kind) => {
-                while let Some((text, span)) = map.next_key_seed(Key(&mut walk.offsets))? {
-                    walk.emit(Text { span, text, kind, role: at.role, key: true, channel: None });
-                    map.next_value_seed(Value { walk: &mut *walk, at: Place { channel: None, ..at } })?;
-                }
-            }
-            Node::Block(_) | Node::Choice | Node::Call => scoped(walk, at, map, true)?,
-            Node::Root => {
-                let holds = walk.stream;
-                scoped(walk, at, map, holds)?;
-            }
-            _ => {
-                while let Some((key, _)) = map.next_key_seed(Key(&mut walk.offsets))? {
-                    let (node, _) = grammar::member(at.node, &key);
-                    let role = grammar::speaker(at.node, &key).unwrap_or(at.role);
-                    map.next_value_seed(Value { walk: &mut *walk, at: Place { node, role, channel: None, position: 0 } })?;
-                }
+            Node::Free(kind) => scan.object(|scan, Literal { text, span }| {
+                self.emit(Text { span, text, kind, role: at.role, key: true, channel: None });
+                self.value(scan, Place { channel: None, ..at }).map(|_| ())
+            }),
+            Node::Block(_) | Node::Choice | Node::Call => self.scoped(scan, at, true),
+            Node::Root => self.scoped(scan, at, self.stream),
+            _ => scan.object(|scan, key| {
+                let (node, _) = grammar::member(at.node, &key.text);
+                let role = grammar::speaker(at.node, &key.text).unwrap_or(at.role);
+                self.value(scan, Place { node, role, channel: None, position: 0 }).map(|_| ())
+            }),
+        }
+    }
+
+    /// An object whose members say something about the texts in it.
+    fn scoped(&mut self, scan: &mut Scan<'a>, at: Place, holds: bool) -> Result<(), ParseError> {
+        let start = self.mark();
+        self.open += u32::from(holds);
+        let mut scope = Scope::default();
+        scan.object(|scan, Literal { text: key, .. }| {
+            let (node, flow) = grammar::member(at.node, &key);
+            let channel = match flow {
+                Flow::Whole => None,
+                Flow::Keep => at.channel,
+                Flow::On(lane) => at.channel.map(|channel| Channel { lane, ..channel }),
+                Flow::Start if self.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
+                Flow::Start => None,
+            };
+            // `thinking` holds its own blocks: a lane once left for reasoning is not left again for the text inside.
+            let channel = match (channel, at.channel) {
+                (Some(mine), Some(above)) if mine.lane == Lane::Text => Some(above),
+                _ => channel,
+            };
+            let role = match grammar::speaker(at.node, &key) {
+                _ if at.role != Role::Unknown => at.role,
+                Some(role) => role,
+                // A root is not held back, so only a role that stands before the content reaches it.
+                None if at.node == Node::Root => scope.role.unwrap_or_default(),
+                None => Role::Unknown,
+            };
+            let from = self.mark();
+            let seen = self.value(scan, Place { node, role, channel, position: 0 })?;
+            scope.note(at.node, &key, seen, from..self.mark());
+            Ok(())
+        })?;
+        if holds {
+            scope.settle(self, at, start);
+            self.open -= 1;
+            if self.open == 0 {
+                self.release();
             }
         }
-        Ok(Seen::Nothing)
+        Ok(())
     }
 }
 
@@ -351,45 +342,6 @@ struct Scope {
     fragments: Option<Range<usize>>,
     /// The number of the text of `data`.
     data: Option<usize>,
-}
-
-fn scoped<'de, A: MapAccess<'de>>(walk: &mut Walk<'de, '_>, at: Place, mut map: A, holds: bool) -> Result<(), A::Error> {
-    let start = walk.mark();
-    walk.open += u32::from(holds);
-    let mut scope = Scope::default();
-    while let Some((key, _)) = map.next_key_seed(Key(&mut walk.offsets))? {
-        let (node, flow) = grammar::member(at.node, &key);
-        let channel = match flow {
-            Flow::Whole => None,
-            Flow::Keep => at.channel,
-            Flow::On(lane) => at.channel.map(|channel| Channel { lane, ..channel }),
-            Flow::Start if walk.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
-            Flow::Start => None,
-        };
-        // `thinking` holds its own blocks: a lane once left for reasoning is not left again for the text inside.
-        let channel = match (channel, at.channel) {
-            (Some(mine), Some(above)) if mine.lane == Lane::Text => Some(above),
-            _ => channel,
-        };
-        let role = match grammar::speaker(at.node, &key) {
-            _ if at.role != Role::Unknown => at.role,
-            Some(role) => role,
-            // A root is not held back, so only a role that stands before the content reaches it.
-            None if at.node == Node::Root => scope.role.unwrap_or_default(),
-            None => Role::Unknown,
-        };
-        let from = walk.mark();
-        let seen = map.next_value_seed(Value { walk: &mut *walk, at: Place { node, role, channel, position: 0 } })?;
-        scope.note(at.node, &key, seen, from..walk.mark());
-    }
-    if holds {
-        scope.settle(walk, at, start);
-        walk.open -= 1;
-        if walk.open == 0 {
-            walk.release();
-        }
-    }
-    Ok(())
 }
 
 impl Scope {
