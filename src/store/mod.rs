@@ -9,19 +9,27 @@
 pub mod memory;
 pub mod redis;
 
+mod bus;
 mod clock;
 mod error;
+mod key;
+mod limits;
+mod reservations;
 mod risk;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod conformance;
 
+pub use bus::{InvalidationBus, Notice, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StateError;
+pub use key::{LeaseId, StateKey};
+pub use limits::{Allowance, Correction, Limit, Limits, MAX_COUNT, Take, Taken};
+pub use reservations::{Charge, Counted, Hold, Reservations, Reserved, Settled, Settlement};
 pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
 
 /// Everything that is shared state, as one store.
-pub trait StateStore: RiskSessions {}
+pub trait StateStore: Limits + Reservations + RiskSessions + InvalidationBus {}
 
-impl<T: RiskSessions> StateStore for T {}
+impl<T: Limits + Reservations + RiskSessions + InvalidationBus> StateStore for T {}

@@ -3,6 +3,9 @@
 //! Each test is written once against the traits and named in [`engines`]; an engine whose server is not installed is
 //! skipped with a word on stderr. Time is a clock of the test in every engine, so that a day passes at once.
 
+mod bus;
 mod engines;
+mod limits;
 mod outage;
+mod reservations;
 mod risk;

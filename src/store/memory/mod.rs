@@ -3,12 +3,19 @@
 //! Each kind is spread over shards with a lock of their own; a decision holds the locks of its keys only, and never
 //! across an await.
 
+mod bus;
+mod limits;
+mod reservations;
 mod risk;
+mod shards;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::{Clock, SystemClock};
+use tokio::sync::broadcast;
+
+use super::bus::WAITING;
+use super::{Clock, Notice, SystemClock};
 
 /// How much is remembered at most.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +33,9 @@ impl Default for Capacity {
 /// The state of one process.
 pub struct MemoryState {
     clock: Arc<dyn Clock>,
+    bus: broadcast::Sender<Notice>,
+    limits: limits::Counters,
+    accounts: reservations::Accounts,
     risk: risk::Sessions,
 }
 
@@ -37,7 +47,13 @@ impl MemoryState {
 
     /// An empty state on another clock.
     pub fn with_clock(capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, risk: risk::Sessions::new(capacity.risk_sessions) }
+        Self {
+            clock,
+            bus: broadcast::channel(WAITING).0,
+            limits: limits::Counters::new(),
+            accounts: reservations::Accounts::new(),
+            risk: risk::Sessions::new(capacity.risk_sessions),
+        }
     }
 
     /// Risk sessions that were forgotten before their time because there were too many.

@@ -18,8 +18,8 @@ pub(super) enum Target {
     Single(Box<Client>),
     /// The master that Sentinels name. The client keeps connections to them, hence the lock; it is taken to connect only.
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
-    /// The nodes of a cluster.
-    Cluster(Box<ClusterClient>),
+    /// The nodes of a cluster: as a whole, and those that were named.
+    Cluster(Box<ClusterClient>, Vec<Client>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +72,14 @@ pub(super) fn parse(address: &str, options: &Options) -> Result<Target, StateErr
             }
             let nodes: Vec<ConnectionInfo> =
                 parts.hosts.iter().map(|host| parts.node("redis", host, "", 6379, address)).collect::<Result<_, _>>()?;
+            let named = nodes.iter().cloned().map(Client::open).collect::<Result<_, _>>().map_err(|_| FORM)?;
             let client = ClusterClient::builder(nodes)
                 .connection_timeout(options.connect_timeout)
                 .response_timeout(options.timeout)
                 .tcp_settings(quick())
                 .retries(1)
                 .build();
-            Ok(Target::Cluster(Box::new(client.map_err(|_| FORM)?)))
+            Ok(Target::Cluster(Box::new(client.map_err(|_| FORM)?), named))
         }
     }
 }
@@ -135,7 +136,7 @@ mod tests {
         parse(address, &Options::default()).ok().map(|target| match target {
             Target::Single(_) => "single",
             Target::Sentinel(_) => "sentinel",
-            Target::Cluster(_) => "cluster",
+            Target::Cluster(..) => "cluster",
         })
     }
 

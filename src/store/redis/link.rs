@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind};
 use tokio::sync::watch;
 
 use super::address::Target;
@@ -140,7 +140,29 @@ impl Link {
         match &self.target {
             Target::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Server),
             Target::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await.map(Connection::Server),
-            Target::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            Target::Cluster(client, _) => client.get_async_connection().await.map(Connection::Cluster),
+        }
+    }
+
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// A server to listen to. In a cluster every node hears what is published on any.
+    pub async fn client(&self) -> RedisResult<Client> {
+        match &self.target {
+            Target::Single(client) => Ok(Client::clone(client)),
+            Target::Sentinel(client) => client.lock().await.async_get_client().await,
+            Target::Cluster(_, nodes) => {
+                for node in nodes {
+                    if let Ok(mut connection) = node.get_multiplexed_async_connection().await
+                        && redis::cmd("PING").query_async::<()>(&mut connection).await.is_ok()
+                    {
+                        return Ok(node.clone());
+                    }
+                }
+                Err((ErrorKind::ClusterConnectionNotFound, "no node answers").into())
+            }
         }
     }
 }

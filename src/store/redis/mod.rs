@@ -4,7 +4,10 @@
 //! integers below 2⁵³ (Lua counts in doubles), every key has a TTL, and the keys of one decision share a hash tag.
 
 mod address;
+mod bus;
+mod limits;
 mod link;
+mod reservations;
 mod risk;
 
 use std::sync::Arc;
@@ -35,6 +38,7 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct RedisState {
     link: Arc<Link>,
+    hub: Arc<bus::Hub>,
     clock: Option<Arc<dyn Clock>>,
 }
 
@@ -50,7 +54,8 @@ impl RedisState {
     /// [`StateError::Invalid`] for an address of another form.
     pub fn open(address: &str, options: Options) -> Result<Self, StateError> {
         let target = address::parse(address, &options)?;
-        Ok(Self { link: Link::new(target, options.timeout, options.connect_timeout), clock: options.clock })
+        let link = Link::new(target, options.timeout, options.connect_timeout);
+        Ok(Self { link, hub: bus::Hub::new(), clock: options.clock })
     }
 
     /// The time of the tests in these units a microsecond, or nothing: then the script asks the server.
@@ -70,4 +75,9 @@ impl RedisState {
 /// A time as a script's argument: nothing for the server's own.
 fn time_argument(now: Option<i64>) -> String {
     now.map_or_else(String::new, |now| now.to_string())
+}
+
+/// A script of ours answered something else than we wrote: another process stored under our names.
+fn shape() -> StateError {
+    StateError::Refused("an answer of another shape".into())
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use redis::Script;
 
-use super::{RedisState, time_argument};
+use super::{RedisState, shape, time_argument};
 use crate::store::StateError;
 use crate::store::clock::millis;
 use crate::store::risk::{MAX_SCORE, RiskPolicy, RiskSessions, RiskState, RiskUpdate, Session, nanos, to_nanos};
@@ -33,7 +33,7 @@ impl RiskSessions for RedisState {
         call.arg(u8::from(update.blocked)).arg(u8::from(update.redacted));
         call.arg(millis(policy.half_life)).arg(millis(policy.ttl).max(1)).arg(to_nanos(policy.threshold)).arg(to_nanos(MAX_SCORE));
         let answer: Vec<i64> = self.link.run(&call).await?;
-        let session = session(&answer).ok_or(StateError::Refused("an answer of another shape".into()))?;
+        let session = session(&answer).ok_or_else(shape)?;
         Ok(session.state(session.last_seen, policy, answer.get(6) == Some(&1)))
     }
 

@@ -1,0 +1,156 @@
+//! Rate limits and concurrency: several limits asked at once, taken together or not at all.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::clock::micros;
+use super::{LeaseId, StateError, StateKey};
+
+/// Into how many parts a window is divided. What was taken is given back part by part, at most one part late.
+pub(super) const PARTS: i64 = 60;
+
+/// The largest integer that Lua, and so Redis' scripts, can count to exactly. Amounts, limits and products of a limit's
+/// time and cost must stay below, on every engine.
+pub const MAX_COUNT: i64 = (1 << 53) - 1;
+
+/// One limit. Zero is no limit that can be expressed here: who has none asks nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `limit` per `per` sustained, and up to `burst` at once after a pause (GCRA; the cell rate algorithm of ITU-T
+    /// I.371). In any span of length `per` at most `limit + burst` are accepted.
+    Rate {
+        /// How many per `per`; at most one a microsecond.
+        limit: u64,
+        /// The span, to the microsecond.
+        per: Duration,
+        /// How many at once; at least 1.
+        burst: u64,
+    },
+    /// At most `limit` within any span of length `per`, wherever it begins. Costs may be corrected afterwards.
+    Window {
+        /// How many.
+        limit: u64,
+        /// The span, to the microsecond.
+        per: Duration,
+    },
+    /// At most `max` at the same time. What is neither renewed nor given back for `ttl` counts no longer.
+    Slots {
+        /// How many.
+        max: u64,
+        /// How long a slot is held without renewal.
+        ttl: Duration,
+    },
+}
+
+/// One limit of a decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Take<'a> {
+    /// Which counter. One decision names each counter once.
+    pub key: &'a StateKey,
+    /// What it may be.
+    pub limit: Limit,
+    /// How much is taken; 0 only asks. A slot is always one.
+    pub cost: u64,
+    /// Counts and is reported, but refuses nothing.
+    pub shadow: bool,
+}
+
+/// The answer to one decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The first limit, by its position, that refused; `None`: all was taken.
+    pub refused: Option<usize>,
+    /// When the store decided, microseconds since the Unix epoch; for corrections.
+    pub at: i64,
+    /// The limits, in the order they were asked.
+    pub each: Vec<Allowance>,
+}
+
+impl Taken {
+    /// Nobody refused.
+    pub fn allowed(&self) -> bool {
+        self.refused.is_none()
+    }
+}
+
+/// How one limit stands after a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Whether this limit by itself allows.
+    pub allowed: bool,
+    /// What could still be taken now.
+    pub remaining: u64,
+    /// Until all of it can be taken again; zero where nothing is taken, and for slots, which nobody can foresee.
+    pub reset_after: Duration,
+    /// Until this cost would be allowed if nobody took anything; zero when allowed and for slots, `None` for a cost that
+    /// will never be.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a request really cost, where a window took an estimate.
+#[derive(Debug, Clone, Copy)]
+pub struct Correction<'a> {
+    /// The counter.
+    pub key: &'a StateKey,
+    /// The span of its window.
+    pub per: Duration,
+    /// [`Taken::at`] of the decision.
+    pub at: i64,
+    /// Less (negative) or more than was taken. What is given back is given back to the moment it was taken from; what
+    /// comes on top counts from now, even beyond the limit.
+    pub delta: i64,
+}
+
+/// Where limits are counted.
+#[async_trait]
+pub trait Limits: Send + Sync + 'static {
+    /// Asks all limits and takes from all of them when none that binds refuses, as one step. Slots are held by `lease`;
+    /// asked again with the same lease a slot is held once.
+    ///
+    /// # Errors
+    /// When the store does not answer, and [`StateError::Invalid`] for limits that cannot be counted.
+    async fn take(&self, lease: LeaseId, limits: &[Take<'_>]) -> Result<Taken, StateError>;
+
+    /// Holds slots for another `ttl`. A slot that had run out is held again, even beyond `max`: the request is there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn renew(&self, lease: LeaseId, slots: &[(&StateKey, Duration)]) -> Result<(), StateError>;
+
+    /// Gives slots back and corrects estimates, as one step at the end of a request. A slot given back twice is given
+    /// back once.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn finish(&self, lease: LeaseId, slots: &[&StateKey], corrections: &[Correction<'_>]) -> Result<(), StateError>;
+}
+
+/// Refuses what could not be counted exactly.
+pub(super) fn check(limits: &[Take<'_>]) -> Result<(), StateError> {
+    for (at, take) in limits.iter().enumerate() {
+        if limits[..at].iter().any(|earlier| earlier.key == take.key) {
+            return Err(StateError::Invalid("one decision names a counter twice"));
+        }
+        let (size, span) = match take.limit {
+            Limit::Rate { limit, per, burst } => {
+                if limit > micros(per).unsigned_abs() || burst == 0 {
+                    return Err(StateError::Invalid("a rate is at most one a microsecond and lets at least one through"));
+                }
+                let product = (micros(per) as u64).checked_mul(take.cost.max(burst)).unwrap_or(u64::MAX);
+                (product.max(limit), per)
+            }
+            Limit::Window { limit, per } => (limit.saturating_add(take.cost), per),
+            Limit::Slots { max, ttl } => (max, ttl),
+        };
+        if span.is_zero() || i64::try_from(size).is_ok_and(|size| size > MAX_COUNT) || size > i64::MAX as u64 {
+            return Err(StateError::Invalid("a limit has a span and stays below 2^53"));
+        }
+    }
+    Ok(())
+}
+
+/// The length of a part of a window, microseconds.
+pub(super) fn part_of(per: Duration) -> i64 {
+    micros(per).saturating_add(PARTS - 1) / PARTS
+}

@@ -1,0 +1,22 @@
+//! The bus of one process.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::MemoryState;
+use crate::store::StateError;
+use crate::store::bus::{InvalidationBus, Notice, Subscription};
+
+#[async_trait]
+impl InvalidationBus for MemoryState {
+    async fn publish(&self, message: &str) -> Result<(), StateError> {
+        // Nobody listening is no failure.
+        let _ = self.bus.send(Notice::Message(Arc::from(message)));
+        Ok(())
+    }
+
+    fn subscribe(&self) -> Subscription {
+        Subscription::new(self.bus.subscribe())
+    }
+}

@@ -1,0 +1,112 @@
+//! The bus: one connection that listens, made with the first listener and again whenever it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use redis::RedisResult;
+use redis::aio::{PubSubSink, PubSubStream};
+use tokio::sync::broadcast;
+
+use super::RedisState;
+use super::link::Link;
+use crate::store::StateError;
+use crate::store::bus::{InvalidationBus, Notice, Subscription, WAITING};
+
+const CHANNEL: &str = "odock:cache-invalidation";
+/// How often a quiet connection is asked whether it is still there, and how long it may take to say so.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// The listeners of this process. One task serves them all and ends with the last of them.
+pub(super) struct Hub {
+    notices: broadcast::Sender<Notice>,
+    listening: Mutex<bool>,
+}
+
+impl Hub {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { notices: broadcast::channel(WAITING).0, listening: Mutex::new(false) })
+    }
+
+    /// Whether the last listener has gone; then the task has as well.
+    fn deserted(&self) -> bool {
+        let mut listening = self.listening.lock();
+        *listening = self.notices.receiver_count() > 0;
+        !*listening
+    }
+}
+
+#[async_trait]
+impl InvalidationBus for RedisState {
+    async fn publish(&self, message: &str) -> Result<(), StateError> {
+        self.link.ask::<i64>(redis::cmd("PUBLISH").arg(CHANNEL).arg(message)).await.map(|_| ())
+    }
+
+    fn subscribe(&self) -> Subscription {
+        let mut listening = self.hub.listening.lock();
+        let subscription = Subscription::new(self.hub.notices.subscribe());
+        if !std::mem::replace(&mut *listening, true) {
+            tokio::spawn(listen(Arc::clone(&self.link), Guard(Arc::clone(&self.hub))));
+        }
+        subscription
+    }
+}
+
+/// Says that nobody listens any more when the task ends before its time, as with its runtime.
+struct Guard(Arc<Hub>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        *self.0.listening.lock() = false;
+    }
+}
+
+async fn listen(link: Arc<Link>, hub: Guard) {
+    let mut pause = Duration::from_millis(20);
+    while !hub.0.deserted() {
+        match tokio::time::timeout(link.connect_timeout(), connect(&link)).await {
+            Ok(Ok((sink, stream))) => {
+                pause = Duration::from_millis(20);
+                let _ = hub.0.notices.send(Notice::Gap);
+                forward(&hub.0, sink, stream).await;
+            }
+            Ok(Err(_)) | Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+}
+
+async fn connect(link: &Link) -> RedisResult<(PubSubSink, PubSubStream)> {
+    let (mut sink, stream) = link.client().await?.get_async_pubsub().await?.split();
+    sink.subscribe(CHANNEL).await?;
+    Ok((sink, stream))
+}
+
+/// Passes on what comes, until the connection is lost or nobody listens.
+async fn forward(hub: &Hub, mut sink: PubSubSink, mut stream: PubSubStream) {
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            message = stream.next() => {
+                let Some(message) = message else { return };
+                let notice = match message.get_payload::<String>() {
+                    Ok(text) => Notice::Message(text.into()),
+                    // Not one of ours; who cannot read it had better look for himself.
+                    Err(_) => Notice::Gap,
+                };
+                let _ = hub.notices.send(notice);
+            }
+            _ = heartbeat.tick() => {
+                let alive = tokio::time::timeout(HEARTBEAT, sink.ping::<redis::Value>()).await;
+                if !matches!(alive, Ok(Ok(_))) || hub.notices.receiver_count() == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}
