@@ -72,6 +72,8 @@ pub mod codes {
             "The whole body must arrive within `server.body_timeout`.", "Send faster, or raise the timeout.";
         BODY_TOO_LARGE = 413 "request_too_large", "the request body is larger than this gateway accepts",
             "The body exceeds `server.max_request_body`.", "Send less, or raise the limit.";
+        RATE_LIMITED = 429 "rate_limit_exceeded", "rate limit exceeded",
+            "A policy of the gateway, the organisation, the team, the key or the model refuses; `scope`, `limit` and `reason` say which.", "Wait for the time in Retry-After, or ask the operator for a higher limit.";
         CALLER_GONE = 499 "client_closed_request", "the caller went away",
             "The connection was closed before the answer was complete. Seen in evidence and metrics, never on the wire.", "Nothing to do on the gateway.";
         INTERNAL = 500 "internal_error", "internal error",

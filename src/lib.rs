@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod gate;
 pub mod gateway;
 pub mod identity;
+pub mod limit;
 pub mod mock;
 pub mod plugin;
 pub mod proxy;
