@@ -3,6 +3,7 @@
 use super::json::{self, Edits};
 use super::mask::Masking;
 use super::restore::Restoring;
+use super::token;
 use crate::plugin::prelude::*;
 use wire::{Kind, Text};
 
@@ -29,8 +30,8 @@ impl Reach {
 }
 
 /// The raw inside of a walked string.
-pub fn raw<'a>(body: &'a [u8], text: &Text<'_>) -> Result<&'a str, Unreadable> {
-    body.get(text.span.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or(Unreadable)
+pub fn raw<'a>(body: &'a str, text: &Text<'_>) -> Result<&'a str, Unreadable> {
+    body.get(text.span.clone()).ok_or(Unreadable)
 }
 
 /// The body with every find masked, or `None` if there was nothing to mask.
@@ -46,7 +47,7 @@ pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Res
 
 /// The body with every known token restored, or `None` if there was none.
 pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Option<Vec<u8>>, Unreadable> {
-    if memchr::memmem::find(body, b"[[").is_none() {
+    if token::opens(body, 0).is_none() {
         return Ok(None);
     }
     if !json {
@@ -54,18 +55,20 @@ pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Opt
         return Ok(restoring.plain(text, false).map(String::into_bytes));
     }
     edit(body, Reach { tool_definitions: true }, |inside, text, edits| {
-        if inside.contains("[[") {
+        if token::opens(inside.as_bytes(), 0).is_some() {
             restoring.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);
         }
     })
 }
 
 fn edit(body: &[u8], reach: Reach, mut each: impl FnMut(&str, &Text<'_>, &mut Edits)) -> Result<Option<Vec<u8>>, Unreadable> {
+    // Once for all strings of the body.
+    let source = std::str::from_utf8(body).map_err(|_| Unreadable)?;
     let mut edits = Edits::new();
     let mut sound = Ok(());
     let walked = wire::texts(body, &mut |text: Text<'_>| {
         if reach.takes(text.kind) {
-            match raw(body, &text) {
+            match raw(source, &text) {
                 Ok(inside) => each(inside, &text, &mut edits),
                 Err(unreadable) => sound = Err(unreadable),
             }

@@ -76,6 +76,26 @@ const CLASS: [u8; 256] = {
     table
 };
 
+/// How many bytes are looked at in one go.
+const STRETCH: usize = 32;
+
+fn is_digit_or_colon(byte: u8) -> bool {
+    // The colon stands behind the nine.
+    byte.wrapping_sub(b'0') <= b':' - b'0'
+}
+
+/// The next byte of a class, at or after `from`. Prose has few: whole stretches without one are passed over by vector code.
+fn next_stop(text: &[u8], mut from: usize) -> Option<usize> {
+    let stops = |b: u8| is_digit_or_colon(b) | (b == b'@') | (b == b'+') | (b == b'(');
+    while let Some(stretch) = text.get(from..from + STRETCH) {
+        if stretch.iter().fold(false, |any, b| any | stops(*b)) {
+            break;
+        }
+        from += STRETCH;
+    }
+    text.get(from..)?.iter().position(|b| CLASS[usize::from(*b)] != 0).map(|skip| from + skip)
+}
+
 impl Detector {
     /// Compiles a choice of built-in kinds, in the order of [`BUILT_IN`], and own patterns.
     pub fn new(enabled: [bool; BUILT_IN.len()], own: Vec<Own>) -> Result<Self, String> {
@@ -107,33 +127,38 @@ impl Detector {
         self.enabled.get(kind).copied().unwrap_or(false)
     }
 
-    /// Whether a raw JSON body can contain anything to mask. False is certain; true means: walk the strings.
-    pub fn may_find(&self, body: &[u8]) -> bool {
-        if self.any_own.is_some() {
+    /// Whether raw JSON, a body or the inside of a string, can contain anything to mask. False is certain; true means:
+    /// look at it properly. Most traffic has nothing to mask and pays for this alone, so it goes over whole stretches of
+    /// bytes with vector code and looks at single ones only where one of interest stands.
+    pub fn may_find(&self, json: &[u8]) -> bool {
+        if self.any_own.is_some() || memchr::memchr(b'@', json).is_some() {
             return true;
         }
-        let mut digits = 0usize;
-        let mut last = 0usize;
-        for (index, byte) in body.iter().enumerate() {
-            match byte {
-                b'0'..=b'9' => {
-                    // Every number looked for has seven digits no more than five bytes apart, escaped separators included.
-                    digits = if index - last <= 5 { digits + 1 } else { 1 };
-                    last = index;
-                    let dotted = body.get(index + 1) == Some(&b'.') && body.get(index + 2).is_some_and(u8::is_ascii_digit);
-                    if digits >= 7 || dotted && digits >= 2 {
+        // An escape can spell any character.
+        if memchr::memchr_iter(b'\\', json).any(|at| json.get(at + 1) == Some(&b'u')) {
+            return true;
+        }
+        let (mut digits, mut last) = (0usize, 0usize);
+        for (stretch, bytes) in json.chunks(STRETCH).enumerate() {
+            if !bytes.iter().fold(false, |any, b| any | is_digit_or_colon(*b)) {
+                continue;
+            }
+            for (at, byte) in bytes.iter().enumerate().filter(|(_, b)| is_digit_or_colon(**b)) {
+                let index = stretch * STRETCH + at;
+                if *byte == b':' {
+                    let hex = json.iter().skip(index + 1).take(5).take_while(|b| b.is_ascii_hexdigit()).count();
+                    if json.get(index + 1 + hex) == Some(&b':') {
                         return true;
                     }
+                    continue;
                 }
-                b'@' => return true,
-                b':' => {
-                    let hex = body.iter().skip(index + 1).take(5).take_while(|b| b.is_ascii_hexdigit()).count();
-                    if body.get(index + 1 + hex) == Some(&b':') {
-                        return true;
-                    }
+                // Every number looked for has seven digits no more than five bytes apart, escaped separators included.
+                digits = if index - last <= 5 { digits + 1 } else { 1 };
+                last = index;
+                let dotted = json.get(index + 1) == Some(&b'.') && json.get(index + 2).is_some_and(u8::is_ascii_digit);
+                if digits >= 7 || dotted && digits >= 2 {
+                    return true;
                 }
-                b'\\' if body.get(index + 1) == Some(&b'u') => return true,
-                _ => {}
             }
         }
         false
@@ -153,8 +178,8 @@ impl Detector {
         let mut index = from;
         let mut floor = from;
         while index < text.len() {
-            let Some(skip) = text[index..].iter().position(|b| CLASS[usize::from(*b)] != 0) else { return };
-            index += skip;
+            let Some(stop) = next_stop(text, index) else { return };
+            index = stop;
             let found = match CLASS[usize::from(text[index])] {
                 1 => self.at_digit(text, index, floor),
                 2 if self.on(EMAIL) => email(text, index, floor).map(|span| Find { span, kind: EMAIL }),

@@ -1,5 +1,6 @@
 //! Replacing finds by tokens: in one text, in a whole JSON body, and in text that arrives in pieces.
 
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use super::detect::{Detector, Find};
@@ -36,14 +37,12 @@ impl Masking {
 
     /// What was masked, by kind: `email=2 phone=1`.
     pub fn summary(&self) -> Option<String> {
-        let parts: Vec<String> = self
-            .counts
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0)
-            .map(|(kind, count)| format!("{}={count}", self.detector.name(kind)))
-            .collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
+        let mut summary = String::new();
+        for (kind, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let space = if summary.is_empty() { "" } else { " " };
+            let _ = write!(summary, "{space}{}={count}", self.detector.name(kind));
+        }
+        (!summary.is_empty()).then_some(summary)
     }
 
     fn token(&mut self, kind: usize, value: &str) -> Arc<str> {
@@ -73,6 +72,10 @@ impl Masking {
 
     /// Adds the edits for one JSON string: `raw` is its inside, which stands at `offset` of the body.
     pub fn string(&mut self, raw: &str, offset: usize, nested: bool, edits: &mut Edits) {
+        // Only a string that can hold something is decoded.
+        if !self.detector.may_find(raw.as_bytes()) {
+            return;
+        }
         let inside = Inside::of(raw);
         let mut put = |range: std::ops::Range<usize>, text: &str| {
             let range = inside.raw(&range);

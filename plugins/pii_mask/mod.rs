@@ -91,6 +91,9 @@ enum Form {
 /// Reads the form off the content type and the first byte. On the API of a model only the byte counts: providers parse
 /// what they are sent, whatever it is called.
 fn form(dialect: Dialect, content_type: Option<&str>, body: &[u8]) -> Form {
+    if content_type == Some("application/json") {
+        return Form::Json;
+    }
     let media = content_type.map(|t| t.trim_start().to_ascii_lowercase()).unwrap_or_default();
     if media.contains("json") {
         return Form::Json;
@@ -118,7 +121,7 @@ impl PiiMask {
     }
 
     fn restoring(&self, cx: &PostUpstream<'_>) -> Restoring {
-        let minted = self.vaults.take(&cx.request_id().to_string());
+        let minted = self.vaults.take(cx.request_id());
         let vault = cx.caller().map(|caller| self.vaults.vault(Some(&caller.organisation.id)));
         Restoring::new(minted, vault, Instant::now())
     }
@@ -181,7 +184,7 @@ impl Plugin for PiiMask {
             cx.note("masked", summary);
         }
         if self.answers == Answers::Restore {
-            self.vaults.leave(cx.request_id().to_string(), masking.minted, Instant::now());
+            self.vaults.leave(cx.request_id(), masking.minted, Instant::now());
         }
         Ok(Verdict::Next)
     }

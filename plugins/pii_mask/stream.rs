@@ -81,10 +81,11 @@ impl Filter {
     /// A frame without fragments that need work, seen while nothing waits.
     fn is_plain(&self, data: &str) -> bool {
         let bytes = data.as_bytes();
+        // A token, or a fragment that ends with the first half of one's brackets.
+        let begins = |at: usize| matches!(bytes.get(at + 1), Some(b'[' | b'"'));
         matches!(self.work, Work::Restore(_))
             && self.lines.iter().all(|line| !line.holds())
-            && memchr::memmem::find(bytes, b"[[").is_none()
-            && memchr::memmem::find(bytes, b"[\"").is_none()
+            && !memchr::memchr_iter(b'[', bytes).any(begins)
     }
 
     fn edit(&mut self, frame: &Frame<'_>, ends: &Ends) -> Result<Edits, body::Unreadable> {
@@ -96,7 +97,7 @@ impl Filter {
         // A block that starts with text says that text whole; its frame is no template for more.
         let over = frame.data.contains("\"content_block_start\"");
         for text in texts.iter().filter(|t| reach.takes(t.kind)) {
-            let inside = body::raw(data, text)?;
+            let inside = body::raw(frame.data, text)?;
             match text.channel.filter(|_| !text.key) {
                 Some(channel) => self.fragment(frame, text, channel, inside, over || ends_channel(ends, channel), &mut edits),
                 None => {

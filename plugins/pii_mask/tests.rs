@@ -201,6 +201,22 @@ fn the_vault_is_bounded_in_number_and_time() {
 }
 
 #[test]
+fn a_value_keeps_its_token_for_as_long_as_it_is_known_and_for_its_kind_alone() {
+    let vault = vault("acme");
+    let now = Instant::now();
+    let token = |label: &str, value: &str, minted: &mut Minted| vault.token(&label.to_lowercase(), label, value, true, minted, now);
+    let mut minted = Minted::new();
+    let first = token("EMAIL", "a@x.com", &mut minted);
+    let mut again = Minted::new();
+    assert_eq!((token("EMAIL", "a@x.com", &mut again), again.get(&first).map(|v| &**v)), (first.clone(), Some("a@x.com")));
+    assert!(token("OWN", "a@x.com", &mut minted).starts_with("[[OWN_"));
+    // Where the token stands for something else in this request already, it gets another one.
+    let mut taken = Minted::from([(first.clone(), "b@x.com".into())]);
+    let other = token("EMAIL", "a@x.com", &mut taken);
+    assert!(other != first && *taken[&other] == *"a@x.com" && *taken[&first] == *"b@x.com");
+}
+
+#[test]
 fn reading_tokens() {
     use token::Reading::{No, Open, Token};
     let whole = "[[EMAIL_0123456789abcdef]]";

@@ -61,12 +61,17 @@ pub fn read(text: &[u8]) -> Reading {
     }
 }
 
+/// Where two opening brackets stand in a row, at or after `from`. Brackets are rare in texts, so looking for one byte is
+/// enough; a search for two would have to be set up for every string.
+pub fn opens(text: &[u8], from: usize) -> Option<usize> {
+    memchr::memchr_iter(b'[', text.get(from..)?).map(|at| from + at).find(|at| text.get(at + 1) == Some(&b'['))
+}
+
 /// The first token in `text` at or after `from`, as a byte range.
 pub fn next(text: &str, from: usize) -> Option<std::ops::Range<usize>> {
     let bytes = text.as_bytes();
     let mut at = from;
-    while let Some(found) = memchr::memmem::find(bytes.get(at..)?, b"[[") {
-        let start = at + found;
+    while let Some(start) = opens(bytes, at) {
         if let Reading::Token(length) = read(&bytes[start..]) {
             return Some(start..start + length);
         }
@@ -116,10 +121,9 @@ impl Mint {
     }
 
     /// The tokens `value` may have, the shortest first. `normalised` is what its spellings have in common.
-    pub fn candidates(&self, label: &str, normalised: &str, value: &str) -> impl Iterator<Item = String> {
+    pub fn candidates<'l>(&self, label: &'l str, normalised: &str, value: &str) -> impl Iterator<Item = String> + use<'l> {
         let digits = hex(self.digest(1, label, normalised.as_bytes()).as_ref(), OF_VALUE)
             + &hex(self.digest(2, label, value.as_bytes()).as_ref(), 64);
-        let label = label.to_owned();
         DIGITS.iter().map(move |length| format!("[[{label}_{}]]", digits.get(..*length).unwrap_or(&digits)))
     }
 }

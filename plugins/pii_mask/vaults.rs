@@ -20,7 +20,7 @@ pub struct Vaults {
     ttl: Duration,
     capacity: usize,
     by_organisation: parking_lot::RwLock<HashMap<Arc<str>, Arc<Vault>>>,
-    under_way: parking_lot::Mutex<HashMap<String, (Instant, Minted)>>,
+    under_way: parking_lot::Mutex<HashMap<RequestId, (Instant, Minted)>>,
 }
 
 /// What has to be equal for two instances to share vaults: name, digest of the key, time, capacity.
@@ -56,18 +56,17 @@ impl Vaults {
 
     /// The vault of an organisation; callers without one share a vault that is never asked for values.
     pub fn vault(&self, organisation: Option<&Arc<str>>) -> Arc<Vault> {
-        let none: Arc<str> = Arc::from("");
-        let organisation = organisation.unwrap_or(&none);
-        if let Some(vault) = self.by_organisation.read().get(organisation) {
+        let name = organisation.map_or("", |id| id);
+        if let Some(vault) = self.by_organisation.read().get(name) {
             return vault.clone();
         }
         let mut vaults = self.by_organisation.write();
-        let new = || Arc::new(Vault::new(Mint::for_organisation(&self.secret, organisation), self.capacity, self.ttl));
-        vaults.entry(organisation.clone()).or_insert_with(new).clone()
+        let new = || Arc::new(Vault::new(Mint::for_organisation(&self.secret, name), self.capacity, self.ttl));
+        vaults.entry(name.into()).or_insert_with(new).clone()
     }
 
     /// Keeps the tokens of a request until its answer comes.
-    pub fn leave(&self, request: String, minted: Minted, now: Instant) {
+    pub fn leave(&self, request: RequestId, minted: Minted, now: Instant) {
         if minted.is_empty() {
             return;
         }
@@ -76,7 +75,7 @@ impl Vaults {
             under_way.retain(|_, (since, _)| now.saturating_duration_since(*since) < LONGEST_REQUEST);
         }
         if under_way.len() >= UNDER_WAY
-            && let Some(oldest) = under_way.iter().min_by_key(|(_, (since, _))| *since).map(|(id, _)| id.clone())
+            && let Some(oldest) = under_way.iter().min_by_key(|(_, (since, _))| *since).map(|(id, _)| *id)
         {
             under_way.remove(&oldest);
         }
@@ -84,8 +83,8 @@ impl Vaults {
     }
 
     /// Takes what [`Self::leave`] kept.
-    pub fn take(&self, request: &str) -> Minted {
-        self.under_way.lock().remove(request).map(|(_, minted)| minted).unwrap_or_default()
+    pub fn take(&self, request: RequestId) -> Minted {
+        self.under_way.lock().remove(&request).map(|(_, minted)| minted).unwrap_or_default()
     }
 }
 
