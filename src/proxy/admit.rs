@@ -10,10 +10,9 @@ use http::header::{AUTHORIZATION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_proxy::Session;
 use serde_json::json;
-use tokio::sync::Mutex;
 
-use super::answer::AnswerJudge;
 use super::context::{Context, Destination};
+use super::live::Live;
 use super::{Edge, address, body, framing, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
@@ -59,8 +58,8 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             let (_, dialect) = Endpoint::of(&session.req_header().method, session.req_header().uri.path());
             let close = close || !session.as_mut().is_body_done();
             cx.status = denial.status();
-            if let Some(exchange) = &cx.exchange {
-                exchange.lock().await.outcome.denial = Some((*denial).clone());
+            if let Some(exchange) = &mut cx.exchange {
+                exchange.outcome.denial = Some((*denial).clone());
             }
             let sent = respond::deny(session, &denial, dialect, &cx.id, close).await;
             cx.caller_gone |= sent.is_err();
@@ -98,7 +97,8 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     };
     cx.route = Some(route.clone());
     let client_ip = address::client(session, &snapshot.server.trusted_proxies);
-    cx.exchange = Some(Arc::new(Mutex::new(begin(session, cx, &route, endpoint, dialect, client_ip))));
+    let exchange = begin(session, cx, &route, endpoint, dialect, client_ip);
+    let exchange = cx.exchange.insert(exchange);
     cx.in_flight = edge.flights.begin(snapshot.server.max_concurrent_requests);
     cx.gauge = Some(edge.metrics.enter());
     if cx.in_flight.is_none() {
@@ -109,8 +109,6 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         true => Some(authenticate(session, &snapshot.keys)?),
         false => None,
     };
-    let Some(exchange) = cx.exchange.clone() else { return Err(refuse(codes::INTERNAL)) };
-    let mut exchange = exchange.lock().await;
     exchange.facts.caller = caller.clone();
 
     if route.upstream.is_none() {
@@ -129,12 +127,12 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     };
     exchange.outcome.bytes_in = body.len() as u64;
-    let mut model_span = decode(&route, &body, &mut exchange)?;
+    let mut model_span = decode(&route, &body, exchange)?;
     exchange.draft.body = body;
 
     if !route.chain.is_empty(Gate::PreRoute) {
         let before = exchange.draft.body.clone();
-        match gate::run(&route.chain, Gate::PreRoute, &mut exchange, &session.req_header().headers).await {
+        match gate::run(&route.chain, Gate::PreRoute, exchange, &session.req_header().headers).await {
             Verdict::Next => {}
             Verdict::Abort(denial) => return Err(Refusal::Denied { denial, close: false }),
         }
@@ -142,10 +140,9 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             model_span = None;
         }
     }
-    cx.destination = Some(destination(cx, &route, &mut exchange, caller.as_deref())?);
+    cx.destination = Some(destination(&live, &route, exchange, caller.as_deref())?);
     cx.model_span = model_span;
-    let judge = AnswerJudge::new(cx, &route, dialect);
-    cx.tap = Some(tap::install(session, exchange.draft.body.clone(), Arc::new(judge)));
+    cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
     Ok(())
 }
 
@@ -157,10 +154,10 @@ fn begin(
     endpoint: Endpoint,
     dialect: Dialect,
     client_ip: Option<std::net::IpAddr>,
-) -> Exchange {
+) -> Box<Exchange> {
     let head = session.req_header();
     let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 256).map(str::to_owned);
-    Exchange {
+    Box::new(Exchange {
         facts: Facts {
             id: cx.id,
             trace_id: text("traceparent").and_then(|t| trace_id(&t)),
@@ -183,7 +180,7 @@ fn begin(
         draft: Draft::default(),
         executions: Vec::new(),
         outcome: Outcome::default(),
-    }
+    })
 }
 
 /// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
@@ -296,16 +293,16 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Option
 }
 
 /// Model → grant → provider, or the route's own addresses.
-fn destination(cx: &Context, route: &Route, exchange: &mut Exchange, caller: Option<&Caller>) -> Result<Destination, Refusal> {
+fn destination(live: &Live, route: &Route, exchange: &mut Exchange, caller: Option<&Caller>) -> Result<Destination, Refusal> {
     if route.upstream.is_some() {
-        let balancer = cx.live.balancer(route.index).ok_or_else(|| refuse(codes::INTERNAL))?;
+        let balancer = live.balancer(route.index).ok_or_else(|| refuse(codes::INTERNAL))?;
         return Ok(Destination::Upstream(balancer.clone()));
     }
     let Some(caller) = caller else { return Err(refuse(codes::UNAUTHORIZED)) };
     let Some(name) = exchange.draft.model.as_deref() else {
         return Err(Denial::of(codes::INVALID_REQUEST).with_message("the request names no model").into());
     };
-    let model = cx.live.snapshot.models.get(&caller.organisation.id, name).ok_or_else(|| refuse(codes::MODEL_NOT_FOUND))?;
+    let model = live.snapshot.models.get(&caller.organisation.id, name).ok_or_else(|| refuse(codes::MODEL_NOT_FOUND))?;
     if !caller.may_use_model(&model.name) {
         return Err(refuse(codes::MODEL_NOT_ALLOWED));
     }
@@ -319,7 +316,7 @@ fn destination(cx: &Context, route: &Route, exchange: &mut Exchange, caller: Opt
     if provider.key_required && provider.api_key.is_none() {
         return Err(refuse(codes::PROVIDER_KEY_NOT_CONFIGURED));
     }
-    let target = cx.live.target(&provider.name).ok_or_else(|| refuse(codes::PROVIDER_NOT_CONFIGURED))?;
+    let target = live.target(&provider.name).ok_or_else(|| refuse(codes::PROVIDER_NOT_CONFIGURED))?;
     exchange.facts.provider = Some(provider.name.clone());
     exchange.facts.slug = Some(model.slug.clone());
     Ok(Destination::Provider { target: target.clone(), slug: model.slug.clone() })

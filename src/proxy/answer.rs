@@ -3,16 +3,14 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, TE, TRAILER};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora_http::ResponseHeader;
-use tokio::sync::Mutex;
 
-use super::context::Context;
-use super::tap::{Answer, Judge, Overflow, Passage};
+use super::context::{Context, Destination};
+use super::tap::{Answer, Judge, Overflow};
 use super::{receipt, respond};
 use crate::error::{Denial, codes};
 use crate::gate::FrameVerdict;
@@ -24,11 +22,8 @@ use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::Usage
 const METERED: usize = 1024 * 1024;
 /// One SSE event may be this large; a provider's largest carry a whole tool call.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
-/// Speak of the gateway's account at the provider, not of the caller's.
-const ACCOUNT: [&str; 3] = ["openai-organization", "openai-project", "set-cookie"];
-const HOP_BY_HOP: [HeaderName; 5] =
-    [HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), PROXY_AUTHENTICATE, TRAILER, TE];
-const ACCOUNT_PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+/// Where providers tell their own id of a request.
+const PROVIDER_IDS: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
 
 /// `response_filter`: the head is known; decide how the body travels.
 ///
@@ -38,15 +33,14 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     if head.status.is_informational() {
         return Ok(());
     }
-    let (Some(exchange), Some(route), Some(tap)) = (cx.exchange.clone(), cx.route.clone(), cx.tap.clone()) else {
+    let (Some(exchange), Some(route), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.tap) else {
         return Ok(());
     };
     cx.upstream_status = head.status.as_u16();
     cx.upstream_took = cx.upstream_started.map(|at| at.elapsed());
-    let mut exchange = exchange.lock().await;
-    let provider_id = ["x-request-id", "request-id"].iter().find_map(|n| head.headers.get(*n)).and_then(|v| v.to_str().ok());
-    exchange.outcome.provider_request_id = provider_id.map(|v| v.chars().take(128).collect());
-    clean_head(head, cx)?;
+    let provider_id = PROVIDER_IDS.iter().find_map(|name| head.headers.get(name)).and_then(|v| v.to_str().ok());
+    exchange.outcome.provider_request_id = provider_id.map(|v| v.get(..128).unwrap_or(v).to_owned());
+    clean_head(head, matches!(cx.destination, Some(Destination::Provider { .. })), &cx.id_value)?;
 
     let streamed = is_event_stream(head);
     let chain = &route.chain;
@@ -62,19 +56,23 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
-        tap.set_passage(Passage::Hold { cap });
+        // The judge reads the usage of what it sees whole.
+        cx.unmetered = route.held_overflow == route::Overflow::Deny;
+        if let Some(exchange) = cx.exchange.take() {
+            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), cap });
+        }
         return Ok(());
     }
     if guarded {
         exchange.draft.response = Some(Response { status: cx.upstream_status, headers: head.headers.clone(), body: None });
-        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await {
+        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await {
             exchange.outcome.denial = Some((*denial).clone());
             return cx.refuse(*denial);
         }
         apply_edits(head, &exchange.draft.response_edits)?;
     }
     if streamed {
-        let scanner = if guarded { StreamChain::start(chain, &mut exchange) } else { None };
+        let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
         if scanner.is_some() {
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
@@ -85,28 +83,44 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner);
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
-    receipt::write(head, &route, &exchange, cx)?;
-    Ok(())
+    receipt::write(head, route, exchange)
 }
 
 /// Takes out what is not the caller's to see and puts our request id in.
-fn clean_head(head: &mut ResponseHeader, cx: &Context) -> Result<()> {
-    let from_provider = matches!(cx.destination, Some(super::context::Destination::Provider { .. }));
-    let nominated: Vec<HeaderName> = match head.headers.contains_key(CONNECTION) {
+fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) -> Result<()> {
+    // Pingora keeps the spelling of every name beside the fields and parses a name again for each change. Names have no case
+    // (RFC 9110 §5.1): without the spelling this change, and those that follow on the way out, cost a fraction.
+    let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason()).map(str::to_owned);
+    let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
+    let mut parts = http::response::Parts::from(std::mem::replace(head, empty));
+    let nominated: Vec<HeaderName> = match parts.headers.contains_key(CONNECTION) {
         false => Vec::new(),
         true => {
-            let lists = head.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+            let lists = parts.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
             lists.flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()).filter(|n| *n != CONNECTION).collect()
         }
     };
-    let account = |name: &HeaderName| ACCOUNT.contains(&name.as_str()) || ACCOUNT_PREFIXES.iter().any(|p| name.as_str().starts_with(p));
-    // RFC 9110 §7.6.1: hop-by-hop fields describe the provider's connection, not the caller's.
-    let ends_here = |name: &&HeaderName| HOP_BY_HOP.contains(name) || nominated.contains(name) || from_provider && account(name);
-    let unwanted: Vec<HeaderName> = head.headers.keys().filter(ends_here).cloned().collect();
+    let unwanted: Vec<HeaderName> =
+        parts.headers.keys().filter(|name| ends_here(name.as_str(), from_provider) || nominated.contains(name)).cloned().collect();
     for name in &unwanted {
-        head.remove_header(name);
+        parts.headers.remove(name);
     }
-    head.insert_header(respond::REQUEST_ID, cx.id_value.clone())
+    parts.headers.insert(respond::REQUEST_ID, id.clone());
+    *head = ResponseHeader::from(parts);
+    if reason.is_some() {
+        head.set_reason_phrase(reason.as_deref())?;
+    }
+    Ok(())
+}
+
+/// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), or
+/// the gateway's account at the provider.
+fn ends_here(name: &str, from_provider: bool) -> bool {
+    match name {
+        "keep-alive" | "proxy-connection" | "proxy-authenticate" | "trailer" | "te" => true,
+        "openai-organization" | "openai-project" | "set-cookie" => from_provider,
+        _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
+    }
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
@@ -128,7 +142,9 @@ fn apply_edits(head: &mut ResponseHeader, edits: &[HeaderEdit]) -> Result<()> {
 /// `response_body_filter`: the next piece of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
     let Some(streaming) = &mut cx.streaming else {
-        if let Some(chunk) = body {
+        if let Some(chunk) = body
+            && !cx.unmetered
+        {
             cx.metered_bytes += chunk.len();
             cx.metered.push_back(chunk.clone());
             // Usage stands at the end: of a large answer the tail is enough.
@@ -273,60 +289,44 @@ fn is_event_syntax(raw: &[u8]) -> bool {
 
 /// Judges held answers: SafetySec and plugins of `post_upstream` see head and whole body before a byte has left.
 pub struct AnswerJudge {
-    exchange: Option<Arc<Mutex<Exchange>>>,
+    exchange: Box<Exchange>,
     route: Arc<Route>,
-    dialect: Dialect,
-    id: RequestId,
-    received: std::time::Instant,
     cap: usize,
 }
 
 impl AnswerJudge {
-    /// The judge of this request's answer.
-    pub fn new(cx: &Context, route: &Arc<Route>, dialect: Dialect) -> Self {
-        Self {
-            exchange: cx.exchange.clone(),
-            route: route.clone(),
-            dialect,
-            id: cx.id,
-            received: cx.received,
-            cap: cx.live.snapshot.server.max_held_response,
-        }
+    /// The exchange, for whoever needs it next.
+    pub fn into_exchange(self) -> Box<Exchange> {
+        self.exchange
     }
 
-    async fn decide(&self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
-        let Some(exchange) = &self.exchange else { return Err(Box::new(Denial::of(codes::INTERNAL))) };
-        let mut exchange = exchange.lock().await;
-        let body = match decoded(head, body, self.cap) {
-            Ok(body) => body,
-            Err(denial) => {
-                exchange.outcome.denial = Some((*denial).clone());
-                return Err(denial);
-            }
-        };
-        let body = self.read(head, body, &mut exchange)?;
+    async fn decide(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
+        let body = decoded(head, body, self.cap)?;
+        let body = self.read(head, body)?;
+        let exchange = &mut *self.exchange;
         exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
-        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, &mut exchange, &http::HeaderMap::new()).await;
+        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;
         if let Verdict::Abort(denial) = verdict {
-            exchange.outcome.denial = Some((*denial).clone());
             exchange.draft.response = None;
             return Err(denial);
         }
         let edited = apply_edits(head, &exchange.draft.response_edits);
         let body = exchange.draft.response.take().and_then(|r| r.body).unwrap_or_default();
-        let written = edited.and_then(|()| receipt::write_parts(head, &self.route, &exchange, self.received));
+        let written = edited.and_then(|()| receipt::write(head, &self.route, exchange));
         written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
     }
 
     /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is
     /// split over two frames is whole in none of them.
-    fn read(&self, head: &ResponseHeader, body: Bytes, exchange: &mut Exchange) -> std::result::Result<Bytes, Box<Denial>> {
+    fn read(&mut self, head: &ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
+        let exchange = &mut *self.exchange;
+        let dialect = exchange.facts.dialect;
         if !is_event_stream(head) {
-            exchange.outcome.usage = usage_of(self.dialect, head, &body);
+            exchange.outcome.usage = usage_of(dialect, head, &body);
             return Ok(body);
         }
         let scanner = StreamChain::start(&self.route.chain, exchange);
-        let mut streaming = Streaming::new(self.dialect, exchange.facts.endpoint, self.id, scanner);
+        let mut streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner);
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
         let denied = streaming.denied.take();
@@ -339,11 +339,15 @@ impl AnswerJudge {
         }
     }
 
-    fn refusal(&self, denial: &Denial) -> Answer {
-        match respond::render(denial, self.dialect, &self.id, None) {
+    /// Puts a refusal on record and renders it.
+    fn refuse(&mut self, denial: Denial) -> Answer {
+        let facts = &self.exchange.facts;
+        let answer = match respond::render(&denial, facts.dialect, &facts.id, None) {
             Ok((head, body)) => Answer { head: Box::new(head), body },
             Err(_) => Answer { head: Box::new(bare(denial.status())), body: Bytes::new() },
-        }
+        };
+        self.exchange.outcome.denial = Some(denial);
+        answer
     }
 }
 
@@ -351,32 +355,20 @@ fn bare(status: u16) -> ResponseHeader {
     ResponseHeader::build(status, None).unwrap_or_else(|_| pingora::protocols::http::ServerSession::generate_error(502))
 }
 
-#[async_trait]
 impl Judge for AnswerJudge {
-    async fn judge(&self, mut head: Box<ResponseHeader>, body: Bytes) -> Answer {
+    async fn judge(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> Answer {
         match self.decide(&mut head, body).await {
             Ok(body) => Answer { head, body },
-            Err(denial) => {
-                if let Some(exchange) = &self.exchange {
-                    exchange.lock().await.outcome.denial = Some((*denial).clone());
-                }
-                self.refusal(&denial)
-            }
+            Err(denial) => self.refuse(*denial),
         }
     }
 
-    async fn overflow(&self, _head: &ResponseHeader) -> Overflow {
+    fn overflow(&mut self, _head: &ResponseHeader) -> Overflow {
         if self.route.held_overflow == route::Overflow::Allow {
-            if let Some(exchange) = &self.exchange {
-                exchange.lock().await.draft.tags.push(("held_response".to_owned(), "released_unread".to_owned()));
-            }
+            self.exchange.draft.tags.push(("held_response".to_owned(), "released_unread".to_owned()));
             return Overflow::Release;
         }
-        let denial = Denial::of(codes::ANSWER_TOO_LARGE);
-        if let Some(exchange) = &self.exchange {
-            exchange.lock().await.outcome.denial = Some(denial.clone());
-        }
-        Overflow::Replace(self.refusal(&denial))
+        Overflow::Replace(self.refuse(Denial::of(codes::ANSWER_TOO_LARGE)))
     }
 }
 

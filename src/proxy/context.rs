@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use pingora_proxy::Session;
 
-use super::answer::Streaming;
+use super::answer::{AnswerJudge, Streaming};
 use super::live::{Balancer, Live, Target};
 use super::tap::TapHandle;
 use crate::error::Denial;
@@ -30,11 +30,10 @@ pub struct Context {
     pub gauge: Option<crate::telemetry::InFlight>,
     /// Set when a route matched.
     pub route: Option<Arc<Route>>,
-    /// What the gates see. Never contended: the phases of a request follow one another, the lock only lets the session
-    /// wrapper reach it.
-    pub exchange: Option<Arc<Mutex<Exchange>>>,
+    /// What the gates see. The judge of a held answer has it until the wrapper is taken off.
+    pub exchange: Option<Box<Exchange>>,
     /// The wrapper, once the body is read.
-    pub tap: Option<TapHandle>,
+    pub tap: Option<TapHandle<AnswerJudge>>,
     /// Where the request goes.
     pub destination: Option<Destination>,
     /// Where the model stands in the body, while the body is the caller's own.
@@ -50,6 +49,8 @@ pub struct Context {
     pub streaming: Option<Box<parking_lot::Mutex<Streaming>>>,
     /// The body of an answer that passes unheld, kept to read its usage.
     pub metered: std::collections::VecDeque<bytes::Bytes>,
+    /// The judge of a held answer reads its usage: nothing is kept for it here.
+    pub unmetered: bool,
     /// How much of `metered` there is.
     pub metered_bytes: usize,
     /// When the first upstream attempt began.
@@ -84,7 +85,7 @@ impl Context {
         let id = RequestId::random();
         Self {
             live,
-            id_value: http::HeaderValue::try_from(id.to_string()).unwrap_or(http::HeaderValue::from_static("")),
+            id_value: http::HeaderValue::from_bytes(&id.hex()).unwrap_or(http::HeaderValue::from_static("")),
             id,
             received: Instant::now(),
             in_flight: None,
@@ -99,12 +100,22 @@ impl Context {
             pre_upstream_done: false,
             streaming: None,
             metered: std::collections::VecDeque::new(),
+            unmetered: false,
             metered_bytes: 0,
             upstream_started: None,
             upstream_took: None,
             upstream_status: 0,
             status: 0,
             caller_gone: false,
+        }
+    }
+
+    /// Takes the wrapper off the caller's session; what its judge had is here again.
+    pub async fn untap(&mut self, session: &mut Session) {
+        if let Some(tap) = self.tap.take()
+            && let Some(judge) = tap.remove(session).await
+        {
+            self.exchange = Some(judge.into_exchange());
         }
     }
 

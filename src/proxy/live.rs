@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use pingora::protocols::ALPN;
 use pingora::protocols::tls::CaType;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{H1UpgradePolicy, HttpPeer};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::RoundRobin;
@@ -142,6 +142,9 @@ fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, 
     options.read_timeout = Some(timeout);
     options.write_timeout = Some(timeout);
     options.idle_timeout = Some(IDLE);
+    // `upstream` writes the head anew and leaves out what ends here in the same pass; an upgrade never gets this far.
+    options.http_upstream_request_policy.strip_hop_by_hop = false;
+    options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Deny;
     if h2 {
         options.alpn = if tls { ALPN::H2H1 } else { ALPN::H2 };
         options.max_h2_streams = 128;

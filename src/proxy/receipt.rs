@@ -2,13 +2,12 @@
 //! and `server-timing` (how long each took). Steps that did not run do not appear.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderName;
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
-use super::context::Context;
 use crate::gate::{Decision, Exchange};
 use crate::route::Route;
 
@@ -19,20 +18,12 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 ///
 /// # Errors
 /// Pingora refuses the value; it is ASCII, so it does not.
-pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, cx: &Context) -> Result<()> {
-    write_parts(head, route, exchange, cx.received)
-}
-
-/// The same, for whoever has no context at hand.
-///
-/// # Errors
-/// As [`write()`].
-pub fn write_parts(head: &mut ResponseHeader, route: &Route, exchange: &Exchange, received: Instant) -> Result<()> {
+pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange) -> Result<()> {
     if route.receipt {
         head.insert_header(RECEIPT, receipt(&route.chain.id, exchange))?;
     }
     if route.server_timing {
-        head.insert_header(SERVER_TIMING, timing(exchange, received.elapsed()))?;
+        head.insert_header(SERVER_TIMING, timing(exchange, exchange.facts.received.elapsed()))?;
     }
     Ok(())
 }

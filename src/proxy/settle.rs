@@ -17,9 +17,7 @@ use crate::wire::{Dialect, Endpoint, UsageSource};
 
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
 pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
-    if let Some(tap) = cx.tap.clone() {
-        tap.remove(session).await;
-    }
+    cx.untap(session).await;
     if *error.esource() == ErrorSource::Downstream && cx.denial.is_none() {
         cx.caller_gone = true;
         return FailToProxy { error_code: codes::CALLER_GONE.status, can_reuse_downstream: false };
@@ -49,9 +47,7 @@ fn denial_of(error: &Error) -> Denial {
 /// `logging`: the request is over.
 pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>, cx: &mut Context) {
     let bytes_out = session.body_bytes_sent() as u64;
-    if let Some(tap) = cx.tap.take() {
-        tap.remove(session).await;
-    }
+    cx.untap(session).await;
     // What the caller has is what was written, whatever was decided since.
     cx.status = session.response_written().filter(|head| !head.status.is_informational()).map_or(0, |head| head.status.as_u16());
     if let Some(error) = error
@@ -59,8 +55,8 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     {
         cx.caller_gone = true;
     }
-    let denied_code = match cx.exchange.clone() {
-        Some(exchange) => settle(edge, &mut *exchange.lock().await, error, cx, bytes_out),
+    let denied_code = match cx.exchange.take() {
+        Some(exchange) => settle(edge, *exchange, error, cx, bytes_out),
         None => early(session, cx),
     };
     if let Some(code) = denied_code {
@@ -80,7 +76,7 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
     Some(denial.code.to_string())
 }
 
-fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64) -> Option<String> {
+fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64) -> Option<String> {
     let now = Instant::now();
     let took = now.duration_since(cx.received);
     let outcome = &mut exchange.outcome;
@@ -110,12 +106,12 @@ fn settle(edge: &Edge, exchange: &mut Exchange, error: Option<&Error>, cx: &mut 
     } else if outcome.usage.source == UsageSource::None && !cx.metered.is_empty() {
         outcome.usage = metered_usage(exchange.facts.dialect, cx.metered.make_contiguous(), cx.upstream_status);
     }
-    count(exchange, error, cx, streamed, took, overhead);
-    access_line(exchange, took);
+    count(&exchange, error, cx, streamed, took, overhead);
+    access_line(&exchange, took);
 
     let code = exchange.outcome.denial.as_ref().map(|d| d.code.to_string());
     if let Some(route) = &cx.route {
-        let finished = Arc::new(finish(exchange));
+        let finished = Arc::new(exchange.finish());
         let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: cx.live.policy(route.index).clone(), took };
         gate::post_response(&route.chain, finished, &edge.background, ledger);
     }
@@ -137,17 +133,6 @@ impl Ledger for EvidenceLedger {
 
     fn add(&self, request: RequestId, execution: Execution) {
         self.evidence.execution(request, execution);
-    }
-}
-
-/// Takes the exchange apart; it is not needed any more.
-fn finish(exchange: &mut Exchange) -> Finished {
-    Finished {
-        facts: exchange.facts.clone(),
-        model: exchange.draft.model.take(),
-        tags: std::mem::take(&mut exchange.draft.tags),
-        executions: std::mem::take(&mut exchange.executions),
-        outcome: exchange.outcome.clone(),
     }
 }
 

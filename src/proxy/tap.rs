@@ -30,19 +30,6 @@ const SLICE: usize = 64 * 1024;
 /// The door by which [`TapHandle::remove`] asks the wrapper for the session inside; no protocol uses this code.
 const HAND_BACK: u32 = 0x0d0c_0d0c;
 
-/// What happens to the response on its way to the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Passage {
-    /// Tasks go out as they come.
-    #[default]
-    Pass,
-    /// Head and body are kept until the body is complete and the judge has spoken. `cap` is in bytes.
-    Hold {
-        /// Above this many bytes [`Judge::overflow`] decides.
-        cap: usize,
-    },
-}
-
 /// A response as the judge wants it to leave: head and complete body.
 pub struct Answer {
     /// Status and headers; framing headers are set by the wrapper.
@@ -60,35 +47,40 @@ pub enum Overflow {
 }
 
 /// Decides about a held answer. Runs inside the request's own task, so it may wait.
-#[async_trait]
-pub trait Judge: Send + Sync {
+pub trait Judge: Send + Sync + Unpin + 'static {
     /// The whole upstream answer is here; what leaves instead?
-    async fn judge(&self, head: Box<ResponseHeader>, body: Bytes) -> Answer;
+    fn judge(&mut self, head: Box<ResponseHeader>, body: Bytes) -> impl Future<Output = Answer> + Send;
     /// The answer is larger than the cap.
-    async fn overflow(&self, head: &ResponseHeader) -> Overflow;
+    fn overflow(&mut self, head: &ResponseHeader) -> Overflow;
 }
 
-#[derive(Default)]
-struct Shared {
+struct Shared<J> {
     body: Bytes,
-    passage: Passage,
+    hold: Option<Hold<J>>,
     end_early: bool,
     home: Option<Box<ServerSession>>,
 }
 
-/// The request's own handle on its wrapper.
-#[derive(Clone)]
-pub struct TapHandle(Arc<Mutex<Shared>>);
+/// Head and body of the response are kept until the body is complete and the judge has spoken.
+struct Hold<J> {
+    /// Above this many bytes [`Judge::overflow`] decides; `None` when it has released the answer.
+    cap: Option<usize>,
+    judge: J,
+}
 
-impl TapHandle {
+/// The request's own handle on its wrapper.
+pub struct TapHandle<J>(Arc<Mutex<Shared<J>>>);
+
+impl<J: Judge> TapHandle<J> {
     /// Replaces the request body; takes effect at the start of the next attempt.
     pub fn set_body(&self, body: Bytes) {
         self.0.lock().body = body;
     }
 
-    /// Decides what happens to the response. Called from `response_filter`, before the head reaches the wrapper.
-    pub fn set_passage(&self, passage: Passage) {
-        self.0.lock().passage = passage;
+    /// Keeps the response back, up to `cap` bytes of body, until `judge` has seen it whole. Called from `response_filter`,
+    /// before the head reaches the wrapper.
+    pub fn hold(&self, cap: usize, judge: J) {
+        self.0.lock().hold = Some(Hold { cap: Some(cap), judge });
     }
 
     /// Ends the response cleanly after the tasks at hand and drops the upstream, for a stream that is cut by a guard.
@@ -96,24 +88,23 @@ impl TapHandle {
         self.0.lock().end_early = true;
     }
 
-    /// Takes the wrapper off. Harmless when it is off already.
-    pub async fn remove(&self, session: &mut Session) {
-        if let Some(custom) = session.downstream_session.as_custom_mut() {
-            custom.shutdown(HAND_BACK, "").await;
-            let home = self.0.lock().home.take();
-            if let Some(home) = home {
-                session.downstream_session = home;
-            }
+    /// Takes the wrapper off and returns the judge, if one was given. Harmless when it is off already.
+    pub async fn remove(&self, session: &mut Session) -> Option<J> {
+        let custom = session.downstream_session.as_custom_mut()?;
+        custom.shutdown(HAND_BACK, "").await;
+        let mut shared = self.0.lock();
+        if let Some(home) = shared.home.take() {
+            session.downstream_session = home;
         }
+        shared.hold.take().map(|hold| hold.judge)
     }
 }
 
 /// Puts the wrapper around the caller's session, with the body that was read from it.
-pub fn install(session: &mut Session, body: Bytes, judge: Arc<dyn Judge>) -> TapHandle {
-    let shared = Arc::new(Mutex::new(Shared { body, ..Shared::default() }));
+pub fn install<J: Judge>(session: &mut Session, body: Bytes) -> TapHandle<J> {
+    let shared = Arc::new(Mutex::new(Shared { body: body.clone(), hold: None, end_early: false, home: None }));
     let inner = std::mem::replace(&mut session.downstream_session, Box::new(ServerSession::new_custom(Box::new(()))));
-    let body = shared.lock().body.clone();
-    let tap = Tap { inner, body, sent: 0, shared: shared.clone(), judge, held: Held::default() };
+    let tap = Tap { inner, body, sent: 0, shared: shared.clone(), hold: None, held: Held::default() };
     *session.downstream_session = ServerSession::new_custom(Box::new(tap));
     TapHandle(shared)
 }
@@ -139,16 +130,16 @@ impl Held {
     }
 }
 
-struct Tap {
+struct Tap<J> {
     inner: Box<ServerSession>,
     body: Bytes,
     sent: usize,
-    shared: Arc<Mutex<Shared>>,
-    judge: Arc<dyn Judge>,
+    shared: Arc<Mutex<Shared<J>>>,
+    hold: Option<Hold<J>>,
     held: Held,
 }
 
-impl Tap {
+impl<J: Judge> Tap<J> {
     fn next_slice(&mut self) -> Option<Bytes> {
         if self.sent >= self.body.len() {
             return None;
@@ -173,7 +164,7 @@ impl Tap {
         self.inner.response_duplex_vec(tasks).await
     }
 
-    async fn hold(&mut self, tasks: Vec<HttpTask>, cap: usize) -> Result<bool> {
+    async fn keep(&mut self, tasks: Vec<HttpTask>, cap: usize) -> Result<bool> {
         let mut tasks = tasks.into_iter();
         while let Some(task) = tasks.next() {
             let end = match task {
@@ -203,7 +194,8 @@ impl Tap {
                     return Error::e_explain(ErrorType::InternalError, "the upstream's answer ended without a head");
                 };
                 let body = self.held.take_body();
-                let answer = self.judge.judge(head, body).await;
+                let Some(hold) = &mut self.hold else { return Ok(false) };
+                let answer = hold.judge.judge(head, body).await;
                 return self.emit(answer).await;
             }
         }
@@ -214,13 +206,14 @@ impl Tap {
         let Some(head) = self.held.head.take() else {
             return Error::e_explain(ErrorType::InternalError, "the upstream sent a body without a head");
         };
-        match self.judge.overflow(&head).await {
+        let Some(hold) = &mut self.hold else { return Ok(false) };
+        match hold.judge.overflow(&head) {
             Overflow::Replace(answer) => {
                 self.held = Held::default();
                 self.emit(answer).await
             }
             Overflow::Release => {
-                self.shared.lock().passage = Passage::Pass;
+                hold.cap = None;
                 let mut tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(self.held.take_body()), end)];
                 tasks.extend(rest);
                 self.inner.response_duplex_vec(tasks).await
@@ -230,7 +223,7 @@ impl Tap {
 }
 
 #[async_trait]
-impl CustomSession for Tap {
+impl<J: Judge> CustomSession for Tap<J> {
     fn req_header(&self) -> &RequestHeader {
         self.inner.req_header()
     }
@@ -264,12 +257,15 @@ impl CustomSession for Tap {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let (passage, end_early) = {
-            let shared = self.shared.lock();
-            (shared.passage, shared.end_early)
+        let end_early = {
+            let mut shared = self.shared.lock();
+            if shared.hold.is_some() {
+                self.hold = shared.hold.take();
+            }
+            shared.end_early
         };
-        if let Passage::Hold { cap } = passage {
-            return self.hold(tasks, cap).await;
+        if let Some(cap) = self.hold.as_ref().and_then(|hold| hold.cap) {
+            return self.keep(tasks, cap).await;
         }
         let end = self.inner.response_duplex_vec(tasks).await?;
         if end_early && !end {
@@ -314,7 +310,11 @@ impl CustomSession for Tap {
     async fn shutdown(&mut self, code: u32, _context: &str) {
         if code == HAND_BACK {
             let home = std::mem::replace(&mut self.inner, Box::new(ServerSession::new_custom(Box::new(()))));
-            self.shared.lock().home = Some(home);
+            let mut shared = self.shared.lock();
+            shared.home = Some(home);
+            if self.hold.is_some() {
+                shared.hold = self.hold.take();
+            }
         } else {
             self.inner.shutdown().await;
         }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -18,10 +16,9 @@ use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::wire;
 
-/// Carries a virtual key, or may: never forwarded.
-const CREDENTIALS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "cookie2"];
-/// Says where the caller sits: no business of a provider.
-const ORIGIN: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip"];
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Path segments behind `/v1` that name a family of providers and not an endpoint.
+const FAMILIES: [&str; 3] = ["/vllm", "/mistral", "/huggingface"];
 /// Attempts at the most when kept-alive connections turn out to be dead; a dead connection says nothing of the provider.
 const MAX_STALE: u32 = 3;
 /// How long a plain upstream may stay silent unless its route says otherwise.
@@ -89,33 +86,30 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
-    let (Some(exchange), Some(route), Some(destination), Some(tap)) =
-        (cx.exchange.clone(), cx.route.clone(), cx.destination.clone(), cx.tap.clone())
-    else {
+    let (Some(exchange), Some(route), Some(destination), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.destination, &cx.tap) else {
         return cx.refuse(Denial::of(codes::INTERNAL));
     };
-    let mut exchange = exchange.lock().await;
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
-        let before = exchange.draft.body.clone();
-        if !route.chain.is_empty(Gate::PreUpstream)
-            && let Verdict::Abort(denial) = gate::run(&route.chain, Gate::PreUpstream, &mut exchange, &session.req_header().headers).await
-        {
-            exchange.outcome.denial = Some((*denial).clone());
-            return cx.refuse(*denial);
+        if !route.chain.is_empty(Gate::PreUpstream) {
+            let before = exchange.draft.body.clone();
+            if let Verdict::Abort(denial) = gate::run(&route.chain, Gate::PreUpstream, exchange, &session.req_header().headers).await {
+                exchange.outcome.denial = Some((*denial).clone());
+                return cx.refuse(*denial);
+            }
+            if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
+                cx.model_span = None;
+            }
         }
-        if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
-            cx.model_span = None;
-        }
-        if let Destination::Provider { slug, .. } = &destination
-            && let Err(denial) = name_the_slug(&mut exchange, slug, cx.model_span.clone())
+        if let Destination::Provider { slug, .. } = destination
+            && let Err(denial) = name_the_slug(exchange, slug, cx.model_span.clone())
         {
             return cx.refuse(denial);
         }
         tap.set_body(exchange.draft.body.clone());
     }
-    let sealed = write_head(head, &exchange, &destination, route.auth, cx);
-    sealed.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
+    let written = write_head(head, exchange, destination, route.auth, &cx.id_value);
+    written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
 }
 
 /// Replaces the name the caller used by the one the provider knows.
@@ -134,79 +128,134 @@ fn name_the_slug(exchange: &mut Exchange, slug: &str, span: Option<std::ops::Ran
     Ok(())
 }
 
-fn write_head(head: &mut RequestHeader, exchange: &Exchange, destination: &Destination, authenticated: bool, cx: &Context) -> Result<()> {
+fn write_head(
+    head: &mut RequestHeader,
+    exchange: &Exchange,
+    destination: &Destination,
+    authenticated: bool,
+    id: &HeaderValue,
+) -> Result<()> {
+    // Pingora keeps the caller's spelling of every name beside the fields and parses a name again for each change. Names have
+    // no case (RFC 9110 §5.1): without the spelling the changes below cost a fraction.
+    let raw_target = Some(head.raw_path()).filter(|raw| *raw != target(&head.uri).as_bytes()).map(<[u8]>::to_vec);
+    let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = http::request::Parts::from(std::mem::replace(head, empty));
     let to_provider = matches!(destination, Destination::Provider { .. });
+    let fields = &mut parts.headers;
     // One look at what is there instead of a look-up for everything that might be.
-    let unwanted: Vec<HeaderName> = head.headers.keys().filter(|name| stays_here(name, authenticated, to_provider)).cloned().collect();
+    let unwanted: Vec<HeaderName> = fields.keys().filter(|name| stays_here(name.as_str(), authenticated, to_provider)).cloned().collect();
     for name in &unwanted {
-        head.remove_header(name);
+        fields.remove(name);
     }
-    for edit in &exchange.draft.request_edits {
-        match edit {
-            HeaderEdit::Set(name, value) => head.insert_header(name.clone(), value.clone())?,
-            HeaderEdit::Remove(name) => {
-                head.remove_header(name);
-            }
-        }
-    }
+    HeaderEdit::apply(&exchange.draft.request_edits, fields);
     let body = &exchange.draft.body;
-    let has_body = !body.is_empty() || head.headers.contains_key(CONTENT_LENGTH) || exchange.facts.method == http::Method::POST;
+    let has_body = !body.is_empty() || fields.contains_key(CONTENT_LENGTH) || exchange.facts.method == http::Method::POST;
     if has_body {
-        head.insert_header(CONTENT_LENGTH, body.len())?;
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
-    head.insert_header(respond::REQUEST_ID, cx.id_value.clone())?;
+    fields.insert(respond::REQUEST_ID, id.clone());
     match destination {
         Destination::Provider { target, .. } => {
-            head.insert_header(HOST, target.authority.clone())?;
+            fields.insert(HOST, target.authority.clone());
             // Admission has read it as JSON; no label of the caller's may tell the provider otherwise.
             if !body.is_empty() {
-                head.insert_header(CONTENT_TYPE, "application/json")?;
+                fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             if let Some((name, value)) = &target.credential {
-                head.insert_header(name.clone(), value.clone())?;
+                fields.insert(name.clone(), value.clone());
             }
-            let path = provider_path(&target.provider.base_url.base_path, &exchange.facts.path, head.uri.query());
-            set_path(head, &path)?;
+            let path = provider_path(&target.provider.base_url.base_path, &exchange.facts.path, parts.uri.query());
+            // An HTTP/2 caller's authority is this gateway's own.
+            if path.is_some() || parts.uri.authority().is_some() {
+                set_target(&mut parts.uri, path)?;
+            }
+            *head = RequestHeader::from(parts);
         }
         Destination::Upstream(balancer) => {
             if let Some(host) = balancer.host() {
-                head.insert_header(HOST, host)?;
+                fields.insert(HOST, HeaderValue::from_str(host).map_err(unusable)?);
             }
             if let Some(ip) = exchange.facts.client_ip {
-                head.insert_header("x-forwarded-for", ip.to_string())?;
+                fields.insert(X_FORWARDED_FOR, HeaderValue::try_from(ip.to_string()).map_err(unusable)?);
             }
-            if authenticated && head.uri.query().is_some_and(|q| q.split('&').any(|p| p.starts_with("key="))) {
-                let path = with_query(exchange.facts.path.clone(), head.uri.query());
-                set_path(head, &path)?;
+            let keyed = authenticated && carries_key(parts.uri.query());
+            if keyed {
+                let path = with_query(exchange.facts.path.clone(), parts.uri.query());
+                set_target(&mut parts.uri, Some(path))?;
+            }
+            *head = RequestHeader::from(parts);
+            if !keyed && let Some(raw) = raw_target {
+                head.set_raw_path(&raw)?;
             }
         }
     }
     Ok(())
 }
 
-/// Whether a field of the caller's head ends at this gateway.
-fn stays_here(name: &HeaderName, authenticated: bool, to_provider: bool) -> bool {
-    // What must be read must not come encoded; an answer that does anyway is decoded or refused.
-    if [TRANSFER_ENCODING, EXPECT, PROXY_AUTHORIZATION, ACCEPT_ENCODING].contains(name) {
-        return true;
-    }
-    let credential = *name == AUTHORIZATION || *name == COOKIE || CREDENTIALS.contains(&name.as_str());
-    authenticated && credential || to_provider && ORIGIN.contains(&name.as_str())
+fn unusable(error: impl Into<http::Error>) -> Box<Error> {
+    Error::because(ErrorType::InvalidHTTPHeader, "a head for the upstream", error.into())
 }
 
-fn set_path(head: &mut RequestHeader, path: &str) -> Result<()> {
-    let path: PathAndQuery = path.parse().map_err(|_| Error::explain(ErrorType::InvalidHTTPHeader, "path"))?;
-    head.set_uri(http::Uri::from(path));
+/// Whether a field of the caller's head ends at this gateway. What describes the caller's connection (RFC 9110 §7.6.1) ends
+/// here for every upstream; the fields that `Connection` names Pingora has taken out already.
+fn stays_here(name: &str, authenticated: bool, to_provider: bool) -> bool {
+    match name {
+        "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "upgrade"
+        | "http2-settings"
+        | "expect" => true,
+        // What must be read must not come encoded; an answer that does anyway is decoded or refused.
+        "accept-encoding" => true,
+        // Carries a virtual key, or may.
+        "authorization" | "cookie" | "cookie2" | "x-api-key" | "x-goog-api-key" | "api-key" => authenticated,
+        // Says where the caller sits: no business of a provider.
+        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "forwarded" | "x-real-ip" => to_provider,
+        _ => false,
+    }
+}
+
+/// Path and query as they go on the wire.
+fn target(uri: &http::Uri) -> &str {
+    uri.path_and_query().map_or("", PathAndQuery::as_str)
+}
+
+/// Leaves nothing of a URI but path and query: these, or those it has.
+fn set_target(uri: &mut http::Uri, path: Option<String>) -> Result<()> {
+    let target = match path {
+        Some(path) => PathAndQuery::try_from(path).map_err(unusable)?,
+        None => uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+    };
+    *uri = http::Uri::from(target);
     Ok(())
 }
 
-/// The provider's path: its own base, then the endpoint without the family segment that only this gateway knows.
-fn provider_path(base: &str, path: &str, query: Option<&str>) -> String {
-    let rest = path.strip_prefix("/v1").filter(|r| r.starts_with('/')).unwrap_or(path);
-    let rest =
-        ["/vllm", "/mistral", "/huggingface"].iter().find_map(|f| rest.strip_prefix(f).filter(|r| r.starts_with('/'))).unwrap_or(rest);
-    let version = if path.starts_with("/v1/") { "/v1" } else { "" };
-    with_query(format!("{base}{version}{rest}"), query)
+/// The provider's path, if it is another than the caller's: its own base, then the endpoint without the family segment that
+/// only this gateway knows and without the credential that a query may carry.
+fn provider_path(base: &str, path: &str, query: Option<&str>) -> Option<String> {
+    let (version, rest) = match path.strip_prefix("/v1") {
+        Some(rest) if rest.starts_with('/') => ("/v1", rest),
+        _ => ("", path),
+    };
+    let endpoint = FAMILIES.iter().find_map(|f| rest.strip_prefix(f).filter(|r| r.starts_with('/'))).unwrap_or(rest);
+    if base.is_empty() && endpoint.len() == rest.len() && !carries_key(query) {
+        return None;
+    }
+    let mut own = String::with_capacity(base.len() + path.len() + query.map_or(0, |q| q.len() + 1));
+    own.push_str(base);
+    own.push_str(version);
+    own.push_str(endpoint);
+    Some(with_query(own, query))
+}
+
+fn carries_key(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("key=")))
 }
 
 /// Adds the caller's query without the credential it may carry.
@@ -226,12 +275,12 @@ mod tests {
 
     #[test]
     fn family_segments_and_keys_stay_here() {
-        assert_eq!(provider_path("", "/v1/chat/completions", None), "/v1/chat/completions");
-        assert_eq!(
-            provider_path("/openai", "/v1/chat/completions", Some("api-version=3&key=sk_1")),
-            "/openai/v1/chat/completions?api-version=3"
-        );
-        assert_eq!(provider_path("", "/v1/mistral/embeddings", Some("key=sk_1")), "/v1/embeddings");
-        assert_eq!(provider_path("", "/v1/messages", Some("beta=true")), "/v1/messages?beta=true");
+        assert_eq!(provider_path("", "/v1/chat/completions", None), None);
+        assert_eq!(provider_path("", "/v1/messages", Some("beta=true")), None);
+        assert_eq!(provider_path("", "/v1/mistralx/y", None), None);
+        let expected = "/openai/v1/chat/completions?api-version=3";
+        assert_eq!(provider_path("/openai", "/v1/chat/completions", Some("api-version=3&key=sk_1")).as_deref(), Some(expected));
+        assert_eq!(provider_path("", "/v1/mistral/embeddings", Some("key=sk_1")).as_deref(), Some("/v1/embeddings"));
+        assert_eq!(provider_path("", "/v1/embeddings", Some("key=sk_1&a=b")).as_deref(), Some("/v1/embeddings?a=b"));
     }
 }

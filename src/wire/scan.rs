@@ -8,12 +8,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use super::head::ParseError;
 
 /// Containers within containers, as in `serde_json`.
 const DEPTH: u32 = 127;
-/// How many bytes of a string are looked at in one go.
-const STRIDE: usize = 32;
 
 /// A place in a JSON text. Every method that reads a value leaves it behind that value.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
+    /// There are control characters in it: only then strings must be searched for them.
+    controls: bool,
 }
 
 /// A string as it stands in the text.
@@ -53,7 +55,7 @@ impl<'a> Scan<'a> {
     /// It is not UTF-8.
     pub fn new(json: &'a [u8]) -> Result<Self> {
         match std::str::from_utf8(json) {
-            Ok(text) => Ok(Self { text, at: 0, depth: 0 }),
+            Ok(text) => Ok(Self { text, at: 0, depth: 0, controls: has_control(json) }),
             Err(error) => Err(syntax(json, error.valid_up_to())),
         }
     }
@@ -301,27 +303,18 @@ impl<'a> Scan<'a> {
         let bytes = self.text.as_bytes();
         let mut plain = true;
         loop {
-            // Whole strides are compared without stopping early, which the compiler turns into vector code.
-            while let Some(stride) = bytes.get(self.at..self.at + STRIDE) {
-                if stride.iter().fold(false, |odd, b| odd | ends_run(*b)) {
-                    break;
-                }
-                self.at += STRIDE;
+            let rest = bytes.get(self.at..).unwrap_or_default();
+            let Some(run) = memchr2(b'"', b'\\', rest) else { return Err(self.refuse()) };
+            if self.controls && has_control(&rest[..run]) {
+                return Err(self.refuse());
             }
-            while self.byte().is_some_and(|b| !ends_run(b)) {
+            self.at += run;
+            if rest[run] == b'"' {
                 self.at += 1;
+                return Ok(plain);
             }
-            match self.byte() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(plain);
-                }
-                Some(b'\\') => {
-                    plain = false;
-                    self.escape()?;
-                }
-                _ => return Err(self.refuse()),
-            }
+            plain = false;
+            self.escape()?;
         }
     }
 
@@ -358,10 +351,10 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether a string's run of plain bytes ends here.
-#[inline]
-fn ends_run(byte: u8) -> bool {
-    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+/// Whether there is a control character. Looks at every byte without stopping early, which the compiler turns into vector
+/// code.
+fn has_control(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, byte| found | (*byte < 0x20))
 }
 
 #[cold]
