@@ -4,19 +4,29 @@
 //! one decision per phase. Modules are pure: they know neither sessions nor configuration files nor the network, so that
 //! `odock-edge safety scan`, the gateway and a test all run the very same code.
 
+pub mod cache;
+mod decision;
+mod digest;
+mod engine;
 mod finding;
 pub mod fingerprint;
+pub mod modules;
 mod passage;
+mod policy;
+pub mod redact;
 mod scanner;
 
+pub use decision::{Decision, Ruling};
+pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, verdicts};
 pub use finding::{Category, Finding, Findings};
 pub use passage::{Passage, Side};
+pub use policy::{Action, OnError, Policy, Risk, SessionRule};
 pub use scanner::{Scanner, Settled};
 
 use serde::{Deserialize, Serialize};
 
-/// What the engine does with its decisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+/// What the engine does with its decisions. Ordered by how much it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Nothing runs.
@@ -93,9 +103,9 @@ impl SafetyAction {
 /// How a module stands to its siblings of one phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// May redact; later modules see what it left.
+    /// First, in the order of the list; may redact.
     Sequential,
-    /// Scores only; siblings run over the same text.
+    /// Scores only.
     Parallel,
     /// After the answer, for the record alone.
     Background,

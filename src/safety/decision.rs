@@ -1,0 +1,120 @@
+//! From findings to one decision: block over redact over observe over allow.
+
+use std::ops::Range;
+
+use super::engine::{Engine, Judgement, Run};
+use super::policy::{Action, OnError, Policy, Risk};
+use super::{Category, Finding, Mode, SafetyAction, redact};
+
+/// What is done about a judgement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// What is carried out.
+    pub action: SafetyAction,
+    /// What would be, if every module were in mode `security`.
+    pub would: SafetyAction,
+    /// A module that must look could not: the request must not go on.
+    pub unavailable: bool,
+    /// What each run came to, in the order of [`Judgement::runs`].
+    pub of: Vec<Ruling>,
+}
+
+/// What one module's run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ruling {
+    /// What its findings ask for.
+    pub action: SafetyAction,
+    /// It is carried out; otherwise it only would have been.
+    pub enforced: bool,
+    /// Why, for the record. Never shown to a caller.
+    pub reason: &'static str,
+}
+
+impl Engine {
+    /// What a judgement adds to the caller's session.
+    pub fn risk(&self, judgement: &Judgement) -> Risk {
+        self.risk_of(&judgement.runs)
+    }
+
+    pub(super) fn risk_of(&self, runs: &[Run]) -> Risk {
+        let mut risk = Risk::default();
+        for run in runs {
+            let Some(member) = self.members().get(run.member) else { continue };
+            if !run.found() {
+                continue;
+            }
+            risk.flags |= 1u32.checked_shl(run.member as u32).unwrap_or(0);
+            let weighed = member.policy.weight * f64::from(run.peak);
+            if run.peak >= member.policy.threshold {
+                risk.add = risk.add.max(weighed);
+            } else {
+                risk.faint = risk.faint.max(weighed * super::policy::SessionRule::FAINT_SHARE);
+            }
+        }
+        risk
+    }
+
+    /// Decides. `session` is the caller's score including this judgement's risk; without one the judgement stands alone.
+    pub fn decide(&self, judgement: &Judgement, session: Option<f64>) -> Decision {
+        let score = session.unwrap_or_else(|| self.risk(judgement).onto(0.0, self.rule()));
+        self.decide_runs(&judgement.runs, score)
+    }
+
+    pub(super) fn decide_runs(&self, runs: &[Run], score: f64) -> Decision {
+        let mut decision = Decision { action: SafetyAction::Allow, would: SafetyAction::Allow, unavailable: false, of: Vec::new() };
+        for run in runs {
+            let Some(member) = self.members().get(run.member) else { continue };
+            let (action, reason) = ruling(&member.policy, run, score >= self.rule().block_threshold);
+            let enforced = self.mode_of(member) == Mode::Security || action <= SafetyAction::Observe;
+            if run.failure.is_some() && self.mode_of(member) == Mode::Security && member.policy.on_error == OnError::Deny {
+                decision.unavailable = true;
+            }
+            decision.would = decision.would.max(action);
+            decision.action = decision.action.max(if enforced { action } else { SafetyAction::Observe });
+            decision.of.push(Ruling { action, enforced, reason });
+        }
+        decision
+    }
+
+    /// The spans of one passage that are to be replaced, merged; empty when nothing is.
+    pub fn spans(&self, findings: &[Finding]) -> Vec<(Range<usize>, Category)> {
+        let wanted = findings.iter().filter(|finding| self.redacts(finding));
+        redact::merged(wanted.map(|finding| (finding.span.clone(), finding.category.clone())).collect())
+    }
+
+    /// The text of a passage as it leaves, or `None` if it leaves as it came.
+    pub fn redacted(&self, text: &str, findings: &[Finding]) -> Option<String> {
+        let spans = self.spans(findings);
+        if spans.is_empty() { None } else { Some(redact::redacted(text, &spans)) }
+    }
+
+    /// Whether a finding's span is replaced.
+    pub(super) fn redacts(&self, finding: &Finding) -> bool {
+        let Some(member) = self.members().iter().find(|member| member.name() == finding.module) else { return false };
+        self.mode_of(member) == Mode::Security && wants_redaction(&member.policy, finding)
+    }
+}
+
+fn wants_redaction(policy: &Policy, finding: &Finding) -> bool {
+    match policy.action {
+        Action::Observe => false,
+        Action::Auto | Action::Block => finding.redact,
+        Action::Redact => finding.redact || finding.score >= policy.threshold,
+    }
+}
+
+fn ruling(policy: &Policy, run: &Run, over: bool) -> (SafetyAction, &'static str) {
+    if !run.found() {
+        return (SafetyAction::Allow, if run.failure.is_some() { "the module could not look" } else { "nothing found" });
+    }
+    let counts = run.peak >= policy.threshold && run.peak > 0.0;
+    match policy.action {
+        Action::Observe => (SafetyAction::Observe, "found, and the module only observes"),
+        Action::Block if counts || run.redactions > 0 => (SafetyAction::Block, "found, and the module blocks what it finds"),
+        Action::Redact if counts || run.redactions > 0 => (SafetyAction::Redact, "what was found was replaced"),
+        Action::Auto if counts && over => (SafetyAction::Block, "the caller's session has reached the threshold with this finding"),
+        Action::Auto if run.redactions > 0 => (SafetyAction::Redact, "sensitive values were replaced"),
+        _ if counts => (SafetyAction::Observe, "found, and added to the caller's session"),
+        _ => (SafetyAction::Observe, "faint signs, below the point of decision"),
+    }
+}

@@ -1,0 +1,352 @@
+//! The engine: every module that is in force over the passages of one phase, and what they found.
+//!
+//! Modules run in the order sequential, parallel, background; all of them look at the text as it came, and redactions are
+//! carried out once, together. Nothing here waits: sessions are asked by whoever called ([`Engine::decide`] takes the
+//! score), so that the gateway, `safety scan` and a test run the very same code.
+
+use std::any::Any;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::cache::Verdicts;
+use super::modules::{self, Blueprint};
+use super::policy::{Action, Policy, SessionRule};
+use super::{Category, Finding, Findings, Mode, ModuleError, Order, Passage, Phase, SafetyModule};
+use crate::wire::Kind;
+
+/// Which members of an engine look at a request, a bit each by their place.
+pub type Admitted = u64;
+/// All of them.
+pub const EVERYONE: Admitted = u64::MAX;
+
+/// A module that was built, shared by every engine that uses it.
+pub struct Built {
+    /// What was known before.
+    pub blueprint: &'static Blueprint,
+    /// The module.
+    pub module: Arc<dyn SafetyModule>,
+    /// Names this build of it with this configuration.
+    ruleset: u64,
+}
+
+impl Built {
+    /// Builds a module from its own configuration.
+    ///
+    /// # Errors
+    /// What the module says is wrong with it.
+    pub fn new(blueprint: &'static Blueprint, config: &Value) -> Result<Self, String> {
+        let module = catch_unwind(|| (blueprint.build)(config)).map_err(|_| "panicked while it was built".to_owned())??;
+        let mut hasher = DefaultHasher::new();
+        (env!("CARGO_PKG_VERSION"), blueprint.name, config.to_string()).hash(&mut hasher);
+        Ok(Self { blueprint, module, ruleset: hasher.finish() })
+    }
+
+    /// A module of a test or of another program, without a blueprint of the list.
+    pub fn of(blueprint: &'static Blueprint, module: Arc<dyn SafetyModule>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        blueprint.name.hash(&mut hasher);
+        Self { blueprint, module, ruleset: hasher.finish() }
+    }
+
+    /// The policy that holds if nothing is configured.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            mode: Mode::Security,
+            action: Action::Auto,
+            weight: self.blueprint.weight,
+            threshold: 0.5,
+            on_error: self.blueprint.on_error,
+            kinds: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Built({})", self.blueprint.name)
+    }
+}
+
+/// A module under a policy.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The module.
+    pub built: Arc<Built>,
+    /// What the operator decided about it.
+    pub policy: Policy,
+}
+
+impl Member {
+    /// The module's name.
+    pub fn name(&self) -> &'static str {
+        self.built.blueprint.name
+    }
+
+    /// Whether it looks at a passage.
+    pub(super) fn reads(&self, passage: &Passage<'_>) -> bool {
+        let Some(kinds) = &self.policy.kinds else { return self.built.module.reads(passage) };
+        if !kinds.contains(&passage.kind) {
+            return false;
+        }
+        // The operator's choice of kinds replaces the module's own; side and role stay its business.
+        self.built.module.reads(passage) || {
+            let mut plain = passage.clone();
+            plain.kind = Kind::Content;
+            self.built.module.reads(&plain)
+        }
+    }
+}
+
+/// Every module that is in force somewhere, under one mode and one session rule. Immutable; shared by requests.
+#[derive(Debug)]
+pub struct Engine {
+    mode: Mode,
+    rule: SessionRule,
+    members: Vec<Member>,
+    /// Members by phase, in the order in which they run.
+    plan: [Vec<usize>; 6],
+    verdicts: Option<Arc<Verdicts>>,
+    ruleset: u64,
+}
+
+/// What the modules found in the passages of one phase.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// When they looked.
+    pub phase: Phase,
+    /// What was found in each passage, in their order; empty when nothing was found anywhere.
+    pub found: Vec<Findings>,
+    /// What each module did, in the order in which they ran.
+    pub runs: Vec<Run>,
+}
+
+/// What one module did over all passages of a phase.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its place in the engine.
+    pub member: usize,
+    /// Its name.
+    pub module: &'static str,
+    /// The highest score it gave, 0 to 1.
+    pub peak: f32,
+    /// What it found, counted by category in the order of first sight. Never text.
+    pub counts: Vec<(Category, u32)>,
+    /// Spans of them it wants redacted.
+    pub redactions: u32,
+    /// Why it could not look at everything.
+    pub failure: Option<Failure>,
+    /// How long it looked.
+    pub took: Duration,
+}
+
+/// Why a module could not look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It says so.
+    Error(String),
+    /// It panicked. What the panic says may quote the text and is dropped unread.
+    Panicked,
+}
+
+impl Failure {
+    /// Safe to put on record.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Error(text) => text,
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+impl Run {
+    pub(super) fn new(member: usize, module: &'static str) -> Self {
+        Self { member, module, peak: 0.0, counts: Vec::new(), redactions: 0, failure: None, took: Duration::ZERO }
+    }
+
+    /// Takes note of a finding.
+    pub(super) fn note(&mut self, finding: &Finding) {
+        if finding.score.is_finite() {
+            self.peak = self.peak.max(finding.score.clamp(0.0, 1.0));
+        }
+        self.redactions += u32::from(finding.redact);
+        match self.counts.iter_mut().find(|(category, _)| *category == finding.category) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((finding.category.clone(), 1)),
+        }
+    }
+
+    /// It found something.
+    pub fn found(&self) -> bool {
+        !self.counts.is_empty()
+    }
+}
+
+impl Engine {
+    /// An engine of these members. `verdicts` remembers what was found in texts seen before.
+    pub fn new(mode: Mode, rule: SessionRule, members: Vec<Member>, verdicts: Option<Arc<Verdicts>>) -> Self {
+        let mut plan: [Vec<usize>; 6] = Default::default();
+        let mut hasher = DefaultHasher::new();
+        for (place, member) in members.iter().enumerate().take(64) {
+            member.built.ruleset.hash(&mut hasher);
+            member.policy.kinds.hash(&mut hasher);
+            if mode == Mode::Noop || member.policy.mode == Mode::Noop {
+                continue;
+            }
+            for phase in member.built.module.phases() {
+                plan[*phase as usize].push(place);
+            }
+        }
+        for places in &mut plan {
+            places.sort_by_key(|place| match members.get(*place).map(|m| m.built.module.order()) {
+                Some(Order::Sequential) => 0,
+                Some(Order::Parallel) => 1,
+                Some(Order::Background) | None => 2,
+            });
+        }
+        Self { mode, rule, members, plan, verdicts, ruleset: hasher.finish() }
+    }
+
+    /// Every built-in module as it comes, in mode `security`, without memory of texts: what `safety scan` runs without a
+    /// configuration.
+    ///
+    /// # Errors
+    /// A module that cannot be built from its defaults, which is a defect.
+    pub fn default_pack() -> Result<Self, String> {
+        let mut members = Vec::new();
+        for blueprint in modules::BUILT_IN {
+            let built = Built::new(blueprint, &Value::Object(serde_json::Map::new())).map_err(|e| format!("{}: {e}", blueprint.name))?;
+            let policy = built.policy();
+            members.push(Member { built: Arc::new(built), policy });
+        }
+        Ok(Self::new(Mode::Security, SessionRule::default(), members, None))
+    }
+
+    /// The mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The session rule.
+    pub fn rule(&self) -> &SessionRule {
+        &self.rule
+    }
+
+    /// Its modules.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Whether anything runs at a phase.
+    pub fn runs_at(&self, phase: Phase) -> bool {
+        !self.plan[phase as usize].is_empty()
+    }
+
+    /// The members of a phase, in the order in which they run.
+    pub fn at(&self, phase: Phase) -> impl Iterator<Item = (usize, &Member)> {
+        self.plan[phase as usize].iter().filter_map(|place| Some((*place, self.members.get(*place)?)))
+    }
+
+    /// What a member may do at the most here.
+    pub fn mode_of(&self, member: &Member) -> Mode {
+        self.mode.min(member.policy.mode)
+    }
+
+    /// Everyone looks at these passages.
+    pub fn judge(&self, phase: Phase, passages: &[Passage<'_>]) -> Judgement {
+        self.judge_for(phase, passages, EVERYONE)
+    }
+
+    /// The admitted members look at these passages.
+    pub fn judge_for(&self, phase: Phase, passages: &[Passage<'_>], admitted: Admitted) -> Judgement {
+        let background = |member: &Member| member.built.module.order() == Order::Background;
+        let late = matches!(phase, Phase::Stream | Phase::PostResponse);
+        let team: Vec<(usize, &Member)> =
+            self.at(phase).filter(|(place, member)| admitted >> place & 1 == 1 && (late || !background(member))).collect();
+        let mut judgement =
+            Judgement { phase, found: Vec::new(), runs: team.iter().map(|(place, m)| Run::new(*place, m.name())).collect() };
+        for (number, passage) in passages.iter().enumerate() {
+            let found = self.look(passage, &team, &mut judgement.runs, admitted);
+            if !found.is_empty() {
+                judgement.found.resize_with(number, Vec::new);
+                judgement.found.push(found);
+            }
+        }
+        judgement
+    }
+
+    /// One passage, by everyone who reads it.
+    fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], admitted: Admitted) -> Findings {
+        let mut found = Findings::new();
+        if passage.text.is_empty() {
+            return found;
+        }
+        let pure = |member: &Member| member.built.blueprint.pure;
+        let mut whole = true;
+        let key = self.verdicts.as_ref().map(|verdicts| (verdicts, verdicts.key(passage, self.ruleset ^ admitted.rotate_left(7))));
+        let known = key.as_ref().and_then(|(verdicts, key)| verdicts.get(*key));
+        if let Some(known) = &known {
+            for finding in known.iter() {
+                if let Some(run) = runs.iter_mut().find(|run| run.module == finding.module) {
+                    run.note(finding);
+                }
+                found.push(finding.clone());
+            }
+        }
+        let mut fresh = Findings::new();
+        for ((_, member), run) in team.iter().zip(runs.iter_mut()) {
+            let remembered = pure(member);
+            if known.is_some() && remembered || !member.reads(passage) {
+                continue;
+            }
+            let started = Instant::now();
+            let into = if remembered { &mut fresh } else { &mut found };
+            let before = into.len();
+            let result = guarded(|| member.built.module.scan(passage, into));
+            run.took += started.elapsed();
+            if let Err(failure) = result {
+                whole &= !remembered;
+                run.failure = Some(failure);
+            }
+            let into = if remembered { &mut fresh } else { &mut found };
+            into.iter().skip(before).for_each(|finding| run.note(finding));
+        }
+        if let (Some((verdicts, key)), None, true) = (key, &known, whole) {
+            verdicts.put(key, &fresh);
+        }
+        found.append(&mut fresh);
+        found
+    }
+
+    /// Whether anything would be done to a text besides looking at it: redacting or blocking.
+    pub fn acts(&self, phase: Phase, admitted: Admitted) -> bool {
+        self.at(phase)
+            .any(|(place, m)| admitted >> place & 1 == 1 && self.mode_of(m) == Mode::Security && m.policy.action != Action::Observe)
+    }
+}
+
+/// Runs a module's code. A panic is a failure of the module alone.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, ModuleError>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(Failure::Error(error.0)),
+        Err(payload) => {
+            // A payload whose own drop panics must not take the request along.
+            drop::<Box<dyn Any + Send>>(payload);
+            Err(Failure::Panicked)
+        }
+    }
+}
+
+/// A memory of verdicts of the usual size.
+pub fn verdicts(capacity: usize) -> Option<Arc<Verdicts>> {
+    NonZeroUsize::new(capacity).map(|capacity| Arc::new(Verdicts::new(capacity)))
+}
+
+#[cfg(test)]
+#[path = "engine_test.rs"]
+pub(crate) mod tests;
