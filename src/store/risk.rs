@@ -21,6 +21,12 @@ pub const MAX_SCORE: f64 = 64.0;
 pub struct RiskUpdate {
     /// Added to the decayed score; finite and not negative.
     pub add: f64,
+    /// Added after that, and never beyond `faint_ceiling`: small signs alone lift no score above it. Finite, not negative.
+    pub faint: f64,
+    /// How far `faint` can lift a score; a score above it is left as it is.
+    pub faint_ceiling: f64,
+    /// Requests before this one that were not recorded by themselves.
+    pub earlier: u32,
     /// Bits set in the session; what they mean is the caller's.
     pub flags: u32,
     /// The request was blocked.
@@ -107,9 +113,10 @@ impl Session {
     /// Takes an update at `now`; says whether it crossed the threshold.
     pub fn record(&mut self, now: i64, update: RiskUpdate, policy: &RiskPolicy) -> Result<bool, StateError> {
         let before = self.decayed(now, policy);
-        self.score = (before + nanos(update.add)?).min(to_nanos(MAX_SCORE));
+        let score = (before + nanos(update.add)?).min(to_nanos(MAX_SCORE));
+        self.score = score.max((score + nanos(update.faint)?).min(to_nanos(update.faint_ceiling)));
         self.flags |= update.flags;
-        self.requests += 1;
+        self.requests += 1 + u64::from(update.earlier);
         self.blocks += u64::from(update.blocked);
         self.redactions += u64::from(update.redacted);
         self.last_seen = self.last_seen.max(now);
@@ -163,8 +170,10 @@ mod tests {
     #[test]
     fn what_is_no_risk_is_refused() {
         for add in [f64::NAN, f64::INFINITY, -0.1] {
-            let refused = Session::default().record(0, RiskUpdate { add, ..RiskUpdate::default() }, &policy(1000));
-            assert!(matches!(refused, Err(StateError::Invalid(_))), "{add}");
+            for update in [RiskUpdate { add, ..RiskUpdate::default() }, RiskUpdate { faint: add, ..RiskUpdate::default() }] {
+                let refused = Session::default().record(0, update, &policy(1000));
+                assert!(matches!(refused, Err(StateError::Invalid(_))), "{add}");
+            }
         }
     }
 

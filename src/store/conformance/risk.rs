@@ -21,7 +21,7 @@ async fn a_session_adds_up_fades_and_is_forgotten() {
     for engine in engines() {
         let (state, clock, name) = (&engine.state, &engine.clock, engine.name);
         assert_eq!(state.read("ab12", &POLICY).await.unwrap(), None, "{name}");
-        let update = RiskUpdate { add: 0.5, flags: 0x8000_0001, blocked: false, redacted: true };
+        let update = RiskUpdate { add: 0.5, flags: 0x8000_0001, redacted: true, ..RiskUpdate::default() };
         let first = state.record("ab12", update, &POLICY).await.unwrap();
         let expected =
             RiskState { score: 0.5, flags: 0x8000_0001, requests: 1, blocks: 0, redactions: 1, last_seen: START / 1000, crossed: false };
@@ -32,7 +32,7 @@ async fn a_session_adds_up_fades_and_is_forgotten() {
         assert!(same(half.score, 0.25), "{name}: {half:?}");
         assert_eq!(half.last_seen, START / 1000, "reading is no request");
 
-        let second = RiskUpdate { add: 0.6, flags: 2, blocked: true, redacted: false };
+        let second = RiskUpdate { add: 0.6, flags: 2, blocked: true, ..RiskUpdate::default() };
         let crossed = state.record("ab12", second, &POLICY).await.unwrap();
         assert!(same(crossed.score, 0.85) && crossed.crossed, "{name}: {crossed:?}");
         assert_eq!((crossed.flags, crossed.requests, crossed.blocks, crossed.redactions), (0x8000_0003, 2, 1, 1), "{name}");
@@ -56,8 +56,15 @@ async fn engines_compute_the_same() {
     for step in 0..400 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let wait = Duration::from_millis(seed >> 40 & 0xf_ffff);
-        let update =
-            RiskUpdate { add: (seed >> 32 & 0xff) as f64 / 200.0, flags: 1 << (seed >> 59), blocked: seed & 256 != 0, redacted: false };
+        let update = RiskUpdate {
+            add: (seed >> 32 & 0xff) as f64 / 200.0,
+            faint: (seed >> 16 & 0xf) as f64 / 100.0,
+            faint_ceiling: 0.3,
+            earlier: (seed >> 20 & 3) as u32,
+            flags: 1 << (seed >> 59),
+            blocked: seed & 256 != 0,
+            redacted: false,
+        };
         let mut told: Vec<RiskState> = Vec::new();
         for engine in &all {
             engine.clock.advance(wait);
@@ -99,5 +106,20 @@ async fn many_replicas_lose_no_update() {
         }
         let end = engine.state.read("feed", &policy).await.unwrap().unwrap();
         assert!(same(end.score, 2.0) && end.requests == 200 && crossings == 1, "{}: {end:?}, {crossings} crossings", engine.name);
+    }
+}
+
+#[tokio::test]
+async fn small_signs_lift_a_score_to_their_ceiling_and_no_further() {
+    for engine in engines() {
+        let faint = RiskUpdate { faint: 0.125, faint_ceiling: 0.3, earlier: 2, ..RiskUpdate::default() };
+        let mut scores = Vec::new();
+        for _ in 0..4 {
+            scores.push(engine.state.record("fa1e", faint, &POLICY).await.unwrap().score);
+        }
+        assert_eq!(scores, [0.125, 0.25, 0.3, 0.3], "{}", engine.name);
+        assert_eq!(engine.state.record("fa1e", adds(0.5), &POLICY).await.unwrap().score, 0.8, "{}", engine.name);
+        let above = engine.state.record("fa1e", faint, &POLICY).await.unwrap();
+        assert_eq!((above.score, above.requests), (0.8, 16), "{}: what is above stays as it is", engine.name);
     }
 }

@@ -32,6 +32,7 @@ impl RiskSessions for RedisState {
         call.arg(time_argument(self.now(1000))).arg(nanos(update.add)?).arg(update.flags);
         call.arg(u8::from(update.blocked)).arg(u8::from(update.redacted));
         call.arg(millis(policy.half_life)).arg(millis(policy.ttl).max(1)).arg(to_nanos(policy.threshold)).arg(to_nanos(MAX_SCORE));
+        call.arg(nanos(update.faint)?).arg(to_nanos(update.faint_ceiling)).arg(update.earlier);
         let answer: Vec<i64> = self.link.run(&call).await?;
         let session = session(&answer).ok_or_else(shape)?;
         Ok(session.state(session.last_seen, policy, answer.get(6) == Some(&1)))
