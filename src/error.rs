@@ -54,6 +54,8 @@ pub mod codes {
             "The key is known and past its expiry.", "Rotate the key, or move its expiry.";
         KEY_REVOKED = 401 "api_key_revoked", "API key has been revoked",
             "The key is known and revoked.", "Unrevoke it, or use another.";
+        BUDGET_EXCEEDED = 402 "budget_exceeded", "budget exceeded",
+            "A budget of the organisation, team, user or key has no room for what this request may cost; `scope` says whose.", "Raise the budget, wait for its next window, or ask for fewer tokens.";
         MODEL_NOT_ALLOWED = 403 "model_not_allowed", "model not allowed",
             "The model exists in the organisation and is not granted to this key.", "Grant the model to the key.";
         IP_NOT_ALLOWED = 403 "ip_not_allowed", "address not allowed",
@@ -74,6 +76,8 @@ pub mod codes {
             "The body exceeds `server.max_request_body`.", "Send less, or raise the limit.";
         RATE_LIMITED = 429 "rate_limit_exceeded", "rate limit exceeded",
             "A policy of the gateway, the organisation, the team, the key or the model refuses; `scope`, `limit` and `reason` say which.", "Wait for the time in Retry-After, or ask the operator for a higher limit.";
+        QUOTA_EXCEEDED = 429 "quota_exceeded", "quota exceeded",
+            "A quota of the organisation, team, user or key has no room for what this request may use; `scope` and `limit` say which.", "Wait for the time in Retry-After, or raise the quota.";
         CALLER_GONE = 499 "client_closed_request", "the caller went away",
             "The connection was closed before the answer was complete. Seen in evidence and metrics, never on the wire.", "Nothing to do on the gateway.";
         INTERNAL = 500 "internal_error", "internal error",

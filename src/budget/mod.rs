@@ -4,10 +4,18 @@
 //! worst case before a request leaves and settle on what it really took. Money is whole nano-USD; nothing here is a
 //! floating point number.
 
+mod account;
 mod amount;
+mod document;
+mod estimate;
 mod metric;
+mod reservation;
 mod schedule;
 
+pub use account::{Account, AccountError, AccountKind, Open, Past};
 pub use amount::{AmountError, NanoUsd};
+pub use document::{BudgetEntry, Currency, Owner, OwnerKind, QuotaEntry, ScheduleEntry};
+pub use estimate::{input_tokens, output_tokens};
 pub use metric::Metric;
+pub use reservation::{Actual, Crossing, Exceeded, Reservation, Worst};
 pub use schedule::{Period, Schedule, ScheduleError, Window};

@@ -1,0 +1,198 @@
+//! A budget or quota with its counters: which window is open, what may be taken from it, what became of it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+
+use super::{BudgetEntry, Metric, OwnerKind, Period, QuotaEntry, Schedule, ScheduleEntry, ScheduleError, Window};
+use crate::store::{MAX_COUNT, Reservations, StateError, StateKey};
+
+/// A window's counter is kept for two weeks more: for those who settle late, and for the next window's rollover.
+const KEPT: i64 = 14 * 86_400_000;
+
+/// What is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AccountKind {
+    /// Money: 402 `budget_exceeded`.
+    Budget,
+    /// A metric: 429 `quota_exceeded`.
+    Quota,
+}
+
+impl AccountKind {
+    /// The word in keys, metrics and records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+/// Why an account cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// Its schedule cannot be.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// Nothing could ever be taken from it.
+    #[error("a limit of zero would refuse every request; switch the key or the model off instead")]
+    Zero,
+    /// More than can be counted exactly.
+    #[error("a limit is below 2^53: 9007199 USD, or 9007199254740991 of a metric")]
+    TooLarge,
+    /// A threshold outside 1 to 1000.
+    #[error("a threshold is a percentage from 1 to 1000")]
+    Threshold,
+}
+
+/// What had been used of an account in a window, according to the records: what a state store that lost its memory is
+/// told when it begins anew.
+#[async_trait]
+pub trait Past: Send + Sync + 'static {
+    /// The sum of the records, in the unit of the account's metric.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    async fn used(&self, account: &Account, window: Window) -> Result<i64, StateError>;
+}
+
+/// One budget or quota.
+#[derive(Debug)]
+pub struct Account {
+    /// For people.
+    pub name: Arc<str>,
+    /// What is bounded.
+    pub kind: AccountKind,
+    /// What is counted.
+    pub metric: Metric,
+    /// What sort of owner.
+    pub owner: OwnerKind,
+    /// Identifier of the owner.
+    pub owner_id: Arc<str>,
+    /// What a window may hold without rollover.
+    pub limit: i64,
+    /// Percents of the limit that are told.
+    pub thresholds: Box<[u32]>,
+    schedule: Schedule,
+    rollover: bool,
+    tag: Arc<str>,
+    open: ArcSwapOption<Open>,
+}
+
+/// An account's window that is counted now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Open {
+    /// From when to when.
+    pub window: Window,
+    /// Its counter.
+    pub key: StateKey,
+    /// What it may hold, with what the window before left.
+    pub limit: i64,
+    /// Until when the counter is kept, milliseconds since the Unix epoch.
+    pub keep_until: i64,
+}
+
+impl Account {
+    /// The account of a budget; `None` if it is not active. `tag` is what all accounts of an organisation share.
+    ///
+    /// # Errors
+    /// A schedule, amount or threshold that cannot be.
+    pub fn of_budget(entry: &BudgetEntry, tag: &str, owner_id: &str) -> Result<Option<Self>, AccountError> {
+        let what = (AccountKind::Budget, Metric::Cost, entry.amount.0);
+        Self::new(&entry.name, what, (entry.owner.kind, owner_id, tag), entry.period, &entry.schedule, &entry.thresholds)
+    }
+
+    /// The account of a quota; `None` if it is not active.
+    ///
+    /// # Errors
+    /// A schedule, limit or threshold that cannot be.
+    pub fn of_quota(entry: &QuotaEntry, tag: &str, owner_id: &str) -> Result<Option<Self>, AccountError> {
+        let what = (AccountKind::Quota, entry.metric, i64::try_from(entry.limit).unwrap_or(i64::MAX));
+        Self::new(&entry.name, what, (entry.owner.kind, owner_id, tag), entry.period, &entry.schedule, &entry.thresholds)
+    }
+
+    fn new(
+        name: &str,
+        (kind, metric, limit): (AccountKind, Metric, i64),
+        (owner, owner_id, tag): (OwnerKind, &str, &str),
+        period: Period,
+        entry: &ScheduleEntry,
+        thresholds: &[u32],
+    ) -> Result<Option<Self>, AccountError> {
+        let schedule = Schedule::new(period, &entry.timezone, entry.start_at.map(|m| m.0), entry.end_at.map(|m| m.0))?;
+        if limit <= 0 {
+            return Err(AccountError::Zero);
+        }
+        // Rollover can double it.
+        if limit > MAX_COUNT / 2 {
+            return Err(AccountError::TooLarge);
+        }
+        if thresholds.iter().any(|percent| !(1..=1000).contains(percent)) {
+            return Err(AccountError::Threshold);
+        }
+        let mut thresholds = thresholds.to_vec();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        Ok(entry.active.then(|| Self {
+            name: name.into(),
+            kind,
+            metric,
+            owner,
+            owner_id: owner_id.into(),
+            limit,
+            thresholds: thresholds.into(),
+            schedule,
+            rollover: entry.rollover,
+            tag: tag.into(),
+            open: ArcSwapOption::empty(),
+        }))
+    }
+
+    /// Its schedule.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The counter of one of its windows. It is named by owner, name and the window's start, so that a changed limit goes
+    /// on counting and a changed schedule begins anew.
+    pub fn key(&self, window: Window) -> StateKey {
+        let (kind, owner, id, metric) = (self.kind.as_str(), self.owner.as_str(), &self.owner_id, self.metric.as_str());
+        StateKey::new(&self.tag, &format!("{kind}:{owner}:{id}:{}:{metric}:{}", self.name, window.start))
+    }
+
+    /// The window of this moment, opened if it is new to this process; `None` outside the schedule. Microseconds since the
+    /// Unix epoch.
+    ///
+    /// # Errors
+    /// When a window had to be opened and a store did not answer.
+    pub async fn open(&self, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
+        if let Some(open) = self.open.load().as_ref().filter(|open| open.window.contains(now)) {
+            return Ok(Some(Arc::clone(open)));
+        }
+        let Some(window) = self.schedule.window(now) else { return Ok(None) };
+        let mut limit = self.limit;
+        if self.rollover
+            && let Some(before) = self.schedule.before(window)
+        {
+            limit = limit.saturating_add((self.limit - self.used(store, past, before).await?).clamp(0, self.limit));
+        }
+        self.used(store, past, window).await?;
+        let open = Arc::new(Open { window, key: self.key(window), limit, keep_until: window.end / 1000 + KEPT });
+        self.open.store(Some(Arc::clone(&open)));
+        Ok(Some(open))
+    }
+
+    /// What a window's counter says was used; one that has never counted is told what the records say.
+    async fn used(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<i64, StateError> {
+        let key = self.key(window);
+        let counted = store.counters(&[&key]).await?.first().copied().unwrap_or_default();
+        if counted.seeded {
+            return Ok(counted.used);
+        }
+        let before = past.used(self, window).await?;
+        store.seed(&key, before.clamp(0, MAX_COUNT), window.end / 1000 + KEPT).await?;
+        Ok(store.counters(&[&key]).await?.first().map_or(0, |counted| counted.used))
+    }
+}

@@ -1,0 +1,223 @@
+//! What one request holds of budgets and quotas, from before it leaves until it is paid.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::Open;
+use super::{Account, AccountKind, Metric, Past};
+use crate::error::{Denial, codes};
+use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settlement, StateError};
+
+/// The most that a request can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Worst {
+    /// Tokens of the prompt.
+    pub tokens_in: u64,
+    /// Tokens of the answer.
+    pub tokens_out: u64,
+    /// Nano-USD.
+    pub cost: i64,
+}
+
+/// What a request did take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actual {
+    /// Tokens of the prompt.
+    pub tokens_in: u64,
+    /// Tokens of the answer.
+    pub tokens_out: u64,
+    /// Nano-USD.
+    pub cost: i64,
+    /// Whether it counts as an error.
+    pub error: bool,
+    /// How long it took.
+    pub latency: Duration,
+}
+
+/// Why nothing was reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exceeded {
+    /// An account has no room.
+    Denied {
+        /// For the caller.
+        denial: Box<Denial>,
+        /// Position of the account among those that were asked.
+        account: usize,
+    },
+    /// A store did not answer.
+    Store(StateError),
+}
+
+/// An account passed a threshold.
+#[derive(Debug, Clone)]
+pub struct Crossing {
+    /// Which.
+    pub account: Arc<Account>,
+    /// Percent of its limit.
+    pub percent: u32,
+    /// What is used now.
+    pub used: i64,
+    /// The limit of the window.
+    pub limit: i64,
+}
+
+/// What a request holds.
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    lease: LeaseId,
+    holds: Vec<Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    account: Arc<Account>,
+    open: Arc<Open>,
+    amount: i64,
+}
+
+impl Worst {
+    fn of(&self, metric: Metric) -> i64 {
+        match metric {
+            Metric::Requests => 1,
+            Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
+            Metric::TokensIn => whole(self.tokens_in),
+            Metric::TokensOut => whole(self.tokens_out),
+            Metric::Cost => self.cost,
+            // Nobody knows these beforehand: the counter is only asked whether anything is left.
+            Metric::Errors | Metric::LatencyMs => 0,
+        }
+    }
+}
+
+impl Actual {
+    /// How much of a metric this is.
+    pub fn of(&self, metric: Metric) -> i64 {
+        match metric {
+            Metric::Requests => 1,
+            Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
+            Metric::TokensIn => whole(self.tokens_in),
+            Metric::TokensOut => whole(self.tokens_out),
+            Metric::Cost => self.cost,
+            Metric::Errors => i64::from(self.error),
+            Metric::LatencyMs => i64::try_from(self.latency.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+fn whole(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
+impl Reservation {
+    /// Reserves the worst case in all accounts that count now, or in none. Budgets should come first: of several accounts
+    /// without room the first is told. `now` in microseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// An account without room, or a store that does not answer; then nothing is held that its lease does not end.
+    pub async fn make(
+        store: &dyn Reservations,
+        past: &dyn Past,
+        accounts: &[Arc<Account>],
+        lease: LeaseId,
+        now: i64,
+        ttl: Duration,
+        worst: &Worst,
+    ) -> Result<Self, Exceeded> {
+        let mut holds = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            if let Some(open) = account.open(store, past, now).await.map_err(Exceeded::Store)? {
+                holds.push(Held { account: Arc::clone(account), open, amount: worst.of(account.metric) });
+            }
+        }
+        let this = Self { lease, holds };
+        if this.holds.is_empty() {
+            return Ok(this);
+        }
+        let reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+        match reserved.refused {
+            None => Ok(this),
+            Some(at) => {
+                let held = &this.holds[at];
+                let account = accounts.iter().position(|account| Arc::ptr_eq(account, &held.account)).unwrap_or(at);
+                Err(Exceeded::Denied { denial: Box::new(denial(&held.account, &held.open, now)), account })
+            }
+        }
+    }
+
+    /// Whether anything is held.
+    pub fn is_empty(&self) -> bool {
+        self.holds.is_empty()
+    }
+
+    /// Holds it for another while: a long answer keeps what it may cost.
+    ///
+    /// # Errors
+    /// When the store does not answer; try again.
+    pub async fn extend(&self, store: &dyn Reservations, ttl: Duration) -> Result<(), StateError> {
+        if self.holds.is_empty() { Ok(()) } else { store.extend(self.lease, ttl, &self.asked()).await }
+    }
+
+    /// Replaces the reservation by what the request did take. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer; repeat it then.
+    pub async fn settle(&self, store: &dyn Reservations, actual: &Actual) -> Result<(Settlement, Vec<Crossing>), StateError> {
+        if self.holds.is_empty() {
+            return Ok((Settlement::Applied, Vec::new()));
+        }
+        let charges: Vec<Charge<'_>> = self
+            .holds
+            .iter()
+            .map(|held| Charge {
+                key: &held.open.key,
+                actual: actual.of(held.account.metric),
+                limit: held.open.limit,
+                thresholds: &held.account.thresholds,
+                keep_until: held.open.keep_until,
+            })
+            .collect();
+        let settled = store.settle(self.lease, &charges).await?;
+        let crossed = settled.crossed.iter().filter_map(|&(at, percent)| {
+            let held = self.holds.get(at)?;
+            let used = settled.each.get(at).map_or(0, |counted: &Counted| counted.used);
+            Some(Crossing { account: Arc::clone(&held.account), percent, used, limit: held.open.limit })
+        });
+        Ok((settled.settlement, crossed.collect()))
+    }
+
+    /// Ends a reservation that cost nothing. Repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// When the store does not answer; repeat it then.
+    pub async fn release(&self, store: &dyn Reservations) -> Result<(), StateError> {
+        let keys: Vec<_> = self.holds.iter().map(|held| &held.open.key).collect();
+        if keys.is_empty() { Ok(()) } else { store.release(self.lease, &keys).await.map(drop) }
+    }
+
+    fn asked(&self) -> Vec<Hold<'_>> {
+        let hold = |held| {
+            let Held { open, amount, .. }: &Held = held;
+            Hold { key: &open.key, limit: open.limit, amount: *amount, keep_until: open.keep_until }
+        };
+        self.holds.iter().map(hold).collect()
+    }
+}
+
+fn denial(account: &Account, open: &Open, now: i64) -> Denial {
+    let mut denial = match account.kind {
+        AccountKind::Budget => Denial::of(codes::BUDGET_EXCEEDED),
+        AccountKind::Quota => Denial::of(codes::QUOTA_EXCEEDED),
+    };
+    denial.scope = Some(account.owner.scope());
+    denial.limit = Some(account.metric.as_str());
+    // Waiting does not help who has to raise a budget; a quota is there again when its window ends.
+    if account.kind == AccountKind::Quota {
+        denial.retry_after = u64::try_from(open.window.end.saturating_sub(now)).ok().map(Duration::from_micros);
+    }
+    denial
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "reservation_test.rs"]
+mod tests;
