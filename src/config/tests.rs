@@ -251,7 +251,7 @@ fn a_snapshot_has_everything_resolved() {
     assert_eq!((&*model.slug, model.provider.base_url.host.as_str()), ("gpt-4o-mini", "api.openai.com"));
     assert_eq!(model.provider.api_key.as_ref().unwrap().expose(), "sk-upstream");
     assert!(snapshot.models.get("other", "fast").is_none());
-    let found = snapshot.routes.find("any", "/v1/chat/completions", &Method::POST, &HeaderMap::new());
+    let found = snapshot.routes.find(|| "any", "/v1/chat/completions", &Method::POST, &HeaderMap::new());
     let Match::Route(route) = found else { panic!("no route") };
     assert!(Arc::ptr_eq(&route.chain, &snapshot.chains["default"]));
     assert_eq!(route.chain.stage(Gate::PreUpstream).sequential.len(), 1);

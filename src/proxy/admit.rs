@@ -21,6 +21,7 @@ use crate::route::{Match, ProviderKind, Route};
 use crate::wire::{self, Dialect, Endpoint};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// How admission ended, when it did not end with a destination.
@@ -82,7 +83,6 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     let head = session.req_header();
     let path = head.uri.path();
     let (endpoint, dialect) = Endpoint::of(&head.method, path);
-    let host = host_of(&head.headers, &head.uri);
     if is_ambiguous(path) {
         return Err(refuse(codes::ROUTE_NOT_FOUND));
     }
@@ -90,6 +90,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         // A connection that stops being HTTP is one that no gate can see.
         return Err(refuse(codes::METHOD_NOT_ALLOWED));
     }
+    let host = || host_of(&head.headers, &head.uri);
     let route = match snapshot.routes.find(host, path, &head.method, &head.headers) {
         Match::Route(route) => route.clone(),
         Match::MethodNotAllowed => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
@@ -156,12 +157,12 @@ fn begin(
     client_ip: Option<std::net::IpAddr>,
 ) -> Box<Exchange> {
     let head = session.req_header();
-    let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 256).map(str::to_owned);
+    let text = |name: &HeaderName| head.headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 256);
     Box::new(Exchange {
         facts: Facts {
             id: cx.id,
-            trace_id: text("traceparent").and_then(|t| trace_id(&t)),
-            caller_request_id: text("x-request-id"),
+            trace_id: text(&TRACEPARENT).and_then(trace_id),
+            caller_request_id: text(&respond::REQUEST_ID).map(str::to_owned),
             received: cx.received,
             received_at: SystemTime::now(),
             route: route.name.clone(),
@@ -204,6 +205,10 @@ fn host_of<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> &'a str {
 /// Whether a path could mean another one to the next hop. Routes are matched on the path as it was sent and it is sent on
 /// as it came, so what normalises to something else must not pass a route that was meant for something else.
 fn is_ambiguous(path: &str) -> bool {
+    // Nearly no path has a byte that could make it so.
+    if !path.bytes().any(|b| matches!(b, b'%' | b'\\' | b'.')) && !path.contains("//") {
+        return false;
+    }
     let encoded = |at: usize, code: &[u8; 2]| path.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(code));
     let unreserved = |at: usize| {
         let digits = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());

@@ -93,13 +93,10 @@ fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) 
     let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason()).map(str::to_owned);
     let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let mut parts = http::response::Parts::from(std::mem::replace(head, empty));
-    let nominated: Vec<HeaderName> = match parts.headers.contains_key(CONNECTION) {
-        false => Vec::new(),
-        true => {
-            let lists = parts.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
-            lists.flat_map(|v| v.split(',')).filter_map(|n| n.trim().parse().ok()).filter(|n| *n != CONNECTION).collect()
-        }
-    };
+    let lists = parts.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    // These two name no field.
+    let named = lists.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !matches!(*name, "keep-alive" | "close"));
+    let nominated: Vec<HeaderName> = named.filter_map(|name| name.parse().ok()).filter(|name| *name != CONNECTION).collect();
     let unwanted: Vec<HeaderName> =
         parts.headers.keys().filter(|name| ends_here(name.as_str(), from_provider) || nominated.contains(name)).cloned().collect();
     for name in &unwanted {

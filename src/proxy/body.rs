@@ -1,5 +1,7 @@
 //! Reads the whole request body before routing: bounded in bytes and in time, never trusting what the head claims.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -34,7 +36,12 @@ pub async fn read(session: &mut Session, limit: usize, deadline: Duration) -> Re
     if session.req_header().headers.contains_key(EXPECT) && session.as_mut().write_continue_response().await.is_err() {
         return Err(ReadError::CallerGone);
     }
-    match tokio::time::timeout(deadline, read_all(session, limit, claimed)).await {
+    let mut whole = pin!(read_all(session, limit, claimed));
+    // The usual body arrived with the head: no timer is set up for what is here already.
+    if let Poll::Ready(result) = futures::poll!(whole.as_mut()) {
+        return result;
+    }
+    match tokio::time::timeout(deadline, whole).await {
         Ok(result) => result,
         Err(_) => Err(ReadError::Denied(Denial::of(codes::REQUEST_TIMEOUT))),
     }

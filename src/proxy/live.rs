@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use pingora::protocols::ALPN;
 use pingora::protocols::tls::CaType;
+use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::{H1UpgradePolicy, HttpPeer};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
@@ -21,8 +21,10 @@ use crate::evidence::Policy;
 use crate::route::{Check, Provider, ProviderKind, Upstream};
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
-/// How long an idle upstream connection is kept.
+/// How long an idle HTTP/2 connection is kept, and an HTTP/1.1 connection is trusted without a probe.
 const IDLE: Duration = Duration::from_secs(60);
+/// Between two probes of a connection that has been idle for so long.
+const PROBE: Duration = Duration::from_secs(10);
 /// Pings keep idle HTTP/2 connections honest.
 const H2_PING: Duration = Duration::from_secs(30);
 
@@ -141,7 +143,12 @@ fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, 
     options.total_connection_timeout = Some(connect * 2);
     options.read_timeout = Some(timeout);
     options.write_timeout = Some(timeout);
-    options.idle_timeout = Some(IDLE);
+    if h2 {
+        options.idle_timeout = Some(IDLE);
+    } else {
+        // The kernel watches over what lies idle; a timer in the pool would be set up and torn down with every request.
+        options.tcp_keepalive = Some(TcpKeepalive { idle: IDLE, interval: PROBE, count: 3, user_timeout: Duration::ZERO });
+    }
     // `upstream` writes the head anew and leaves out what ends here in the same pass; an upgrade never gets this far.
     options.http_upstream_request_policy.strip_hop_by_hop = false;
     options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Deny;

@@ -63,13 +63,14 @@ pub struct Edge {
 
 #[async_trait]
 impl ProxyHttp for Edge {
-    type CTX = Context;
+    // Pingora moves it from phase to phase: boxed, that is a pointer.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.live.load_full())
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(Context::new(self.live.load_full()))
     }
 
-    async fn early_request_filter(&self, session: &mut Session, cx: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, cx: &mut Self::CTX) -> Result<()> {
         // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
         // A caller that stops reading must not hold a place for ever.
         session.set_write_timeout(Some(cx.live.snapshot.server.body_timeout));
@@ -82,25 +83,25 @@ impl ProxyHttp for Edge {
     }
 
     /// Gate `pre_route`.
-    async fn request_filter(&self, session: &mut Session, cx: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, cx: &mut Self::CTX) -> Result<bool> {
         admit::request(self, session, cx).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, cx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, cx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         upstream::peer(cx).await
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, cx: &mut Context, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, cx: &mut Self::CTX, error: Box<Error>) -> Box<Error> {
         upstream::connect_failed(cx, error)
     }
 
     /// Gate `pre_upstream`.
-    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
+    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, cx: &mut Self::CTX) -> Result<()> {
         upstream::request_head(session, head, cx).await
     }
 
     /// Gate `post_upstream`.
-    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, cx: &mut Self::CTX) -> Result<()> {
         answer::head(head, cx).await
     }
 
@@ -109,13 +110,18 @@ impl ProxyHttp for Edge {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        cx: &mut Context,
+        cx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         answer::body(body, end, cx);
         Ok(None)
     }
 
-    async fn response_trailer_filter(&self, _session: &mut Session, _trailers: &mut HeaderMap, cx: &mut Context) -> Result<Option<Bytes>> {
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        cx: &mut Self::CTX,
+    ) -> Result<Option<Bytes>> {
         // With trailers no body task says that it is the last: what a scanner still holds leaves here.
         let mut rest = None;
         if cx.streaming.is_some() {
@@ -124,25 +130,32 @@ impl ProxyHttp for Edge {
         Ok(rest.filter(|bytes| !bytes.is_empty()))
     }
 
-    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, error: Box<Error>, cx: &mut Context, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        cx: &mut Self::CTX,
+        reused: bool,
+    ) -> Box<Error> {
         upstream::attempt_failed(session, cx, error, reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, cx: &mut Self::CTX) -> FailToProxy {
         settle::failed(session, error, cx).await
     }
 
     /// Gate `post_response`.
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut Self::CTX) {
         settle::finished(self, session, error, cx).await;
     }
 
-    fn suppress_error_log(&self, _session: &Session, _cx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _cx: &Self::CTX, _error: &Error) -> bool {
         // The access line says how the request ended; Pingora's own line would repeat the caller's URL.
         true
     }
 
-    fn request_summary(&self, _session: &Session, cx: &Context) -> String {
+    fn request_summary(&self, _session: &Session, cx: &Self::CTX) -> String {
         format!("request {}", cx.id)
     }
 }

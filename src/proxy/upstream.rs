@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::RequestHeader;
@@ -140,30 +140,29 @@ fn write_head(
     let raw_target = Some(head.raw_path()).filter(|raw| *raw != target(&head.uri).as_bytes()).map(<[u8]>::to_vec);
     let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(head, empty));
-    let to_provider = matches!(destination, Destination::Provider { .. });
     let fields = &mut parts.headers;
-    // One look at what is there instead of a look-up for everything that might be.
-    let unwanted: Vec<HeaderName> = fields.keys().filter(|name| stays_here(name.as_str(), authenticated, to_provider)).cloned().collect();
+    let (to_provider, credential) = match destination {
+        Destination::Provider { target, .. } => (true, target.credential.as_ref()),
+        Destination::Upstream(_) => (false, None),
+    };
+    // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
+    // caller's below.
+    let replaced = |name: &HeaderName| credential.is_some_and(|(own, _)| own == name);
+    let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider) && !replaced(name);
+    let unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
     for name in &unwanted {
         fields.remove(name);
     }
     HeaderEdit::apply(&exchange.draft.request_edits, fields);
     let body = &exchange.draft.body;
-    let has_body = !body.is_empty() || fields.contains_key(CONTENT_LENGTH) || exchange.facts.method == http::Method::POST;
-    if has_body {
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    }
-    fields.insert(respond::REQUEST_ID, id.clone());
+    let has_body = !body.is_empty() || exchange.facts.method == http::Method::POST || fields.contains_key(CONTENT_LENGTH);
+    let length = has_body.then(|| (CONTENT_LENGTH, HeaderValue::from(body.len())));
+    let id = Some((respond::REQUEST_ID, id.clone()));
     match destination {
         Destination::Provider { target, .. } => {
-            fields.insert(HOST, target.authority.clone());
             // Admission has read it as JSON; no label of the caller's may tell the provider otherwise.
-            if !body.is_empty() {
-                fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-            if let Some((name, value)) = &target.credential {
-                fields.insert(name.clone(), value.clone());
-            }
+            let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            set(fields, [length, id, Some((HOST, target.authority.clone())), json, target.credential.clone()]);
             let path = provider_path(&target.provider.base_url.base_path, &exchange.facts.path, parts.uri.query());
             // An HTTP/2 caller's authority is this gateway's own.
             if path.is_some() || parts.uri.authority().is_some() {
@@ -172,12 +171,9 @@ fn write_head(
             *head = RequestHeader::from(parts);
         }
         Destination::Upstream(balancer) => {
-            if let Some(host) = balancer.host() {
-                fields.insert(HOST, HeaderValue::from_str(host).map_err(unusable)?);
-            }
-            if let Some(ip) = exchange.facts.client_ip {
-                fields.insert(X_FORWARDED_FOR, HeaderValue::try_from(ip.to_string()).map_err(unusable)?);
-            }
+            let host = balancer.host().map(HeaderValue::from_str).transpose().map_err(unusable)?;
+            let ip = exchange.facts.client_ip.map(|ip| HeaderValue::try_from(ip.to_string())).transpose().map_err(unusable)?;
+            set(fields, [length, id, host.map(|host| (HOST, host)), ip.map(|ip| (X_FORWARDED_FOR, ip))]);
             let keyed = authenticated && carries_key(parts.uri.query());
             if keyed {
                 let path = with_query(exchange.facts.path.clone(), parts.uri.query());
@@ -190,6 +186,25 @@ fn write_head(
         }
     }
     Ok(())
+}
+
+/// Sets each of these fields to one value. What is there is overwritten in place, which spares looking it up.
+fn set<const N: usize>(fields: &mut HeaderMap, mut due: [Option<(HeaderName, HeaderValue)>; N]) {
+    let mut set = [false; N];
+    let mut again = Vec::new();
+    for (name, value) in fields.iter_mut() {
+        let Some(at) = due.iter().position(|field| field.as_ref().is_some_and(|(own, _)| own == name)) else { continue };
+        if std::mem::replace(&mut set[at], true) {
+            again.push(at);
+        } else if let Some((_, own)) = &due[at] {
+            *value = own.clone();
+        }
+    }
+    for at in (0..N).filter(|at| !set[*at] || again.contains(at)) {
+        if let Some((name, value)) = due[at].take() {
+            fields.insert(name, value);
+        }
+    }
 }
 
 fn unusable(error: impl Into<http::Error>) -> Box<Error> {
@@ -272,6 +287,20 @@ fn with_query(mut path: String, query: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_that_is_set_stands_once() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [(HOST, "a"), (HOST, "b"), (CONTENT_TYPE, "c"), (X_FORWARDED_FOR, "d"), (X_FORWARDED_FOR, "e")] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        let ours = |name| Some((name, HeaderValue::from_static("ours")));
+        set(&mut fields, [ours(HOST), None, ours(CONTENT_TYPE), ours(CONTENT_LENGTH)]);
+        for name in [HOST, CONTENT_TYPE, CONTENT_LENGTH] {
+            assert_eq!(fields.get_all(&name).iter().collect::<Vec<_>>(), ["ours"], "{name}");
+        }
+        assert_eq!(fields.get_all(X_FORWARDED_FOR).iter().count(), 2);
+    }
 
     #[test]
     fn family_segments_and_keys_stay_here() {

@@ -90,9 +90,9 @@ impl Router {
         &self.routes
     }
 
-    /// Finds the route. `host` is the `Host` field or `:authority` as sent (port and case do not matter), `path` the
-    /// path without query.
-    pub fn find(&self, host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Match {
+    /// Finds the route. `host` tells the `Host` field or `:authority` as sent (port and case do not matter), and is asked
+    /// only if a route names one; `path` is the path without query.
+    pub fn find<'h>(&self, host: impl FnOnce() -> &'h str, path: &str, method: &Method, headers: &HeaderMap) -> Match {
         let mut wrong_method = false;
         for (matcher, route) in self.at_host(host).iter().chain(&self.any_host) {
             if matcher.path_fits(path) && matcher.headers_fit(headers) {
@@ -105,11 +105,11 @@ impl Router {
         if wrong_method { Match::MethodNotAllowed } else { Match::None }
     }
 
-    fn at_host(&self, host: &str) -> &[(Matcher, Arc<Route>)] {
+    fn at_host<'h>(&self, host: impl FnOnce() -> &'h str) -> &[(Matcher, Arc<Route>)] {
         if self.by_host.is_empty() {
             return &[];
         }
-        let name = without_port(host);
+        let name = without_port(host());
         let found = if name.bytes().any(|b| b.is_ascii_uppercase()) {
             self.by_host.get(&name.to_ascii_lowercase())
         } else {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn find(host: &str, path: &str, method: Method) -> String {
-        match router().find(host, path, &method, &HeaderMap::new()) {
+        match router().find(|| host, path, &method, &HeaderMap::new()) {
             Match::Route(r) => r.name.to_string(),
             Match::MethodNotAllowed => "405".into(),
             Match::None => "404".into(),
@@ -193,7 +193,7 @@ mod tests {
     fn header_conditions_fall_through_in_file_order() {
         let mut headers = HeaderMap::new();
         headers.insert("x-canary", HeaderValue::from_static("1"));
-        let Match::Route(found) = router().find("x", "/v1/files", &Method::GET, &headers) else { panic!("no route") };
+        let Match::Route(found) = router().find(|| "x", "/v1/files", &Method::GET, &headers) else { panic!("no route") };
         // Equal prefixes: the file's order decides, so a conditional route belongs before the general one.
         assert_eq!(&*found.name, "files");
     }

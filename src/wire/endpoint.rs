@@ -232,6 +232,10 @@ fn verb(tail: &str) -> Option<&str> {
 
 /// What follows `/v1/` or `/v1beta/`, and whether it was the beta.
 fn after_version(path: &str) -> Option<(bool, &str)> {
+    // Where the API is nearly always mounted.
+    if let Some(rest) = path.strip_prefix("/v1/") {
+        return Some((false, rest));
+    }
     let mut at = 0;
     while let Some(found) = path.get(at..)?.find("/v1") {
         let tail = path.get(at + found + 3..)?;
@@ -249,7 +253,9 @@ fn after_version(path: &str) -> Option<(bool, &str)> {
 /// The path as a lenient server reads it. Borrowed in the ordinary case.
 fn normal(path: &str) -> Cow<'_, str> {
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
-    if !trimmed.contains('%') && !trimmed.contains("//") && !trimmed.contains("/.") && !trimmed.contains('\\') {
+    let mut before = 0;
+    let mut odd = |byte| matches!((std::mem::replace(&mut before, byte), byte), (_, b'%' | b'\\') | (b'/', b'/' | b'.'));
+    if !trimmed.bytes().any(|byte| odd(byte)) {
         return Cow::Borrowed(trimmed);
     }
     let decoded = percent_decoded(trimmed).replace('\\', "/");

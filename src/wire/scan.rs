@@ -253,11 +253,13 @@ impl<'a> Scan<'a> {
     }
 
     fn word(&mut self, word: &str) -> Result<()> {
-        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.refuse());
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        if rest.starts_with(word.as_bytes()) {
+            self.at += word.len();
+            return Ok(());
         }
-        self.at += word.len();
-        Ok(())
+        self.at += rest.iter().zip(word.bytes()).take_while(|(a, b)| *a == b).count();
+        Err(self.refuse())
     }
 
     fn digits(&mut self) -> Result<()> {
