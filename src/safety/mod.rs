@@ -9,6 +9,7 @@ mod decision;
 mod digest;
 mod engine;
 mod finding;
+pub mod normal;
 pub mod fingerprint;
 pub mod modules;
 mod passage;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::fingerprint::Fingerprints;
+use super::normal::Normal;
 use crate::wire::{Kind, Role};
 
 /// Whose words are looked at.
@@ -28,12 +29,18 @@ pub struct Passage<'a> {
     pub role: Role,
     /// For a passage of an answer: what the request said.
     pub asked: Option<&'a Arc<Fingerprints>>,
+    normal: Normal<'a>,
 }
 
 impl<'a> Passage<'a> {
     /// A passage of one side's words.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
-        Self { text, side, kind, role, asked: None }
+        Self { text, side, kind, role, asked: None, normal: Normal::new(text) }
+    }
+
+    /// What it really says; worked out once for all modules that ask.
+    pub fn normal(&self) -> &Normal<'a> {
+        &self.normal
     }
 
     /// The same passage of an answer to this request.

@@ -1,0 +1,101 @@
+//! Characters written as numbers, one by one.
+
+use std::ops::Range;
+
+use super::english::likeness;
+use super::search::{Find, readable};
+use super::view::Veil;
+
+/// The fewest numbers in a row that make a message.
+const FEWEST: usize = 6;
+
+/// How characters are numbered.
+#[derive(Clone, Copy)]
+enum Code {
+    /// Two hexadecimal digits each.
+    Hex,
+    /// Seven or eight binary digits each.
+    Binary,
+    /// Decimal codes of ASCII.
+    Decimal,
+    /// Three octal digits each.
+    Octal,
+    /// Places in the alphabet.
+    Place,
+}
+
+impl Code {
+    const ALL: [Self; 5] = [Self::Binary, Self::Hex, Self::Octal, Self::Decimal, Self::Place];
+
+    fn read(self, token: &str) -> Option<u8> {
+        let bare = token.strip_prefix("0x").or_else(|| token.strip_prefix("u+00")).unwrap_or(token);
+        let number = |radix| u8::from_str_radix(bare, radix).ok();
+        match self {
+            Self::Hex if bare.len() == 2 => number(16),
+            Self::Binary if bare.len() == 8 || bare.len() == 7 => number(2),
+            Self::Octal if bare.len() == 3 => number(8),
+            Self::Decimal => number(10).filter(|&code| (0x20..0x7F).contains(&code) || matches!(code, 9 | 10 | 13)),
+            Self::Place => number(10).filter(|code| (1..=26).contains(code)).map(|place| b'a' + place - 1),
+            _ => None,
+        }
+    }
+}
+
+fn is_between(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\t' | b'\r' | b',' | b';' | b':' | b'-' | b'[' | b']' | b'|')
+}
+
+/// What the numbers of a stretch say.
+pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
+    let Some(stretch) = text.get(range.clone()) else { return };
+    let tokens: Vec<(usize, &str)> = stretch
+        .split(|c: char| u8::try_from(c).is_ok_and(is_between))
+        .filter(|token| !token.is_empty())
+        .map(|token| (token.as_ptr() as usize - stretch.as_ptr() as usize, token))
+        .collect();
+    for code in Code::ALL {
+        let mut bytes = Vec::new();
+        let mut place = 0..0;
+        for &(at, token) in tokens.iter().chain([&(0, "")]) {
+            match code.read(token) {
+                Some(byte) => {
+                    if bytes.is_empty() {
+                        place.start = range.start + at;
+                    }
+                    place.end = range.start + at + token.len();
+                    bytes.push(byte);
+                }
+                None => {
+                    if let Some(text) = message(code, &bytes) {
+                        found(Find { veil: Veil::Code, text, range: place.clone() });
+                        return;
+                    }
+                    bytes.clear();
+                }
+            }
+        }
+    }
+    unspaced(&tokens, range.start, found);
+}
+
+fn message(code: Code, bytes: &[u8]) -> Option<String> {
+    if bytes.len() < FEWEST {
+        return None;
+    }
+    let text = readable(bytes)?;
+    (!matches!(code, Code::Place) || likeness(text.bytes()).is_language()).then_some(text)
+}
+
+/// Binary digits without spaces.
+fn unspaced(tokens: &[(usize, &str)], start: usize, found: &mut dyn FnMut(Find) -> bool) {
+    for &(at, token) in
+        tokens.iter().filter(|(_, token)| token.len() >= 8 * FEWEST && token.bytes().all(|byte| matches!(byte, b'0' | b'1')))
+    {
+        let bytes: Vec<u8> = token.as_bytes().chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, &bit| byte << 1 | (bit & 1))).collect();
+        if let Some(text) = readable(&bytes)
+            && !found(Find { veil: Veil::Code, text, range: start + at..start + at + token.len() })
+        {
+            return;
+        }
+    }
+}

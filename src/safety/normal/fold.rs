@@ -1,0 +1,232 @@
+//! A text as it reads, whatever characters it is written with.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use unicode_normalization::char::compose;
+
+use super::letters::{Tag, expand, fact};
+use super::map::{LONGEST, Map};
+use super::words;
+
+/// How much of what a text is written with was out of the ordinary. Accents, typographic quotes, joiners of scripts that need
+/// them and the selectors of emoji are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Odd {
+    /// Characters that show nothing, after a Latin letter or a digit or after another such character.
+    pub invisible: u32,
+    /// Controls of the writing direction.
+    pub bidi: u32,
+    /// Variation selectors behind a letter, a digit or another selector.
+    pub selectors: u32,
+    /// Tag characters: invisible copies of ASCII.
+    pub tags: u32,
+    /// Control characters that are not white space.
+    pub controls: u32,
+    /// Combining marks piled on one another.
+    pub piled: u32,
+    /// Latin letters in disguise: full-width, mathematical, circled, small capitals.
+    pub styled: u32,
+    /// Letters of other scripts standing in for Latin ones.
+    pub lookalikes: u32,
+}
+
+impl Odd {
+    /// All of them together.
+    pub fn total(&self) -> u32 {
+        [self.invisible, self.bidi, self.selectors, self.tags, self.controls, self.piled, self.styled, self.lookalikes]
+            .iter()
+            .fold(0, |sum, &count| sum.saturating_add(count))
+    }
+}
+
+/// A folded text: compatibility forms are plain (NFKC), Latin letters have no accents, letters that only look Latin are, and
+/// what shows nothing is gone. Offsets lead back to the text as written.
+#[derive(Debug, Clone)]
+pub struct Folded<'a> {
+    cased: Cow<'a, str>,
+    /// `None` inside if the text has no capitals.
+    lower: OnceLock<Option<String>>,
+    map: Map,
+    odd: Odd,
+}
+
+impl Folded<'_> {
+    /// In lower case: what phrases and models look at.
+    pub fn text(&self) -> &str {
+        self.lower.get_or_init(|| lower(&self.cased)).as_deref().unwrap_or(&self.cased)
+    }
+
+    /// In its own case, with the same offsets as [`Self::text`]: what credentials and encodings are looked for in.
+    pub fn cased(&self) -> &str {
+        &self.cased
+    }
+
+    /// The bytes of the raw text that a range of the folded one stands for. Characters dropped inside and right behind it
+    /// are part of it. On character boundaries if `range` is.
+    pub fn original(&self, range: Range<usize>) -> Range<usize> {
+        self.map.original(range)
+    }
+
+    /// What was odd about how it was written.
+    pub fn odd(&self) -> &Odd {
+        &self.odd
+    }
+
+    /// Whether folding changed nothing but, perhaps, capitals.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.cased, Cow::Borrowed(_))
+    }
+}
+
+/// Folds a text. Of a text of 2 GiB or more the rest is left out.
+pub fn fold(raw: &str) -> Folded<'_> {
+    let mut longest = raw.len().min(LONGEST);
+    while !raw.is_char_boundary(longest) {
+        longest -= 1;
+    }
+    let raw = raw.get(..longest).unwrap_or(raw);
+    if is_plain_ascii(raw.as_bytes()) {
+        return Folded { cased: Cow::Borrowed(raw), lower: OnceLock::new(), map: Map::same(raw.len()), odd: Odd::default() };
+    }
+    let disguised = words::disguised(raw);
+    let mut fold =
+        Fold { out: String::with_capacity(raw.len()), map: Map::default(), odd: Odd::default(), last: None, piled: 0, unseen: false };
+    fold.run(raw, &disguised);
+    fold.map.end(fold.out.len(), raw.len());
+    if fold.out == raw {
+        return Folded { cased: Cow::Borrowed(raw), lower: OnceLock::new(), map: Map::same(raw.len()), odd: fold.odd };
+    }
+    Folded { cased: Cow::Owned(fold.out), lower: OnceLock::new(), map: fold.map, odd: fold.odd }
+}
+
+/// Whether no byte needs a second look. Eight lanes of compares, no branch inside: one of the first things asked of any text.
+fn is_plain_ascii(bytes: &[u8]) -> bool {
+    let odd = |byte: u8| {
+        (byte & 0x80)
+            | u8::from(byte == 0x7F)
+            | (u8::from(byte < 0x20) & u8::from(byte != b'\n') & u8::from(byte != b'\t') & u8::from(byte != b'\r'))
+    };
+    let mut chunks = bytes.chunks_exact(128);
+    chunks.all(|chunk| chunk.iter().fold(0, |all, &byte| all | odd(byte)) == 0)
+        && bytes.iter().rev().take(bytes.len() % 128).all(|&byte| odd(byte) == 0)
+}
+
+fn lower(cased: &str) -> Option<String> {
+    if cased.is_ascii() {
+        return cased.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| cased.to_ascii_lowercase());
+    }
+    let mut lower = String::with_capacity(cased.len());
+    lower.extend(cased.chars().map(|c| if c.is_ascii() { c.to_ascii_lowercase() } else { fact(c).lower }));
+    Some(lower)
+}
+
+struct Fold {
+    out: String,
+    map: Map,
+    odd: Odd,
+    /// The last character written, while marks may still be put on it.
+    last: Option<char>,
+    /// Marks met since.
+    piled: u32,
+    /// The last character read shows nothing.
+    unseen: bool,
+}
+
+impl Fold {
+    fn run(&mut self, raw: &str, disguised: &[Range<usize>]) {
+        let bytes = raw.as_bytes();
+        let mut disguised = disguised.iter().peekable();
+        let mut at = 0;
+        while at < raw.len() {
+            let plain =
+                bytes.iter().skip(at).take_while(|&&byte| (0x20..0x7F).contains(&byte) || matches!(byte, b'\n' | b'\t' | b'\r')).count();
+            if let Some(run) = raw.get(at..at + plain).filter(|run| !run.is_empty()) {
+                self.map.copied(self.out.len(), at);
+                self.out.push_str(run);
+                self.wrote(run.chars().next_back());
+                at += plain;
+            }
+            let Some(c) = raw.get(at..).and_then(|rest| rest.chars().next()) else { break };
+            while disguised.next_if(|range| range.end <= at).is_some() {}
+            let inside = disguised.peek().is_some_and(|range| range.start <= at);
+            self.take(c, at, inside);
+            at += c.len_utf8();
+        }
+    }
+
+    fn wrote(&mut self, last: Option<char>) {
+        (self.last, self.piled, self.unseen) = (last, 0, false);
+    }
+
+    fn write(&mut self, c: char, written: char, at: usize) {
+        if c == written {
+            self.map.copied(self.out.len(), at);
+        } else {
+            self.map.replaced(self.out.len(), at);
+        }
+        self.out.push(written);
+        self.wrote(Some(written));
+    }
+
+    fn take(&mut self, c: char, at: usize, disguised: bool) {
+        let fact = fact(c);
+        let behind_latin = self.last.is_some_and(|last| last.is_ascii_alphanumeric());
+        match fact.tag {
+            Tag::Other | Tag::Latin | Tag::Digit | Tag::Letter => self.write(c, fact.folded, at),
+            Tag::Styled => {
+                self.odd.styled += 1;
+                self.write(c, fact.folded, at);
+            }
+            Tag::Alike | Tag::Loose => {
+                self.odd.lookalikes += u32::from(disguised);
+                self.write(c, if disguised { fact.alike } else { fact.folded }, at);
+            }
+            Tag::Many => {
+                self.map.replaced(self.out.len(), at);
+                expand(c, &mut |part| self.out.push(part));
+                let last = self.out.chars().next_back();
+                self.wrote(last);
+            }
+            Tag::Mark | Tag::Joining => self.mark(c, fact.tag, fact.folded, at),
+            Tag::Invisible => {
+                self.odd.invisible += u32::from(behind_latin || self.unseen);
+                self.unseen = true;
+            }
+            Tag::Selector => {
+                self.odd.selectors += u32::from(behind_latin || self.unseen);
+                self.unseen = true;
+            }
+            Tag::Bidi => self.odd.bidi += 1,
+            Tag::Tagged => self.odd.tags += 1,
+            Tag::Control => self.odd.controls += 1,
+        }
+    }
+
+    fn mark(&mut self, c: char, tag: Tag, folded: char, at: usize) {
+        self.piled += 1;
+        if tag == Tag::Mark && self.piled > 1 {
+            self.odd.piled += 1;
+        }
+        let Some(last) = self.last else {
+            if tag == Tag::Joining {
+                self.write(c, folded, at);
+            }
+            return;
+        };
+        let both = if last.is_ascii() { None } else { compose(last, folded) };
+        match both {
+            Some(both) => {
+                let before = self.out.len() - last.len_utf8();
+                let began = self.map.cut(before);
+                self.out.truncate(before);
+                self.map.replaced(before, began);
+                self.out.push(both);
+                self.last = Some(both);
+            }
+            None if tag == Tag::Joining => self.write(c, folded, at),
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Words whose letters stand apart.
+
+use std::ops::Range;
+
+use super::english::likeness;
+use super::search::Find;
+use super::view::Veil;
+
+/// The fewest single letters in a row that make a spaced word.
+const LETTERS: usize = 4;
+/// The longest gap between two letters of one word or of neighbouring words, in bytes.
+const GAP: usize = 6;
+
+/// A single letter or digit and the gap behind it.
+struct Single {
+    at: usize,
+    c: char,
+    /// Ends where the next character begins.
+    gap: Range<usize>,
+}
+
+/// What a stretch says with its letters put together again.
+pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
+    let Some(stretch) = text.get(range.clone()) else { return };
+    let mut out = String::with_capacity(stretch.len());
+    let (mut joined, mut letters) = (String::new(), 0usize);
+    let mut row: Vec<Single> = Vec::new();
+    let mut at = 0;
+    while let Some(single) = single(stretch, at) {
+        at = match single {
+            Ok(single) => {
+                let end = single.gap.end;
+                let last = single.gap.is_empty() || single.gap.len() > GAP;
+                row.push(single);
+                if last {
+                    letters += close(stretch, &mut row, &mut out, &mut joined);
+                }
+                end
+            }
+            Err(word) => {
+                letters += close(stretch, &mut row, &mut out, &mut joined);
+                out.push_str(stretch.get(word.clone()).unwrap_or_default());
+                word.end
+            }
+        };
+    }
+    letters += close(stretch, &mut row, &mut out, &mut joined);
+    if letters >= LETTERS && likeness(joined.bytes()).is_language() {
+        found(Find { veil: Veil::Spaced, text: out, range });
+    }
+}
+
+/// The next single letter with its gap, or else the range of everything up to where one may begin.
+fn single(text: &str, at: usize) -> Option<Result<Single, Range<usize>>> {
+    let rest = text.get(at..)?;
+    let c = rest.chars().next()?;
+    let end = at + c.len_utf8();
+    let rest = text.get(end..)?;
+    if c.is_alphanumeric() {
+        let length: usize = rest.chars().take_while(|c| c.is_alphanumeric()).map(char::len_utf8).sum();
+        let after = end + length;
+        let gap: usize = text.get(after..)?.chars().take_while(|c| !c.is_alphanumeric()).map(char::len_utf8).sum();
+        return Some(if length == 0 { Ok(Single { at, c, gap: end..end + gap }) } else { Err(at..after + gap) });
+    }
+    let gap: usize = rest.chars().take_while(|c| !c.is_alphanumeric()).map(char::len_utf8).sum();
+    Some(Err(at..end + gap))
+}
+
+/// Writes a row of singles as words and says how many letters were put together.
+fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut String) -> usize {
+    let (Some(first), Some(last)) = (row.first(), row.last()) else { return 0 };
+    if row.len() < LETTERS {
+        out.push_str(text.get(first.at..last.gap.end).unwrap_or_default());
+        row.clear();
+        return 0;
+    }
+    let gap = |single: &Single| text.get(single.gap.clone()).unwrap_or_default();
+    let inner = || row.iter().take(row.len() - 1).map(gap);
+    // The gap between letters is the shortest one that is common; anything else parts words.
+    let shortest = inner().min_by_key(|gap| gap.len()).unwrap_or_default();
+    let usual = inner().filter(|gap| gap.len() == shortest.len()).fold(("", 0usize), |(most, count), gap| {
+        let here = if gap == most { return (most, count + 1) } else { gap };
+        if count == 0 { (here, 1) } else { (most, count - 1) }
+    });
+    for (index, single) in row.iter().enumerate() {
+        out.push(single.c);
+        joined.push(single.c);
+        let between = gap(single);
+        if index + 1 == row.len() {
+            out.push_str(between);
+        } else if between != usual.0 {
+            let signs = between.trim();
+            out.push_str(signs.strip_prefix(usual.0).unwrap_or(signs));
+            out.push(' ');
+            joined.push(' ');
+        }
+    }
+    joined.push(' ');
+    let letters = row.len();
+    row.clear();
+    letters
+}
+
+/// The longest mean length of lines that hold words rather than sentences, in bytes.
+const LINE: usize = 12;
+/// The fewest lines that make a message.
+const LINES: usize = 5;
+
+/// A text that puts its words on lines of their own.
+pub fn lines(text: &str, found: &mut dyn FnMut(Find) -> bool) {
+    let lines = memchr::memchr_iter(b'\n', text.as_bytes()).take(text.len() / LINE + 1).count();
+    if lines >= LINES && lines * LINE >= text.len() {
+        found(Find { veil: Veil::Lines, text: text.split_whitespace().collect::<Vec<_>>().join(" "), range: 0..text.len() });
+    }
+}

@@ -1,0 +1,119 @@
+//! Messages in characters that nobody sees.
+
+use std::ops::Range;
+
+use super::search::{Find, readable};
+use super::view::Veil;
+
+/// The fewest unseen characters worth a search.
+pub const FEWEST: u32 = 3;
+/// The fewest tag characters that make a message.
+const TAGS: usize = 3;
+/// The fewest bytes in selectors that make a message.
+const BYTES: usize = 4;
+/// Tag characters this far apart still belong together, in bytes.
+const REACH: usize = 8;
+/// Flags of regions are this emoji and a few tags.
+const FLAG: char = '\u{1F3F4}';
+/// The longest of them, the closing tag included.
+const REGION: usize = 8;
+
+/// Looks for unseen messages in a raw text.
+pub fn find(raw: &str, found: &mut dyn FnMut(Find) -> bool) {
+    let mut run = Run::default();
+    let mut before = ' ';
+    for (at, c) in raw.char_indices() {
+        let end = at + c.len_utf8();
+        let unseen = match u32::from(c) {
+            code @ 0xE_0000..=0xE_007F => Some(Unseen::Tag((code & 0x7F) as u8)),
+            code @ 0xFE00..=0xFE0F => Some(Unseen::Byte((code - 0xFE00) as u8)),
+            code @ 0xE_0100..=0xE_01EF => Some(Unseen::Byte((code - 0xE_0100 + 16) as u8)),
+            0x200B..=0x200F | 0x2060..=0x2064 | 0xFEFF | 0x00AD => Some(Unseen::Bit(c)),
+            _ => None,
+        };
+        match unseen {
+            Some(unseen) => {
+                if run.range.is_empty() {
+                    run.flag = before == FLAG;
+                    run.range.start = at;
+                }
+                run.range.end = end;
+                run.add(unseen);
+            }
+            None if at > run.range.end + REACH || !run.only_tags() => {
+                if !run.finish(found) {
+                    return;
+                }
+                run = Run::default();
+            }
+            None => {}
+        }
+        before = c;
+    }
+    run.finish(found);
+}
+
+enum Unseen {
+    Tag(u8),
+    Byte(u8),
+    Bit(char),
+}
+
+/// Unseen characters in a row; tags may have a few others in between.
+#[derive(Default)]
+struct Run {
+    range: Range<usize>,
+    flag: bool,
+    tags: Vec<u8>,
+    bytes: Vec<u8>,
+    /// The first two sorts of zero-width characters, and which of them came when.
+    sorts: (Option<char>, Option<char>),
+    bits: Vec<bool>,
+}
+
+impl Run {
+    fn only_tags(&self) -> bool {
+        self.bytes.is_empty() && self.bits.is_empty()
+    }
+
+    fn add(&mut self, unseen: Unseen) {
+        match unseen {
+            Unseen::Tag(byte) => self.tags.push(byte),
+            Unseen::Byte(byte) => self.bytes.push(byte),
+            Unseen::Bit(c) => match self.sorts {
+                (None, _) => {
+                    self.sorts.0 = Some(c);
+                    self.bits.push(false);
+                }
+                (Some(first), _) if first == c => self.bits.push(false),
+                (_, None) => {
+                    self.sorts.1 = Some(c);
+                    self.bits.push(true);
+                }
+                (_, Some(second)) if second == c => self.bits.push(true),
+                // A third sort parts the bytes.
+                _ => {}
+            },
+        }
+    }
+
+    fn finish(&self, found: &mut dyn FnMut(Find) -> bool) -> bool {
+        let region = self.flag && self.tags.len() <= REGION;
+        if self.tags.len() >= TAGS && !region {
+            let text: String = self.tags.iter().filter(|&&byte| (0x20..0x7F).contains(&byte)).map(|&byte| char::from(byte)).collect();
+            if text.len() >= TAGS && !found(Find { veil: Veil::Tags, text, range: self.range.clone() }) {
+                return false;
+            }
+        }
+        let hidden = if self.bytes.len() >= BYTES { readable(&self.bytes) } else { None };
+        let hidden = hidden.or_else(|| (self.bits.len() >= 8 * BYTES).then(|| self.in_bits()).flatten());
+        hidden.is_none_or(|text| found(Find { veil: Veil::Unseen, text, range: self.range.clone() }))
+    }
+
+    fn in_bits(&self) -> Option<String> {
+        let bytes = |one: bool| -> Vec<u8> {
+            self.bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, &bit| byte << 1 | u8::from(bit == one))).collect()
+        };
+        readable(&bytes(true)).or_else(|| readable(&bytes(false)))
+    }
+}
