@@ -1,0 +1,395 @@
+//! The way of a record from the request to the store: files that only grow, so that nothing is lost when the store is away
+//! or the process is killed.
+//!
+//! A request writes that it began before anything of it leaves, and its record when it is over. What began and never ended
+//! in the file of a process that is gone is an orphan: its record is made by who finds it. Every process has files of its
+//! own and holds a lock on them for as long as it lives, so that the two processes of an upgrade do not take each other
+//! for dead.
+//!
+//! A frame is `length u32 | crc32 u32 | kind u8 | id u128 | payload`, little endian; the checksum covers everything behind
+//! itself. A file is read up to its first frame that is not whole: that is where a kill or a full disk ended it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+/// Bytes before the payload.
+const HEAD: usize = 4 + 4 + 1 + 16;
+/// Longest payload.
+const MAX_PAYLOAD: usize = 1 << 20;
+/// What is written later is written at the latest when so much has gathered.
+const GATHER: usize = 64 << 10;
+/// Bytes read at once; several frames of any length fit.
+const PIECE: u64 = 4 << 20;
+/// What the files end in.
+const SUFFIX: &str = "spool";
+
+/// What a frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Begin = 1,
+    End = 2,
+}
+
+/// One frame of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Frame {
+    kind: Kind,
+    id: u128,
+    payload: Vec<u8>,
+}
+
+/// A record that is on its way to the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The request.
+    pub id: u128,
+    /// What was written of it.
+    pub payload: Vec<u8>,
+    /// Its process died before it ended: `payload` is what it began with.
+    pub orphan: bool,
+}
+
+/// The files of this process.
+pub struct Spool {
+    dir: PathBuf,
+    /// Tells this process' files from those of all others, before and beside it.
+    run: String,
+    segment: u64,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    file: File,
+    number: u64,
+    written: u64,
+    gathered: Vec<u8>,
+    /// Requests that began and are not over, with the number of the file that says so.
+    open: HashMap<u128, u64>,
+    /// Sealed files that were not read yet or have an open request in them, with their lock.
+    sealed: BTreeMap<u64, File>,
+    /// Where reading goes on: file and offset.
+    read: (u64, u64),
+    /// Records that wait, in frames; for the gauge.
+    waiting: u64,
+}
+
+impl Spool {
+    /// Begins files of its own in a directory, which is made if it is not there. A file ends at about `segment` bytes.
+    ///
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn open(dir: &Path, run: &str, segment: u64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let file = create(dir, run, 0)?;
+        let writer = Writer {
+            file,
+            number: 0,
+            written: 0,
+            gathered: Vec::with_capacity(GATHER + 4096),
+            open: HashMap::new(),
+            sealed: BTreeMap::new(),
+            read: (0, 0),
+            waiting: 0,
+        };
+        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), segment, writer: Mutex::new(writer) })
+    }
+
+    /// A request begins. When this returns, a kill of the process does not make it unknown.
+    ///
+    /// # Errors
+    /// It could not be written; the request must not go on as if it were.
+    pub fn begin(&self, id: u128, payload: &[u8]) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.gather(Kind::Begin, id, payload)?;
+        writer.write()?;
+        let number = writer.number;
+        writer.open.insert(id, number);
+        Ok(())
+    }
+
+    /// A request is over; its record goes to disk with the next write.
+    ///
+    /// # Errors
+    /// The record is longer than a frame may be, or the disk is full; the record stays in memory then, and the next call
+    /// tries again.
+    pub fn end(&self, id: u128, payload: &[u8]) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.gather(Kind::End, id, payload)?;
+        writer.waiting += 1;
+        writer.open.remove(&id);
+        if writer.gathered.len() >= GATHER { writer.write() } else { Ok(()) }
+    }
+
+    /// Writes what has gathered, and begins a new file when this one is long enough.
+    ///
+    /// # Errors
+    /// The disk is full or gone; nothing is lost that is not lost with the process.
+    pub fn flush(&self) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.write()?;
+        if writer.written >= self.segment {
+            let next = create(&self.dir, &self.run, writer.number + 1)?;
+            let number = writer.number;
+            let full = std::mem::replace(&mut writer.file, next);
+            full.sync_data()?;
+            writer.sealed.insert(number, full);
+            writer.number += 1;
+            writer.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Forces everything to the disk itself, for an orderly end.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn sync(&self) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.write()?;
+        writer.file.sync_data()
+    }
+
+    /// Records that wait to be taken.
+    pub fn waiting(&self) -> u64 {
+        self.writer.lock().waiting
+    }
+
+    /// The next records in the order of their ends, at most `limit`, with the place to [`Self::taken`] them up to.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn next(&self, limit: usize) -> io::Result<(Vec<Pending>, Place)> {
+        self.flush()?;
+        let (mut at, current) = {
+            let writer = self.writer.lock();
+            (writer.read, (writer.number, writer.written))
+        };
+        let mut records = Vec::new();
+        loop {
+            let (file, offset) = at;
+            let bytes = tail(&path(&self.dir, &self.run, file), offset, if file == current.0 { Some(current.1) } else { None })?;
+            let mut scan = Scan { bytes: &bytes, at: 0 };
+            while records.len() < limit
+                && let Some(frame) = scan.next()
+            {
+                if frame.kind == Kind::End {
+                    records.push(Pending { id: frame.id, payload: frame.payload, orphan: false });
+                }
+            }
+            at = (file, offset + scan.at as u64);
+            let more = bytes.len() as u64 == PIECE && scan.at > 0;
+            if records.len() >= limit || (file >= current.0 && !more) {
+                return Ok((records, Place(at)));
+            }
+            if !more {
+                at = (file + 1, 0);
+            }
+        }
+    }
+
+    /// The store has the records up to this place. Files that nobody needs any more are deleted.
+    ///
+    /// # Errors
+    /// A file cannot be deleted; it will be tried again.
+    pub fn taken(&self, place: Place, records: usize) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        writer.read = place.0;
+        writer.waiting = writer.waiting.saturating_sub(records as u64);
+        let oldest = writer.open.values().copied().min().unwrap_or(u64::MAX);
+        let done: Vec<u64> = writer.sealed.keys().copied().take_while(|n| *n < place.0.0 && *n < oldest).collect();
+        for number in done {
+            fs::remove_file(path(&self.dir, &self.run, number))?;
+            writer.sealed.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// What processes that are gone left behind: their records that the store may not have, and their orphans. Deleted by
+    /// [`Leftover::done`] only.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn leftovers(&self) -> io::Result<Vec<Leftover>> {
+        let mut runs: BTreeMap<String, Vec<(u64, PathBuf)>> = BTreeMap::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if let Some((run, number)) = parse(&path)
+                && run != self.run
+            {
+                runs.entry(run).or_default().push((number, path));
+            }
+        }
+        let mut found = Vec::new();
+        for mut files in runs.into_values() {
+            files.sort();
+            if let Some(leftover) = Leftover::read(&files)? {
+                found.push(leftover);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// How far records were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place((u64, u64));
+
+/// The files of a process that is gone.
+#[derive(Debug)]
+pub struct Leftover {
+    /// Its records, then its orphans.
+    pub records: Vec<Pending>,
+    /// Held so that no other process takes them at the same time.
+    files: Vec<(PathBuf, File)>,
+}
+
+impl Leftover {
+    /// `None` if the process lives.
+    fn read(paths: &[(u64, PathBuf)]) -> io::Result<Option<Self>> {
+        let mut files = Vec::new();
+        for (_, path) in paths {
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if file.try_lock().is_err() {
+                return Ok(None);
+            }
+            files.push((path.clone(), file));
+        }
+        let mut open: Vec<(u128, Vec<u8>)> = Vec::new();
+        let mut records = Vec::new();
+        for (path, _) in &files {
+            let bytes = fs::read(path)?;
+            for frame in (Scan { bytes: &bytes, at: 0 }) {
+                match frame.kind {
+                    Kind::Begin => open.push((frame.id, frame.payload)),
+                    Kind::End => records.push(Pending { id: frame.id, payload: frame.payload, orphan: false }),
+                }
+            }
+        }
+        let ended: std::collections::HashSet<u128> = records.iter().map(|record| record.id).collect();
+        let orphans = open.into_iter().filter(|(id, _)| !ended.contains(id));
+        let orphans: Vec<_> = orphans.map(|(id, payload)| Pending { id, payload, orphan: true }).collect();
+        records.extend(orphans);
+        Ok(Some(Self { records, files }))
+    }
+
+    /// The store has everything: the files are deleted.
+    ///
+    /// # Errors
+    /// A file cannot be deleted; the records are offered again then, and written once, because their ids are known.
+    pub fn done(self) -> io::Result<()> {
+        for (path, _) in &self.files {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    fn gather(&mut self, kind: Kind, id: u128, payload: &[u8]) -> io::Result<()> {
+        if payload.len() > MAX_PAYLOAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record is longer than a frame may be"));
+        }
+        let start = self.gathered.len();
+        let length = (payload.len() + HEAD - 8) as u32;
+        self.gathered.extend_from_slice(&length.to_le_bytes());
+        self.gathered.extend_from_slice(&[0; 4]);
+        self.gathered.push(kind as u8);
+        self.gathered.extend_from_slice(&id.to_le_bytes());
+        self.gathered.extend_from_slice(payload);
+        let sum = crc32fast::hash(&self.gathered[start + 8..]);
+        self.gathered[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while !self.gathered.is_empty() {
+            match self.file.write(&self.gathered) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                // What is on disk is not written twice when the rest fails.
+                Ok(n) => {
+                    self.gathered.drain(..n);
+                    self.written += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads frames up to the first that is not whole.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        let rest = self.bytes.get(self.at..)?;
+        let word = |at: usize| rest.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let (length, sum) = (word(0)? as usize, word(4)?);
+        if !(HEAD - 8..=MAX_PAYLOAD + HEAD - 8).contains(&length) {
+            return None;
+        }
+        let body = rest.get(8..8 + length)?;
+        if crc32fast::hash(body) != sum {
+            return None;
+        }
+        let kind = match body[0] {
+            1 => Kind::Begin,
+            2 => Kind::End,
+            _ => return None,
+        };
+        let id = body.get(1..17).and_then(|b| b.try_into().ok()).map(u128::from_le_bytes)?;
+        self.at += 8 + length;
+        Some(Frame { kind, id, payload: body[17..].to_vec() })
+    }
+}
+
+fn path(dir: &Path, run: &str, number: u64) -> PathBuf {
+    dir.join(format!("{run}-{number:08}.{SUFFIX}"))
+}
+
+fn parse(path: &Path) -> Option<(String, u64)> {
+    if path.extension()?.to_str()? != SUFFIX {
+        return None;
+    }
+    let (run, number) = path.file_stem()?.to_str()?.rsplit_once('-')?;
+    Some((run.to_owned(), number.parse().ok()?))
+}
+
+/// Locked before it has the name that others look for: nobody takes a file for left behind that is only just made.
+fn create(dir: &Path, run: &str, number: u64) -> io::Result<File> {
+    let path = path(dir, run, number);
+    let unnamed = path.with_extension("new");
+    let file = OpenOptions::new().create(true).append(true).open(&unnamed)?;
+    file.try_lock().map_err(|error| io::Error::other(format!("a new file is locked by another process: {error}")))?;
+    fs::rename(&unnamed, &path)?;
+    Ok(file)
+}
+
+/// What stands in a file from an offset on, at most up to `end`: what is behind it is being written.
+fn tail(path: &Path, offset: u64, end: Option<u64>) -> io::Result<Vec<u8>> {
+    use std::io::Seek;
+    let mut file = File::open(path)?;
+    file.seek(io::SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(end.map_or(PIECE, |end| end.saturating_sub(offset).min(PIECE))).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "spool_test.rs"]
+mod tests;

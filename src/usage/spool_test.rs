@@ -1,0 +1,184 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn ids(records: &[Pending]) -> Vec<u128> {
+    records.iter().map(|record| record.id).collect()
+}
+
+#[test]
+fn records_come_in_the_order_of_their_ends_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 20).unwrap();
+    for id in 1..=3 {
+        spool.begin(id, b"begun").unwrap();
+    }
+    for id in [2, 1] {
+        spool.end(id, format!("record {id}").as_bytes()).unwrap();
+    }
+    assert_eq!(spool.waiting(), 2);
+    let (first, place) = spool.next(1).unwrap();
+    assert_eq!((ids(&first), first[0].payload.as_slice(), first[0].orphan), (vec![2], &b"record 2"[..], false));
+    assert_eq!(ids(&spool.next(1).unwrap().0), [2], "until it is taken it is offered again");
+    spool.taken(place, 1).unwrap();
+    let (rest, place) = spool.next(10).unwrap();
+    assert_eq!(ids(&rest), [1]);
+    spool.taken(place, 1).unwrap();
+    assert_eq!((spool.next(10).unwrap().0, spool.waiting()), (Vec::new(), 0));
+}
+
+#[test]
+fn what_a_dead_process_left_is_found_and_what_a_living_one_holds_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = Spool::open(dir.path(), "dead", 64).unwrap();
+    for id in 1..=20 {
+        dead.begin(id, b"begun").unwrap();
+        if id <= 15 {
+            dead.end(id, b"record").unwrap();
+        }
+        dead.flush().unwrap();
+    }
+    // A kill: what had only gathered is gone, so this request is one that began and never ended.
+    dead.end(16, b"never written").unwrap();
+    drop(dead);
+    let living = Spool::open(dir.path(), "living", 64).unwrap();
+    living.begin(99, b"begun").unwrap();
+    let next = Spool::open(dir.path(), "next", 64).unwrap();
+    let leftovers = next.leftovers().unwrap();
+    assert_eq!(leftovers.len(), 1);
+    let (orphans, records): (Vec<_>, Vec<_>) = leftovers[0].records.iter().cloned().partition(|record| record.orphan);
+    assert_eq!(ids(&records), (1..=15).collect::<Vec<_>>());
+    assert_eq!(ids(&orphans), (16..=20).collect::<Vec<_>>());
+    assert!(Spool::open(dir.path(), "third", 64).unwrap().leftovers().unwrap().is_empty(), "one process takes them, not two");
+    for leftover in leftovers {
+        leftover.done().unwrap();
+    }
+    drop(living);
+    let after = next.leftovers().unwrap();
+    assert_eq!(after.iter().flat_map(|l| ids(&l.records)).collect::<Vec<_>>(), [99]);
+}
+
+#[test]
+fn files_are_deleted_when_nobody_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 200).unwrap();
+    let files = || fs::read_dir(dir.path()).unwrap().count();
+    spool.begin(0, b"a long stream").unwrap();
+    for id in 1..=50 {
+        spool.begin(id, b"begun").unwrap();
+        spool.end(id, b"record").unwrap();
+        spool.flush().unwrap();
+    }
+    let full = files();
+    let (records, place) = spool.next(1000).unwrap();
+    spool.taken(place, records.len()).unwrap();
+    assert_eq!((records.len(), files()), (50, full), "the stream's beginning is in the first file");
+    spool.end(0, b"record").unwrap();
+    let (records, place) = spool.next(1000).unwrap();
+    spool.taken(place, records.len()).unwrap();
+    assert_eq!((ids(&records), files()), (vec![0], 1));
+}
+
+#[test]
+fn a_file_that_a_kill_cut_is_read_up_to_the_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 20).unwrap();
+    for id in 1..=3 {
+        spool.end(id, &[id as u8; 100]).unwrap();
+    }
+    spool.flush().unwrap();
+    drop(spool);
+    let file = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let bytes = fs::read(&file).unwrap();
+    for cut in 0..bytes.len() {
+        fs::write(&file, &bytes[..cut]).unwrap();
+        let whole = cut / (bytes.len() / 3);
+        let next = Spool::open(dir.path(), &format!("n{cut}"), 1 << 20).unwrap();
+        let found: Vec<_> = next.leftovers().unwrap().iter().flat_map(|l| ids(&l.records)).collect();
+        assert_eq!(found, (1..=whole as u128).collect::<Vec<_>>(), "cut at {cut}");
+        drop(next);
+        fs::remove_file(path(dir.path(), &format!("n{cut}"), 0)).unwrap();
+    }
+    let mut flipped = bytes.clone();
+    flipped[HEAD + 5] ^= 1;
+    fs::write(&file, flipped).unwrap();
+    let next = Spool::open(dir.path(), "z", 1 << 20).unwrap();
+    assert!(next.leftovers().unwrap().iter().all(|l| l.records.is_empty()), "what was changed is not a record");
+}
+
+#[test]
+fn a_record_longer_than_a_frame_is_refused_and_the_next_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
+    assert!(spool.end(1, &vec![0; MAX_PAYLOAD + 1]).is_err());
+    for id in 2..10 {
+        spool.end(id, &vec![7; MAX_PAYLOAD]).unwrap();
+    }
+    let (records, _) = spool.next(100).unwrap();
+    assert_eq!(ids(&records), (2..10).collect::<Vec<_>>(), "records beyond one piece are read too");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Begin,
+    End(usize),
+    Flush,
+    Take(usize),
+    Kill,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens and whenever the process is killed: every request that began is delivered, nothing else is, and
+    /// what was delivered as ended is never an orphan.
+    #[test]
+    fn nothing_is_lost_and_nothing_is_invented(steps in proptest::collection::vec(prop_oneof![
+        4 => Just(Step::Begin), 4 => (0_usize..8).prop_map(Step::End), 1 => Just(Step::Flush),
+        1 => (1_usize..10).prop_map(Step::Take), 1 => Just(Step::Kill)
+    ], 1..200)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut run = 0;
+        let mut spool = Spool::open(dir.path(), "r0", 300).unwrap();
+        let (mut next, mut open) = (0_u128, Vec::new());
+        let (mut begun, mut ended, mut orphans) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for step in steps.into_iter().chain([Step::Kill]) {
+            match step {
+                Step::Begin => {
+                    next += 1;
+                    spool.begin(next, b"begun").unwrap();
+                    open.push(next);
+                    begun.insert(next);
+                }
+                Step::End(at) if !open.is_empty() => {
+                    let id = open.remove(at % open.len());
+                    spool.end(id, b"record").unwrap();
+                }
+                Step::End(_) => {}
+                Step::Flush => spool.flush().unwrap(),
+                Step::Take(limit) => {
+                    let (records, place) = spool.next(limit).unwrap();
+                    ended.extend(ids(&records));
+                    spool.taken(place, records.len()).unwrap();
+                }
+                Step::Kill => {
+                    run += 1;
+                    drop(spool);
+                    open.clear();
+                    spool = Spool::open(dir.path(), &format!("r{run}"), 300).unwrap();
+                    for leftover in spool.leftovers().unwrap() {
+                        for record in &leftover.records {
+                            if record.orphan { orphans.insert(record.id); } else { ended.insert(record.id); }
+                        }
+                        leftover.done().unwrap();
+                    }
+                }
+            }
+        }
+        prop_assert!(ended.is_subset(&begun) && orphans.is_subset(&begun));
+        prop_assert_eq!(&(&ended | &orphans), &begun);
+        prop_assert!(ended.is_disjoint(&orphans), "an orphan that had ended");
+    }
+}
