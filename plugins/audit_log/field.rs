@@ -142,7 +142,7 @@ impl Said<'_> {
     }
 
     /// Writes it as a field of a log line.
-    pub fn tell(&self, name: &str, line: &mut LogFields<'_>) {
+    pub fn tell(&self, name: &str, line: &mut LogFields<'_, '_>) {
         match self {
             Self::Text(text) => line.text(name, text),
             Self::Id(id) => line.hex(name, &id.0),

@@ -54,6 +54,10 @@ pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Opt
         let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
         return Ok(restoring.plain(text, false).map(String::into_bytes));
     }
+    let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
+    if let Some(edits) = restoring.directly(text) {
+        return if edits.is_empty() { Ok(None) } else { json::patch(body, &edits).map(Some).ok_or(Unreadable) };
+    }
     edit(body, Reach { tool_definitions: true }, |inside, text, edits| {
         if token::opens(inside.as_bytes(), 0).is_some() {
             restoring.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);

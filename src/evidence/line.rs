@@ -7,7 +7,7 @@
 use ring::digest::{Context, SHA256};
 use serde::Serialize;
 
-use crate::wire::object;
+use crate::wire::object::Page;
 
 /// Length of a SHA-256 hash in bytes.
 pub const HASH: usize = 32;
@@ -55,7 +55,7 @@ impl Link {
         entry(self.next, out);
         let hash = linked(&self.hash, out.get(start..).unwrap_or_default());
         out.extend_from_slice(BETWEEN);
-        object::hex(out, &hash);
+        Page::new(out).hex(&hash);
         out.extend_from_slice(AFTER);
         out.push(b'\n');
         *self = Self { hash, next: self.next + 1 };
@@ -104,7 +104,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// Lowercase hex.
 pub fn hex(bytes: &[u8]) -> String {
     let mut digits = Vec::new();
-    object::hex(&mut digits, bytes);
+    Page::new(&mut digits).hex(bytes);
     digits.into_iter().map(char::from).collect()
 }
 

@@ -3,7 +3,7 @@
 //! Fields stand in the order of the alphabet, which makes the JSON canonical; times are integers with their unit in the
 //! name. Names that a caller chooses (a model that may not exist, a request id) are kept only if they look like names.
 //!
-//! A record is written for every request, so it goes straight into the log's buffer ([`Object`]) and nothing is built
+//! A record is written for every request, so it goes straight into the log's buffer ([`Page`]) and nothing is built
 //! on the way. The test beside this file has the same records as serde structs and compares every byte.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use crate::gate::{Decision, Execution, Finished, RequestId};
 use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::telemetry::time::Rfc3339;
-use crate::wire::object::{self, Object};
+use crate::wire::object::{Object, Page};
 
 /// Characters of a note, tag or error that are kept.
 const TEXT: usize = 200;
@@ -49,7 +49,8 @@ impl RequestEntry<'_> {
     pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
         let Finished { facts, model, tags, executions, outcome } = self.finished;
         let caller = facts.caller.as_deref();
-        let mut entry = Object::open(out);
+        let mut page = Page::new(out);
+        let mut entry = Object::open(&mut page);
         at(&mut entry, facts.received_at);
         entry.number("attempts", outcome.attempts.into());
         entry.number("bytes_in", outcome.bytes_in);
@@ -63,14 +64,14 @@ impl RequestEntry<'_> {
         entry.word("end", outcome.end.as_str());
         entry.word("endpoint", facts.endpoint.as_str());
         let list = entry.member("executions");
-        list.push(b'[');
+        list.put(b"[");
         for (place, execution) in executions.iter().enumerate() {
             if place > 0 {
-                list.push(b',');
+                list.put(b",");
             }
             write_execution(execution, list);
         }
-        list.push(b']');
+        list.put(b"]");
         entry.text_if("key_id", caller.map(|caller| &*caller.key_id));
         entry.word("kind", "request");
         entry.text("method", facts.method.as_str());
@@ -108,7 +109,8 @@ impl RequestEntry<'_> {
 impl LaterEntry<'_> {
     /// Appends the entry under this number.
     pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
-        let mut entry = Object::open(out);
+        let mut page = Page::new(out);
+        let mut entry = Object::open(&mut page);
         at(&mut entry, self.at);
         write_execution(self.execution, entry.member("execution"));
         entry.word("kind", "execution");
@@ -119,9 +121,9 @@ impl LaterEntry<'_> {
 }
 
 /// One plugin execution, within its request or, when it ended later, within a [`LaterEntry`].
-fn write_execution(execution: &Execution, out: &mut Vec<u8>) {
+fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     let external = execution.external.as_ref();
-    let mut entry = Object::open(out);
+    let mut entry = Object::open(page);
     entry.word("action", execution.decision.as_str());
     entry.flag("changed_request", execution.changed_request);
     entry.flag("changed_response", execution.changed_response);
@@ -143,28 +145,28 @@ fn write_execution(execution: &Execution, out: &mut Vec<u8>) {
     entry.close();
 }
 
-fn at(entry: &mut Object<'_>, moment: SystemTime) {
-    let out = entry.member("at");
-    out.push(b'"');
-    Rfc3339(moment).write(out);
-    out.push(b'"');
+fn at(entry: &mut Object<'_, '_>, moment: SystemTime) {
+    let page = entry.member("at");
+    page.put(b"\"");
+    page.put(&Rfc3339(moment).digits());
+    page.put(b"\"");
 }
 
-fn request_id(entry: &mut Object<'_>, id: RequestId) {
-    let out = entry.member("request_id");
-    out.push(b'"');
-    object::hex(out, &id.0);
-    out.push(b'"');
+fn request_id(entry: &mut Object<'_, '_>, id: RequestId) {
+    let page = entry.member("request_id");
+    page.put(b"\"");
+    page.hex(&id.0);
+    page.put(b"\"");
 }
 
-fn bounded(entry: &mut Object<'_>, member: &str, value: Option<&str>) {
+fn bounded(entry: &mut Object<'_, '_>, member: &str, value: Option<&str>) {
     if let Some(value) = value {
         entry.text(member, &text(value));
     }
 }
 
 /// Notes or tags by name, each once with its last value; nothing if there are none.
-fn texts<K: AsRef<str>>(entry: &mut Object<'_>, member: &str, pairs: &[(K, String)]) {
+fn texts<K: AsRef<str>>(entry: &mut Object<'_, '_>, member: &str, pairs: &[(K, String)]) {
     if pairs.is_empty() {
         return;
     }

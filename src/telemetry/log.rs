@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt;
-use std::io::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io;
 use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use log::{Level, Record};
 use super::lines::Lines;
 use super::time::Rfc3339;
 use crate::config::LogFormat;
-use crate::wire::object::{self, Object};
+use crate::wire::object::{Object, Page};
 
 /// The target of the one line that every request leaves.
 pub const ACCESS: &str = "access";
@@ -67,7 +67,7 @@ pub fn enabled(target: &str, level: Level) -> bool {
 /// Writes a line whose fields are given one by one, for the lines that every request leaves: the `log` macros would
 /// gather the fields in a list of dynamic values first. Such lines look the same and pass the same filter. Nothing that
 /// a caller or a provider sent belongs into one.
-pub fn line(target: &str, level: Level, message: &str, fields: impl FnOnce(&mut Fields<'_>)) {
+pub fn line(target: &str, level: Level, message: &str, fields: impl FnOnce(&mut Fields<'_, '_>)) {
     if level > log::max_level() {
         return;
     }
@@ -148,7 +148,15 @@ impl Sink {
         });
     }
 
-    fn form(&self, out: &mut Vec<u8>, now: SystemTime, level: Level, target: &str, message: &str, fields: impl FnOnce(&mut Fields<'_>)) {
+    fn form(
+        &self,
+        out: &mut Vec<u8>,
+        now: SystemTime,
+        level: Level,
+        target: &str,
+        message: &str,
+        fields: impl FnOnce(&mut Fields<'_, '_>),
+    ) {
         form(self.format, out, now, level, target, message, fields);
     }
 }
@@ -169,16 +177,17 @@ fn form(
     level: Level,
     target: &str,
     message: &str,
-    fields: impl FnOnce(&mut Fields<'_>),
+    fields: impl FnOnce(&mut Fields<'_, '_>),
 ) {
-    let now = Rfc3339(now);
+    let mut page = Page::new(out);
+    let now = Rfc3339(now).digits();
     match format {
         LogFormat::Json => {
-            let mut line = Object::open(out);
+            let mut line = Object::open(&mut page);
             let moment = line.member("ts");
-            moment.push(b'"');
-            now.write(moment);
-            moment.push(b'"');
+            moment.put(b"\"");
+            moment.put(&now);
+            moment.put(b"\"");
             line.word("level", severity(level));
             line.text("target", target);
             line.text("msg", message);
@@ -189,26 +198,26 @@ fn form(
             }
         }
         LogFormat::Text => {
-            now.write(out);
-            let _ = write!(out, " {level:5} {target}: ");
-            push_visible(out, message);
-            fields(&mut Fields(Form::Text(out)));
+            page.put(&now);
+            let _ = write!(page, " {level:5} {target}: ");
+            push_visible(&mut page, message);
+            fields(&mut Fields(Form::Text(&mut page)));
         }
     }
-    out.push(b'\n');
+    page.put(b"\n");
 }
 
 /// The fields of a line that is being written. Fields come after ours and cannot replace them.
 #[derive(Debug)]
-pub struct Fields<'l>(Form<'l>);
+pub struct Fields<'p, 'o>(Form<'p, 'o>);
 
 #[derive(Debug)]
-enum Form<'l> {
-    Json(Object<'l>),
-    Text(&'l mut Vec<u8>),
+enum Form<'p, 'o> {
+    Json(Object<'p, 'o>),
+    Text(&'p mut Page<'o>),
 }
 
-impl Fields<'_> {
+impl<'o> Fields<'_, 'o> {
     /// A text.
     pub fn text(&mut self, name: &str, value: &str) {
         match &mut self.0 {
@@ -222,34 +231,34 @@ impl Fields<'_> {
 
     /// A whole number.
     pub fn number(&mut self, name: &str, value: u64) {
-        object::decimal(self.plain(name), value);
+        self.plain(name).decimal(value);
     }
 
     /// `true` or `false`.
     pub fn flag(&mut self, name: &str, value: bool) {
-        self.plain(name).extend_from_slice(if value { b"true" } else { b"false" });
+        self.plain(name).put(if value { b"true" } else { b"false" });
     }
 
     /// A duration in milliseconds, to the microsecond.
     pub fn millis(&mut self, name: &str, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        let out = self.plain(name);
-        object::decimal(out, micros / 1000);
+        let page = self.plain(name);
+        page.decimal(micros / 1000);
         let rest = micros % 1000;
-        out.extend([b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
+        page.put(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
     }
 
     /// An id as lowercase hex digits.
     pub fn hex(&mut self, name: &str, bytes: &[u8]) {
-        let quote = matches!(self.0, Form::Json(_));
-        let out = self.plain(name);
-        out.extend(quote.then_some(b'"'));
-        object::hex(out, bytes);
-        out.extend(quote.then_some(b'"'));
+        let quote: &[u8] = if matches!(self.0, Form::Json(_)) { b"\"" } else { b"" };
+        let page = self.plain(name);
+        page.put(quote);
+        page.hex(bytes);
+        page.put(quote);
     }
 
     /// Where a value goes that looks the same in both forms.
-    fn plain(&mut self, name: &str) -> &mut Vec<u8> {
+    fn plain(&mut self, name: &str) -> &mut Page<'o> {
         match &mut self.0 {
             Form::Json(line) => line.member(name),
             Form::Text(line) => {
@@ -296,13 +305,13 @@ pub fn without_query(text: &str) -> String {
     out
 }
 
-fn push_name(line: &mut Vec<u8>, name: &str) {
-    line.push(b' ');
+fn push_name(line: &mut Page<'_>, name: &str) {
+    line.put(b" ");
     push_visible(line, name);
-    line.push(b'=');
+    line.put(b"=");
 }
 
-fn push_text(line: &mut Vec<u8>, text: &str) {
+fn push_text(line: &mut Page<'_>, text: &str) {
     if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c == '"') {
         push_visible(line, &format!("{text:?}"));
     } else {
@@ -311,17 +320,16 @@ fn push_text(line: &mut Vec<u8>, text: &str) {
 }
 
 /// Control characters escaped, so that no value can begin a line of its own.
-fn push_visible(line: &mut Vec<u8>, text: &str) {
+fn push_visible(line: &mut Page<'_>, text: &str) {
     if !text.contains(char::is_control) {
-        line.extend_from_slice(text.as_bytes());
-        return;
+        return line.put(text.as_bytes());
     }
     for c in text.chars() {
-        let _ = if c.is_control() { write!(line, "{}", c.escape_default()) } else { write!(line, "{c}") };
+        let _ = if c.is_control() { write!(line, "{}", c.escape_default()) } else { line.write_char(c) };
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+impl<'kvs> VisitSource<'kvs> for Fields<'_, '_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let Form::Json(line) = &mut self.0 else {
             self.text(key.as_str(), &value.to_string());
@@ -338,17 +346,17 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     }
 }
 
-struct JsonValue<'a>(&'a mut Vec<u8>);
+struct JsonValue<'a, 'l>(&'a mut Page<'l>);
 
-impl JsonValue<'_> {
+impl JsonValue<'_, '_> {
     fn plain(self, value: impl fmt::Display) -> Result<(), Error> {
-        write!(self.0, "{value}").map_err(|_| fmt::Error.into())
+        write!(self.0, "{value}").map_err(Error::from)
     }
 }
 
-impl<'v> VisitValue<'v> for JsonValue<'_> {
+impl<'v> VisitValue<'v> for JsonValue<'_, '_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
-        object::string(self.0, &value.to_string());
+        self.0.string(&value.to_string());
         Ok(())
     }
 
@@ -357,7 +365,7 @@ impl<'v> VisitValue<'v> for JsonValue<'_> {
     }
 
     fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
-        object::decimal(self.0, value);
+        self.0.decimal(value);
         Ok(())
     }
 
@@ -382,7 +390,7 @@ impl<'v> VisitValue<'v> for JsonValue<'_> {
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), Error> {
-        object::string(self.0, value);
+        self.0.string(value);
         Ok(())
     }
 }

@@ -9,12 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Rfc3339(pub SystemTime);
 
 impl Rfc3339 {
-    /// Appends the 27 characters; digit by digit, because a log line and a record need one for every request.
-    pub fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.digits());
-    }
-
-    fn digits(self) -> [u8; 27] {
+    /// The 27 characters; digit by digit, because log lines and records need one for every request.
+    pub fn digits(self) -> [u8; 27] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
         let (year, month, day) = civil(days);

@@ -1,57 +1,165 @@
-//! Writing a JSON object by hand, member by member, into a buffer that is used again.
+//! Writing JSON by hand, member by member, into a buffer that is used again.
 //!
 //! Records and log lines are written for every request. Their shape is known here, so nothing has to be built first and
 //! walked over afterwards; what is written is byte for byte what `serde_json` writes.
 
-/// A JSON object that is being written. Members stand in the order in which they are given.
+use std::fmt;
+
+/// Bytes that gather on a page.
+const PAGE: usize = 512;
+
+/// What is written gathers here and goes to the buffer a page at a time, at the latest when this is dropped.
+///
+/// A record consists of hundreds of pieces of a few bytes each. Copying one of known length to a place of known size is
+/// a move or two, appending it to a vector is a call.
 #[derive(Debug)]
-pub struct Object<'o> {
+pub struct Page<'o> {
     out: &'o mut Vec<u8>,
+    bytes: [u8; PAGE],
+    used: usize,
+}
+
+impl<'o> Page<'o> {
+    /// A blank page; what is written on it is appended to `out`.
+    pub fn new(out: &'o mut Vec<u8>) -> Self {
+        Self { out, bytes: [0; PAGE], used: 0 }
+    }
+
+    /// Writes bytes as they are.
+    // Always inlined, for the sake of literals: their length must be known where they are copied.
+    #[inline(always)]
+    pub fn put(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.used..self.used + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.used += bytes.len();
+            }
+            None => self.turn(bytes),
+        }
+    }
+
+    #[cold]
+    fn turn(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(self.bytes.get(..self.used).unwrap_or_default());
+        self.used = 0;
+        match self.bytes.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.used = bytes.len();
+            }
+            None => self.out.extend_from_slice(bytes),
+        }
+    }
+
+    /// Writes a JSON string with its quotes.
+    #[inline]
+    pub fn string(&mut self, text: &str) {
+        // Looks at all bytes without stopping early, which the compiler turns into vector code; nearly every text is plain.
+        if text.bytes().fold(false, |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\')) {
+            return self.escaped(text);
+        }
+        self.word(text);
+    }
+
+    /// Writes a JSON string that needs no escapes, with its quotes.
+    #[inline]
+    pub fn word(&mut self, word: &str) {
+        self.put(b"\"");
+        self.put(word.as_bytes());
+        self.put(b"\"");
+    }
+
+    #[cold]
+    fn escaped(&mut self, text: &str) {
+        // Writing a str to memory cannot fail; an empty string keeps the JSON whole if it ever does.
+        let quoted = serde_json::to_string(text);
+        self.put(quoted.as_deref().unwrap_or("\"\"").as_bytes());
+    }
+
+    /// Writes a whole number.
+    #[inline]
+    pub fn decimal(&mut self, mut number: u64) {
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.put(&digits[at..]);
+    }
+
+    /// Writes lowercase hex digits.
+    pub fn hex(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        for byte in bytes {
+            self.put(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+impl Drop for Page<'_> {
+    fn drop(&mut self) {
+        self.out.extend_from_slice(self.bytes.get(..self.used).unwrap_or_default());
+    }
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// A JSON object that is being written. Members stand in the order in which they are given; their names are literals that
+/// need no escapes.
+#[derive(Debug)]
+pub struct Object<'p, 'o> {
+    page: &'p mut Page<'o>,
     empty: bool,
 }
 
-impl<'o> Object<'o> {
-    /// Opens an object at the end of `out`.
+impl<'p, 'o> Object<'p, 'o> {
+    /// Opens an object.
     #[inline]
-    pub fn open(out: &'o mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, empty: true }
+    pub fn open(page: &'p mut Page<'o>) -> Self {
+        page.put(b"{");
+        Self { page, empty: true }
     }
 
     /// Closes it.
     #[inline]
     pub fn close(self) {
-        self.out.push(b'}');
+        self.page.put(b"}");
     }
 
-    /// The place of the next member's value. The name is one that needs no escapes.
-    // Always inlined: names are literals, and copying a few bytes of known number is a move and no call.
+    /// The place of the next member's value.
     #[inline(always)]
-    pub fn member(&mut self, name: &str) -> &mut Vec<u8> {
+    pub fn member(&mut self, name: &str) -> &mut Page<'o> {
         if self.empty {
             self.empty = false;
-            self.out.push(b'"');
+            self.page.put(b"\"");
         } else {
-            self.out.extend_from_slice(b",\"");
+            self.page.put(b",\"");
         }
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        self.out
+        self.page.put(name.as_bytes());
+        self.page.put(b"\":");
+        self.page
     }
 
     /// A string.
     #[inline(always)]
     pub fn text(&mut self, name: &str, value: &str) {
-        string(self.member(name), value);
+        self.member(name).string(value);
     }
 
     /// A string that needs no escapes, such as a word of a fixed set.
     #[inline(always)]
     pub fn word(&mut self, name: &str, value: &str) {
-        let out = self.member(name);
-        out.push(b'"');
-        out.extend_from_slice(value.as_bytes());
-        out.push(b'"');
+        self.member(name).word(value);
     }
 
     /// A string, if there is one; otherwise no member.
@@ -65,105 +173,64 @@ impl<'o> Object<'o> {
     /// A whole number.
     #[inline(always)]
     pub fn number(&mut self, name: &str, value: u64) {
-        decimal(self.member(name), value);
+        self.member(name).decimal(value);
     }
 
     /// `true` or `false`.
     #[inline(always)]
     pub fn flag(&mut self, name: &str, value: bool) {
-        self.member(name).extend_from_slice(if value { b"true" } else { b"false" });
+        let page = self.member(name);
+        if value { page.put(b"true") } else { page.put(b"false") }
     }
 
     /// An object within.
     #[inline(always)]
-    pub fn object(&mut self, name: &str) -> Object<'_> {
+    pub fn object(&mut self, name: &str) -> Object<'_, 'o> {
         Object::open(self.member(name))
     }
 }
 
-/// Writes a JSON string with its quotes.
-#[inline]
-pub fn string(out: &mut Vec<u8>, text: &str) {
-    // Looks at all bytes without stopping early, which the compiler turns into vector code; nearly every text is plain.
-    let odd = text.bytes().fold(false, |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\'));
-    if odd {
-        return escaped(out, text);
-    }
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
-}
-
-#[cold]
-fn escaped(out: &mut Vec<u8>, text: &str) {
-    let start = out.len();
-    if serde_json::to_writer(&mut *out, text).is_err() {
-        // Writing a str to memory cannot fail; an empty string keeps the JSON whole if it ever does.
-        out.truncate(start);
-        out.extend_from_slice(b"\"\"");
-    }
-}
-
-/// Writes a whole number.
-#[inline]
-pub fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-/// Writes lowercase hex digits.
-#[inline]
-pub fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(2 * bytes.len());
-    for byte in bytes {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-}
-
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn written(write: impl FnOnce(&mut Page<'_>)) -> String {
+        let mut out = b"before ".to_vec();
+        write(&mut Page::new(&mut out));
+        String::from_utf8(out).unwrap().split_off(7)
+    }
+
     #[test]
     fn members_stand_as_they_were_given() {
-        let mut out = b"before ".to_vec();
-        let mut object = Object::open(&mut out);
-        object.number("n", 0);
-        object.object("empty").close();
-        object.flag("f", true);
-        object.text_if("none", None);
-        object.text_if("some", Some("a\"b"));
-        object.word("w", "word");
-        object.close();
-        assert_eq!(String::from_utf8_lossy(&out), r#"before {"n":0,"empty":{},"f":true,"some":"a\"b","w":"word"}"#);
+        let text = written(|page| {
+            let mut object = Object::open(page);
+            object.number("n", 0);
+            object.object("empty").close();
+            object.flag("f", true);
+            object.text_if("none", None);
+            object.text_if("some", Some("a\"b"));
+            object.word("w", "word");
+            object.close();
+        });
+        assert_eq!(text, r#"{"n":0,"empty":{},"f":true,"some":"a\"b","w":"word"}"#);
     }
 
     proptest! {
         #[test]
         fn values_are_written_as_serde_writes_them(text in ".*", odd in "[\\x00-\\x20\"\\\\a\u{7f}\u{2028}é]*", number in any::<u64>(), bytes in any::<[u8; 5]>()) {
             for text in [text, odd] {
-                let mut out = Vec::new();
-                string(&mut out, &text);
-                prop_assert_eq!(String::from_utf8(out), Ok(json!(text).to_string()));
+                prop_assert_eq!(written(|page| page.string(&text)), json!(text).to_string());
             }
-            let mut out = Vec::new();
-            decimal(&mut out, number);
-            prop_assert_eq!(String::from_utf8(out), Ok(number.to_string()));
-            let mut out = Vec::new();
-            hex(&mut out, &bytes);
-            prop_assert_eq!(String::from_utf8(out), Ok(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()));
+            prop_assert_eq!(written(|page| page.decimal(number)), number.to_string());
+            prop_assert_eq!(written(|page| page.hex(&bytes)), bytes.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        }
+
+        #[test]
+        fn pages_follow_each_other(pieces in proptest::collection::vec("[a-z]{0,40}|[a-z]{500,530}|[a-z]{1100}", 0..60)) {
+            prop_assert_eq!(written(|page| pieces.iter().for_each(|piece| page.put(piece.as_bytes()))), pieces.concat());
         }
     }
 }
