@@ -16,8 +16,8 @@ const UNIT: f64 = 1e9;
 /// What a score cannot exceed. It bounds how long a caller is remembered: from here to 1.0 are six half-lives.
 pub const MAX_SCORE: f64 = 64.0;
 
-/// What one request adds to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// What requests add to a session.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RiskUpdate {
     /// Added to the decayed score; finite and not negative.
     pub add: f64,
@@ -25,14 +25,21 @@ pub struct RiskUpdate {
     pub faint: f64,
     /// How far `faint` can lift a score; a score above it is left as it is.
     pub faint_ceiling: f64,
-    /// Requests before this one that were not recorded by themselves.
-    pub earlier: u32,
     /// Bits set in the session; what they mean is the caller's.
     pub flags: u32,
-    /// The request was blocked.
-    pub blocked: bool,
-    /// Something was redacted from the request or its answer.
-    pub redacted: bool,
+    /// How many requests this speaks for: clean ones may be gathered and told together.
+    pub requests: u32,
+    /// How many of them were blocked.
+    pub blocks: u32,
+    /// In how many of them, or of their answers, something was redacted.
+    pub redactions: u32,
+}
+
+impl Default for RiskUpdate {
+    /// One request in which nothing was found.
+    fn default() -> Self {
+        Self { add: 0.0, faint: 0.0, faint_ceiling: 0.0, flags: 0, requests: 1, blocks: 0, redactions: 0 }
+    }
 }
 
 /// How a session is remembered. The same for every call of one deployment.
@@ -116,9 +123,9 @@ impl Session {
         let score = (before + nanos(update.add)?).min(to_nanos(MAX_SCORE));
         self.score = score.max((score + nanos(update.faint)?).min(to_nanos(update.faint_ceiling)));
         self.flags |= update.flags;
-        self.requests += 1 + u64::from(update.earlier);
-        self.blocks += u64::from(update.blocked);
-        self.redactions += u64::from(update.redacted);
+        self.requests += u64::from(update.requests);
+        self.blocks += u64::from(update.blocks);
+        self.redactions += u64::from(update.redactions);
         self.last_seen = self.last_seen.max(now);
         let threshold = to_nanos(policy.threshold);
         Ok(before < threshold && self.score >= threshold)

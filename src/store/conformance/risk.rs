@@ -21,7 +21,7 @@ async fn a_session_adds_up_fades_and_is_forgotten() {
     for engine in engines() {
         let (state, clock, name) = (&engine.state, &engine.clock, engine.name);
         assert_eq!(state.read("ab12", &POLICY).await.unwrap(), None, "{name}");
-        let update = RiskUpdate { add: 0.5, flags: 0x8000_0001, redacted: true, ..RiskUpdate::default() };
+        let update = RiskUpdate { add: 0.5, flags: 0x8000_0001, redactions: 1, ..RiskUpdate::default() };
         let first = state.record("ab12", update, &POLICY).await.unwrap();
         let expected =
             RiskState { score: 0.5, flags: 0x8000_0001, requests: 1, blocks: 0, redactions: 1, last_seen: START / 1000, crossed: false };
@@ -32,7 +32,7 @@ async fn a_session_adds_up_fades_and_is_forgotten() {
         assert!(same(half.score, 0.25), "{name}: {half:?}");
         assert_eq!(half.last_seen, START / 1000, "reading is no request");
 
-        let second = RiskUpdate { add: 0.6, flags: 2, blocked: true, ..RiskUpdate::default() };
+        let second = RiskUpdate { add: 0.6, flags: 2, blocks: 1, ..RiskUpdate::default() };
         let crossed = state.record("ab12", second, &POLICY).await.unwrap();
         assert!(same(crossed.score, 0.85) && crossed.crossed, "{name}: {crossed:?}");
         assert_eq!((crossed.flags, crossed.requests, crossed.blocks, crossed.redactions), (0x8000_0003, 2, 1, 1), "{name}");
@@ -60,10 +60,10 @@ async fn engines_compute_the_same() {
             add: (seed >> 32 & 0xff) as f64 / 200.0,
             faint: (seed >> 16 & 0xf) as f64 / 100.0,
             faint_ceiling: 0.3,
-            earlier: (seed >> 20 & 3) as u32,
             flags: 1 << (seed >> 59),
-            blocked: seed & 256 != 0,
-            redacted: false,
+            requests: (seed >> 20 & 3) as u32,
+            blocks: (seed >> 8 & 1) as u32,
+            redactions: 0,
         };
         let mut told: Vec<RiskState> = Vec::new();
         for engine in &all {
@@ -112,7 +112,7 @@ async fn many_replicas_lose_no_update() {
 #[tokio::test]
 async fn small_signs_lift_a_score_to_their_ceiling_and_no_further() {
     for engine in engines() {
-        let faint = RiskUpdate { faint: 0.125, faint_ceiling: 0.3, earlier: 2, ..RiskUpdate::default() };
+        let faint = RiskUpdate { faint: 0.125, faint_ceiling: 0.3, requests: 3, ..RiskUpdate::default() };
         let mut scores = Vec::new();
         for _ in 0..4 {
             scores.push(engine.state.record("fa1e", faint, &POLICY).await.unwrap().score);

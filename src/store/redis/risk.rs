@@ -30,9 +30,9 @@ impl RiskSessions for RedisState {
     async fn record(&self, key: &str, update: RiskUpdate, policy: &RiskPolicy) -> Result<RiskState, StateError> {
         let mut call = RECORD.key(name(key));
         call.arg(time_argument(self.now(1000))).arg(nanos(update.add)?).arg(update.flags);
-        call.arg(u8::from(update.blocked)).arg(u8::from(update.redacted));
+        call.arg(update.blocks).arg(update.redactions);
         call.arg(millis(policy.half_life)).arg(millis(policy.ttl).max(1)).arg(to_nanos(policy.threshold)).arg(to_nanos(MAX_SCORE));
-        call.arg(nanos(update.faint)?).arg(to_nanos(update.faint_ceiling)).arg(update.earlier);
+        call.arg(nanos(update.faint)?).arg(to_nanos(update.faint_ceiling)).arg(update.requests);
         let answer: Vec<i64> = self.link.run(&call).await?;
         let session = session(&answer).ok_or_else(shape)?;
         Ok(session.state(session.last_seen, policy, answer.get(6) == Some(&1)))

@@ -1,6 +1,6 @@
--- Adds one request to a risk session. KEYS[1]: the session.
--- ARGV: now in ms ('' = the server's) | add in nano-units | flags | blocked 0/1 | redacted 0/1 | half-life ms | ttl ms
---       | threshold in nano-units | largest score in nano-units | faint nano-units | ceiling of those | earlier requests
+-- Adds requests to a risk session. KEYS[1]: the session.
+-- ARGV: now in ms ('' = the server's) | add in nano-units | flags | blocks | redactions | half-life ms | ttl ms
+--       | threshold in nano-units | largest score in nano-units | faint nano-units | ceiling of those | requests
 -- Returns {score, flags, requests, blocks, redactions, last seen ms, crossed 0/1}.
 local now = tonumber(ARGV[1])
 if not now then
@@ -17,7 +17,7 @@ local score = math.min(before + tonumber(ARGV[2]), tonumber(ARGV[9]))
 score = math.max(score, math.min(score + tonumber(ARGV[10]), tonumber(ARGV[11])))
 local flags = bit.bor(n(2), tonumber(ARGV[3]))
 if flags < 0 then flags = flags + 4294967296 end
-local requests, blocks, redactions = n(3) + 1 + tonumber(ARGV[12]), n(4) + tonumber(ARGV[4]), n(5) + tonumber(ARGV[5])
+local requests, blocks, redactions = n(3) + tonumber(ARGV[12]), n(4) + tonumber(ARGV[4]), n(5) + tonumber(ARGV[5])
 last = math.max(last, now)
 local text = function(x) return string.format('%.0f', x) end
 redis.call('HSET', KEYS[1], 'score', text(score), 'flags', text(flags), 'requests', text(requests), 'blocks', text(blocks),
