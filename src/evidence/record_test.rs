@@ -251,6 +251,7 @@ fn caller(id: String, team: bool, user: bool) -> Caller {
         user: user.map(Arc::new),
         models: Default::default(),
         mcp_servers: Default::default(),
+        terms: Arc::default(),
     }
 }
 

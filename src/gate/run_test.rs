@@ -162,6 +162,7 @@ fn caller(key: &str) -> Arc<Caller> {
         user: None,
         models: Default::default(),
         mcp_servers: Default::default(),
+        terms: Arc::default(),
     })
 }
 

@@ -66,6 +66,7 @@ mod tests {
             user: None,
             models: Default::default(),
             mcp_servers: Default::default(),
+            terms: Arc::default(),
         };
         KeyRecord { caller: Arc::new(caller), expires, revoked }
     }

@@ -6,10 +6,12 @@
 mod directory;
 mod keys;
 mod secret;
+mod terms;
 
 pub use directory::{Directory, KeyEntry, ModelEntry};
 pub use keys::{KeyRecord, Keys, authenticate, fingerprint};
 pub use secret::Secret;
+pub use terms::Terms;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -92,6 +94,8 @@ pub struct Caller {
     pub models: HashSet<String>,
     /// Names of the organisation's MCP servers this key may use.
     pub mcp_servers: HashSet<String>,
+    /// Its limits and budgets.
+    pub terms: Arc<Terms>,
 }
 
 impl Caller {

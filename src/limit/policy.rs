@@ -23,6 +23,13 @@ pub struct Policy {
     pub overlays: Vec<Overlay>,
 }
 
+impl Policy {
+    /// Whether nothing was written.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// From where calls may come. A blocked address is refused even if it is on the allowlist.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::Secret;
+use crate::limit::ScopePlan;
+use crate::usage::Pricing;
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,6 +176,12 @@ pub struct Model {
     pub slug: Arc<str>,
     /// Who serves it.
     pub provider: Arc<Provider>,
+    /// What it costs, if anybody said so.
+    pub pricing: Option<Arc<Pricing>>,
+    /// Tokens of its longest answer.
+    pub max_output_tokens: u64,
+    /// Its own policy, if it asks for anything; one counter for all who call it.
+    pub limits: Option<Arc<ScopePlan>>,
 }
 
 /// All models, by organisation (id) and name; looking up allocates nothing.

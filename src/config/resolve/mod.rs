@@ -1,6 +1,7 @@
 //! From what was written to what it means. One pass both checks and converts, so that nothing is converted that was not
 //! checked; every problem is noted and the pass goes on.
 
+mod governance;
 mod organisations;
 mod plugins;
 mod process;

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::governance::{self, Accounts};
 use super::{absent, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
 use crate::config::sections::{ApiKeyEntry, KeyType, ModelGrant, OrganisationEntry};
 use crate::identity::{Caller, Directory, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, User, fingerprint};
+use crate::limit::{Scope, ScopePlan};
 use crate::route::{Model, Models, Provider};
 
 /// The configured world.
@@ -33,11 +35,19 @@ struct Builder {
 }
 
 /// Principals of one organisation by name and id.
-struct Members {
-    organisation: Arc<Organisation>,
-    teams: BTreeMap<String, Arc<Team>>,
-    users: BTreeMap<String, Arc<User>>,
+pub(super) struct Members {
+    pub organisation: Arc<Organisation>,
+    pub teams: BTreeMap<String, Arc<Team>>,
+    pub users: BTreeMap<String, Arc<User>>,
     models: HashSet<String>,
+    /// Policies of the organisation and, by id, of its teams.
+    plans: Plans,
+}
+
+#[derive(Default)]
+struct Plans {
+    organisation: Option<Arc<ScopePlan>>,
+    teams: HashMap<Arc<str>, Arc<ScopePlan>>,
 }
 
 pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Problems<'_>) -> World {
@@ -49,8 +59,9 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
         let organisation = Arc::new(Organisation { id, name: entry.name.as_str().into(), metadata: entry.metadata.clone() });
         builder.organisations.push(Arc::clone(&organisation));
         let members = builder.members(organisation, entry, &here, config, providers, problems);
+        let accounts = governance::accounts(entry, &members, &here, problems);
         for (number, key) in entry.api_keys.iter().enumerate() {
-            builder.key(key, &members, &format!("{here}.api_keys[{number}]"), problems);
+            builder.key(key, entry, &members, &accounts, &format!("{here}.api_keys[{number}]"), problems);
         }
         let mut key_names = HashSet::new();
         for (number, key) in entry.api_keys.iter().enumerate() {
@@ -97,8 +108,10 @@ impl Builder {
         providers: &Providers,
         problems: &mut Problems<'_>,
     ) -> Members {
-        let mut members = Members { organisation, teams: BTreeMap::new(), users: BTreeMap::new(), models: HashSet::new() };
+        let mut members =
+            Members { organisation, teams: BTreeMap::new(), users: BTreeMap::new(), models: HashSet::new(), plans: Plans::default() };
         let home = Arc::clone(&members.organisation.id);
+        members.plans.organisation = governance::plan(Scope::Organisation, &home, &home, &entry.policies, here, problems);
         let mut taken = Taken::default();
         for (number, team) in entry.teams.iter().enumerate() {
             let at = format!("{here}.teams[{number}]");
@@ -109,6 +122,9 @@ impl Builder {
                 organisation: Arc::clone(&home),
                 metadata: team.metadata.clone(),
             });
+            if let Some(plan) = governance::plan(Scope::Team, &home, &id, &team.policies, &at, problems) {
+                members.plans.teams.insert(Arc::clone(&id), plan);
+            }
             members.teams.insert(id.to_string(), Arc::clone(&made));
             members.teams.insert(team.name.clone(), Arc::clone(&made));
             self.teams.push(made);
@@ -153,20 +169,44 @@ impl Builder {
                 provider: Arc::clone(&provider.name),
                 organisation: Arc::clone(&home),
             }));
-            self.models.insert(Arc::clone(&home), Arc::new(Model { name, slug, provider: Arc::clone(provider) }));
+            for (position, key) in model.api_keys.iter().enumerate() {
+                if !entry.api_keys.iter().any(|k| k.name == *key || k.id.as_ref() == Some(key)) {
+                    absent(&format!("{at}.api_keys[{position}]"), "key", key, entry.api_keys.iter().map(|k| k.name.as_str()), problems);
+                }
+            }
+            if model.pricing.as_ref().is_some_and(|pricing| pricing.cached_input_discount_percent > 100) {
+                problems.error(&format!("{at}.pricing.cached_input_discount_percent"), "is 0 to 100");
+            }
+            let made = Model {
+                limits: governance::plan(Scope::Model, &home, &name, &model.policies, &at, problems),
+                name,
+                slug,
+                provider: Arc::clone(provider),
+                pricing: model.pricing.clone().map(Arc::new),
+                max_output_tokens: model.max_output_tokens.max(1),
+            };
+            self.models.insert(Arc::clone(&home), Arc::new(made));
         }
         members
     }
 
-    fn key(&mut self, entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) {
-        let id = entry.id.clone().unwrap_or_else(|| format!("{}/{}", members.organisation.id, entry.name));
+    fn key(
+        &mut self,
+        entry: &ApiKeyEntry,
+        organisation: &OrganisationEntry,
+        members: &Members,
+        accounts: &Accounts,
+        here: &str,
+        problems: &mut Problems<'_>,
+    ) {
+        let id = governance::key_id(entry, members);
         if id.is_empty() || id.len() > 128 || id.chars().any(|c| c.is_control() || c.is_whitespace()) {
             problems.error(&format!("{here}.id"), "an id is 1 to 128 characters without spaces");
         } else if !self.key_ids.insert(id.clone()) {
             problems.error(&format!("{here}.id"), format!("another key has the id `{id}`"));
         }
         let (team, user) = principal(entry, members, here, problems);
-        let models = granted(entry, members, here, problems);
+        let models = granted(entry, organisation, members, here, problems);
         if let Some(expiry) = &entry.expiry
             && expiry.at <= SystemTime::now()
         {
@@ -178,7 +218,11 @@ impl Builder {
             KeyType::Team => KeyKind::Team,
             KeyType::User => KeyKind::User,
         };
+        let own = governance::plan(Scope::ApiKey, &members.organisation.id, &id, &entry.policies, here, problems);
+        let of_team = team.as_ref().and_then(|team| members.plans.teams.get(&team.id).cloned());
+        let scopes = [members.plans.organisation.clone(), of_team, own];
         let caller = Arc::new(Caller {
+            terms: governance::terms(accounts, scopes, &id, (team.as_deref(), user.as_deref())),
             key_id: id.into(),
             key_name: entry.name.as_str().into(),
             kind,
@@ -231,11 +275,21 @@ fn principal(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut 
     }
 }
 
-fn granted(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> HashSet<String> {
+/// The models that the key names, and those that name the key: a grant is kept from either side.
+fn granted(
+    entry: &ApiKeyEntry,
+    organisation: &OrganisationEntry,
+    members: &Members,
+    here: &str,
+    problems: &mut Problems<'_>,
+) -> HashSet<String> {
+    let names_it = |key: &String| *key == entry.name || entry.id.as_ref() == Some(key);
+    let from_models = organisation.models.iter().filter(|model| model.api_keys.iter().any(names_it)).map(|model| model.name.clone());
     match &entry.models {
         ModelGrant::All => members.models.clone(),
         ModelGrant::Names(names) => {
-            if names.is_empty() {
+            let from_models: HashSet<String> = from_models.collect();
+            if names.is_empty() && from_models.is_empty() {
                 problems.warn(here, "the key may use no model").help("list them under `models`, or write '*'".to_owned());
             }
             for (number, name) in names.iter().enumerate() {
@@ -244,7 +298,7 @@ fn granted(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Pr
                     absent(&format!("{here}.models[{number}]"), "model", name, known, problems);
                 }
             }
-            names.iter().cloned().collect()
+            names.iter().cloned().chain(from_models).collect()
         }
     }
 }

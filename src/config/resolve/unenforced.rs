@@ -32,7 +32,7 @@ pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
         if !organisation.mcp_servers.is_empty() {
             deny(format!("{here}.mcp_servers"), "MCP servers are", without);
         }
-        if !organisation.policies.is_empty() {
+        if !organisation.policies.is_default() {
             deny(format!("{here}.policies"), "policies are", without);
         }
         if !organisation.budgets.is_empty() {
@@ -45,7 +45,7 @@ pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
         let models = organisation.models.iter().map(|m| &m.policies).enumerate().map(|(i, p)| (format!("models[{i}]"), p));
         let keys = organisation.api_keys.iter().map(|k| &k.policies).enumerate().map(|(i, p)| (format!("api_keys[{i}]"), p));
         for (member, policies) in teams.chain(models).chain(keys) {
-            if !policies.is_empty() {
+            if !policies.is_default() {
                 deny(format!("{here}.{member}.policies"), "policies are", without);
             }
         }

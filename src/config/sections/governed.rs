@@ -64,6 +64,65 @@ pub enum RecordsKind {
     Postgres,
 }
 
+/// How limits, budgets and usage behave where nothing is certain.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Governance {
+    /// A limit or budget cannot be asked: `deny` answers 503 `store_unavailable`, `allow` lets the request through
+    /// uncounted, and the metrics say so.
+    pub on_store_error: OnStoreError,
+    /// A budget counts money and the model has no price: `deny` refuses, `estimate` takes the dearest price of the
+    /// organisation, `allow` counts nothing.
+    pub unknown_price: Certainty,
+    /// An answer came without token counts: `deny` counts the worst case that was reserved, `estimate` counts what its
+    /// text suggests, `allow` counts nothing.
+    pub missing_usage: Certainty,
+    /// After how long without a sign of life the reservation of a request is released.
+    pub reservation_ttl: Span,
+    /// How long usage records are kept.
+    pub usage_retention: Span,
+    /// Where usage waits on its way to the record store.
+    pub usage_spool: PathBuf,
+    /// Write a usage record of requests that were refused after their key was known.
+    pub record_denials: bool,
+}
+
+impl Default for Governance {
+    fn default() -> Self {
+        Self {
+            on_store_error: OnStoreError::Deny,
+            unknown_price: Certainty::Allow,
+            missing_usage: Certainty::Estimate,
+            reservation_ttl: Span::seconds(120),
+            usage_retention: Span::seconds(90 * 86_400),
+            usage_spool: "./var/usage".into(),
+            record_denials: true,
+        }
+    }
+}
+
+/// What happens to a request whose limits cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStoreError {
+    /// It is refused.
+    Deny,
+    /// It goes on uncounted.
+    Allow,
+}
+
+/// What is done without a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Certainty {
+    /// Refuse, or count the worst.
+    Deny,
+    /// Estimate.
+    Estimate,
+    /// Count nothing.
+    Allow,
+}
+
 /// SafetySec.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

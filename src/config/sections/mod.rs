@@ -9,7 +9,7 @@ mod secret;
 mod server;
 mod units;
 
-pub use governed::{Records, RecordsKind, Safety, SafetyMode, State, StateKind};
+pub use governed::{Certainty, Governance, OnStoreError, Records, RecordsKind, Safety, SafetyMode, State, StateKind};
 pub use organisations::{ApiKeyEntry, KeyType, ModelEntry, ModelGrant, OrganisationEntry, TeamEntry, UserEntry};
 pub use plugins::{ChainEntry, GrantEntry, PluginEntry, PluginRuntime, PostResponseEntry, StageEntry};
 pub use providers::{ProviderEntry, ProviderType};
@@ -23,6 +23,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::limit::Policy;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -55,6 +57,12 @@ pub struct Root {
     /// SafetySec.
     #[serde(default)]
     pub safety: Safety,
+    /// What every request must meet, whoever sends it: its rates count all callers together.
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policies: Policy,
+    /// How limits, budgets and usage behave where nothing is certain.
+    #[serde(default)]
+    pub governance: Governance,
     /// Secrets that plugins may be granted, by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretRef>,

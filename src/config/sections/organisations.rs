@@ -7,9 +7,12 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Instant;
+use crate::budget::{BudgetEntry, QuotaEntry};
+use crate::limit::Policy;
+use crate::usage::Pricing;
 
 /// A tenant.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -39,14 +42,14 @@ pub struct OrganisationEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<Value>,
     /// Network and rate-limit policies.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub policies: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policies: Policy,
     /// Limits on spend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub budgets: Vec<Value>,
+    pub budgets: Vec<BudgetEntry>,
     /// Limits on use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub quotas: Vec<Value>,
+    pub quotas: Vec<QuotaEntry>,
 }
 
 /// A group within an organisation.
@@ -62,8 +65,8 @@ pub struct TeamEntry {
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// Network and rate-limit policies.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub policies: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policies: Policy,
 }
 
 /// A person or service account within an organisation.
@@ -91,9 +94,23 @@ pub struct ModelEntry {
     /// What the provider is sent; the name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slug: Option<String>,
+    /// Names of keys that may use it, beside those that name it themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_keys: Vec<String>,
+    /// What it costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pricing: Option<Pricing>,
+    /// Tokens of its longest answer: what a request that names no number may cost at worst.
+    #[serde(default = "max_output_tokens")]
+    #[schemars(range(min = 1))]
+    pub max_output_tokens: u64,
     /// Network and rate-limit policies.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub policies: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policies: Policy,
+}
+
+fn max_output_tokens() -> u64 {
+    4096
 }
 
 /// A virtual key, known by the SHA-256 of its secret.
@@ -129,8 +146,8 @@ pub struct ApiKeyEntry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<String>,
     /// Network and rate-limit policies.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub policies: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Policy::is_default")]
+    pub policies: Policy,
 }
 
 /// On whose behalf a key acts.

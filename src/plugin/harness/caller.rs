@@ -40,6 +40,7 @@ impl CallerCase {
             user: user.map(Arc::new),
             models: self.models.iter().cloned().collect(),
             mcp_servers: Default::default(),
+            terms: Arc::default(),
         }))
     }
 

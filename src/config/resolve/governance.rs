@@ -1,0 +1,144 @@
+//! Policies, budgets and quotas: whose they are, and what that makes of every key and model.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::absent;
+use super::organisations::Members;
+use crate::budget::{Account, AccountError, AccountKind, Owner, OwnerKind};
+use crate::config::problems::Problems;
+use crate::config::sections::{ApiKeyEntry, OrganisationEntry};
+use crate::identity::{Team, Terms, User};
+use crate::limit::{Policy, Scope, ScopePlan};
+
+/// The accounts of one organisation with their owners, budgets first: of several without room the first is told.
+pub(super) struct Accounts(Vec<Arc<Account>>);
+
+/// Finds the owner of every budget and quota of an organisation.
+pub(super) fn accounts(entry: &OrganisationEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> Accounts {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    for (number, budget) in entry.budgets.iter().enumerate() {
+        let at = format!("{here}.budgets[{number}]");
+        let Some(owner) = owner(&budget.owner, entry, members, &at, problems) else { continue };
+        note(Account::of_budget(budget, &members.organisation.id, &owner), &at, "amount", &mut seen, &mut found, problems);
+    }
+    for (number, quota) in entry.quotas.iter().enumerate() {
+        let at = format!("{here}.quotas[{number}]");
+        let Some(owner) = owner(&quota.owner, entry, members, &at, problems) else { continue };
+        note(Account::of_quota(quota, &members.organisation.id, &owner), &at, "limit", &mut seen, &mut found, problems);
+    }
+    Accounts(found)
+}
+
+fn note(
+    made: Result<Option<Account>, AccountError>,
+    at: &str,
+    amount: &str,
+    seen: &mut HashSet<(AccountKind, OwnerKind, Arc<str>, Arc<str>)>,
+    found: &mut Vec<Arc<Account>>,
+    problems: &mut Problems<'_>,
+) {
+    match made {
+        Ok(None) => {}
+        Ok(Some(account)) => {
+            if !seen.insert((account.kind, account.owner, Arc::clone(&account.owner_id), Arc::clone(&account.name))) {
+                let message = format!("this owner has another {} `{}`", account.kind.as_str(), account.name);
+                problems.error(&format!("{at}.name"), message).help("they would share one counter; give it another name".to_owned());
+            }
+            found.push(Arc::new(account));
+        }
+        Err(error) => {
+            let member = match &error {
+                AccountError::Schedule(_) => "schedule",
+                AccountError::Zero | AccountError::TooLarge => amount,
+                AccountError::Threshold => "thresholds",
+            };
+            problems.error(&format!("{at}.{member}"), error.to_string());
+        }
+    }
+}
+
+/// The identifier of an owner that is named.
+fn owner(owner: &Owner, entry: &OrganisationEntry, members: &Members, at: &str, problems: &mut Problems<'_>) -> Option<Arc<str>> {
+    let path = format!("{at}.owner");
+    let name = match (owner.kind, owner.name.as_deref()) {
+        (OwnerKind::Org, None) => return Some(Arc::clone(&members.organisation.id)),
+        (OwnerKind::Org, Some(_)) => {
+            problems.error(&path, "the organisation is this one; it takes no name");
+            return None;
+        }
+        (kind, None) => {
+            problems.error(&path, format!("an owner of type {} needs `name`", kind.as_str()));
+            return None;
+        }
+        (_, Some(name)) => name,
+    };
+    match owner.kind {
+        OwnerKind::Org => None,
+        OwnerKind::Team => {
+            let found = members.teams.get(name).map(|team| Arc::clone(&team.id));
+            if found.is_none() {
+                absent(&format!("{path}.name"), "team", name, members.teams.keys().map(String::as_str), problems);
+            }
+            found
+        }
+        OwnerKind::User => {
+            let found = members.users.get(name).map(|user| Arc::clone(&user.id));
+            if found.is_none() {
+                absent(&format!("{path}.name"), "user", name, members.users.keys().map(String::as_str), problems);
+            }
+            found
+        }
+        OwnerKind::ApiKey => {
+            let found = entry.api_keys.iter().find(|key| key.name == name || key.id.as_deref() == Some(name));
+            if found.is_none() {
+                absent(&format!("{path}.name"), "key", name, entry.api_keys.iter().map(|key| key.name.as_str()), problems);
+            }
+            found.map(|key| key_id(key, members).into())
+        }
+    }
+}
+
+/// The identifier of a key, as written or as it follows from its name.
+pub(super) fn key_id(entry: &ApiKeyEntry, members: &Members) -> String {
+    entry.id.clone().unwrap_or_else(|| format!("{}/{}", members.organisation.id, entry.name))
+}
+
+/// The plan of one scope of an organisation.
+pub(super) fn plan(
+    scope: Scope,
+    organisation: &str,
+    owner: &str,
+    policy: &Policy,
+    at: &str,
+    problems: &mut Problems<'_>,
+) -> Option<Arc<ScopePlan>> {
+    for (number, overlay) in policy.overlays.iter().enumerate() {
+        if overlay.from.is_some_and(|from| from >= overlay.until) {
+            problems.error(&format!("{at}.policies.overlays[{number}].until"), "lies before its `from`");
+        }
+        if overlay.scale_percent == 0 {
+            problems.error(&format!("{at}.policies.overlays[{number}].scale_percent"), "is 1 to 10000");
+        }
+    }
+    ScopePlan::new(scope, organisation, owner, policy).map(Arc::new)
+}
+
+/// What holds for a key: the policies it meets and the accounts it draws on.
+pub(super) fn terms(
+    accounts: &Accounts,
+    scopes: impl IntoIterator<Item = Option<Arc<ScopePlan>>>,
+    key: &str,
+    (team, user): (Option<&Team>, Option<&User>),
+) -> Arc<Terms> {
+    let draws = |account: &&Arc<Account>| match account.owner {
+        OwnerKind::Org => true,
+        OwnerKind::Team => team.is_some_and(|team| team.id == account.owner_id),
+        OwnerKind::User => user.is_some_and(|user| user.id == account.owner_id),
+        OwnerKind::ApiKey => *account.owner_id == *key,
+    };
+    let mut mine: Vec<_> = accounts.0.iter().filter(draws).cloned().collect();
+    mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
+    Arc::new(Terms { scopes: scopes.into_iter().flatten().collect(), accounts: mine })
+}
