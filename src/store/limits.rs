@@ -137,7 +137,7 @@ pub(super) fn check(limits: &[Take<'_>]) -> Result<(), StateError> {
                 if limit > micros(per).unsigned_abs() || burst == 0 {
                     return Err(StateError::Invalid("a rate is at most one a microsecond and lets at least one through"));
                 }
-                let product = (micros(per) as u64).checked_mul(take.cost.max(burst)).unwrap_or(u64::MAX);
+                let product = (micros(per) as u64).saturating_mul(take.cost.max(burst));
                 (product.max(limit), per)
             }
             Limit::Window { limit, per } => (limit.saturating_add(take.cost), per),

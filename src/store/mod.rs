@@ -7,7 +7,9 @@
 //! One conformance suite runs on every engine; what it holds is what the traits promise.
 
 pub mod memory;
+pub mod records;
 pub mod redis;
+pub mod sql;
 
 mod bus;
 mod clock;

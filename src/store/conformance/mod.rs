@@ -4,8 +4,11 @@
 //! skipped with a word on stderr. Time is a clock of the test in every engine, so that a day passes at once.
 
 mod bus;
+mod databases;
 mod engines;
 mod limits;
 mod outage;
+mod records;
 mod reservations;
 mod risk;
+mod usage;

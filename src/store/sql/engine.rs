@@ -1,0 +1,252 @@
+//! The two engines: pools, transactions, migrations, and what their errors mean.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Connection, Postgres, SqlSafeStr, Sqlite, Transaction};
+
+use super::Options;
+use super::row::Row;
+use super::statement::{Statement, Value};
+use crate::store::records::{Migrated, RecordError};
+
+/// An engine with its connections.
+#[derive(Debug, Clone)]
+pub(super) enum Engine {
+    /// One connection writes: SQLite has one writer, and waiting for it here is fairer than in its lock.
+    Sqlite {
+        reader: SqlitePool,
+        writer: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// A transaction. Dropped unfinished, nothing of it happened.
+pub(super) enum Writing {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// A statement with its values bound, for the engine at hand.
+macro_rules! bound {
+    ($statement:expr) => {{
+        let Statement { text, values } = $statement;
+        let mut query = sqlx::query(AssertSqlSafe(text.into_owned()));
+        for value in values {
+            query = match value {
+                Value::Int(value) => query.bind(value),
+                Value::Text(value) => query.bind(value),
+                Value::Bytes(value) => query.bind(value),
+                Value::Flag(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+
+impl Engine {
+    pub fn sqlite(path: &Path, options: Options) -> Result<Self, RecordError> {
+        let unusable = |_| RecordError::Unavailable("the file of the record store cannot be made".into());
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(unusable)?;
+        }
+        // SQLite would make it readable for all.
+        std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
+        let file = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(options.timeout);
+        let pool = |connections, file: SqliteConnectOptions| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout).connect_lazy_with(file)
+        };
+        // The writer makes the journal; a reader that came first could not read without it.
+        Ok(Self::Sqlite { reader: pool(options.connections.max(1), file.clone()), writer: pool(1, file) })
+    }
+
+    pub fn postgres(address: &str, options: Options) -> Result<Self, RecordError> {
+        let form = RecordError::Invalid("an address is postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE");
+        if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
+            return Err(form);
+        }
+        let server = PgConnectOptions::from_str(address).map_err(|_| form)?.application_name("odock-edge");
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(1))
+            .acquire_timeout(options.timeout)
+            .max_lifetime(Duration::from_secs(30 * 60))
+            .connect_lazy_with(server);
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Rows of a query that changes nothing.
+    pub async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
+        Ok(match self {
+            Self::Sqlite { reader, .. } => rows(bound!(statement).fetch_all(reader).await)?,
+            Self::Postgres(pool) => rows(bound!(statement).fetch_all(pool).await)?,
+        })
+    }
+
+    /// Runs one statement that changes something; says how many rows it touched.
+    pub async fn execute(&self, statement: Statement) -> Result<u64, RecordError> {
+        match self {
+            Self::Sqlite { writer, .. } => bound!(statement).execute(writer).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Postgres(pool) => bound!(statement).execute(pool).await.map(|done| done.rows_affected()).map_err(failed),
+        }
+    }
+
+    /// The same for one that returns rows.
+    pub async fn change(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => rows(bound!(statement).fetch_all(writer).await)?,
+            Self::Postgres(pool) => rows(bound!(statement).fetch_all(pool).await)?,
+        })
+    }
+
+    /// Begins to write.
+    pub async fn begin(&self) -> Result<Writing, RecordError> {
+        Ok(match self {
+            // Deferred, it would find out only at its first write that another process has the lock, and could not wait.
+            Self::Sqlite { writer, .. } => Writing::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?),
+            Self::Postgres(pool) => Writing::Postgres(pool.begin().await.map_err(failed)?),
+        })
+    }
+
+    /// Chooses between two texts of one statement.
+    pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> Statement {
+        Statement::fixed(match self {
+            Self::Sqlite { .. } => sqlite,
+            Self::Postgres(_) => postgres,
+        })
+    }
+
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    pub async fn migrate(&self) -> Result<Migrated, RecordError> {
+        let migrations = |text: &'static str| vec![Migration::new(1, "records".into(), MigrationType::Simple, text.into_sql_str(), false)];
+        match self {
+            Self::Sqlite { writer, .. } => {
+                // Its own lock, since SQLite has none that spans the looking and the doing of several processes.
+                let mut connection = writer.acquire().await.map_err(failed)?;
+                let migrator = Migrator::with_migrations(migrations(include_str!("migrations/sqlite/0001_records.sql")));
+                let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+                let done = apply(migrator, &mut *locked).await?;
+                locked.commit().await.map_err(failed)?;
+                Ok(done)
+            }
+            Self::Postgres(pool) => {
+                let mut connection = pool.acquire().await.map_err(failed)?;
+                let migrator = Migrator::with_migrations(migrations(include_str!("migrations/postgres/0001_records.sql")));
+                apply(migrator, &mut *connection).await
+            }
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { reader, writer } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Applies what is missing; versions that are not known here were written by a newer build, and are an error.
+async fn apply<C>(migrator: Migrator, connection: &mut C) -> Result<Migrated, RecordError>
+where
+    C: Migrate,
+{
+    let table = "_sqlx_migrations";
+    connection.lock().await.map_err(migration_failed)?;
+    let outcome = async {
+        connection.ensure_migrations_table(table).await.map_err(migration_failed)?;
+        let before = connection.list_applied_migrations(table).await.map_err(migration_failed)?;
+        let from = before.iter().map(|m| m.version).max().unwrap_or(0);
+        let known = migrator.iter().map(|m| m.version).max().unwrap_or(0);
+        if from > known {
+            return Err(RecordError::Refused("it was written by a newer build".into()));
+        }
+        for migration in migrator.iter() {
+            match before.iter().find(|applied| applied.version == migration.version) {
+                None => {
+                    connection.apply(table, migration).await.map_err(migration_failed)?;
+                }
+                Some(applied) if applied.checksum != migration.checksum => {
+                    return Err(RecordError::Refused(format!("its migration {} is not ours", applied.version).into()));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Migrated { from, to: known })
+    }
+    .await;
+    let unlocked = connection.unlock().await.map_err(migration_failed);
+    outcome.and_then(|done| unlocked.map(|()| done))
+}
+
+impl Writing {
+    pub async fn execute(&mut self, statement: Statement) -> Result<u64, RecordError> {
+        match self {
+            Self::Sqlite(tx) => bound!(statement).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Postgres(tx) => bound!(statement).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
+        }
+    }
+
+    pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, RecordError> {
+        Ok(match self {
+            Self::Sqlite(tx) => rows(bound!(statement).fetch_all(&mut **tx).await)?,
+            Self::Postgres(tx) => rows(bound!(statement).fetch_all(&mut **tx).await)?,
+        })
+    }
+
+    pub async fn commit(self) -> Result<(), RecordError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await.map_err(failed),
+            Self::Postgres(tx) => tx.commit().await.map_err(failed),
+        }
+    }
+}
+
+fn rows<R: Into<Row>>(found: Result<Vec<R>, sqlx::Error>) -> Result<Vec<Row>, RecordError> {
+    found.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(failed)
+}
+
+/// What an error means. Texts of the server stay out: they may quote values.
+fn failed(error: sqlx::Error) -> RecordError {
+    match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => RecordError::Conflict("a row with the same identity"),
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            let gone = match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                // Connection exceptions, shutdown, too many connections, read-only after a failover.
+                Some(_) => ["08", "57P", "53", "25006"].iter().any(|class| code.starts_with(class)),
+                // SQLITE_BUSY and SQLITE_LOCKED, with their extended codes.
+                None => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
+            };
+            if gone { RecordError::Unavailable(format!("code {code}").into()) } else { RecordError::Refused(format!("code {code}").into()) }
+        }
+        sqlx::Error::Io(error) => RecordError::Unavailable(error.kind().to_string().into()),
+        sqlx::Error::Tls(_) => RecordError::Unavailable("TLS failed".into()),
+        sqlx::Error::PoolTimedOut => RecordError::Unavailable("no connection in time".into()),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => RecordError::Unavailable("closed".into()),
+        sqlx::Error::Configuration(_) => RecordError::Invalid("the address of the record store"),
+        _ => RecordError::Refused("an answer of another shape".into()),
+    }
+}
+
+fn migration_failed(error: MigrateError) -> RecordError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failed(error),
+        MigrateError::Dirty(version) => RecordError::Refused(format!("its migration {version} was interrupted").into()),
+        _ => RecordError::Refused("its migrations cannot be read".into()),
+    }
+}

@@ -1,0 +1,149 @@
+//! A statement with its values, the same for every engine.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// One value.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Bytes(Vec<u8>),
+    Flag(bool),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Int(Some(value.into()))
+    }
+}
+
+/// Counts beyond `i64` do not happen; one that did would be the largest there is, not a negative one.
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<&String> for Value {
+    fn from(value: &String) -> Self {
+        Self::Text(Some(value.clone()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<&Option<String>> for Value {
+    fn from(value: &Option<String>) -> Self {
+        Self::Text(value.clone())
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.to_vec())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Flag(value)
+    }
+}
+
+/// A statement being written. Values never become part of its text.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    pub text: Cow<'static, str>,
+    pub values: Vec<Value>,
+}
+
+impl Statement {
+    /// A statement without values, or whose values follow with [`Self::value`] in the order of its `$1, $2, …`.
+    pub fn fixed(text: &'static str) -> Self {
+        Self { text: Cow::Borrowed(text), values: Vec::new() }
+    }
+
+    /// A value for the next placeholder of a fixed text.
+    pub fn value(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// More text.
+    pub fn push(&mut self, text: &str) -> &mut Self {
+        self.text.to_mut().push_str(text);
+        self
+    }
+
+    /// A placeholder and its value.
+    pub fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
+        self.values.push(value.into());
+        let number = self.values.len();
+        let _ = write!(self.text.to_mut(), "${number}");
+        self
+    }
+
+    /// Rows of values, `(…), (…)`, for `VALUES`.
+    pub fn rows<R, const N: usize>(&mut self, rows: impl IntoIterator<Item = R>) -> &mut Self
+    where
+        R: Into<[Value; N]>,
+    {
+        for (n, row) in rows.into_iter().enumerate() {
+            self.push(if n == 0 { "(" } else { ", (" });
+            for (m, value) in row.into().into_iter().enumerate() {
+                if m > 0 {
+                    self.push(", ");
+                }
+                self.bind(value);
+            }
+            self.push(")");
+        }
+        self
+    }
+
+    /// Values in a list, `$1, $2`, for `IN (…)`.
+    pub fn list<V: Into<Value>>(&mut self, values: impl IntoIterator<Item = V>) -> &mut Self {
+        for (n, value) in values.into_iter().enumerate() {
+            if n > 0 {
+                self.push(", ");
+            }
+            self.bind(value);
+        }
+        self
+    }
+}
+
+/// Conditions of a query, joined as they come.
+#[derive(Debug, Default)]
+pub(super) struct Conditions(bool);
+
+impl Conditions {
+    /// Begins a condition: `WHERE` the first time, `AND` later.
+    pub fn and<'s>(&mut self, statement: &'s mut Statement, text: &str) -> &'s mut Statement {
+        let word = if std::mem::replace(&mut self.0, true) { " AND " } else { " WHERE " };
+        statement.push(word).push(text)
+    }
+}
