@@ -83,7 +83,8 @@ fn message(code: Code, bytes: &[u8]) -> Option<String> {
         return None;
     }
     let text = readable(bytes)?;
-    (!matches!(code, Code::Place) || likeness(text.bytes()).is_language()).then_some(text)
+    // Small numbers are everywhere.
+    (!matches!(code, Code::Place) || (bytes.len() >= 2 * FEWEST && likeness(text.bytes()).is_words())).then_some(text)
 }
 
 /// Binary digits without spaces.

@@ -40,6 +40,9 @@ const PAIRS: [&[u8; CLASSES]; CLASSES] = [
 /// The least mean likelihood of a stretch that is taken for language.
 pub const LANGUAGE: u32 = 9;
 
+/// Twice the least mean likelihood of single words.
+const WORDS: u32 = 21;
+
 /// How likely one class is after another.
 pub const fn pair(first: usize, second: usize) -> u8 {
     if first >= CLASSES || second >= CLASSES || (first == GAP && second == GAP) {
@@ -73,6 +76,11 @@ impl Likeness {
     /// Whether the text could be language.
     pub const fn is_language(self) -> bool {
         self.pairs > 0 && self.sum >= self.pairs * LANGUAGE
+    }
+
+    /// Whether it certainly is, even if it is only a word or two.
+    pub const fn is_words(self) -> bool {
+        self.pairs > 0 && self.sum * 2 >= self.pairs * WORDS
     }
 }
 

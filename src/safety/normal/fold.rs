@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use unicode_normalization::char::compose;
 
-use super::letters::{Tag, expand, fact};
+use super::letters::{Fact, Tag, expand, fact};
 use super::map::{LONGEST, Map};
 use super::words;
 
@@ -101,16 +101,18 @@ pub fn fold(raw: &str) -> Folded<'_> {
     Folded { cased: Cow::Owned(fold.out), lower: OnceLock::new(), map: fold.map, odd: fold.odd }
 }
 
-/// Whether no byte needs a second look. Eight lanes of compares, no branch inside: one of the first things asked of any text.
+/// Whether a byte is anything but printable ASCII and white space.
+#[inline]
+const fn odd(byte: u8) -> bool {
+    // No branches, so that the compiler may do many bytes at once.
+    (byte >= 0x7F) | ((byte < 0x20) & (byte != b'\n') & (byte != b'\t') & (byte != b'\r'))
+}
+
+/// Whether no byte needs a second look: one of the first things asked of any text.
 fn is_plain_ascii(bytes: &[u8]) -> bool {
-    let odd = |byte: u8| {
-        (byte & 0x80)
-            | u8::from(byte == 0x7F)
-            | (u8::from(byte < 0x20) & u8::from(byte != b'\n') & u8::from(byte != b'\t') & u8::from(byte != b'\r'))
-    };
-    let mut chunks = bytes.chunks_exact(128);
-    chunks.all(|chunk| chunk.iter().fold(0, |all, &byte| all | odd(byte)) == 0)
-        && bytes.iter().rev().take(bytes.len() % 128).all(|&byte| odd(byte) == 0)
+    let plain = |bytes: &[u8]| !bytes.iter().fold(false, |all, &byte| all | odd(byte));
+    let chunks = bytes.chunks_exact(128);
+    plain(chunks.remainder()) && chunks.into_iter().all(plain)
 }
 
 fn lower(cased: &str) -> Option<String> {
@@ -120,6 +122,19 @@ fn lower(cased: &str) -> Option<String> {
     let mut lower = String::with_capacity(cased.len());
     lower.extend(cased.chars().map(|c| if c.is_ascii() { c.to_ascii_lowercase() } else { fact(c).lower }));
     Some(lower)
+}
+
+/// The next character that is not plain ASCII; `at` moves on to it, or to the end.
+#[inline]
+fn next(raw: &str, at: &mut usize) -> Option<char> {
+    let rest = raw.as_bytes().get(*at..)?;
+    *at += rest.iter().position(|&byte| odd(byte)).unwrap_or(rest.len());
+    raw.get(*at..)?.chars().next()
+}
+
+/// Whether characters of this sort are written as they are, unless there is something else to write for them.
+const fn stays(tag: Tag) -> bool {
+    matches!(tag, Tag::Other | Tag::Latin | Tag::Digit | Tag::Letter | Tag::Alike | Tag::Loose)
 }
 
 struct Fold {
@@ -136,24 +151,33 @@ struct Fold {
 
 impl Fold {
     fn run(&mut self, raw: &str, disguised: &[Range<usize>]) {
-        let bytes = raw.as_bytes();
         let mut disguised = disguised.iter().peekable();
+        // What stays as it is goes over in one piece, from here.
+        let mut from = 0;
         let mut at = 0;
-        while at < raw.len() {
-            let plain =
-                bytes.iter().skip(at).take_while(|&&byte| (0x20..0x7F).contains(&byte) || matches!(byte, b'\n' | b'\t' | b'\r')).count();
-            if let Some(run) = raw.get(at..at + plain).filter(|run| !run.is_empty()) {
-                self.map.copied(self.out.len(), at);
-                self.out.push_str(run);
-                self.wrote(run.chars().next_back());
-                at += plain;
+        while let Some(c) = next(raw, &mut at) {
+            let fact = fact(c);
+            let inside = matches!(fact.tag, Tag::Alike | Tag::Loose) && {
+                while disguised.next_if(|range| range.end <= at).is_some() {}
+                disguised.peek().is_some_and(|range| range.start <= at)
+            };
+            if fact.folded == c && !inside && stays(fact.tag) {
+                at += c.len_utf8();
+                continue;
             }
-            let Some(c) = raw.get(at..).and_then(|rest| rest.chars().next()) else { break };
-            while disguised.next_if(|range| range.end <= at).is_some() {}
-            let inside = disguised.peek().is_some_and(|range| range.start <= at);
-            self.take(c, at, inside);
+            self.copy(raw, from..at);
+            self.take(c, &fact, at, inside);
             at += c.len_utf8();
+            from = at;
         }
+        self.copy(raw, from..at);
+    }
+
+    fn copy(&mut self, raw: &str, range: Range<usize>) {
+        let Some(piece) = raw.get(range.clone()).filter(|piece| !piece.is_empty()) else { return };
+        self.map.copied(self.out.len(), range.start);
+        self.out.push_str(piece);
+        self.wrote(piece.chars().next_back());
     }
 
     fn wrote(&mut self, last: Option<char>) {
@@ -170,8 +194,7 @@ impl Fold {
         self.wrote(Some(written));
     }
 
-    fn take(&mut self, c: char, at: usize, disguised: bool) {
-        let fact = fact(c);
+    fn take(&mut self, c: char, fact: &Fact, at: usize, disguised: bool) {
         let behind_latin = self.last.is_some_and(|last| last.is_ascii_alphanumeric());
         match fact.tag {
             Tag::Other | Tag::Latin | Tag::Digit | Tag::Letter => self.write(c, fact.folded, at),

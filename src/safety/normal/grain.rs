@@ -22,13 +22,18 @@ const WINDOW: u64 = 2 * HALF as u64;
 /// the best of 13,000 windows gains 28 backwards, and only one in ten thousand more than that after ROT13.
 const GAIN: u64 = 26;
 
+/// How often a window of single letters goes from letter to gap and back; English has one turn in three bytes.
+const RAGGED: u64 = 36;
+/// Longer stretches are looked at piece by piece, so that no look needs much room, in bytes.
+const PIECE: usize = 16 * 1024;
+
 const DIGIT: usize = 27;
 const SIGN: usize = 28;
 
 const fn class_of(byte: u8) -> usize {
     match byte {
         b'0'..=b'9' => DIGIT,
-        b'@' | b'$' | b'!' | b'|' | b'+' => SIGN,
+        b'@' | b'$' | b'!' | b'+' => SIGN,
         _ => class(byte),
     }
 }
@@ -115,13 +120,23 @@ impl Stretches {
     /// The stretches of a text, with a margin of about one window where the disguise may begin or end.
     pub fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         let mut done = 0;
-        self.0.iter().filter_map(move |range| {
+        self.0.iter().flat_map(move |range| {
             let start = back(text, range.start.saturating_sub(HALF)).max(done);
             let end = ahead(text, (range.end + HALF).min(text.len()));
             done = done.max(end);
-            (start < end).then_some(start..end)
+            pieces(text, start..end)
         })
     }
+}
+
+fn pieces(text: &str, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let end = if range.end.saturating_sub(start) <= PIECE { range.end } else { ahead(text, start + PIECE) };
+        let piece = start..end;
+        start = end;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// The nearest border of a word before this place, no more than one window away.
@@ -162,44 +177,36 @@ pub fn grain(text: &str) -> Grain {
             before = now;
         }
         let end = at + half.len();
-        judge(&mut grain, last + sum, at.saturating_sub(HALF)..end);
+        judge(&mut grain, last + sum, sum, at.saturating_sub(HALF)..end);
         (at, last) = (end, sum);
     }
     grain
 }
 
+/// Judges a window, whose second half a short disguise may fill alone.
 #[inline]
-fn judge(grain: &mut Grain, sum: u64, window: Range<usize>) {
-    let score = |field: u32| sum >> field & 0x3FF;
+fn judge(grain: &mut Grain, sum: u64, half: u64, window: Range<usize>) {
+    let score = |sum: u64, field: u32| sum >> field & 0x3FF;
     let count = |field: u32| sum >> field & 0x7F;
-    let (forward, backward, rotated) = (score(FORWARD), score(BACKWARD), score(ROTATED));
-    let (leet, turns, digits, letters) = (count(LEET), count(TURNS), count(DIGITS), count(LETTERS));
-    let suspicious = (backward > forward + GAIN)
-        | (rotated > forward + GAIN)
-        | (leet >= 3)
-        | (turns >= 36)
-        | (digits >= 16)
-        | (letters >= 40 && forward < 8 * WINDOW);
-    let short = window.len() as u64 <= WINDOW / 2 && turns * 2 > window.len() as u64;
-    if !suspicious && !short {
+    let gains = |field: u32| (score(sum, field) > score(sum, FORWARD) + GAIN) | (score(half, field) > score(half, FORWARD) + GAIN);
+    let (backward, rotated) = (gains(BACKWARD), gains(ROTATED));
+    let (leet, turns, digits) = (count(LEET) >= 3, count(TURNS) >= RAGGED, count(DIGITS) >= 16);
+    let strange = count(LETTERS) >= 40 && score(sum, FORWARD) < 8 * WINDOW;
+    let short = window.len() <= HALF && count(TURNS) * 2 > window.len() as u64;
+    if !(backward | rotated | leet | turns | digits | strange | short) {
         return;
     }
-    if backward > forward + GAIN {
-        grain.backward.add(window.clone());
-    }
-    if rotated > forward + GAIN {
-        grain.rotated.add(window.clone());
-    }
-    if letters >= 40 && forward < 8 * WINDOW {
-        grain.strange.add(window.clone());
-    }
-    if leet >= 3 {
-        grain.leet.add(window.clone());
-    }
-    if turns >= 36 || short {
-        grain.ragged.add(window.clone());
-    }
-    if digits >= 16 {
-        grain.numeric.add(window);
+    let marks = [
+        (backward, &mut grain.backward),
+        (rotated, &mut grain.rotated),
+        (strange, &mut grain.strange),
+        (leet, &mut grain.leet),
+        (turns | short, &mut grain.ragged),
+        (digits, &mut grain.numeric),
+    ];
+    for (marked, stretches) in marks {
+        if marked {
+            stretches.add(window.clone());
+        }
     }
 }

@@ -15,7 +15,7 @@ const LONGEST: usize = 24;
 const fn letters(byte: u8) -> &'static [u8] {
     match byte {
         b'0' => b"o",
-        b'1' | b'|' => b"il",
+        b'1' => b"il",
         b'!' => b"i",
         b'2' => b"z",
         b'3' => b"e",
@@ -42,13 +42,13 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
     while !rest.is_empty() {
         let length = rest.bytes().take_while(|&byte| is_part(byte)).count();
         let (word, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        let bare = word.trim_end_matches(['!', '+', '$', '|']);
+        let bare = word.trim_end_matches(['!', '+', '$']);
         match judge(bare) {
             Sort::Plain => out.push_str(word),
             sort => {
                 let read = spell(bare.as_bytes());
                 match sort {
-                    Sort::Garbled if likeness(read.bytes()).is_language() => readable += 1,
+                    Sort::Garbled if likeness(read.bytes()).is_words() => readable += 1,
                     Sort::Garbled => garbled += 1,
                     _ => {}
                 }
@@ -89,8 +89,14 @@ fn judge(word: &str) -> Sort {
     }
     let first = bytes.iter().position(u8::is_ascii_lowercase).unwrap_or(0);
     let last = bytes.iter().rposition(u8::is_ascii_lowercase).unwrap_or(0);
-    let inside = bytes.get(first..last).is_some_and(|middle| middle.iter().any(|byte| !byte.is_ascii_lowercase()));
-    if inside && bytes.len() >= 3 { Sort::Garbled } else { Sort::Common }
+    let inside = bytes.get(first..last).unwrap_or_default();
+    let odd = inside.iter().filter(|byte| !byte.is_ascii_lowercase()).count();
+    // Addresses, sums and names like `word2vec` have such signs too.
+    let usual = inside.iter().any(|&byte| byte == b'+') || (odd == 1 && inside.iter().any(|byte| matches!(byte, b'2' | b'@')));
+    if usual {
+        return if signs == odd { Sort::Plain } else { Sort::Common };
+    }
+    if odd > 0 && bytes.len() >= 3 { Sort::Garbled } else { Sort::Common }
 }
 
 /// A word with letters for its digits and signs; where two would do, the one that goes better with its neighbours.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::fold::{Folded, fold};
-use super::grain::grain;
+use super::grain::{Stretches, grain};
 use super::view::{Veil, View, Views};
 use super::{codes, escapes, islands, leet, shifted, spaced, unseen};
 
@@ -23,6 +23,9 @@ pub struct Find {
     /// Where it stands in the text that was searched.
     pub range: Range<usize>,
 }
+
+/// Looks at one stretch of a folded text; whoever is told of a find says whether there is room for more.
+type Look = fn(&str, Range<usize>, &mut dyn FnMut(Find) -> bool);
 
 /// What a text says under veils, to a depth of two.
 pub fn views(raw: &str, folded: &Folded<'_>) -> Views {
@@ -63,23 +66,25 @@ impl Search {
         escapes::find(folded.cased(), &mut |find| take(find, true));
         let text = folded.text();
         let grain = grain(text);
-        for range in grain.ragged.ranges(text) {
-            spaced::find(text, range, &mut |find| take(find, true));
-        }
-        for range in grain.leet.ranges(text) {
-            leet::find(text, range, &mut |find| take(find, true));
-        }
-        for range in grain.backward.ranges(text) {
-            shifted::backwards(text, range, &mut |find| take(find, true));
-        }
-        for range in grain.rotated.ranges(text) {
-            shifted::rotated(text, range, &mut |find| take(find, true));
-        }
-        for range in grain.strange.ranges(text) {
-            shifted::shifted(text, range, &mut |find| take(find, true));
-        }
-        for range in grain.numeric.ranges(text) {
-            codes::find(text, range, &mut |find| take(find, true));
+        let looks: [(&Stretches, Look); 6] = [
+            (&grain.ragged, spaced::find),
+            (&grain.leet, leet::find),
+            (&grain.backward, shifted::backwards),
+            (&grain.rotated, shifted::rotated),
+            (&grain.strange, shifted::shifted),
+            (&grain.numeric, codes::find),
+        ];
+        for (stretches, look) in looks {
+            let mut more = true;
+            for range in stretches.ranges(text) {
+                look(text, range, &mut |find| {
+                    more = take(find, true);
+                    more
+                });
+                if !more {
+                    return;
+                }
+            }
         }
         spaced::lines(text, &mut |find| take(find, true));
     }
@@ -99,6 +104,8 @@ impl Search {
 
 /// How many characters decoded bytes need, at least, to say something.
 const BRIEFEST: usize = 4;
+/// From how many characters on punctuation and digits may be half of it.
+const LONG: usize = 24;
 
 /// Decoded bytes as text, if they read as one: letters and spaces for the most part, and nothing that does not show. A
 /// character cut off at the end is left out. UTF-16 as PowerShell writes it is read too.
@@ -133,5 +140,7 @@ fn judge(text: &str) -> Option<String> {
             others += 1;
         }
     }
-    (letters >= BRIEFEST && letters * 3 >= all * 2 && others * 5 <= all).then(|| text.to_owned())
+    // The longer it is, the less likely it is that bytes look like text by chance.
+    let enough = if all >= LONG { letters * 2 >= all } else { letters * 3 >= all * 2 };
+    (letters >= BRIEFEST && enough && others * 5 <= all).then(|| text.to_owned())
 }

@@ -11,6 +11,9 @@ const LETTERS: usize = 4;
 /// The longest gap between two letters of one word or of neighbouring words, in bytes.
 const GAP: usize = 6;
 
+/// The most single letters that are looked at together.
+const ROW: usize = 4096;
+
 /// A single letter or digit and the gap behind it.
 struct Single {
     at: usize,
@@ -30,7 +33,7 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
         at = match single {
             Ok(single) => {
                 let end = single.gap.end;
-                let last = single.gap.is_empty() || single.gap.len() > GAP;
+                let last = single.gap.is_empty() || single.gap.len() > GAP || row.len() >= ROW;
                 row.push(single);
                 if last {
                     letters += close(stretch, &mut row, &mut out, &mut joined);
@@ -45,7 +48,7 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
         };
     }
     letters += close(stretch, &mut row, &mut out, &mut joined);
-    if letters >= LETTERS && likeness(joined.bytes()).is_language() {
+    if letters >= LETTERS && likeness(joined.bytes()).is_words() {
         found(Find { veil: Veil::Spaced, text: out, range });
     }
 }
@@ -84,7 +87,9 @@ fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut Strin
     });
     for (index, single) in row.iter().enumerate() {
         out.push(single.c);
-        joined.push(single.c);
+        if !single.c.is_ascii_digit() {
+            joined.push(single.c);
+        }
         let between = gap(single);
         if index + 1 == row.len() {
             out.push_str(between);
