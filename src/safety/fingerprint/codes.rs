@@ -53,7 +53,7 @@ impl Collector {
         if letters >= 8 && self.found.len() < MOST && by_machine(&text[at.clone()]) {
             self.found.extend(Code::new(&text[at.clone()], true));
         }
-        let named = noun(hash);
+        let named = if may_name(hash) { noun(hash) } else { None };
         if let Some((end, plain)) = self.announced
             && named.is_none()
         {
@@ -65,7 +65,7 @@ impl Collector {
         if let Some(alone) = named {
             self.announced = Some((at.end, alone || self.qualified));
         }
-        self.qualified = qualifies(hash);
+        self.qualified = may_name(hash) && QUALIFIERS.contains(&hash);
     }
 
     /// All that were found.
@@ -162,32 +162,28 @@ const QUALIFIERS: [u64; 10] = [
     hash("entry"),
 ];
 
-/// One bit for each of 64 classes of hashes: nearly every word is none of the above, and one look says so.
-const FEW: u64 = {
-    let (mut bits, mut n) = (0, 0);
+/// One bit for each of 1024 classes of hashes: nearly every word is none of the above, and one look says so.
+const FEW: [u64; 16] = {
+    let (mut bits, mut n) = ([0; 16], 0);
     while n < NOUNS.len() {
-        bits |= 1 << (NOUNS[n].0 >> 58);
+        bits[(NOUNS[n].0 >> 60) as usize] |= 1 << (NOUNS[n].0 >> 54 & 63);
         n += 1;
     }
     n = 0;
     while n < QUALIFIERS.len() {
-        bits |= 1 << (QUALIFIERS[n] >> 58);
+        bits[(QUALIFIERS[n] >> 60) as usize] |= 1 << (QUALIFIERS[n] >> 54 & 63);
         n += 1;
     }
     bits
 };
 
 #[inline]
-fn noun(hash: u64) -> Option<bool> {
-    if FEW >> (hash >> 58) & 1 == 0 {
-        return None;
-    }
-    NOUNS.iter().find(|(noun, _)| *noun == hash).map(|&(_, alone)| alone)
+const fn may_name(hash: u64) -> bool {
+    FEW[(hash >> 60) as usize] >> (hash >> 54 & 63) & 1 == 1
 }
 
-#[inline]
-fn qualifies(hash: u64) -> bool {
-    FEW >> (hash >> 58) & 1 == 1 && QUALIFIERS.contains(&hash)
+fn noun(hash: u64) -> Option<bool> {
+    NOUNS.iter().find(|(noun, _)| *noun == hash).map(|&(_, alone)| alone)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod codes;
 pub mod reading;
 pub mod skeleton;
+mod spoken;
 pub mod table;
 pub mod word;
 
@@ -29,6 +30,8 @@ const MOST_RECENT: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     system: String,
+    /// Where the title of the system text ends: what an application calls itself is no secret.
+    title: usize,
     known: String,
     own: OnceLock<Own>,
     own_grams: OnceLock<Table>,
@@ -60,7 +63,13 @@ impl Fingerprints {
         }
         match (passage.kind, passage.role) {
             (Kind::Structural | Kind::ToolDefinition, _) => {}
-            (Kind::Instruction, _) | (_, Role::System) => append(&mut self.system, passage.text, MOST_SYSTEM),
+            (Kind::Instruction, _) | (_, Role::System) => {
+                let first = self.system.is_empty();
+                append(&mut self.system, passage.text, MOST_SYSTEM);
+                if first {
+                    self.title = title(&self.system);
+                }
+            }
             _ => {
                 if self.known.len() + passage.text.len() > MOST_KNOWN {
                     self.known = latest(&self.known, MOST_KNOWN.saturating_sub(passage.text.len())).to_owned();
@@ -97,7 +106,10 @@ impl Fingerprints {
 
     /// Grams of letters of the system text: for scripts without spaces and for letters standing apart.
     pub fn grams(&self) -> &Table {
-        self.own_grams.get_or_init(|| reading::grams(&self.system))
+        self.own_grams.get_or_init(|| {
+            let (title, text) = self.system.split_at(self.title);
+            reading::grams(text, &reading::grams(title, &Table::default()))
+        })
     }
 
     /// Whether the caller knows these four words already.
@@ -107,7 +119,7 @@ impl Fingerprints {
 
     /// Whether the caller knows these letters already.
     pub fn known_gram(&self, gram: u64) -> bool {
-        !self.known.is_empty() && self.known_grams.get_or_init(|| reading::grams(&self.known)).contains(gram)
+        !self.known.is_empty() && self.known_grams.get_or_init(|| reading::grams(&self.known, &Table::default())).contains(gram)
     }
 
     /// Shingles of the caller's last words.
@@ -120,12 +132,21 @@ impl Fingerprints {
             if self.system.is_empty() {
                 return Own::default();
             }
-            let text = self.system.as_str();
+            let (title, text) = self.system.split_at(self.title);
+            let title = reading::shingles(title);
             let mut shingles = Table::for_up_to(text.len() / 5 + 16);
             let mut window = Window::default();
             let mut codes = Collector::default();
+            let mut spoken = spoken::spoken(text).into_iter().peekable();
             reading::words(text, |word, letters, at| {
-                if let Some(shingle) = window.push(word) {
+                while spoken.next_if(|span| span.end <= at.start).is_some() {}
+                if spoken.peek().is_some_and(|span| span.start <= at.start) {
+                    window = Window::default();
+                    return;
+                }
+                if let Some(shingle) = window.push(word)
+                    && (title.is_empty() || !title.contains(shingle))
+                {
                     shingles.insert(shingle);
                 }
                 codes.word(text, word, letters, &at);
@@ -133,6 +154,23 @@ impl Fingerprints {
             Own { shingles, codes: codes.finish(text) }
         })
     }
+}
+
+/// The first four words as spaces part them, unless they are more than a third of the text.
+fn title(text: &str) -> usize {
+    let start = text.len() - text.trim_start().len();
+    let mut inside = true;
+    let mut words = 0;
+    for (at, c) in text[start..].char_indices().take_while(|(at, _)| *at <= text.len() / 3) {
+        if inside && c.is_whitespace() {
+            words += 1;
+            if words == 4 {
+                return start + at;
+            }
+        }
+        inside = !c.is_whitespace();
+    }
+    0
 }
 
 /// Appends what fits below `most`, apart from what is there.
@@ -183,6 +221,15 @@ mod tests {
         };
         assert_eq!(shared("Talk about the PRICE of the yellow house."), (5, 3));
         assert!(Fingerprints::of(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_title_is_four_words_of_a_long_text() {
+        let long = "You are Kite, the helper of the pilots. Check the weather before every flight.";
+        assert_eq!(&long[..title(long)], "You are Kite, the");
+        assert_eq!(title("You are Kite, the helper."), 0);
+        assert_eq!(title("  \n"), 0);
+        assert_eq!(title(&"あなたは金庫の番人です。".repeat(20)), 0);
     }
 
     #[test]

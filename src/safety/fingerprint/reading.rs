@@ -2,14 +2,31 @@
 
 use std::ops::Range;
 
-use super::skeleton::{Class, class};
+use super::skeleton::{Class, LETTERS, class};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
 /// Visits the words of a text: number, letters, and where they stand.
+#[inline]
 pub fn words(text: &str, mut f: impl FnMut(u64, u16, Range<usize>)) {
+    let bytes = text.as_bytes();
     let (mut hash, mut letters, mut start) = (0_u64, 0_u16, 0);
-    for (at, c) in text.char_indices() {
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let (mut code, _) = LETTERS[byte as usize];
+        if code != 0 && letters < LONGEST {
+            if letters == 0 {
+                start = at;
+            }
+            while code != 0 && letters < LONGEST {
+                hash = word::step(hash, u32::from(code));
+                letters += 1;
+                at += 1;
+                code = bytes.get(at).map_or(0, |&byte| LETTERS[byte as usize].0);
+            }
+            continue;
+        }
+        let c = text[at..].chars().next().unwrap_or(' ');
         match class(c) {
             Class::Letter(code) if letters < LONGEST => {
                 if letters == 0 {
@@ -29,6 +46,7 @@ pub fn words(text: &str, mut f: impl FnMut(u64, u16, Range<usize>)) {
                 }
             }
         }
+        at += c.len_utf8();
     }
     if letters > 0 {
         f(word::mix(hash), letters, start..text.len());
@@ -116,12 +134,14 @@ pub fn shingles(text: &str) -> Table {
     table
 }
 
-/// The grams of a text.
-pub fn grams(text: &str) -> Table {
+/// The grams of a text, without these.
+pub fn grams(text: &str, without: &Table) -> Table {
     let mut table = Table::for_up_to(text.len() + 16);
     let mut gram = Gram::default();
     letters(text, |code| {
-        if let Some(hash) = gram.push(code) {
+        if let Some(hash) = gram.push(code)
+            && (without.is_empty() || !without.contains(hash))
+        {
             table.insert(hash);
         }
     });
@@ -149,7 +169,7 @@ mod tests {
     #[test]
     fn a_text_holds_its_own_shingles_and_grams() {
         let text = "Never tell anyone that the vault opens at nine; 絶対に金庫の番号を言わないこと。";
-        let (shingles, grams) = (shingles(text), grams(text));
+        let (shingles, grams) = (shingles(text), grams(text, &Table::default()));
         let mut window = Window::default();
         let mut found = 0;
         words(text, |word, _, _| found += usize::from(window.push(word).is_some_and(|s| shingles.contains(s))));

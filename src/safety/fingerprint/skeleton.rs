@@ -67,6 +67,19 @@ const fn of_table(code: u8) -> Class {
     }
 }
 
+/// What the bytes of a text are: the code of an ASCII letter and the one it has moved by thirteen places, or (0, 0).
+pub const LETTERS: [(u8, u8); 256] = {
+    let mut table = [(0, 0); 256];
+    let mut c = 0;
+    while c < 128 {
+        if ASCII[c] > IGNORED {
+            table[c] = (ASCII[c], ROT13[c]);
+        }
+        c += 1;
+    }
+    table
+};
+
 /// What a character is.
 #[inline]
 pub fn class(c: char) -> Class {

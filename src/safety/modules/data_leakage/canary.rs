@@ -1,0 +1,269 @@
+//! Strings that must never be in an answer: found however they are written, and held from their first letter on.
+
+use std::ops::Range;
+
+use crate::safety::fingerprint::skeleton::{Class, class};
+use crate::safety::fingerprint::{Fingerprints, reading};
+
+/// So many characters that are no letters may stand between two letters of a canary.
+const APART: u8 = 3;
+/// Shorter canaries must be words of their own, or every text would hold them.
+const WITHIN: usize = 8;
+
+/// Letters of an encoded canary that tell nothing, and letters that a canary inside of a word begins with: for their sake
+/// nothing is held back.
+const ENCODED: usize = 4;
+const INSIDE: usize = 2;
+
+/// A canary as letters.
+#[derive(Debug, Clone)]
+pub struct Canary {
+    letters: Vec<u32>,
+    /// May begin and end inside of words.
+    within: bool,
+    encoded: bool,
+}
+
+impl Canary {
+    /// All ways to write a string that need a pattern of their own: as it is, backwards, moved by thirteen places, in
+    /// base64 at each of its three alignments, in hexadecimal digits. `None` for one too short or too long to look for.
+    pub fn all(text: &str) -> Option<Vec<Self>> {
+        let mut plain = Vec::new();
+        reading::letters(text, |code| plain.push(code));
+        if !(4..=256).contains(&plain.len()) {
+            return None;
+        }
+        let mut written = vec![(text.chars().rev().collect::<String>(), false), (moved(text), false), (hex(text.as_bytes()), true)];
+        written.extend((0..3).map(|skipped| (base64_inside(text.as_bytes(), skipped), true)));
+        let mut all = vec![Self::new(plain)];
+        for (text, encoded) in written {
+            let mut letters = Vec::new();
+            reading::letters(&text, |code| letters.push(code));
+            if letters.len() >= 6 && all.iter().all(|known: &Self| known.letters != letters) {
+                all.push(Self { encoded, ..Self::new(letters) });
+            }
+        }
+        Some(all)
+    }
+
+    /// One given by its letters' codes, as it is.
+    pub fn new(letters: Vec<u32>) -> Self {
+        let within = letters.len() >= WITHIN;
+        Self { letters, within, encoded: false }
+    }
+}
+
+fn moved(text: &str) -> String {
+    let by = |c: char, base: u8| char::from(base + (c as u8 - base + 13) % 26);
+    text.chars()
+        .map(|c| match c {
+            'a'..='z' => by(c, b'a'),
+            'A'..='Z' => by(c, b'A'),
+            c => c,
+        })
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// What of the base64 of a text that contains these bytes depends on them alone, when they begin `skipped` bytes into a
+/// group of three.
+fn base64_inside(bytes: &[u8], skipped: usize) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let padded: Vec<u8> = std::iter::repeat_n(0, skipped).chain(bytes.iter().copied()).collect();
+    let sextet = |n: usize| {
+        let bit = n * 6;
+        let pair = u16::from(padded.get(bit / 8).copied().unwrap_or(0)) << 8 | u16::from(padded.get(bit / 8 + 1).copied().unwrap_or(0));
+        (pair >> (10 - bit % 8)) as usize & 63
+    };
+    let whole = (skipped * 8).div_ceil(6)..padded.len() * 8 / 6;
+    whole.map(|n| char::from(ALPHABET[sextet(n)])).collect()
+}
+
+/// The first letters of a set of canaries: one look tells that none begins here.
+#[derive(Debug, Clone, Default)]
+pub struct Canaries {
+    all: Vec<Canary>,
+    first: u128,
+    beyond: bool,
+}
+
+impl Canaries {
+    /// These.
+    pub fn new(all: Vec<Canary>) -> Self {
+        let mut this = Self { all, first: 0, beyond: false };
+        for canary in &this.all {
+            match canary.letters.first() {
+                Some(&code) if code < 128 => this.first |= 1 << code,
+                _ => this.beyond = true,
+            }
+        }
+        this
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    #[inline]
+    fn may_begin(&self, code: u32) -> bool {
+        if code < 128 { self.first >> code & 1 == 1 } else { self.beyond }
+    }
+}
+
+/// One that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    which: usize,
+    matched: usize,
+    /// So many of its letters may leave; it counts from the next one on.
+    late: usize,
+    start: usize,
+    /// Behind its last letter.
+    end: usize,
+    apart: u8,
+}
+
+/// Looks for a set of canaries in a text that arrives.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    open: Vec<Open>,
+    inside: bool,
+}
+
+impl Lookout {
+    /// The next character. Calls `found` with the canary's number and place.
+    #[inline]
+    pub fn feed(&mut self, c: char, at: Range<usize>, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
+        match class(c) {
+            Class::Letter(code) | Class::Dense(code) => {
+                let inside = std::mem::replace(&mut self.inside, true);
+                if !self.open.is_empty() {
+                    self.letter(code, &at, canaries, &mut found);
+                }
+                if canaries.may_begin(code) {
+                    self.begin(code, at, inside, canaries);
+                }
+            }
+            Class::Ignored => {
+                self.open.retain_mut(|open| {
+                    open.apart += 1;
+                    open.apart <= 3 * APART
+                });
+            }
+            Class::Break => {
+                self.inside = false;
+                if !self.open.is_empty() {
+                    self.pause(canaries, &mut found);
+                }
+            }
+        }
+    }
+
+    fn letter(&mut self, code: u32, at: &Range<usize>, canaries: &Canaries, found: &mut impl FnMut(usize, Range<usize>)) {
+        self.open.retain_mut(|open| {
+            let Some(canary) = canaries.all.get(open.which) else { return false };
+            // A short one that is complete waits for its word to end; here the word goes on.
+            if canary.letters.get(open.matched) != Some(&code) {
+                return false;
+            }
+            (open.matched, open.end, open.apart) = (open.matched + 1, at.end, 0);
+            if open.matched == open.late + 1 {
+                open.start = at.start;
+            }
+            if open.matched == canary.letters.len() && canary.within {
+                found(open.which, open.start..open.end);
+                return false;
+            }
+            true
+        });
+    }
+
+    fn begin(&mut self, code: u32, at: Range<usize>, inside: bool, canaries: &Canaries) {
+        for (which, canary) in canaries.all.iter().enumerate() {
+            if canary.letters.first() == Some(&code) && (canary.within || !inside) && self.open.len() < 256 {
+                let late = if canary.encoded { ENCODED } else { INSIDE * usize::from(inside) };
+                self.open.push(Open { which, matched: 1, late, start: at.start, end: at.end, apart: 0 });
+            }
+        }
+    }
+
+    fn pause(&mut self, canaries: &Canaries, found: &mut impl FnMut(usize, Range<usize>)) {
+        self.open.retain_mut(|open| {
+            if canaries.all.get(open.which).is_some_and(|canary| canary.letters.len() == open.matched) {
+                found(open.which, open.start..open.end);
+                return false;
+            }
+            open.apart += 1;
+            open.apart <= APART
+        });
+    }
+
+    /// The text has ended.
+    pub fn finish(&mut self, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
+        self.pause(canaries, &mut found);
+        self.open.clear();
+    }
+
+    /// From where on the text may become part of a canary.
+    pub fn settled(&self, now: usize) -> usize {
+        self.open.iter().filter(|open| open.matched > open.late).map(|open| open.start).min().unwrap_or(now)
+    }
+}
+
+/// The codes of a request that its caller does not know, as canaries; beside each whether it is sure.
+pub fn of_request(asked: &Fingerprints) -> (Canaries, Vec<bool>) {
+    let unknown = asked.codes().iter().filter(|code| !code.known_from(asked.known()));
+    let (all, sure) = unknown.map(|code| (Canary::new(code.letters.clone()), code.sure)).unzip();
+    (Canaries::new(all), sure)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn found(canary: &str, text: &str) -> Vec<Range<usize>> {
+        let canaries = Canaries::new(Canary::all(canary).unwrap());
+        let (mut lookout, mut out) = (Lookout::default(), Vec::new());
+        for (at, c) in text.char_indices() {
+            lookout.feed(c, at..at + c.len_utf8(), &canaries, |_, at| out.push(at));
+        }
+        lookout.finish(&canaries, |_, at| out.push(at));
+        out
+    }
+
+    #[test]
+    fn a_canary_is_found_however_it_is_written() {
+        let canary = "Zephyr-7Q4x-Lumen";
+        for written in [
+            "Zephyr-7Q4x-Lumen",
+            "zephyr7q4xlumen",
+            "Z E P H Y R - 7 Q 4 X - L U M E N",
+            "Zephyr\n7Q4x\nLumen",
+            "Zеphуr-7Q4x-Lumеn",
+            "Ze\u{200b}phyr-7Q4x-Lu\u{200b}men",
+            "nemuL-x4Q7-ryhpeZ",
+            "Mrcule-7D4k-Yhzra",
+            "5a65706879722d375134782d4c756d656e",
+            "WmVwaHlyLTdRNHgtTHVtZW4=",
+            "dGhlIGNvZGUgaXMgWmVwaHlyLTdRNHgtTHVtZW4gb2s=",
+            "eFplcGh5ci03UTR4LUx1bWVu",
+        ] {
+            assert_eq!(found(canary, &format!("it is {written}, see")).len(), 1, "{written}");
+        }
+        assert_eq!(found(canary, "it is Zephyr-7Q4x-Lumen, see"), [6..23]);
+        assert!(found(canary, "Zephyr-7Q4x-Lume and Lumen").is_empty());
+    }
+
+    #[test]
+    fn a_short_one_is_a_word_of_its_own() {
+        assert_eq!(found("blau", "Das Wort ist Blau."), [13..17]);
+        assert!(found("blau", "hellblau, blaugrau, bläulich").is_empty());
+        assert_eq!(found("blau", "blau"), [0..4]);
+        assert!(Canary::all("abc").is_none());
+    }
+}

@@ -1,0 +1,115 @@
+//! Data leakage: an answer that says what it should not. System prompts and canaries of the operator, secrets that stand
+//! in system text, and the request itself.
+
+mod canary;
+mod escape;
+mod island;
+mod reader;
+mod scan;
+mod trail;
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Blueprint;
+use crate::safety::fingerprint::reading;
+use crate::safety::fingerprint::table::Table;
+use crate::safety::{Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Side};
+use crate::wire::Kind;
+use canary::{Canaries, Canary};
+use scan::LeakScanner;
+
+/// The name in configuration, findings, metrics and evidence.
+pub const NAME: &str = "data_leakage";
+
+/// How the engine builds it.
+pub static BLUEPRINT: Blueprint = Blueprint {
+    name: NAME,
+    question: "Does the answer repeat system text, a canary or what it was asked?",
+    weight: 1.0,
+    on_error: OnError::Allow,
+    pure: false,
+    build: |config| {
+        let settings: Settings = Settings::deserialize(config).map_err(|error| error.to_string())?;
+        Ok(Arc::new(DataLeakage::new(&settings).map_err(|error| error.to_string())?))
+    },
+};
+
+/// What the operator can say about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Strings that stand in no text but secret ones: whoever sees one in an answer knows that something leaked. At least
+    /// four letters or digits each.
+    pub canaries: Vec<String>,
+    /// Sentences of system prompts that answers may repeat: a greeting, a disclaimer, a refusal.
+    pub public: Vec<String>,
+}
+
+/// The module.
+#[derive(Debug, Default)]
+pub struct DataLeakage {
+    rules: Arc<Rules>,
+}
+
+/// What does not change from one answer to the next.
+#[derive(Debug, Default)]
+struct Rules {
+    canaries: Canaries,
+    public: Table,
+}
+
+impl DataLeakage {
+    /// With these settings.
+    ///
+    /// # Errors
+    /// A canary is too short or too long to look for; the text says which by its number, not by what it is.
+    pub fn new(settings: &Settings) -> Result<Self, ModuleError> {
+        let mut canaries = Vec::new();
+        for (n, text) in settings.canaries.iter().enumerate() {
+            let all = Canary::all(text);
+            canaries.extend(all.ok_or_else(|| ModuleError(format!("canaries[{n}] must have 4 to 256 letters or digits")))?);
+        }
+        let mut public = Table::for_up_to(settings.public.iter().map(|text| text.len() / 4).sum());
+        for text in &settings.public {
+            let mut window = reading::Window::default();
+            reading::words(text, |word, _, _| {
+                if let Some(shingle) = window.push(word) {
+                    public.insert(shingle);
+                }
+            });
+        }
+        Ok(Self { rules: Arc::new(Rules { canaries: Canaries::new(canaries), public }) })
+    }
+}
+
+impl SafetyModule for DataLeakage {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::PostUpstream]
+    }
+
+    fn order(&self) -> Order {
+        Order::Parallel
+    }
+
+    fn reads(&self, passage: &Passage<'_>) -> bool {
+        passage.side == Side::Response && passage.kind != Kind::Structural
+    }
+
+    fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
+        let mut scanner = LeakScanner::new(&self.rules, passage.asked);
+        scanner.feed(passage.text, out);
+        scanner.finish(out);
+        Ok(())
+    }
+
+    fn scanner(&self, first: &Passage<'_>) -> Option<Box<dyn Scanner>> {
+        Some(Box::new(LeakScanner::new(&self.rules, first.asked)))
+    }
+}

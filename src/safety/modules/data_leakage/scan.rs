@@ -1,0 +1,102 @@
+//! One answer, as it arrives.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::canary::{self, Canaries, Lookout};
+use super::reader::{Look, Reader};
+use super::trail::Piece;
+use super::{NAME, Rules};
+use crate::safety::fingerprint::Fingerprints;
+use crate::safety::{Finding, Findings, Scanner, Settled};
+
+/// Islands in islands in the text.
+const DEPTH: u8 = 2;
+
+/// Looks for leaks in one text. A whole text is looked at by the same steps, so its findings are the same.
+#[derive(Debug)]
+pub struct LeakScanner {
+    rules: Arc<Rules>,
+    asked: Option<Arc<Fingerprints>>,
+    reader: Option<Reader>,
+    /// The operator's canaries.
+    theirs: Lookout,
+    codes: Canaries,
+    sure: Vec<bool>,
+    ours: Lookout,
+    at: usize,
+    pieces: Vec<Piece>,
+}
+
+impl LeakScanner {
+    /// For an answer to this request.
+    pub fn new(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
+        let asked = asked.filter(|asked| !asked.system().is_empty());
+        let (codes, sure) = asked.map(|asked| canary::of_request(asked)).unwrap_or_default();
+        Self {
+            rules: Arc::clone(rules),
+            asked: asked.cloned(),
+            reader: asked.map(|_| Reader::new(DEPTH)),
+            theirs: Lookout::default(),
+            codes,
+            sure,
+            ours: Lookout::default(),
+            at: 0,
+            pieces: Vec::new(),
+        }
+    }
+}
+
+impl Scanner for LeakScanner {
+    fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
+        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces } = self;
+        let watched = !rules.canaries.is_empty() || !codes.is_empty();
+        if let (Some(asked), Some(reader), false) = (asked.as_ref(), reader.as_mut(), watched) {
+            reader.feed(fragment, *before, &Look { asked, public: &rules.public }, pieces);
+            out.extend(pieces.drain(..).map(leak));
+        }
+        // Character by character, so that findings of both are in one order wherever the text is cut.
+        for (at, c) in fragment.char_indices().take(if watched { usize::MAX } else { 0 }) {
+            let at = *before + at..*before + at + c.len_utf8();
+            if let (Some(asked), Some(reader)) = (asked.as_ref(), reader.as_mut()) {
+                reader.one(c, at.clone(), &Look { asked, public: &rules.public }, pieces);
+                out.extend(pieces.drain(..).map(leak));
+            }
+            theirs.feed(c, at.clone(), &rules.canaries, |which, at| out.push(secret(which, at, None)));
+            ours.feed(c, at, codes, |which, at| out.push(secret(which, at, Some(sure))));
+        }
+        self.at += fragment.len();
+        let now = self.reader.as_ref().map_or(self.at, |reader| reader.settled(self.at));
+        now.min(self.theirs.settled(self.at)).min(self.ours.settled(self.at))
+    }
+
+    fn finish(&mut self, out: &mut Findings) {
+        if let (Some(asked), Some(reader)) = (&self.asked, &mut self.reader) {
+            let look = Look { asked, public: &self.rules.public };
+            reader.finish(self.at, &look, &mut self.pieces);
+            out.extend(self.pieces.drain(..).map(leak));
+        }
+        self.theirs.finish(&self.rules.canaries, |which, at| out.push(secret(which, at, None)));
+        let sure = &self.sure;
+        self.ours.finish(&self.codes, |which, at| out.push(secret(which, at, Some(sure))));
+    }
+}
+
+/// From 0.5 for what is just enough towards 1 for what is many times that.
+fn leak(piece: Piece) -> Finding {
+    Finding { module: NAME, category: "system_prompt_leak".into(), span: piece.span, score: 1.0 - 0.5 / piece.ratio, redact: false }
+}
+
+/// A canary of the operator, or a code of the request that may be sure or not.
+fn secret(which: usize, span: Range<usize>, sure: Option<&Vec<bool>>) -> Finding {
+    let (category, score) = match sure.map(|sure| sure.get(which).copied().unwrap_or(false)) {
+        None => ("canary", 0.98),
+        Some(true) => ("secret_of_system_text", 0.9),
+        Some(false) => ("secret_of_system_text", 0.6),
+    };
+    Finding { module: NAME, category: category.into(), span, score, redact: false }
+}
+
+#[cfg(test)]
+#[path = "scan_test.rs"]
+mod tests;
