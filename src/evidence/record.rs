@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
+use crate::gate::guard::{self, Reading};
 use crate::gate::{Decision, Execution, Finished, RequestId};
 use crate::identity::Caller;
 use crate::plugin::Mode;
@@ -47,7 +48,7 @@ pub struct LaterEntry<'a> {
 impl RequestEntry<'_> {
     /// Appends the entry under this number.
     pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
-        let Finished { facts, model, tags, executions, outcome } = self.finished;
+        let Finished { facts, model, tags, executions, safety, outcome } = self.finished;
         let caller = facts.caller.as_deref();
         let mut page = Page::new(out);
         let mut entry = Object::open(&mut page);
@@ -84,6 +85,14 @@ impl RequestEntry<'_> {
         request_id(&mut entry, facts.id);
         entry.text_if("requested_model", facts.requested_model.as_deref().and_then(name));
         entry.text("route", &facts.route);
+        if !safety.is_empty() {
+            let list = entry.member("safety");
+            for (place, reading) in safety.iter().enumerate() {
+                list.put(if place > 0 { b"," } else { b"[" });
+                write_reading(reading, list);
+            }
+            list.put(b"]");
+        }
         entry.number("seq", seq);
         entry.number("status", outcome.status.into());
         entry.flag("stream", facts.stream);
@@ -145,6 +154,34 @@ fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     entry.close();
 }
 
+/// What one SafetySec module did at one phase.
+fn write_reading(reading: &Reading, page: &mut Page<'_>) {
+    let mut entry = Object::open(page);
+    entry.word("action", reading.outcome.as_str());
+    if !reading.categories.is_empty() {
+        let mut sorted: Vec<(&str, u32)> = reading.categories.iter().map(|(category, count)| (category.as_ref(), *count)).collect();
+        sorted.sort_unstable();
+        let mut within = entry.object("categories");
+        for (category, count) in sorted {
+            within.number(category, count.into());
+        }
+        within.close();
+    }
+    entry.number("duration_us", micros(reading.took));
+    bounded(&mut entry, "error", reading.error.as_deref());
+    entry.text("module", reading.module);
+    entry.word("phase", reading.phase.as_str());
+    if reading.outcome.is_notable() {
+        entry.word("reason", reading.reason);
+    }
+    if let Some(level) = reading.session {
+        entry.word("session", level.as_str());
+    }
+    entry.word("side", guard::side(reading.side));
+    entry.number("started_us", micros(reading.started));
+    entry.close();
+}
+
 fn at(entry: &mut Object<'_, '_>, moment: SystemTime) {
     let page = entry.member("at");
     page.put(b"\"");
@@ -170,9 +207,13 @@ fn texts<K: AsRef<str>>(entry: &mut Object<'_, '_>, member: &str, pairs: &[(K, S
     if pairs.is_empty() {
         return;
     }
+    let mut within = entry.object(member);
+    if let [(key, value)] = pairs {
+        within.text(key.as_ref(), &text(value));
+        return within.close();
+    }
     let mut sorted: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect();
     sorted.sort_by_key(|(key, _)| *key);
-    let mut within = entry.object(member);
     for (place, (key, value)) in sorted.iter().enumerate() {
         // The sort is stable: of pairs with one name the last was the last said.
         if sorted.get(place + 1).is_none_or(|(next, _)| next != key) {

@@ -53,6 +53,8 @@ struct RequestModel<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     requested_model: Option<&'a str>,
     route: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    safety: Vec<ReadingEntry<'a>>,
     seq: u64,
     status: u16,
     stream: bool,
@@ -108,6 +110,24 @@ struct ExecutionEntry<'a> {
 }
 
 #[derive(Debug, Serialize)]
+struct ReadingEntry<'a> {
+    action: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    categories: BTreeMap<&'a str, u32>,
+    duration_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Cow<'a, str>>,
+    module: &'a str,
+    phase: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'static str>,
+    side: &'static str,
+    started_us: u64,
+}
+
+#[derive(Debug, Serialize)]
 struct LaterModel<'a> {
     at: String,
     execution: ExecutionEntry<'a>,
@@ -146,6 +166,7 @@ impl<'a> RequestModel<'a> {
             request_id: facts.id.to_string(),
             requested_model: facts.requested_model.as_deref().and_then(name),
             route: &facts.route,
+            safety: finished.safety.iter().map(ReadingEntry::of).collect(),
             seq,
             status: outcome.status,
             stream: facts.stream,
@@ -189,6 +210,47 @@ impl<'a> ExecutionEntry<'a> {
             visible: visible(execution),
         }
     }
+}
+
+impl<'a> ReadingEntry<'a> {
+    fn of(reading: &'a Reading) -> Self {
+        Self {
+            action: reading.outcome.as_str(),
+            categories: reading.categories.iter().map(|(category, count)| (category.as_ref(), *count)).collect(),
+            duration_us: micros(reading.took),
+            error: reading.error.as_deref().map(text),
+            module: reading.module,
+            phase: reading.phase.as_str(),
+            reason: reading.outcome.is_notable().then_some(reading.reason),
+            session: reading.session.map(guard::Level::as_str),
+            side: guard::side(reading.side),
+            started_us: micros(reading.started),
+        }
+    }
+}
+
+fn any_reading() -> impl Strategy<Value = Reading> {
+    use crate::gate::guard::{Level, Outcome as Read};
+    use crate::safety::{Phase, SafetyAction, Side};
+    let outcomes =
+        vec![Read::Done(SafetyAction::Allow), Read::Done(SafetyAction::Block), Read::Would(SafetyAction::Redact), Read::Panicked];
+    let categories = proptest::collection::btree_map("[a-d_]{1,2}", any::<u32>(), 0..4);
+    let levels = option::of(proptest::sample::select(vec![Level::Low, Level::Over, Level::Unknown]));
+    let what = (proptest::sample::select(outcomes), 0..Phase::ALL.len(), any::<bool>(), levels);
+    (what, categories, option::of(any_text()), any_duration(), any_duration()).prop_map(|(what, categories, error, started, took)| {
+        Reading {
+            module: "prompt_injection",
+            phase: Phase::ALL[what.1],
+            side: if what.2 { Side::Request } else { Side::Response },
+            outcome: what.0,
+            categories: categories.into_iter().map(|(category, count)| (category.into(), count)).collect(),
+            reason: "nothing found",
+            session: what.3,
+            error: error.map(Cow::Owned),
+            started,
+            took,
+        }
+    })
 }
 
 impl<'a> LaterModel<'a> {
@@ -263,6 +325,7 @@ prop_compose! {
         millis in option::of(0.0..1e7_f64),
         tags in proptest::collection::vec(("[a-c_.]{1,2}", any_text()), 0..6),
         executions in proptest::collection::vec(any_execution(), 0..4),
+        safety in proptest::collection::vec(any_reading(), 0..4),
         at in 0..10_000_000_000_000_000_u64,
     ) -> Finished {
         let mut texts = texts.into_iter();
@@ -299,7 +362,7 @@ prop_compose! {
             bytes_out: numbers[1],
             provider_request_id: next(),
         };
-        Finished { facts, model: next(), tags, executions, outcome }
+        Finished { facts, model: next(), tags, executions, safety, outcome }
     }
 }
 

@@ -95,6 +95,7 @@ fn finished(id: u8) -> Arc<Finished> {
         model: Some("smart".to_owned()),
         tags: vec![("cost_centre".to_owned(), "42".to_owned())],
         executions: vec![execution(Decision::Changed), execution(Decision::Blocked)],
+        safety: Vec::new(),
         outcome,
     })
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::guard::{Guarded, Reading};
 use super::{Gate, Style};
 use crate::error::Denial;
 use crate::identity::Caller;
@@ -55,6 +56,8 @@ pub struct Exchange {
     pub draft: Draft,
     /// What steps did, in the order in which they ended; parallel siblings in YAML order.
     pub executions: Vec<Execution>,
+    /// What SafetySec keeps of it; nothing on a route without it.
+    pub safety: Option<Box<Guarded>>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -63,12 +66,20 @@ impl Exchange {
     /// A request of which nothing is known but its facts.
     pub fn new(facts: Facts) -> Self {
         let draft = Draft { model: facts.requested_model.clone(), ..Draft::default() };
-        Self { facts, draft, executions: Vec::new(), outcome: Outcome::default() }
+        Self { facts, draft, executions: Vec::new(), safety: None, outcome: Outcome::default() }
     }
 
     /// What evidence and background steps get: everything but bodies and headers.
     pub fn finish(self) -> Finished {
-        Finished { facts: self.facts, model: self.draft.model, tags: self.draft.tags, executions: self.executions, outcome: self.outcome }
+        let safety = self.safety.map(|kept| kept.readings).unwrap_or_default();
+        Finished {
+            facts: self.facts,
+            model: self.draft.model,
+            tags: self.draft.tags,
+            executions: self.executions,
+            safety,
+            outcome: self.outcome,
+        }
     }
 }
 
@@ -354,6 +365,8 @@ pub struct Finished {
     pub tags: Vec<(String, String)>,
     /// What the steps did up to the answer.
     pub executions: Vec<Execution>,
+    /// What SafetySec's modules did.
+    pub safety: Vec<Reading>,
     /// How it ended.
     pub outcome: Outcome,
 }

@@ -180,6 +180,7 @@ fn begin(
         },
         draft: Draft::default(),
         executions: Vec::new(),
+        safety: None,
         outcome: Outcome::default(),
     })
 }

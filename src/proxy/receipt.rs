@@ -8,6 +8,7 @@ use http::HeaderName;
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
+use crate::gate::guard::Reading;
 use crate::gate::{Decision, Exchange};
 use crate::route::Route;
 
@@ -38,13 +39,25 @@ fn receipt(chain: &str, exchange: &Exchange) -> String {
         let _ =
             write!(text, ", {};gate={};verdict={};us={}", step.plugin, step.gate.as_str(), step.decision.as_str(), step.took.as_micros());
     }
+    for reading in readings(exchange) {
+        let (module, gate, verdict) = (reading.module, reading.phase.as_str(), reading.outcome.as_str());
+        let _ = write!(text, ", safety.{module};gate={gate};verdict={verdict};us={}", reading.took.as_micros());
+    }
     text
+}
+
+/// What SafetySec's modules did so far.
+fn readings(exchange: &Exchange) -> &[Reading] {
+    exchange.safety.as_ref().map_or(&[], |kept| &kept.readings)
 }
 
 fn timing(exchange: &Exchange, total: Duration) -> String {
     let mut text = format!("total;dur={:.3}", total.as_secs_f64() * 1e3);
     for step in ran(exchange) {
         let _ = write!(text, ", {}-{};dur={:.3}", step.plugin, step.gate.as_str(), step.took.as_secs_f64() * 1e3);
+    }
+    for reading in readings(exchange) {
+        let _ = write!(text, ", safety.{}-{};dur={:.3}", reading.module, reading.phase.as_str(), reading.took.as_secs_f64() * 1e3);
     }
     text
 }

@@ -11,7 +11,7 @@ use super::context::{Context, Destination};
 use super::{Edge, answer, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
-use crate::gate::{self, Exchange, Execution, Finished, Ledger, RequestId};
+use crate::gate::{self, Exchange, Execution, Finished, Guarded, Ledger, RequestId};
 use crate::telemetry::{self, ProviderError};
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
@@ -212,6 +212,11 @@ fn access_line(exchange: &Exchange, took: std::time::Duration) {
         line.text("api_key_id", caller.map_or("", |c| &*c.key_id));
         line.text("provider", facts.provider.as_deref().unwrap_or(""));
         line.text("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()).unwrap_or(""));
+        // Only where SafetySec found something: most lines have neither.
+        if let Some((module, decision)) = exchange.safety.as_deref().and_then(Guarded::strictest) {
+            line.text("security_module", module);
+            line.text("decision", decision);
+        }
         line.number("attempts", outcome.attempts.into());
         line.number("bytes_in", outcome.bytes_in);
         line.number("bytes_out", outcome.bytes_out);

@@ -36,7 +36,8 @@ impl Engine {
         self.risk_of(&judgement.runs)
     }
 
-    pub(super) fn risk_of(&self, runs: &[Run]) -> Risk {
+    /// The same of runs alone, for what is judged piece by piece.
+    pub fn risk_of(&self, runs: &[Run]) -> Risk {
         let mut risk = Risk::default();
         for run in runs {
             let Some(member) = self.members().get(run.member) else { continue };
@@ -60,7 +61,8 @@ impl Engine {
         self.decide_runs(&judgement.runs, score)
     }
 
-    pub(super) fn decide_runs(&self, runs: &[Run], score: f64) -> Decision {
+    /// The same of runs alone and the session's score.
+    pub fn decide_runs(&self, runs: &[Run], score: f64) -> Decision {
         let mut decision = Decision { action: SafetyAction::Allow, would: SafetyAction::Allow, unavailable: false, of: Vec::new() };
         for run in runs {
             let Some(member) = self.members().get(run.member) else { continue };
@@ -89,7 +91,7 @@ impl Engine {
     }
 
     /// Whether a finding's span is replaced.
-    pub(super) fn redacts(&self, finding: &Finding) -> bool {
+    pub fn redacts(&self, finding: &Finding) -> bool {
         let Some(member) = self.members().iter().find(|member| member.name() == finding.module) else { return false };
         self.mode_of(member) == Mode::Security && wants_redaction(&member.policy, finding)
     }

@@ -88,7 +88,7 @@ impl Member {
     }
 
     /// Whether it looks at a passage.
-    pub(super) fn reads(&self, passage: &Passage<'_>) -> bool {
+    pub fn reads(&self, passage: &Passage<'_>) -> bool {
         let Some(kinds) = &self.policy.kinds else { return self.built.module.reads(passage) };
         if !kinds.contains(&passage.kind) {
             return false;
@@ -169,7 +169,7 @@ impl Run {
     }
 
     /// Takes note of a finding.
-    pub(super) fn note(&mut self, finding: &Finding) {
+    pub fn note(&mut self, finding: &Finding) {
         if finding.score.is_finite() {
             self.peak = self.peak.max(finding.score.clamp(0.0, 1.0));
         }
@@ -177,6 +177,22 @@ impl Run {
         match self.counts.iter_mut().find(|(category, _)| *category == finding.category) {
             Some((_, count)) => *count += 1,
             None => self.counts.push((finding.category.clone(), 1)),
+        }
+    }
+
+    /// Takes over what another reading of the same stream came to.
+    pub fn absorb(&mut self, other: Run, counted: bool) {
+        self.failure = other.failure.or(self.failure.take());
+        self.peak = self.peak.max(other.peak);
+        self.took += other.took;
+        if counted {
+            self.redactions += other.redactions;
+            for (category, count) in other.counts {
+                match self.counts.iter_mut().find(|(mine, _)| *mine == category) {
+                    Some((_, mine)) => *mine += count,
+                    None => self.counts.push((category, count)),
+                }
+            }
         }
     }
 
@@ -330,7 +346,10 @@ impl Engine {
 }
 
 /// Runs a module's code. A panic is a failure of the module alone.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, ModuleError>) -> Result<T, Failure> {
+///
+/// # Errors
+/// The module could not look.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, ModuleError>) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(Failure::Error(error.0)),

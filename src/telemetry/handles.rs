@@ -160,6 +160,52 @@ impl PoolMetrics {
     }
 }
 
+/// Counts the readings of one SafetySec module at one phase.
+#[derive(Debug, Clone)]
+pub struct ModuleMetrics {
+    pub(super) runs: [IntCounter; 8],
+    pub(super) duration: Histogram,
+    pub(super) redactions: IntCounter,
+    pub(super) blocks: IntCounter,
+}
+
+impl ModuleMetrics {
+    /// One reading; `outcome` is a place in [`names::READINGS`], `redactions` how many spans the module wanted replaced.
+    pub fn ran(&self, outcome: usize, redactions: u32, took: Duration) {
+        if let Some(counter) = self.runs.get(outcome) {
+            counter.inc();
+        }
+        match names::READINGS.get(outcome) {
+            Some(&"redact") => self.redactions.inc_by(redactions.into()),
+            Some(&"block") => self.blocks.inc(),
+            _ => {}
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Counts the decisions of SafetySec at one phase.
+#[derive(Debug, Clone)]
+pub struct DecisionMetrics(pub(super) [IntCounter; 7]);
+
+impl DecisionMetrics {
+    /// One decision; one of [`names::SECURITY_DECISION_WORDS`].
+    pub fn decided(&self, decision: &'static str) {
+        self.0[position(&names::SECURITY_DECISION_WORDS, decision)].inc();
+    }
+}
+
+/// Counts calls of the session store that failed.
+#[derive(Debug, Clone)]
+pub struct SessionMetrics(pub(super) IntCounter);
+
+impl SessionMetrics {
+    /// One call failed.
+    pub fn failed(&self) {
+        self.0.inc();
+    }
+}
+
 /// What the evidence writer counts.
 #[derive(Debug, Clone)]
 pub struct EvidenceMetrics {

@@ -9,7 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::{Counters, Gauges, Histograms};
-use super::handles::{EvidenceMetrics, InFlight, ModelMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics, RouteMetrics};
+use super::handles::{
+    DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
+    RouteMetrics, SessionMetrics,
+};
 use super::names;
 use crate::error::codes;
 
@@ -43,6 +46,12 @@ pub struct Metrics {
     plugin_executions: Counters<3>,
     plugin_duration: Histograms<2>,
     plugin_errors: Counters<2>,
+    security_decisions: Counters<2>,
+    security_runs: Counters<3>,
+    security_duration: Histograms<2>,
+    security_redactions: Counters<2>,
+    security_blocks: Counters<2>,
+    security_session_errors: IntCounter,
     stream_sessions: Counters<2>,
     stream_duration: Histograms<1>,
     tokens: Counters<3>,
@@ -85,6 +94,12 @@ impl Metrics {
             plugin_executions: Counters::new(&r, names::PLUGIN_EXECUTIONS)?,
             plugin_duration: Histograms::new(&r, names::PLUGIN_EXECUTION_DURATION)?,
             plugin_errors: Counters::new(&r, names::PLUGIN_ERRORS)?,
+            security_decisions: Counters::new(&r, names::SECURITY_DECISIONS)?,
+            security_runs: Counters::new(&r, names::SECURITY_MODULE_RUNS)?,
+            security_duration: Histograms::new(&r, names::SECURITY_MODULE_DURATION)?,
+            security_redactions: Counters::new(&r, names::SECURITY_REDACTIONS)?,
+            security_blocks: Counters::new(&r, names::SECURITY_BLOCKS)?,
+            security_session_errors: counter(names::SECURITY_SESSION_ERRORS)?,
             stream_sessions: Counters::new(&r, names::STREAM_SESSIONS)?,
             stream_duration: Histograms::new(&r, names::STREAM_DURATION)?,
             tokens: Counters::new(&r, names::TOKENS_TOTAL)?,
@@ -131,6 +146,26 @@ impl Metrics {
             duration: self.plugin_duration.with([instance, gate]),
             errors: self.plugin_errors.with([instance, gate]),
         }
+    }
+
+    /// The handles of a SafetySec module at a phase (`pre_upstream`, …).
+    pub fn safety_module(&self, module: &str, phase: &str) -> ModuleMetrics {
+        ModuleMetrics {
+            runs: names::READINGS.map(|outcome| self.security_runs.with([module, phase, outcome])),
+            duration: self.security_duration.with([module, phase]),
+            redactions: self.security_redactions.with([module, phase]),
+            blocks: self.security_blocks.with([module, phase]),
+        }
+    }
+
+    /// The handles of SafetySec's decisions at a phase.
+    pub fn safety_decisions(&self, phase: &str) -> DecisionMetrics {
+        DecisionMetrics(names::SECURITY_DECISION_WORDS.map(|decision| self.security_decisions.with([phase, decision])))
+    }
+
+    /// The handle of SafetySec's sessions.
+    pub fn safety_sessions(&self) -> SessionMetrics {
+        SessionMetrics(self.security_session_errors.clone())
     }
 
     /// The handles of a provider, or of a route's plain HTTP upstream.
@@ -229,6 +264,8 @@ mod tests {
     fn everything_in_the_table_is_exposed_and_nothing_else() {
         let metrics = Metrics::new().unwrap();
         let (_route, _plugin, _provider) = (metrics.route("openai"), metrics.plugin("audit_log", "pre_route"), metrics.provider("openai"));
+        let _safety =
+            (metrics.safety_module("jailbreak", "pre_upstream"), metrics.safety_decisions("pre_upstream"), metrics.safety_sessions());
         let (_model, _pool) = (metrics.model("openai", "gpt"), metrics.pool("background"));
         let text = metrics.render();
         let mut exposed: Vec<&str> =

@@ -13,5 +13,8 @@ pub mod time;
 #[cfg(test)]
 mod shipped;
 
-pub use handles::{EvidenceMetrics, InFlight, ModelMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics, RouteMetrics};
+pub use handles::{
+    DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
+    RouteMetrics, SessionMetrics,
+};
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};

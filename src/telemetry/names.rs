@@ -77,6 +77,18 @@ families! {
         "Time a plugin took, executions that scope or rollout skipped left out.";
     PLUGIN_ERRORS = Counter "gateway_plugin_errors_total" ["plugin_name", "plugin_stage"],
         "Plugin executions that failed, panicked or ran out of time.";
+    SECURITY_DECISIONS = Counter "gateway_security_decisions_total" ["phase", "decision"],
+        "Decisions of SafetySec by phase; would_redact and would_block were not carried out, unavailable means a module that must look could not.";
+    SECURITY_MODULE_RUNS = Counter "gateway_security_module_runs_total" ["security_module", "phase", "decision"],
+        "Readings of a SafetySec module by phase and what came of them.";
+    SECURITY_MODULE_DURATION = Histogram "gateway_security_module_duration_seconds" ["security_module", "phase"] PLUGIN_SECONDS,
+        "Time a SafetySec module looked, over all texts of a phase.";
+    SECURITY_REDACTIONS = Counter "gateway_security_redactions_total" ["security_module", "phase"],
+        "Values that a SafetySec module had replaced.";
+    SECURITY_BLOCKS = Counter "gateway_security_blocks_total" ["security_module", "phase"],
+        "Requests and answers that a SafetySec module had blocked.";
+    SECURITY_SESSION_ERRORS = Counter "gateway_security_session_errors_total" [],
+        "Calls of the session store that failed; decisions then rest on the request alone, or are refused where so configured.";
     STREAM_SESSIONS = Counter "gateway_stream_sessions_total" ["route", "outcome"],
         "Streamed answers by how they ended.";
     STREAM_DURATION = Histogram "gateway_stream_duration_seconds" ["route"] REQUEST_SECONDS,
@@ -137,6 +149,12 @@ pub const DECISIONS: [&str; 13] = [
     "other",
 ];
 
+/// What can come of a SafetySec module's reading.
+pub const READINGS: [&str; 8] = ["allow", "observe", "redact", "block", "would_redact", "would_block", "error", "panicked"];
+
+/// What SafetySec can decide at a phase.
+pub const SECURITY_DECISION_WORDS: [&str; 7] = ["allow", "observe", "redact", "block", "would_redact", "would_block", "unavailable"];
+
 /// How a streamed answer can end, the `End` of an outcome; anything else is counted as the last one.
 pub const ENDS: [&str; 6] = ["complete", "client_abort", "upstream_error", "blocked", "timeout", "other"];
 
@@ -162,7 +180,9 @@ mod tests {
 
     #[test]
     fn labels_hold_nothing_that_a_caller_chooses() {
-        const BOUNDED: [&str; 14] = [
+        const BOUNDED: [&str; 16] = [
+            "security_module",
+            "phase",
             "route",
             "status_class",
             "stream",

@@ -69,6 +69,7 @@ impl Case {
                         model: ex.draft.model.clone(),
                         tags: ex.draft.tags.clone(),
                         executions: std::mem::take(&mut ex.executions),
+                        safety: Vec::new(),
                         outcome: ex.outcome.clone(),
                     };
                     gate::post_response(&chain, Arc::new(finished), &queue, ledger);

@@ -1,0 +1,132 @@
+//! One body before the engine: every text of it becomes a passage, and what is to be redacted an edit of its bytes.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::safety::fingerprint::Fingerprints;
+use crate::safety::{Admitted, Engine, Judgement, Passage, Phase, Side, redact};
+use crate::wire::{self, Kind, Role, Text};
+
+/// What the engine made of one body.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub judgement: Judgement,
+    /// The body as it is to leave, where anything is to be redacted.
+    pub redacted: Option<Bytes>,
+    /// What the request said, where an answer will be compared with it.
+    pub asked: Option<Arc<Fingerprints>>,
+}
+
+/// Why a body cannot be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// What to look at, and how.
+pub(super) struct Order<'a> {
+    pub engine: &'a Engine,
+    pub phase: Phase,
+    pub side: Side,
+    pub admitted: Admitted,
+    /// What the request said, for an answer.
+    pub asked: Option<Arc<Fingerprints>>,
+    /// The answer to this request will be compared with it.
+    pub keep: bool,
+}
+
+impl Order<'_> {
+    /// Looks at a JSON body.
+    pub fn json(&self, body: &[u8]) -> Result<Look, Unreadable> {
+        let mut texts: Vec<Text<'_>> = Vec::new();
+        wire::texts(body, &mut |text| {
+            if text.kind != Kind::Structural && !text.text.is_empty() {
+                texts.push(text);
+            }
+        })
+        .map_err(|_| Unreadable)?;
+        let passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
+        let judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
+        let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages)));
+        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+        for (text, findings) in texts.iter().zip(&judgement.found) {
+            let spans = self.engine.spans(findings);
+            if spans.is_empty() {
+                continue;
+            }
+            let new = if text.kind == Kind::ToolArguments && !text.key {
+                redact::redacted_json(&text.text, &spans)
+            } else {
+                redact::redacted(&text.text, &spans)
+            };
+            edits.push((text.span.clone(), new));
+        }
+        drop(passages);
+        let redacted = match edits.is_empty() {
+            true => None,
+            false => {
+                let spliced = wire::splice(body, &edits).map_err(|_| Unreadable)?;
+                Some(without_probabilities(&spliced).map_or(spliced, Bytes::from))
+            }
+        };
+        Ok(Look { judgement, redacted, asked })
+    }
+
+    /// Looks at a text that is no JSON, as one passage.
+    pub fn plain(&self, text: &str, kind: Kind, role: Role) -> Look {
+        let judgement = self.engine.judge_for(self.phase, &[self.passage(text, kind, role)], self.admitted);
+        let redacted = judgement.found.first().and_then(|findings| self.engine.redacted(text, findings)).map(Bytes::from);
+        Look { judgement, redacted, asked: None }
+    }
+
+    fn passage<'t>(&'t self, text: &'t str, kind: Kind, role: Role) -> Passage<'t> {
+        let passage = Passage::new(text, self.side, kind, role);
+        match &self.asked {
+            Some(asked) => passage.answering(asked),
+            None => passage,
+        }
+    }
+}
+
+/// The body with every list of token probabilities emptied: they spell the text out once more, in pieces that no module
+/// reads. `None` if there is none.
+pub(super) fn without_probabilities(body: &[u8]) -> Option<Vec<u8>> {
+    const NAME: &[u8] = b"\"logprobs\"";
+    let mut out = Vec::new();
+    let mut at = 0;
+    // Inside a string the name's quotes would be escaped, so it is a member's name wherever it is found.
+    while let Some(found) = memchr::memmem::find(body.get(at..).unwrap_or_default(), NAME) {
+        let after = at + found + NAME.len();
+        let rest = body.get(after..).unwrap_or_default();
+        let value = rest.iter().position(|b| !b.is_ascii_whitespace() && *b != b':').unwrap_or(rest.len());
+        let mut values = serde_json::Deserializer::from_slice(rest.get(value..).unwrap_or_default()).into_iter::<serde::de::IgnoredAny>();
+        let len = if values.next().is_some_and(|read| read.is_ok()) { values.byte_offset() } else { 0 };
+        let empty: &[u8] = match rest.get(value) {
+            Some(b'{') => b"null",
+            Some(b'[') => b"[]",
+            _ => rest.get(value..value + len).unwrap_or_default(),
+        };
+        out.extend_from_slice(body.get(at..after + value).unwrap_or_default());
+        out.extend_from_slice(empty);
+        at = after + value + len;
+    }
+    if out.is_empty() {
+        return None;
+    }
+    out.extend_from_slice(body.get(at..).unwrap_or_default());
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_go_and_everything_else_stays() {
+        let body = br#"{"a":"say \"logprobs\": {","choices":[{"logprobs": {"content":[{"token":"se"}]},"x":1}],"logprobs":[[1]],"y":null}"#;
+        let expected = br#"{"a":"say \"logprobs\": {","choices":[{"logprobs": null,"x":1}],"logprobs":[],"y":null}"#;
+        assert_eq!(without_probabilities(body).as_deref(), Some(&expected[..]));
+        assert_eq!(without_probabilities(br#"{"a":1}"#), None);
+        assert_eq!(without_probabilities(br#"{"logprobs":null}"#).as_deref(), Some(&br#"{"logprobs":null}"#[..]));
+    }
+}

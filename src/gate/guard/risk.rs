@@ -1,0 +1,208 @@
+//! The caller's session: whose it is, what findings add to it, and the counts that are told to the store now and then.
+//!
+//! Only a finding asks the store while a request waits. That a clean request took place is noted here and told about once
+//! a second for all requests of a session together; a session that has more than it can hold loses counts, never scores.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+use ring::hmac;
+
+use super::super::Facts;
+use crate::safety::{OnError, Risk};
+use crate::store::{RiskPolicy, RiskSessions, RiskUpdate};
+use crate::telemetry::SessionMetrics;
+
+/// Sessions whose counts may wait.
+const PENDING: usize = 16 * 1024;
+const SHARDS: usize = 16;
+
+/// Names a session: 128 bits of a keyed hash. Neither address nor key nor user agent can be read from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey([u8; 16]);
+
+impl SessionKey {
+    /// As the store knows it.
+    pub fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(32), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    requests: u32,
+    blocks: u32,
+    redactions: u32,
+}
+
+/// What configuration decides about sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionPolicy {
+    /// How sessions are remembered.
+    pub risk: RiskPolicy,
+    /// See [`crate::safety::SessionRule::faint_ceiling`].
+    pub faint_ceiling: f64,
+    /// What it means that the store does not answer.
+    pub on_store_error: OnError,
+}
+
+/// Sessions of one configuration.
+pub struct Sessions {
+    store: Arc<dyn RiskSessions>,
+    key: hmac::Key,
+    policy: SessionPolicy,
+    metrics: SessionMetrics,
+    pending: [Mutex<HashMap<SessionKey, Counts>>; SHARDS],
+}
+
+/// The store did not answer, and the request must not go on without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreGone;
+
+impl Sessions {
+    /// Sessions in a store. `secret` makes fingerprints; replicas that share a store must share it.
+    pub fn new(store: Arc<dyn RiskSessions>, secret: &[u8], policy: SessionPolicy, metrics: SessionMetrics) -> Arc<Self> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        Arc::new(Self { store, key, policy, metrics, pending: Default::default() })
+    }
+
+    /// Whose session a request belongs to. Before the key is known it is another one than after.
+    pub fn fingerprint(&self, facts: &Facts) -> SessionKey {
+        let mut context = hmac::Context::with_key(&self.key);
+        match facts.client_ip {
+            // Who has one address of an IPv6 network usually has all of it.
+            Some(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_none() => {
+                context.update(b"6");
+                context.update(ip.octets().get(..8).unwrap_or_default());
+            }
+            Some(ip) => {
+                context.update(b"4");
+                context.update(ip.to_canonical().to_string().as_bytes());
+            }
+            None => context.update(b"-"),
+        }
+        for part in [facts.caller.as_ref().map(|caller| &*caller.key_id), facts.user_agent.as_deref()] {
+            // With its length, so that no two inputs run together.
+            context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            context.update(part.unwrap_or_default().as_bytes());
+        }
+        let tag = context.sign();
+        SessionKey(tag.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+
+    /// Adds a risk to the session and says its score. `None` if the store does not say and that is no reason to stop.
+    /// `first` counts the request as well.
+    ///
+    /// # Errors
+    /// The store does not answer, and configuration says that this closes the gate.
+    pub async fn add(&self, key: SessionKey, risk: Risk, first: bool) -> Result<Option<f64>, StoreGone> {
+        let name = key.hex();
+        let state = self.store.record(&name, self.update(risk, u32::from(first)), &self.policy.risk).await;
+        self.answered(state.map(|state| state.score))
+    }
+
+    /// The same where nobody can wait, as in the middle of a stream: a store in memory answers at once; one that does not
+    /// is told meanwhile, and the score is what was `known` before and the risk.
+    pub fn add_now(self: &Arc<Self>, key: SessionKey, risk: Risk, known: f64, threshold: &crate::safety::SessionRule) -> f64 {
+        let this = Arc::clone(self);
+        let mut call = Box::pin(async move {
+            let name = key.hex();
+            this.store.record(&name, this.update(risk, 0), &this.policy.risk).await.map(|state| state.score)
+        });
+        match (&mut call).now_or_never() {
+            Some(answer) => self.answered(answer).ok().flatten().unwrap_or_else(|| risk.onto(known, threshold)),
+            None => {
+                let this = Arc::clone(self);
+                tokio::spawn(async move { this.answered(call.await).ok() });
+                risk.onto(known, threshold)
+            }
+        }
+    }
+
+    /// Asks for the score without waiting; it is there when it has come.
+    pub fn ask(self: &Arc<Self>, key: SessionKey) -> Arc<Mutex<f64>> {
+        let score = Arc::new(Mutex::new(0.0));
+        let (this, into) = (Arc::clone(self), Arc::clone(&score));
+        let mut call = Box::pin(async move {
+            let name = key.hex();
+            let state = this.store.read(&name, &this.policy.risk).await;
+            if let Ok(Some(said)) = this.answered(state.map(|state| state.map_or(0.0, |state| state.score))) {
+                *into.lock() = said;
+            }
+        });
+        if (&mut call).now_or_never().is_none() {
+            tokio::spawn(call);
+        }
+        score
+    }
+
+    fn update(&self, risk: Risk, requests: u32) -> RiskUpdate {
+        let Risk { add, faint, flags } = risk;
+        RiskUpdate { add, faint, faint_ceiling: self.policy.faint_ceiling, flags, requests, blocks: 0, redactions: 0 }
+    }
+
+    fn answered(&self, answer: Result<f64, crate::store::StateError>) -> Result<Option<f64>, StoreGone> {
+        match answer {
+            Ok(score) => Ok(Some(score)),
+            Err(error) => {
+                self.metrics.failed();
+                log::warn!(target: "safety", "the session store did not answer: {error}");
+                if self.policy.on_store_error == OnError::Deny { Err(StoreGone) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// Notes that a request took place, for the next [`Self::tell`]. `counted` says that the store knows of it already.
+    pub fn note(&self, key: SessionKey, counted: bool, blocked: bool, redacted: bool) {
+        if counted && !blocked && !redacted {
+            return;
+        }
+        let mut shard = self.pending[usize::from(key.0[0]) % SHARDS].lock();
+        if shard.len() >= PENDING / SHARDS && !shard.contains_key(&key) {
+            return;
+        }
+        let counts = shard.entry(key).or_default();
+        counts.requests = counts.requests.saturating_add(u32::from(!counted));
+        counts.blocks = counts.blocks.saturating_add(u32::from(blocked));
+        counts.redactions = counts.redactions.saturating_add(u32::from(redacted));
+    }
+
+    /// Tells the store what was noted.
+    pub async fn tell(&self) {
+        for shard in &self.pending {
+            let noted = std::mem::take(&mut *shard.lock());
+            for (key, Counts { requests, blocks, redactions }) in noted {
+                let update = RiskUpdate { requests, blocks, redactions, ..self.update(Risk::default(), requests) };
+                if let Err(error) = self.store.record(&key.hex(), update, &self.policy.risk).await {
+                    self.metrics.failed();
+                    log::debug!(target: "safety", "counts of a session were lost: {error}");
+                    // The store is away: the others would only wait for it in turn.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells the store every second for as long as someone else holds the sessions.
+    pub async fn keep_telling(this: std::sync::Weak<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Some(sessions) = this.upgrade() else { return };
+            sessions.tell().await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sessions({:?})", self.policy)
+    }
+}

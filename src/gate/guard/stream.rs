@@ -1,0 +1,514 @@
+//! A streamed answer before the engine. Every text of the stream has a scanner of each module; what is settled leaves in
+//! the frame it came in, and only the tail that may still become a finding waits and leaves with the next frame of its
+//! text. No frame waits: its text does, and never more of it than the longest open candidate.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::body::without_probabilities;
+use super::{Guard, SessionKey};
+use crate::error::{Denial, codes};
+use crate::safety::fingerprint::Fingerprints;
+use crate::safety::{
+    Action, Admitted, Category, Decision, Findings, Judgement, Mode, Passage, Phase, Risk, Run, SafetyAction, Scanner, Side, redact,
+};
+use crate::wire::{self, Channel, Ends, Kind, Lane, Text};
+
+/// Texts of one stream at the most; a provider that opens more is not one.
+const MOST_LINES: usize = 4096;
+/// A tail longer than this is no candidate but a scanner that never settles.
+const MOST_HELD: usize = 1 << 20;
+
+/// What becomes of one event.
+#[derive(Debug, PartialEq)]
+pub enum Flow {
+    /// It leaves as it came.
+    Pass,
+    /// These leave in its place: `event` and `data` of each.
+    Frames(Vec<(Option<String>, String)>),
+    /// The stream ends with an error event.
+    Stop(Box<Denial>),
+}
+
+/// One text of the stream.
+struct Line {
+    channel: Channel,
+    scanners: Vec<Watch>,
+    /// What has not left yet, raw.
+    tail: String,
+    /// Where in the text the tail begins.
+    sent: usize,
+    /// What is to be replaced in the tail, by offsets in the text.
+    spans: Vec<(Range<usize>, Category)>,
+    /// Whether what comes next stands inside a string of JSON; `None` for other texts.
+    quotes: Option<redact::Quotes>,
+    /// The last frame with a fragment of this text while a tail waits.
+    template: Option<(Option<String>, String, Range<usize>)>,
+    /// Text waits here; otherwise it leaves as it comes and is only looked at.
+    keeps: bool,
+    over: bool,
+}
+
+struct Watch {
+    /// Place among the stream's runs.
+    run: usize,
+    scanner: Box<dyn Scanner>,
+    /// What it finds may be acted on, so that what it has not settled must wait.
+    holds: bool,
+    settled: usize,
+}
+
+/// The guard of one stream.
+pub struct StreamGuard {
+    guard: Arc<Guard>,
+    admitted: Admitted,
+    asked: Option<Arc<Fingerprints>>,
+    session: SessionKey,
+    /// What the session's score was, once the store has said.
+    known: Option<Arc<Mutex<f64>>>,
+    lines: Vec<Line>,
+    runs: Vec<Run>,
+    /// What the session was told so far.
+    told: Risk,
+    score: Option<f64>,
+    acts: bool,
+    blocked: Option<Box<Denial>>,
+    finished: bool,
+    began: Duration,
+}
+
+impl StreamGuard {
+    pub(super) fn new(
+        guard: Arc<Guard>,
+        admitted: Admitted,
+        asked: Option<Arc<Fingerprints>>,
+        session: SessionKey,
+        known: Option<Arc<Mutex<f64>>>,
+        began: Duration,
+    ) -> Self {
+        let judgement = guard.engine.judge_for(Phase::PostUpstream, &[], admitted);
+        let acts = guard.engine.acts(Phase::PostUpstream, admitted);
+        Self {
+            guard,
+            admitted,
+            asked,
+            session,
+            known,
+            lines: Vec::new(),
+            runs: judgement.runs,
+            told: Risk::default(),
+            score: None,
+            acts,
+            blocked: None,
+            finished: false,
+            began,
+        }
+    }
+
+    /// Whether bytes of the stream may leave other than they came.
+    pub fn acts(&self) -> bool {
+        self.acts
+    }
+
+    /// Looks at one event that has data.
+    pub fn frame(&mut self, event: Option<&str>, data: &str) -> Flow {
+        if let Some(denial) = &self.blocked {
+            return Flow::Stop(denial.clone());
+        }
+        if self.finished {
+            return if self.acts { Flow::Frames(Vec::new()) } else { Flow::Pass };
+        }
+        let mut texts: Vec<Text<'_>> = Vec::new();
+        let read = wire::stream_texts(data.as_bytes(), &mut |text| texts.push(text));
+        if read.is_err() {
+            return self.unread(event, data);
+        }
+        let ends = if self.acts { wire::ends(data) } else { Ends::default() };
+        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+        for text in texts.iter().filter(|text| text.kind != Kind::Structural) {
+            let result = match text.channel.filter(|_| !text.key) {
+                Some(channel) => self.fragment(event, data, text, channel, &ends, &mut edits),
+                None => self.whole(text, &mut edits),
+            };
+            if let Err(denial) = result {
+                return self.stop(denial);
+            }
+        }
+        let mut before = Vec::new();
+        if let Err(denial) = self.end(&ends, &mut before).and_then(|()| self.weigh()) {
+            return self.stop(denial);
+        }
+        let changed = match self.edited(data, &edits) {
+            Ok(changed) => changed,
+            Err(denial) => return self.stop(denial),
+        };
+        if before.is_empty() && changed.is_none() {
+            return Flow::Pass;
+        }
+        before.push((event.map(str::to_owned), changed.unwrap_or_else(|| data.to_owned())));
+        Flow::Frames(before)
+    }
+
+    /// The stream is over: what still waited, in frames of its own.
+    ///
+    /// # Errors
+    /// What came last must not leave.
+    pub fn finish(&mut self) -> Result<Vec<(Option<String>, String)>, Box<Denial>> {
+        if let Some(denial) = &self.blocked {
+            return Err(denial.clone());
+        }
+        let mut out = Vec::new();
+        if std::mem::replace(&mut self.finished, true) {
+            return Ok(out);
+        }
+        let all = Ends { everything: true, outer: Vec::new() };
+        if let Err(denial) = self.end(&all, &mut out).and_then(|()| self.weigh()) {
+            self.blocked = Some(denial.clone());
+            return Err(denial);
+        }
+        Ok(out)
+    }
+
+    /// What was found and done, when it is over.
+    pub(super) fn settle(mut self) -> (Judgement, Decision, Option<Option<f64>>, Duration) {
+        // A stream that broke off has an end too, of which nobody is left to be told.
+        if self.blocked.is_none() && !self.finished {
+            let _ = self.finish();
+        }
+        let engine = &self.guard.engine;
+        let score = self.score.or(if self.told.is_none() { None } else { Some(0.0) });
+        let mut decision = engine.decide_runs(&self.runs, score.unwrap_or_default());
+        if self.blocked.is_none() && decision.action == SafetyAction::Block {
+            // Found at the very end, when everything had left.
+            decision.action = SafetyAction::Observe;
+        }
+        let asked = (!self.told.is_none()).then_some(self.score);
+        (Judgement { phase: Phase::PostUpstream, found: Vec::new(), runs: self.runs }, decision, asked, self.began)
+    }
+
+    fn stop(&mut self, denial: Box<Denial>) -> Flow {
+        self.blocked = Some(denial.clone());
+        Flow::Stop(denial)
+    }
+
+    /// An event that is no JSON.
+    fn unread(&mut self, event: Option<&str>, data: &str) -> Flow {
+        if !self.acts {
+            return Flow::Pass;
+        }
+        if data.trim() != "[DONE]" {
+            return self.stop(Box::new(Denial::of(codes::ANSWER_UNREADABLE)));
+        }
+        match self.finish() {
+            Ok(frames) if frames.is_empty() => Flow::Pass,
+            Ok(mut frames) => {
+                frames.push((event.map(str::to_owned), data.to_owned()));
+                Flow::Frames(frames)
+            }
+            Err(denial) => Flow::Stop(denial),
+        }
+    }
+
+    /// A text that stands whole in one event.
+    fn whole(&mut self, text: &Text<'_>, edits: &mut Vec<(Range<usize>, String)>) -> Result<(), Box<Denial>> {
+        let mut passage = Passage::new(&text.text, Side::Response, text.kind, text.role);
+        if let Some(asked) = &self.asked {
+            passage = passage.answering(asked);
+        }
+        let engine = Arc::clone(&self.guard.engine);
+        let judgement = engine.judge_for(Phase::PostUpstream, &[passage], self.admitted);
+        // Some dialects repeat at the end what has streamed: that is no second finding.
+        let again = !self.lines.is_empty();
+        for (mine, run) in self.runs.iter_mut().zip(judgement.runs) {
+            mine.absorb(run, !again);
+        }
+        self.failed()?;
+        let Some(spans) = judgement.found.first().map(|findings| engine.spans(findings)).filter(|spans| !spans.is_empty()) else {
+            return Ok(());
+        };
+        let new = match text.kind {
+            Kind::ToolArguments if !text.key => redact::redacted_json(&text.text, &spans),
+            _ => redact::redacted(&text.text, &spans),
+        };
+        edits.push((text.span.clone(), new));
+        Ok(())
+    }
+
+    fn fragment(
+        &mut self,
+        event: Option<&str>,
+        data: &str,
+        text: &Text<'_>,
+        channel: Channel,
+        ends: &Ends,
+        edits: &mut Vec<(Range<usize>, String)>,
+    ) -> Result<(), Box<Denial>> {
+        let place = match self.lines.iter().position(|line| line.channel == channel && !line.over) {
+            Some(place) => place,
+            None if text.text.is_empty() => return Ok(()),
+            None if self.lines.len() >= MOST_LINES => return Err(Box::new(Denial::of(codes::ANSWER_UNREADABLE))),
+            None => {
+                let line = self.open(text, channel, data);
+                self.lines.push(line);
+                self.lines.len() - 1
+            }
+        };
+        let last = ended(ends, channel);
+        let Self { lines, runs, guard, .. } = self;
+        let Some(line) = lines.get_mut(place) else { return Ok(()) };
+        line.feed(&text.text, runs, guard);
+        if last {
+            line.finish(runs, guard);
+        }
+        self.failed()?;
+        if !self.acts {
+            return Ok(());
+        }
+        let Some(line) = self.lines.get_mut(place) else { return Ok(()) };
+        let leaves = line.release(last);
+        line.template = (!line.tail.is_empty()).then(|| (event.map(str::to_owned), data.to_owned(), text.span.clone()));
+        if line.tail.len() > MOST_HELD {
+            return Err(Box::new(Denial::of(codes::ANSWER_UNREADABLE)));
+        }
+        if leaves != *text.text {
+            edits.push((text.span.clone(), leaves));
+        }
+        Ok(())
+    }
+
+    fn open(&self, text: &Text<'_>, channel: Channel, data: &str) -> Line {
+        let mut passage = Passage::new(&text.text, Side::Response, text.kind, text.role);
+        if let Some(asked) = &self.asked {
+            passage = passage.answering(asked);
+        }
+        let engine = &self.guard.engine;
+        let mut scanners = Vec::new();
+        for (place, member) in engine.at(Phase::PostUpstream) {
+            let Some(run) = self.runs.iter().position(|run| run.member == place) else { continue };
+            if !member.reads(&passage) {
+                continue;
+            }
+            if let Some(scanner) = member.built.module.scanner(&passage) {
+                let holds = engine.mode_of(member) == Mode::Security && member.policy.action != Action::Observe;
+                scanners.push(Watch { run, scanner, holds, settled: 0 });
+            }
+        }
+        let free = ["\"custom\":", "custom_tool_call_input", "call_code"].iter().any(|mark| data.contains(mark));
+        let json = channel.lane == Lane::Arguments && !free;
+        Line {
+            channel,
+            scanners,
+            tail: String::new(),
+            sent: 0,
+            spans: Vec::new(),
+            quotes: json.then(redact::Quotes::default),
+            template: None,
+            keeps: self.acts,
+            over: false,
+        }
+    }
+
+    /// Lets everything leave that waits in texts which end here, each in a frame of its own.
+    fn end(&mut self, ends: &Ends, out: &mut Vec<(Option<String>, String)>) -> Result<(), Box<Denial>> {
+        if !ends.everything && ends.outer.is_empty() {
+            return Ok(());
+        }
+        let Self { lines, runs, guard, .. } = self;
+        for line in lines.iter_mut().filter(|line| !line.over && ended(ends, line.channel)) {
+            line.finish(runs, guard);
+        }
+        self.failed()?;
+        for line in self.lines.iter_mut().filter(|line| line.over && !line.tail.is_empty()) {
+            let text = line.release(true);
+            if let Some((event, data, span)) = line.template.take()
+                && !text.is_empty()
+            {
+                out.push((event, alone(&data, &span, line.channel, &text)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A module that must look and cannot closes the gate.
+    fn failed(&self) -> Result<(), Box<Denial>> {
+        let gone = self.runs.iter().any(|run| run.failure.is_some() && self.guard.must_hold(run.member));
+        if gone { Err(Box::new(Denial::of(codes::PLUGIN_UNAVAILABLE))) } else { Ok(()) }
+    }
+
+    /// Tells the session what was found, and asks whether that is too much.
+    fn weigh(&mut self) -> Result<(), Box<Denial>> {
+        let engine = &self.guard.engine;
+        let risk = engine.risk_of(&self.runs);
+        let more = Risk { add: risk.add - self.told.add, faint: risk.faint - self.told.faint, flags: risk.flags };
+        if more.add > 1e-9 || more.faint > 1e-9 {
+            let more = Risk { add: more.add.max(0.0), faint: more.faint.max(0.0), ..more };
+            let known = self.score.unwrap_or_else(|| self.known.as_ref().map_or(0.0, |known| *known.lock()));
+            self.score = Some(self.guard.sessions.add_now(self.session, more, known, engine.rule()));
+            self.told = Risk { add: risk.add.max(self.told.add), faint: risk.faint.max(self.told.faint), flags: risk.flags };
+        }
+        if self.acts && engine.decide_runs(&self.runs, self.score.unwrap_or_default()).action == SafetyAction::Block {
+            return Err(Box::new(Denial::of(codes::SAFETY_BLOCKED)));
+        }
+        Ok(())
+    }
+
+    /// The event with its texts replaced; `None` if it stays as it is.
+    fn edited(&self, data: &str, edits: &[(Range<usize>, String)]) -> Result<Option<String>, Box<Denial>> {
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        let spliced = wire::splice(data.as_bytes(), edits).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))?;
+        let bytes = without_probabilities(&spliced).unwrap_or_else(|| spliced.to_vec());
+        String::from_utf8(bytes).map(Some).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
+    }
+}
+
+impl Line {
+    /// Shows a fragment to the scanners.
+    fn feed(&mut self, fragment: &str, runs: &mut [Run], guard: &Guard) {
+        if self.keeps {
+            self.tail.push_str(fragment);
+        }
+        let mut found = Findings::new();
+        self.scanners.retain_mut(|watch| {
+            let Some(run) = runs.get_mut(watch.run) else { return false };
+            let (before, started) = (found.len(), Instant::now());
+            let result = crate::safety::guarded(|| Ok(watch.scanner.feed(fragment, &mut found)));
+            run.took += started.elapsed();
+            found.iter().skip(before).for_each(|finding| run.note(finding));
+            match result {
+                Ok(settled) => watch.settled = settled.max(watch.settled),
+                Err(failure) => run.failure = Some(failure),
+            }
+            run.failure.is_none()
+        });
+        self.keep(found, guard);
+    }
+
+    /// The text has ended.
+    fn finish(&mut self, runs: &mut [Run], guard: &Guard) {
+        let mut found = Findings::new();
+        for mut watch in self.scanners.drain(..) {
+            let Some(run) = runs.get_mut(watch.run) else { continue };
+            let before = found.len();
+            let result = crate::safety::guarded(|| Ok(watch.scanner.finish(&mut found)));
+            found.iter().skip(before).for_each(|finding| run.note(finding));
+            if let Err(failure) = result {
+                run.failure = Some(failure);
+            }
+        }
+        self.over = true;
+        self.keep(found, guard);
+    }
+
+    fn keep(&mut self, found: Findings, guard: &Guard) {
+        let (from, to) = (self.sent, self.sent + self.tail.len());
+        let wanted = found.iter().filter(|finding| guard.engine.redacts(finding));
+        self.spans.extend(wanted.map(|f| (f.span.start.clamp(from, to)..f.span.end.clamp(from, to), f.category.clone())));
+    }
+
+    /// Takes from the tail what may leave, with markers in the place of what may not.
+    fn release(&mut self, last: bool) -> String {
+        let end = self.sent + self.tail.len();
+        let settled = self.scanners.iter().filter(|watch| watch.holds).map(|watch| watch.settled).min();
+        let mut until = if last { end } else { settled.unwrap_or(end).clamp(self.sent, end) };
+        self.spans = redact::merged(std::mem::take(&mut self.spans));
+        // A span leaves whole or not at all.
+        if let Some((span, _)) = self.spans.iter().find(|(span, _)| span.start < until && until < span.end) {
+            until = span.start;
+        }
+        while !self.tail.is_char_boundary(until - self.sent) {
+            until -= 1;
+        }
+        let ready = self.spans.iter().take_while(|(span, _)| span.end <= until).count();
+        let spans: Vec<_> = self.spans.drain(..ready).collect();
+        let rest = self.tail.split_off(until - self.sent);
+        let raw = std::mem::replace(&mut self.tail, rest);
+        let from = std::mem::replace(&mut self.sent, until);
+        let mut out = String::with_capacity(raw.len());
+        let mut at = from;
+        for (span, category) in spans {
+            let plain = raw.get(at - from..span.start - from).unwrap_or_default();
+            out.push_str(plain);
+            let marker = redact::marker(&category);
+            match &mut self.quotes {
+                Some(quotes) => {
+                    quotes.read(plain);
+                    let bare = !quotes.inside();
+                    if bare {
+                        out.push('"');
+                    }
+                    out.push_str(&marker);
+                    if bare {
+                        out.push('"');
+                    }
+                    quotes.read(raw.get(span.start - from..span.end - from).unwrap_or_default());
+                }
+                None => out.push_str(&marker),
+            }
+            at = span.end;
+        }
+        let plain = raw.get(at - from..).unwrap_or_default();
+        if let Some(quotes) = &mut self.quotes {
+            quotes.read(plain);
+        }
+        out.push_str(plain);
+        out
+    }
+}
+
+fn ended(ends: &Ends, channel: Channel) -> bool {
+    ends.everything || ends.outer.contains(&channel.outer)
+}
+
+/// A frame that carries only `text` of the channel: the template with everything taken out that a client would add up twice
+/// (roles, names and ids of calls, other texts, usage).
+fn alone(template: &str, span: &Range<usize>, channel: Channel, text: &str) -> String {
+    let spliced = wire::splice(template.as_bytes(), &[(span.clone(), text.to_owned())]);
+    let Some(mut frame) = spliced.ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else { return String::new() };
+    if let Some(block) = frame.get("content_block").cloned() {
+        // An Anthropic block that says its first words as it opens: more of it is a delta.
+        let kind = block.get("type").and_then(Value::as_str).unwrap_or("text");
+        let (delta, member) = match kind {
+            "thinking" => ("thinking_delta", "thinking"),
+            _ => ("text_delta", "text"),
+        };
+        return json!({"type": "content_block_delta", "index": channel.outer, "delta": {"type": delta, member: text}}).to_string();
+    }
+    let Some(fields) = frame.as_object_mut() else { return String::new() };
+    fields.remove("usage");
+    fields.remove("usageMetadata");
+    for list in ["choices", "candidates"] {
+        let Some(choices) = fields.get_mut(list).and_then(Value::as_array_mut) else { continue };
+        let index = |value: &Value| value.get("index").and_then(Value::as_u64);
+        choices.retain(|choice| index(choice).is_none_or(|i| i == u64::from(channel.outer)));
+        for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
+            choice.remove("logprobs");
+            choice.remove("finishReason");
+            if let Some(reason) = choice.get_mut("finish_reason") {
+                *reason = Value::Null;
+            }
+            let Some(delta) = choice.get_mut("delta").and_then(Value::as_object_mut) else { continue };
+            delta.retain(|name, _| match channel.lane {
+                Lane::Text => name == "content",
+                Lane::Reasoning => name.starts_with("reasoning") || name == "thinking",
+                Lane::Refusal => name == "refusal",
+                Lane::Arguments => name == "tool_calls" || name == "function_call",
+                Lane::Other => name != "role" && name != "content" && name != "tool_calls",
+            });
+            let Some(calls) = delta.get_mut("tool_calls").and_then(Value::as_array_mut) else { continue };
+            calls.retain(|call| index(call).is_none_or(|i| i == u64::from(channel.inner)));
+            for call in calls.iter_mut().filter_map(Value::as_object_mut) {
+                call.retain(|name, _| matches!(name.as_str(), "index" | "function" | "custom"));
+                for part in call.values_mut().filter_map(Value::as_object_mut) {
+                    part.remove("name");
+                }
+            }
+        }
+    }
+    frame.to_string()
+}
