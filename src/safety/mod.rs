@@ -18,7 +18,7 @@ pub mod redact;
 mod scanner;
 
 pub use decision::{Decision, Ruling};
-pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, verdicts};
+pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, guarded, verdicts};
 pub use finding::{Category, Finding, Findings};
 pub use passage::{Passage, Side};
 pub use policy::{Action, OnError, Policy, Risk, SessionRule};
