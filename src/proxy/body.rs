@@ -36,6 +36,8 @@ pub async fn read(session: &mut Session, limit: usize, deadline: Duration) -> Re
     if session.req_header().headers.contains_key(EXPECT) && session.as_mut().write_continue_response().await.is_err() {
         return Err(ReadError::CallerGone);
     }
+    // The deadline below is for the whole body: no timer for each read of it.
+    session.as_mut().set_read_timeout(None);
     let mut whole = pin!(read_all(session, limit, claimed));
     // The usual body arrived with the head: no timer is set up for what is here already.
     if let Poll::Ready(result) = futures::poll!(whole.as_mut()) {

@@ -14,6 +14,8 @@ use super::head::ParseError;
 
 /// Containers within containers, as in `serde_json`.
 const DEPTH: u32 = 127;
+/// Bytes of a string that are looked at one by one.
+const SHORT: usize = 12;
 
 /// A place in a JSON text. Every method that reads a value leaves it behind that value.
 #[derive(Debug, Clone)]
@@ -306,7 +308,9 @@ impl<'a> Scan<'a> {
         let mut plain = true;
         loop {
             let rest = bytes.get(self.at..).unwrap_or_default();
-            let Some(run) = memchr2(b'"', b'\\', rest) else { return Err(self.refuse()) };
+            // Most strings are names and words of the protocol, done before a vector search would be set up.
+            let short = rest.iter().take(SHORT).position(|byte| matches!(byte, b'"' | b'\\'));
+            let Some(run) = short.or_else(|| memchr2(b'"', b'\\', rest)) else { return Err(self.refuse()) };
             if self.controls && has_control(&rest[..run]) {
                 return Err(self.refuse());
             }
