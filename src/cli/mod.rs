@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod evidence;
 mod explain;
+mod migrate;
 mod mock_provider;
 mod plugins;
 mod run;
@@ -55,6 +56,8 @@ enum Command {
     Schema,
     /// Explain a code of an error answer; without one, list them all
     Explain(explain::Args),
+    /// Bring the record store up to date
+    Migrate(migrate::Args),
     /// List the plugins of this build or show one
     Plugins(plugins::Args),
     /// Show or verify evidence
@@ -86,6 +89,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::MockProvider(args) => mock_provider::run(args),
         Command::Schema => schema::run(&builder),
         Command::Explain(args) => explain::run(&args),
+        Command::Migrate(args) => migrate::run(&args, &builder),
         Command::Plugins(args) => plugins::run(&args, &builder),
         Command::Evidence(args) => evidence::run(args),
         Command::Completions(args) => completions::run(&args),

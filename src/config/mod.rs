@@ -20,7 +20,10 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use environment::Environment;
 pub use schema::schema;
-pub use settings::{AdminSettings, EvidenceSettings, LogFormat, LogSettings, PluginSettings, ServerSettings, SigningKey, TlsFiles};
+pub use settings::{
+    AdminSettings, EvidenceSettings, LogFormat, LogSettings, PluginSettings, RecordsSettings, ServerSettings, SigningKey, StateSettings,
+    TlsFiles,
+};
 pub use snapshot::Snapshot;
 
 use std::collections::HashMap;
@@ -59,6 +62,24 @@ impl Config {
     /// The queue behind background plugins, known before anything is built.
     pub fn plugin_settings(&self) -> PluginSettings {
         resolve::plugin_settings(self, &mut Problems::new(self))
+    }
+
+    /// Where state is kept.
+    ///
+    /// # Errors
+    /// What is wrong with its section, or with the secret it refers to.
+    pub fn state_settings(&self) -> Result<StateSettings, Vec<Diagnostic>> {
+        let mut problems = Problems::new(self);
+        resolve::state(self, &mut problems).ok_or_else(|| problems.into_found())
+    }
+
+    /// Where records are kept.
+    ///
+    /// # Errors
+    /// What is wrong with its section, or with the secret it refers to.
+    pub fn records_settings(&self) -> Result<RecordsSettings, Vec<Diagnostic>> {
+        let mut problems = Problems::new(self);
+        resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
     }
 
     /// SHA-256 (hex) over the effective configuration, without secrets.

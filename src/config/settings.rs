@@ -107,3 +107,21 @@ pub struct PluginSettings {
     /// Tasks that work on the queue.
     pub async_workers: usize,
 }
+
+/// Where counters, leases, reservations and risk sessions are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateSettings {
+    /// In the memory of this process.
+    Embedded,
+    /// In Redis or Valkey at this address.
+    Redis(Secret),
+}
+
+/// Where keys made at run time, usage and the outbox are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordsSettings {
+    /// In this SQLite file.
+    Embedded(PathBuf),
+    /// In PostgreSQL at this address.
+    Postgres(Secret),
+}

@@ -8,9 +8,11 @@ mod process;
 mod providers;
 mod routes;
 mod secrets;
+mod stores;
 mod unenforced;
 
 pub(super) use process::{log, plugins as plugin_settings};
+pub(super) use stores::{records, state};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
