@@ -1,11 +1,12 @@
 //! The engines a test runs on.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fleets::cluster;
 use crate::store::memory::{Capacity, MemoryState};
 use crate::store::redis::{Options, RedisState};
 use crate::store::{Clock, ManualClock, StateStore};
@@ -21,6 +22,8 @@ pub struct Engine {
     pub other: Arc<dyn StateStore>,
     pub clock: Arc<ManualClock>,
     pub server: Option<RedisServer>,
+    /// Servers that live as long as the engine.
+    pub _nodes: Vec<RedisServer>,
 }
 
 /// Every engine that can be run here, on a clock of the test.
@@ -30,10 +33,17 @@ pub fn engines() -> Vec<Engine> {
     engines
 }
 
+/// The same and a cluster, which takes seconds to come up: for what depends on where keys are.
+pub fn engines_and_cluster() -> Vec<Engine> {
+    let mut engines = engines();
+    engines.extend(cluster());
+    engines
+}
+
 pub fn memory() -> Engine {
     let clock = Arc::new(ManualClock::at(START));
     let state: Arc<dyn StateStore> = Arc::new(MemoryState::with_clock(Capacity::default(), Arc::clone(&clock) as Arc<dyn Clock>));
-    Engine { name: "memory", other: Arc::clone(&state), state, clock, server: None }
+    Engine { name: "memory", other: Arc::clone(&state), state, clock, server: None, _nodes: Vec::new() }
 }
 
 /// What memory answers it answers at once.
@@ -45,7 +55,7 @@ pub fn redis(timeout: Duration) -> Option<Engine> {
     let server = RedisServer::start()?;
     let clock = Arc::new(ManualClock::at(START));
     let open = || -> Arc<dyn StateStore> { Arc::new(server.open(timeout, Some(Arc::clone(&clock) as Arc<dyn Clock>))) };
-    Some(Engine { name: "redis", state: open(), other: open(), clock, server: Some(server) })
+    Some(Engine { name: "redis", state: open(), other: open(), clock, server: Some(server), _nodes: Vec::new() })
 }
 
 /// A Redis of the test's own, gone with it.
@@ -58,9 +68,14 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts one; nothing when it is not installed.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with further settings.
+    pub fn start_with(more: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = spawn(&folder.path().to_path_buf(), port)?;
+        let process = spawn(folder.path(), port, more)?;
         let mut server = Self { process, folder, port };
         server.wait();
         Some(server)
@@ -87,7 +102,7 @@ impl RedisServer {
 
     /// Starts it again on the same port, empty.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.folder.path().to_path_buf(), self.port).unwrap();
+        self.process = spawn(self.folder.path(), self.port, &[]).unwrap();
         self.wait();
     }
 
@@ -120,11 +135,12 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &PathBuf, port: u16) -> Option<Child> {
+fn spawn(folder: &Path, port: u16, more: &[&str]) -> Option<Child> {
     let port = port.to_string();
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
     for program in ["redis-server", "valkey-server"] {
-        let started = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let started =
+            Command::new(program).args(arguments).args(more).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         match started {
             Ok(child) => return Some(child),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

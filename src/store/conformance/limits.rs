@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::engines::{Engine, engines, memory, ready};
+use super::engines::{Engine, engines, engines_and_cluster, memory, ready};
 use crate::store::{Correction, LeaseId, Limit, StateError, StateKey, StateStore, Take, Taken};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -245,7 +245,7 @@ async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<Taken> {
 #[test]
 fn engines_decide_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = runtime.block_on(async { engines() });
+    let all = runtime.block_on(async { engines_and_cluster() });
     let run = std::sync::atomic::AtomicU64::new(0);
     proptest!(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() }, |(steps in steps())| {
         let run = run.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

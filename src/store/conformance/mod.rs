@@ -4,8 +4,10 @@
 //! skipped with a word on stderr. Time is a clock of the test in every engine, so that a day passes at once.
 
 mod bus;
+mod crash;
 mod databases;
 mod engines;
+mod fleets;
 mod limits;
 mod outage;
 mod records;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::engines::{Engine, START, engines};
+use super::engines::{Engine, START, engines, engines_and_cluster};
 use crate::store::{Charge, Counted, Hold, LeaseId, MAX_COUNT, Settled, Settlement, StateError, StateKey, StateStore};
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -287,7 +287,7 @@ async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<String> {
 #[test]
 fn the_books_agree_and_engines_decide_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = runtime.block_on(async { engines() });
+    let all = runtime.block_on(async { engines_and_cluster() });
     let run = std::sync::atomic::AtomicU64::new(0);
     proptest!(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() }, |(steps in steps())| {
         let run = run.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
