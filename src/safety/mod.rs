@@ -4,6 +4,7 @@
 //! one decision per phase. Modules are pure: they know neither sessions nor configuration files nor the network, so that
 //! `odock-edge safety scan`, the gateway and a test all run the very same code.
 
+pub mod attack;
 pub mod cache;
 mod decision;
 mod digest;

@@ -1,7 +1,8 @@
 //! One text as the modules see it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::attack::{Detector, Hits};
 use super::fingerprint::Fingerprints;
 use super::normal::Normal;
 use crate::wire::{Kind, Role};
@@ -30,17 +31,23 @@ pub struct Passage<'a> {
     /// For a passage of an answer: what the request said.
     pub asked: Option<&'a Arc<Fingerprints>>,
     normal: Normal<'a>,
+    weighed: OnceLock<Hits>,
 }
 
 impl<'a> Passage<'a> {
     /// A passage of one side's words.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
-        Self { text, side, kind, role, asked: None, normal: Normal::new(text) }
+        Self { text, side, kind, role, asked: None, normal: Normal::new(text), weighed: OnceLock::new() }
     }
 
     /// What it really says; worked out once for all modules that ask.
     pub fn normal(&self) -> &Normal<'a> {
         &self.normal
+    }
+
+    /// How much it looks like an attack; worked out once for all modules that ask, which share one detector.
+    pub fn weighed(&self, detector: &Detector) -> &Hits {
+        self.weighed.get_or_init(|| detector.weigh(&self.normal, self.role == Role::System || self.kind == Kind::Instruction))
     }
 
     /// The same passage of an answer to this request.

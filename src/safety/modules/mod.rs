@@ -35,6 +35,9 @@ macro_rules! modules {
 }
 
 modules! {
+    prompt_injection,
+    jailbreak,
+    data_leakage,
 }
 
 /// The blueprint of that name.

@@ -1,0 +1,59 @@
+//! The literal phrases of the product: a documented floor. Each gives a signal whatever else is found, and none of them
+//! alone is more than a signal, for all of them occur in innocent text.
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::super::normal::fold;
+
+/// The score of a literal phrase, well below the point of decision.
+pub const FLOOR: f32 = 0.2;
+
+/// The phrases of the module `prompt_injection`.
+pub const INJECTION: &[&str] =
+    &["ignore previous", "system prompt", "developer message", "reveal hidden", "override", "jailbreak", "disregard", "bypass"];
+
+/// The phrases of the module `jailbreak`.
+pub const JAILBREAK: &[&str] = &["act as", "roleplay", "you are now", "do anything now", "dan mode", "override policy", "bypass safety"];
+
+/// A module's phrases, compiled.
+#[derive(Debug)]
+pub struct Floor(AhoCorasick);
+
+impl Floor {
+    /// Of these phrases, as anyone writes them.
+    ///
+    /// # Errors
+    /// There are more of them than an automaton holds.
+    pub fn new<'a>(phrases: impl IntoIterator<Item = &'a str>) -> Result<Self, aho_corasick::BuildError> {
+        let folded = phrases.into_iter().map(|phrase| fold(phrase.trim()).text().to_owned()).filter(|phrase| !phrase.is_empty());
+        AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(folded).map(Self)
+    }
+
+    /// Where the first of the phrases stands in a folded text, as whole words.
+    pub fn find(&self, folded: &str) -> Option<Range<usize>> {
+        let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = folded.as_bytes();
+        self.0
+            .find_iter(folded)
+            .map(|found| found.range())
+            .find(|range| !letter(range.start.checked_sub(1).and_then(|before| bytes.get(before))) && !letter(bytes.get(range.end)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phrase_is_found_as_whole_words() {
+        for phrases in [INJECTION, JAILBREAK] {
+            let floor = Floor::new(phrases.iter().copied()).expect("few phrases");
+            for phrase in phrases {
+                assert_eq!(floor.find(&format!("x, {phrase}.")), Some(3..3 + phrase.len()));
+                assert_eq!(floor.find(&format!("x{phrase}y")), None);
+            }
+        }
+    }
+}

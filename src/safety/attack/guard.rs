@@ -1,0 +1,84 @@
+//! A head of the detector and a floor of literal phrases, as a module of the engine.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::{Finding, Findings, ModuleError, Order, Passage, Phase, SafetyModule, Side};
+use super::detector::{Detector, FAINTEST};
+use super::floor::{FLOOR, Floor};
+use crate::wire::Kind;
+
+/// What the operator can say about either module.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Phrases of one's own that leave a faint signal, as those of the product do. Case, accents and disguises do not matter.
+    pub phrases: Vec<String>,
+}
+
+/// Asks one question about every text of a request.
+#[derive(Debug)]
+pub struct Guard {
+    name: &'static str,
+    head: usize,
+    detector: Arc<Detector>,
+    floor: Floor,
+}
+
+impl Guard {
+    /// A module of this name that asks this head, with these phrases and the operator's as its floor.
+    ///
+    /// # Errors
+    /// What was compiled in is not well-formed.
+    pub fn new(name: &'static str, head: usize, phrases: &[&str], settings: &Settings) -> Result<Self, ModuleError> {
+        let detector = Detector::shipped().map_err(|error| ModuleError(error.to_string()))?;
+        let floor = Floor::new(phrases.iter().copied().chain(settings.phrases.iter().map(String::as_str)))
+            .map_err(|error| ModuleError(error.to_string()))?;
+        Ok(Self { name, head, detector, floor })
+    }
+
+    fn finding(&self, category: &'static str, span: Range<usize>, score: f32) -> Finding {
+        Finding { module: self.name, category: Cow::Borrowed(category), span, score, redact: false }
+    }
+
+    /// Where the first literal phrase stands, in whatever form it came.
+    fn phrase(&self, passage: &Passage<'_>) -> Option<Range<usize>> {
+        let normal = passage.normal();
+        let folded = normal.folded();
+        let plain = self.floor.find(folded.text()).map(|found| folded.original(found));
+        plain.or_else(|| normal.views().found.iter().find(|view| self.floor.find(&view.text).is_some()).map(|view| view.source.clone()))
+    }
+}
+
+impl SafetyModule for Guard {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::PreUpstream]
+    }
+
+    fn order(&self) -> Order {
+        Order::Parallel
+    }
+
+    fn reads(&self, passage: &Passage<'_>) -> bool {
+        passage.side == Side::Request && passage.kind != Kind::Structural
+    }
+
+    fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
+        if let Some(span) = self.phrase(passage) {
+            out.push(self.finding("literal_phrase", span, FLOOR));
+        }
+        let hit = &passage.weighed(&self.detector)[self.head];
+        if hit.score >= FAINTEST {
+            out.push(self.finding(hit.family, hit.span.clone(), hit.score));
+        }
+        Ok(())
+    }
+}

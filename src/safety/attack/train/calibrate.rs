@@ -1,0 +1,72 @@
+//! From raw sums to scores, by how often innocent texts reach them.
+
+use super::super::model::{HEADS, Head, KNOTS};
+use super::{Label, Row};
+
+/// Parts of innocent texts that reach the points of the calibration by any of the heads together. The last point has no
+/// such part: it stands for what hardly any innocent text reaches.
+const REACHED: [f64; KNOTS - 1] = [0.5, 0.06, 0.008, 0.0025];
+/// Part of system messages that may reach the point of decision.
+const SYSTEM: f64 = 0.01;
+/// The index of the point of decision.
+const DECISION: usize = 2;
+
+/// The calibration of each head; scale and bias are left to the caller.
+pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
+    let of = |label: Label| -> Vec<[f32; HEADS]> {
+        rows.iter().zip(raw).filter(|(row, _)| row.label == label && !row.aid).map(|(_, raw)| *raw).collect()
+    };
+    let mut heads = [Head::default(); HEADS];
+    let benign = of(Label::Benign);
+    for (knot, part) in REACHED.into_iter().enumerate() {
+        for (head, threshold) in heads.iter_mut().zip(thresholds(&benign, part)) {
+            head.knots[knot] = threshold;
+        }
+    }
+    let system = thresholds(&of(Label::System), SYSTEM);
+    for (head, system) in heads.iter_mut().zip(system) {
+        for knot in 1..KNOTS {
+            // Points in rising order even where few rows were given.
+            head.knots[knot] = head.knots[knot].max(head.knots[knot - 1] + 1e-3);
+        }
+        head.knots[KNOTS - 1] = head.knots[KNOTS - 2] + (head.knots[KNOTS - 2] - head.knots[DECISION]).max(1.0);
+        head.system = (system - head.knots[DECISION]).max(0.5);
+    }
+    heads
+}
+
+/// Thresholds that either head alone passes equally often and that together are passed by at most this part.
+fn thresholds(raw: &[[f32; HEADS]], part: f64) -> [f32; HEADS] {
+    let sorted: [Vec<f32>; HEADS] = std::array::from_fn(|head| {
+        let mut sums: Vec<f32> = raw.iter().map(|raw| raw[head]).collect();
+        sums.sort_by(|a, b| b.total_cmp(a));
+        sums
+    });
+    let allowed = (raw.len() as f64 * part) as usize;
+    let mut found = [0.0; HEADS];
+    for rank in 0..raw.len() {
+        let tried: [f32; HEADS] = std::array::from_fn(|head| sorted[head][rank]);
+        // At a threshold of its own sum a text would still pass: the next lower text's sum is outside.
+        let passed = raw.iter().filter(|raw| raw.iter().zip(tried).any(|(sum, threshold)| *sum > threshold)).count();
+        if rank > 0 && passed > allowed {
+            break;
+        }
+        found = tried;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_pass_as_are_allowed() {
+        let raw: Vec<[f32; HEADS]> = (0..1000).map(|i| [i as f32, (i * 7 % 1000) as f32]).collect();
+        for part in [0.5, 0.06, 0.01] {
+            let thresholds = thresholds(&raw, part);
+            let passed = raw.iter().filter(|raw| raw[0] > thresholds[0] || raw[1] > thresholds[1]).count();
+            assert!(passed as f64 <= part * 1000.0 && passed as f64 >= part * 800.0, "{passed} of {part}");
+        }
+    }
+}

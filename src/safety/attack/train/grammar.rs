@@ -1,0 +1,308 @@
+//! Attacks and their innocent look-alikes, written as grammars: one file a language or group of languages.
+//!
+//! `name = a | b` defines a slot for the lines below it, until another definition of that name. `injection: …`,
+//! `jailbreak: …` and `benign: …` are sentences: `{name}` takes one of a slot, `(a|b|)` one of the alternatives, and
+//! `%gibberish%` becomes a suffix such as machines find by search. `%` begins a comment.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::super::normal::fold;
+use super::{Chance, Label, Row};
+
+/// The grammars that come with the gateway, by language.
+const FILES: &[(&str, &str)] = &[
+    ("en", include_str!("grammar/en.txt")),
+    ("latin", include_str!("grammar/latin.txt")),
+    ("scripts", include_str!("grammar/scripts.txt")),
+];
+
+/// A grammar line is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("grammar {file}, line {line}: {what}")]
+pub struct GrammarError {
+    file: &'static str,
+    line: usize,
+    what: &'static str,
+}
+
+/// Writes up to `each` different texts of every sentence of every grammar.
+///
+/// # Errors
+/// A line is neither a slot nor a sentence, or names a slot that is not there.
+pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError> {
+    let mut rows = Vec::new();
+    for &(file, text) in FILES {
+        let mut slots: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (index, line) in text.lines().enumerate() {
+            let wrong = |what| GrammarError { file, line: index + 1, what };
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('%') {
+                continue;
+            }
+            if let Some((name, values)) = line.split_once(" = ") {
+                slots.insert(name.trim(), values.split(" | ").map(str::trim).collect());
+                continue;
+            }
+            let (kind, template) = line.split_once(':').ok_or_else(|| wrong("neither a slot nor a sentence"))?;
+            let label = match kind {
+                "injection" => Label::Injection,
+                "jailbreak" => Label::Jailbreak,
+                "benign" => Label::Benign,
+                _ => return Err(wrong("neither injection, jailbreak nor benign")),
+            };
+            let mut seen = HashSet::new();
+            for _ in 0..each * 2 {
+                if seen.len() == each {
+                    break;
+                }
+                let mut written = String::new();
+                expand(template.trim(), &slots, chance, &mut written, 0).map_err(wrong)?;
+                if seen.insert(written.clone()) {
+                    rows.push(Row {
+                        text: fold(&written).text().to_owned(),
+                        views: Vec::new(),
+                        label,
+                        cluster: format!("{file}:{index}"),
+                        source: format!("grammar:{file}"),
+                        weight: OWN,
+                        aid: true,
+                    });
+                }
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// How much a text of our own counts beside one that somebody else wrote.
+const OWN: f32 = 0.15;
+
+/// How deep slots may stand in slots.
+const DEPTH: usize = 12;
+
+fn expand(
+    template: &str,
+    slots: &HashMap<&str, Vec<&str>>,
+    chance: &mut Chance,
+    out: &mut String,
+    depth: usize,
+) -> Result<(), &'static str> {
+    if depth > DEPTH {
+        return Err("slots without end");
+    }
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '(', '%']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("%gibberish%") {
+            gibberish(chance, out);
+            rest = after;
+        } else if rest.starts_with('(') {
+            let close = closing(rest).ok_or("a bracket is open")?;
+            let choices = alternatives(&rest[1..close]);
+            let choice = chance.one(&choices).copied().unwrap_or_default();
+            expand(choice, slots, chance, out, depth + 1)?;
+            rest = &rest[close + 1..];
+        } else if let Some((name, after)) =
+            rest.strip_prefix('{').and_then(|inner| inner.split_once('}')).filter(|(name, _)| slots.contains_key(name))
+        {
+            let choice = slots.get(name).and_then(|values| chance.one(values)).copied().unwrap_or_default();
+            expand(choice, slots, chance, out, depth + 1)?;
+            rest = after;
+        } else if rest.starts_with('{') && rest[1..].starts_with(|c: char| c.is_ascii_lowercase()) {
+            return Err("no such slot");
+        } else {
+            out.push_str(&rest[..1]);
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    Ok(())
+}
+
+/// Where the bracket at the beginning closes.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' if depth == 1 => return Some(at),
+            b')' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The alternatives between bars, not those of brackets within.
+fn alternatives(text: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0usize, 0, Vec::new());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' | b'{' => depth += 1,
+            b')' | b'}' => depth = depth.saturating_sub(1),
+            b'|' if depth == 0 => {
+                found.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.push(&text[start..]);
+    found
+}
+
+/// Pieces of words, code and marks in no order.
+const SCRAPS: &[&str] = &[
+    "describing",
+    "similarly",
+    "Now",
+    "write",
+    "oppositely",
+    "revert",
+    "Sure",
+    "tutorial",
+    "Here",
+    "table",
+    "Format",
+    "listing",
+    "ably",
+    "ish",
+    "Bedeut",
+    "sierp",
+    "ahora",
+    "como",
+    "texto",
+    "oraz",
+    "Ident",
+    "ierarch",
+    "usercontent",
+    "Latex",
+    "begin",
+    "Macro",
+    "enumer",
+    "Widget",
+    "Render",
+    "span",
+    "printf",
+    "null",
+    "Ctrl",
+    "foreach",
+    "regex",
+    "kwargs",
+    "Dictionary",
+    "XIX",
+    "Paris",
+    "zwei",
+    "lire",
+    "avant",
+    "naar",
+    "voor",
+    "было",
+    "который",
+    "года",
+    "ный",
+    "ство",
+    "的",
+    "能",
+    "ें",
+    "ión",
+    "ção",
+    "ście",
+    "łat",
+    "Pointer",
+    "Async",
+    "Mutable",
+    "override",
+    "sentence",
+    "paragraph",
+    "reply",
+    "step",
+    "Step",
+    "Title",
+    "answer",
+    "Great",
+    "Absolutely",
+    "two",
+    "three",
+    "interface",
+    "contrib",
+    "http",
+    "www",
+    "github",
+    "emb",
+    "Vorlage",
+    "Geme",
+    "archiv",
+    "quelle",
+    "Einzeln",
+    "instance",
+    "Serial",
+    "typeof",
+    "sqrt",
+    "cdot",
+    "frac",
+    "textbf",
+    "hline",
+    "href",
+    "img",
+    "div",
+    "ecto",
+    "ulation",
+    "ANT",
+    "OUR",
+    "ING",
+];
+const SIGNS: &[&str] = &[
+    "!", "!!", "--", "\\", "\\\"", "](", "})", "({", "[[", "]]", "=\"", "<<", ">`", "`", "``", "$$", "\\(", "\\{", "**", "+", "_{", "^{",
+    "|", "||", ";)", "::", "/*", "*/", "<!--", "%%", "#", "@", "{%", "}.", ").", "\")", "'](", "?>", "=>", "\\n", "\\_", "&&", "{\"",
+    "\"}", "...", "¿", "»", "ː", "→",
+];
+
+/// A suffix of the sort that a search over a model's tokens finds.
+fn gibberish(chance: &mut Chance, out: &mut String) {
+    if chance.happens(15) {
+        let mark = chance.one(&["! ", "! ! ", "x ", "* ", "? "]).copied().unwrap_or_default();
+        out.push_str(&mark.repeat(12 + chance.below(14)));
+        return;
+    }
+    for _ in 0..8 + chance.below(18) {
+        let sign = chance.happens(45);
+        out.push_str(chance.one(if sign { SIGNS } else { SCRAPS }).copied().unwrap_or_default());
+        if chance.happens(if sign { 35 } else { 60 }) {
+            out.push(' ');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammars_write_many_different_texts_of_every_kind() {
+        let rows = write(4, &mut Chance::new(1)).expect("good grammars");
+        for label in [Label::Injection, Label::Jailbreak, Label::Benign] {
+            let texts: HashSet<&str> = rows.iter().filter(|row| row.label == label).map(|row| row.text.as_str()).collect();
+            assert!(texts.len() > 150, "{label:?}: {}", texts.len());
+        }
+        assert!(rows.iter().all(|row| !row.text.contains("%gibberish%") && !row.text.contains("(|")));
+    }
+
+    #[test]
+    fn the_same_seed_writes_the_same() {
+        let texts = |seed| write(2, &mut Chance::new(seed)).expect("good grammars").into_iter().map(|row| row.text).collect::<Vec<_>>();
+        assert_eq!(texts(7), texts(7));
+        assert_ne!(texts(7), texts(8));
+    }
+
+    #[test]
+    fn brackets_nest_and_slots_have_to_exist() {
+        let slots = HashMap::from([("a", vec!["x(1|2)"])]);
+        let mut out = String::new();
+        expand("{a}-(p(q|r)|)s", &slots, &mut Chance::new(3), &mut out, 0).expect("a good template");
+        assert!(out.starts_with('x') && out.ends_with('s'), "{out}");
+        assert!(expand("{b}", &slots, &mut Chance::new(3), &mut out, 0).is_err());
+        assert!(expand("(a|b", &slots, &mut Chance::new(3), &mut out, 0).is_err());
+    }
+}
