@@ -10,6 +10,7 @@ mod migrate;
 mod mock_provider;
 mod plugins;
 mod run;
+mod safety;
 mod schema;
 
 use std::io::Write;
@@ -32,6 +33,7 @@ const EXAMPLES: &str = "Examples:
   odock-edge check -c conf/odock.yaml      every error of a configuration, with file:line:column
   odock-edge run -c conf/odock.yaml        serve
   odock-edge explain model_not_allowed     what a code means and what to do
+  odock-edge safety eval prompts.jsonl     how good the guard is on your own texts
   odock-edge evidence verify var/evidence/*.jsonl";
 
 /// The edge data plane of the Odock AI gateway.
@@ -60,6 +62,8 @@ enum Command {
     Migrate(migrate::Args),
     /// List the plugins of this build or show one
     Plugins(plugins::Args),
+    /// Judge texts or measure the guard on labelled ones
+    Safety(safety::Args),
     /// Show or verify evidence
     Evidence(evidence::Args),
     /// Print shell completions
@@ -91,6 +95,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::Explain(args) => explain::run(&args),
         Command::Migrate(args) => migrate::run(&args, &builder),
         Command::Plugins(args) => plugins::run(&args, &builder),
+        Command::Safety(args) => safety::run(&args, &builder),
         Command::Evidence(args) => evidence::run(args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -9,6 +9,7 @@ pub mod cache;
 mod decision;
 mod digest;
 mod engine;
+pub mod eval;
 mod finding;
 pub mod normal;
 pub mod fingerprint;
