@@ -5,8 +5,9 @@ use std::fmt;
 
 use super::Config;
 use super::problems::Problems;
-use super::sections::{SafetyMode, Size, Span, Tls};
+use super::sections::{Size, Span, Tls};
 use crate::route::ProviderKind;
+use crate::safety::Mode as SafetyMode;
 
 /// A copy of the environment, so that loading is a function of its inputs.
 #[derive(Clone, Default)]

@@ -21,8 +21,8 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use environment::Environment;
 pub use schema::schema;
 pub use settings::{
-    AdminSettings, EvidenceSettings, LogFormat, LogSettings, PluginSettings, RecordsSettings, ServerSettings, SigningKey, StateSettings,
-    TlsFiles,
+    AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, LogFormat, LogSettings, PluginSettings, RecordsSettings,
+    RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,
 };
 pub use snapshot::Snapshot;
 
@@ -80,6 +80,25 @@ impl Config {
     pub fn records_settings(&self) -> Result<RecordsSettings, Vec<Diagnostic>> {
         let mut problems = Problems::new(self);
         resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
+    }
+
+    /// The engine of a route, or that of the first route: what `safety scan` judges with. Scopes do not matter there.
+    ///
+    /// # Errors
+    /// What is wrong with the section, or no route has that name.
+    pub fn safety_engine(&self, route: Option<&str>) -> Result<std::sync::Arc<crate::safety::Engine>, Vec<Diagnostic>> {
+        let mut problems = Problems::new(self);
+        let settings = resolve::safety(self, &mut problems);
+        let place = route.map_or(Some(0), |name| self.root.routes.iter().position(|route| route.name == name));
+        let found = place.and_then(|place| settings.routes.get(place));
+        match found {
+            Some(found) if !problems.refused() => Ok(std::sync::Arc::clone(&found.engine)),
+            Some(_) => Err(problems.into_found()),
+            None => {
+                problems.error("routes", format!("there is no route `{}`", route.unwrap_or_default()));
+                Err(problems.into_found())
+            }
+        }
     }
 
     /// SHA-256 (hex) over the effective configuration, without secrets.

@@ -2,11 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::budget::MissingUsage;
 use crate::identity::Secret;
+use crate::plugin::Scope;
+use crate::safety::{Engine, OnError, SessionRule};
+use crate::store::RiskPolicy;
 
 /// The listener for callers and the limits every request meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,4 +129,56 @@ pub enum RecordsSettings {
     Embedded(PathBuf),
     /// In PostgreSQL at this address.
     Postgres(Secret),
+}
+
+/// SafetySec, put together for every route.
+#[derive(Debug, Clone)]
+pub struct SafetySettings {
+    /// How sessions are remembered.
+    pub risk: RiskPolicy,
+    /// How findings become a session's score, and a score a block.
+    pub rule: SessionRule,
+    /// What it means that the session store does not answer.
+    pub on_store_error: OnError,
+    /// What makes fingerprints of callers.
+    pub key: FingerprintKey,
+    /// By the place of the route in the file.
+    pub routes: Vec<RouteSafetySettings>,
+}
+
+/// SafetySec on one route.
+#[derive(Debug, Clone)]
+pub struct RouteSafetySettings {
+    /// The modules under their policies here.
+    pub engine: Arc<Engine>,
+    /// For whom each of them runs.
+    pub scopes: Vec<Scope>,
+}
+
+/// What makes fingerprints of callers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FingerprintKey {
+    /// A secret of the operator.
+    Given(Secret),
+    /// The address of a shared store, which all replicas know; chance for a store in memory.
+    Derived,
+}
+
+/// How limits, budgets and usage behave where nothing is certain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GovernanceSettings {
+    /// A limit or budget that cannot be asked lets the request through, uncounted.
+    pub allow_on_store_error: bool,
+    /// A model without a price is refused where a budget counts money.
+    pub refuse_unpriced: bool,
+    /// What an answer counts that told no tokens.
+    pub missing_usage: MissingUsage,
+    /// After how long without a sign of life a reservation is released.
+    pub reservation_ttl: Duration,
+    /// How long usage records are kept.
+    pub usage_retention: Duration,
+    /// Directory in which usage waits for the record store.
+    pub usage_spool: PathBuf,
+    /// Requests that were refused after their key was known have a usage record too.
+    pub record_denials: bool,
 }

@@ -10,9 +10,10 @@ use super::diagnostic::Diagnostic;
 use super::problems::Problems;
 use super::resolve::{InstancePart, Parts, RoutePart, StepPart, resolve};
 use super::schema::{Unknown, unknown_in};
-use super::settings::{AdminSettings, EvidenceSettings, LogSettings, PluginSettings, ServerSettings};
+use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
 use crate::gate::{Chain, ChainSpec, Style};
 use crate::identity::{Directory, Keys};
+use crate::limit::ScopePlan;
 use crate::plugin::{Instance, Manifest, Roster, SharedHost};
 use crate::route::{Models, Provider, Route, Router};
 use crate::telemetry::Metrics;
@@ -30,6 +31,10 @@ pub struct Snapshot {
     pub log: LogSettings,
     /// The evidence log.
     pub evidence: EvidenceSettings,
+    /// How limits, budgets and usage behave where nothing is certain.
+    pub governance: GovernanceSettings,
+    /// The gateway's own policy, if it asks for anything.
+    pub policy: Option<Arc<ScopePlan>>,
     /// The queue behind background plugins.
     pub plugins: PluginSettings,
     /// Routes, ordered for lookup.
@@ -44,6 +49,8 @@ pub struct Snapshot {
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     /// Principals and models for plugins.
     pub directory: Arc<Directory>,
+    /// SafetySec by route.
+    pub safety: SafetySettings,
 }
 
 impl Snapshot {
@@ -73,7 +80,23 @@ pub(super) fn build(
     problems: &mut Problems<'_>,
 ) -> Option<Snapshot> {
     let parts = resolve(config, roster, problems);
-    let Parts { server, admin, log, evidence, plugins, providers, directory, keys, models, instances, chains, routes } = parts;
+    let Parts {
+        server,
+        admin,
+        log,
+        evidence,
+        governance,
+        policy,
+        plugins,
+        providers,
+        directory,
+        keys,
+        models,
+        instances,
+        chains,
+        routes,
+        safety,
+    } = parts;
     let instances = instances_of(instances, host, &directory, problems);
     if problems.refused() {
         return None;
@@ -91,7 +114,23 @@ pub(super) fn build(
     }
     let routes = router_of(routes, &mut compiled);
     let hash = config.hash();
-    Some(Snapshot { hash, server, admin, log, evidence, plugins, routes, chains: compiled, keys, models, providers, directory })
+    Some(Snapshot {
+        hash,
+        server,
+        admin,
+        log,
+        evidence,
+        governance,
+        policy,
+        plugins,
+        routes,
+        chains: compiled,
+        keys,
+        models,
+        providers,
+        directory,
+        safety,
+    })
 }
 
 /// Unknown settings of one instance after which the search ends.

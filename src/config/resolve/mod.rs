@@ -7,11 +7,13 @@ mod plugins;
 mod process;
 mod providers;
 mod routes;
+mod safety;
 mod secrets;
 mod stores;
 mod unenforced;
 
 pub(super) use process::{log, plugins as plugin_settings};
+pub(super) use safety::resolve as safety;
 pub(super) use stores::{records, state};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,9 +22,10 @@ use std::sync::Arc;
 use super::Config;
 use super::diagnostic::suggestion;
 use super::problems::Problems;
-use super::settings::{AdminSettings, EvidenceSettings, LogSettings, PluginSettings, ServerSettings};
+use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
 use crate::gate::{Gate, Style};
 use crate::identity::{Directory, Keys};
+use crate::limit::ScopePlan;
 use crate::plugin::{InstanceSpec, Manifest, Roster};
 use crate::route::{Matcher, Models, Overflow, Provider, Upstream};
 
@@ -32,6 +35,9 @@ pub(super) struct Parts {
     pub admin: AdminSettings,
     pub log: LogSettings,
     pub evidence: EvidenceSettings,
+    pub governance: GovernanceSettings,
+    /// The gateway's own policy.
+    pub policy: Option<Arc<ScopePlan>>,
     pub plugins: PluginSettings,
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     pub directory: Arc<Directory>,
@@ -40,6 +46,7 @@ pub(super) struct Parts {
     pub instances: Vec<InstancePart>,
     pub chains: BTreeMap<String, Vec<StepPart>>,
     pub routes: Vec<RoutePart>,
+    pub safety: SafetySettings,
 }
 
 /// A plugin instance to be built.
@@ -83,13 +90,32 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     let admin = process::admin(config, &server, problems);
     let log = process::log(config, problems);
     let evidence = process::evidence(config, problems);
+    let governance = governance::settings(config, problems);
+    let policy = governance::global(config, problems);
     let plugins = process::plugins(config, problems);
     let providers = providers::resolve(config, problems);
     let organisations::World { directory, keys, models } = organisations::resolve(config, &providers, problems);
     let instances = plugins::instances(config, roster, problems);
     let chains = plugins::chains(config, roster, &instances, problems);
     let routes = routes::resolve(config, problems);
-    Parts { server, admin, log, evidence, plugins, providers, directory, keys, models, instances, chains, routes }
+    let safety = safety::resolve(config, problems);
+    Parts {
+        server,
+        admin,
+        log,
+        evidence,
+        governance,
+        policy,
+        plugins,
+        providers,
+        directory,
+        keys,
+        models,
+        instances,
+        chains,
+        routes,
+        safety,
+    }
 }
 
 /// Checks that a name can be a metric label and a path segment, and is used once.

@@ -165,10 +165,10 @@ fn ungranted(entry: &PluginEntry, manifest: &Manifest, scopes: &[StorageScope], 
 }
 
 /// Names and ids that a scope may list.
-struct Known<'c>([(&'static str, &'static str, Vec<&'c str>); 7]);
+pub(super) struct Known<'c>([(&'static str, &'static str, Vec<&'c str>); 7]);
 
 impl<'c> Known<'c> {
-    fn of(config: &'c Config) -> Self {
+    pub(super) fn of(config: &'c Config) -> Self {
         let root = &config.root;
         fn both<'a>(name: &'a str, id: &'a Option<String>) -> impl Iterator<Item = &'a str> {
             [Some(name), id.as_deref()].into_iter().flatten()
@@ -190,7 +190,7 @@ impl<'c> Known<'c> {
     }
 
     /// A scope that names nobody would switch the plugin off unseen.
-    fn check(&self, scope: &Scope, here: &str, problems: &mut Problems<'_>) {
+    pub(super) fn check(&self, scope: &Scope, here: &str, problems: &mut Problems<'_>) {
         let lists = [&scope.organisations, &scope.teams, &scope.users, &scope.api_keys, &scope.models, &scope.mcp_servers, &scope.routes];
         for ((member, what, known), list) in self.0.iter().zip(lists) {
             for (number, name) in list.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::sections::{RecordsKind, SafetyMode, StateKind};
+use crate::config::sections::{RecordsKind};
 
 /// Refuses every member that asks for something this build does not do.
 pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
@@ -11,20 +11,8 @@ pub(super) fn refuse(config: &Config, problems: &mut Problems<'_>) {
     let mut deny = |path: String, what: &str, help: &str| {
         problems.key_error(&path, format!("{what} not enforced by this build")).help(help.to_owned());
     };
-    let noop = "write `noop`, or leave it out";
-    if root.safety.mode != SafetyMode::Noop {
-        deny("safety.mode".into(), "SafetySec is", noop);
-    }
-    if root.state.kind != StateKind::Embedded {
-        deny("state.kind".into(), "shared state is", "write `kind: embedded`; every process then counts for itself");
-    }
     if root.records.kind != RecordsKind::Embedded {
         deny("records.kind".into(), "a record server is", "write `kind: embedded`");
-    }
-    for (index, route) in root.routes.iter().enumerate() {
-        if route.safety.mode.is_some_and(|mode| mode != SafetyMode::Noop) {
-            deny(format!("routes[{index}].safety.mode"), "SafetySec is", noop);
-        }
     }
     let without = "take it out; nothing would hold it";
     for (index, organisation) in root.organisations.iter().enumerate() {

@@ -1,10 +1,9 @@
-//! `state`, `records`, `safety`: typed here; what this build does not enforce is refused by the check.
+//! `state`, `records`: typed here; what this build does not enforce is refused by the check.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::{SecretRef, Span};
 
@@ -121,50 +120,4 @@ pub enum Certainty {
     Estimate,
     /// Count nothing.
     Allow,
-}
-
-/// SafetySec.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Safety {
-    /// Off, watching, or deciding.
-    pub mode: SafetyMode,
-    /// Risk of a caller over time.
-    pub session: SafetySession,
-    /// Settings of the modules by name.
-    pub modules: Map<String, Value>,
-}
-
-impl Default for Safety {
-    fn default() -> Self {
-        Self { mode: SafetyMode::Noop, session: SafetySession::default(), modules: Map::new() }
-    }
-}
-
-/// What SafetySec does with its findings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SafetyMode {
-    /// Nothing is scanned.
-    Noop,
-    /// Findings are recorded, nothing is changed.
-    Observe,
-    /// Findings redact and block.
-    Security,
-}
-
-/// Risk of a caller over time.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct SafetySession {
-    /// How long a session is remembered.
-    pub ttl: Span,
-    /// Accumulated score from which requests are blocked, 0 to 1.
-    pub block_threshold: f64,
-}
-
-impl Default for SafetySession {
-    fn default() -> Self {
-        Self { ttl: Span::seconds(86_400), block_threshold: 0.85 }
-    }
 }

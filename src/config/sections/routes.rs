@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SafetyMode, Span};
+use super::{RouteSafety, Span};
 
 /// One route.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -122,15 +122,6 @@ pub enum Auth {
     Required,
     /// Anyone may call.
     None,
-}
-
-/// SafetySec on a route.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RouteSafety {
-    /// Instead of the process-wide mode.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<SafetyMode>,
 }
 
 /// Answers that the chain must read as a whole.
