@@ -1,0 +1,172 @@
+//! `safety`: modules are built here, so that a check finds what is wrong with their settings, and put together for each
+//! route.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::plugins::Known;
+use super::process::positive;
+use super::{absent, secrets};
+use crate::config::Config;
+use crate::config::problems::Problems;
+use crate::config::sections::{RouteSafety, SafetyModuleEntry};
+use crate::config::settings::{FingerprintKey, RouteSafetySettings, SafetySettings};
+use crate::plugin::Scope;
+use crate::safety::{Built, Engine, Member, Mode, SessionRule, modules, verdicts};
+use crate::store::RiskPolicy;
+use crate::wire::Kind;
+
+/// What can be remembered at the most: an entry is about 100 bytes.
+const MOST_REMEMBERED: usize = 16 << 20;
+
+pub(in crate::config) fn resolve(config: &Config, problems: &mut Problems<'_>) -> SafetySettings {
+    let written = &config.root.safety;
+    let session = &written.session;
+    positive("safety.session.ttl", session.ttl, problems);
+    if !(session.block_threshold > 0.0 && session.block_threshold <= 10.0) {
+        problems.error("safety.session.block_threshold", "expected a score of more than 0, usually 0.85");
+    }
+    if !(session.faint_ceiling >= 0.0 && session.faint_ceiling < session.block_threshold) {
+        problems.error("safety.session.faint_ceiling", "must be below block_threshold, or phrases alone could block");
+    }
+    if written.remembered_texts > MOST_REMEMBERED {
+        problems.error("safety.remembered_texts", format!("at most {MOST_REMEMBERED}"));
+    }
+    let given = session.fingerprint_key.as_ref().map(|key| secrets::require(key, "safety.session.fingerprint_key", config, problems));
+    let rule = SessionRule { block_threshold: session.block_threshold, faint_ceiling: session.faint_ceiling };
+    let members = members(config, problems);
+    let memory = verdicts(written.remembered_texts.min(MOST_REMEMBERED));
+    let engine = |route: Option<&RouteSafety>, here: &str, problems: &mut Problems<'_>| {
+        let (members, scopes) = on_route(&members, route, here, problems);
+        let mode = route.and_then(|route| route.mode).unwrap_or(written.mode);
+        RouteSafetySettings { engine: Arc::new(Engine::new(mode, rule, members, memory.clone())), scopes }
+    };
+    let routes = match config.root.routes.as_slice() {
+        [] => vec![engine(None, "", problems)],
+        routes => routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| engine(Some(&route.safety), &format!("routes[{index}].safety"), problems))
+            .collect(),
+    };
+    SafetySettings {
+        risk: RiskPolicy { half_life: session.half_life.0, ttl: session.ttl.0, threshold: session.block_threshold },
+        rule,
+        on_store_error: session.on_store_error,
+        key: match given {
+            Some(Some(key)) => FingerprintKey::Given(key),
+            _ => FingerprintKey::Derived,
+        },
+        routes,
+    }
+}
+
+/// Every module that is not switched off, with the operator's policy.
+fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)> {
+    let written = &config.root.safety.modules;
+    for name in written.keys() {
+        if modules::find(name).is_none() {
+            let known = modules::BUILT_IN.iter().map(|blueprint| blueprint.name);
+            absent(&format!("safety.modules.{name}"), "safety module", name, known, problems);
+        }
+    }
+    let known = Known::of(config);
+    let mut members = Vec::new();
+    for blueprint in modules::BUILT_IN {
+        let standard = SafetyModuleEntry::default();
+        let entry = written.get(blueprint.name).unwrap_or(&standard);
+        let here = format!("safety.modules.{}", blueprint.name);
+        let built = match Built::new(blueprint, &Value::Object(entry.config.clone())) {
+            Ok(built) => built,
+            Err(wrong) => {
+                problems.error(&format!("{here}.config"), wrong);
+                continue;
+            }
+        };
+        let mut policy = built.policy();
+        policy.mode = entry.mode.unwrap_or(policy.mode);
+        policy.action = entry.action.unwrap_or(policy.action);
+        policy.on_error = entry.on_error.unwrap_or(policy.on_error);
+        policy.weight = weight(entry.weight, &here, problems).unwrap_or(policy.weight);
+        policy.threshold = threshold(entry.threshold, &here, problems).unwrap_or(policy.threshold);
+        policy.kinds = entry.kinds.as_ref().map(|kinds| kinds_of(kinds, &format!("{here}.kinds"), problems));
+        known.check(&entry.scope, &format!("{here}.scope"), problems);
+        if !entry.enabled {
+            policy.mode = Mode::Noop;
+        }
+        members.push((Member { built: Arc::new(built), policy }, entry.scope.clone()));
+    }
+    members
+}
+
+/// The members as they are on one route.
+fn on_route(
+    members: &[(Member, Scope)],
+    route: Option<&RouteSafety>,
+    here: &str,
+    problems: &mut Problems<'_>,
+) -> (Vec<Member>, Vec<Scope>) {
+    let different = route.map(|route| &route.modules);
+    for name in different.into_iter().flat_map(BTreeMap::keys) {
+        if !members.iter().any(|(member, _)| member.name() == name) {
+            let known = members.iter().map(|(member, _)| member.name());
+            absent(&format!("{here}.modules.{name}"), "safety module", name, known, problems);
+        }
+    }
+    let mut chosen = Vec::new();
+    for (member, scope) in members {
+        let mut member = member.clone();
+        if let Some(here_only) = different.and_then(|modules| modules.get(member.name())) {
+            let at = format!("{here}.modules.{}", member.name());
+            let policy = &mut member.policy;
+            // Switched on here after it was switched off everywhere, it does what its own mode says, or all it can.
+            if here_only.enabled == Some(true) && policy.mode == Mode::Noop {
+                policy.mode = Mode::Security;
+            }
+            policy.mode = here_only.mode.unwrap_or(policy.mode);
+            policy.action = here_only.action.unwrap_or(policy.action);
+            policy.on_error = here_only.on_error.unwrap_or(policy.on_error);
+            policy.weight = weight(here_only.weight, &at, problems).unwrap_or(policy.weight);
+            policy.threshold = threshold(here_only.threshold, &at, problems).unwrap_or(policy.threshold);
+            if here_only.enabled == Some(false) {
+                policy.mode = Mode::Noop;
+            }
+        }
+        chosen.push((member, scope.clone()));
+    }
+    chosen.into_iter().unzip()
+}
+
+fn weight(weight: Option<f64>, here: &str, problems: &mut Problems<'_>) -> Option<f64> {
+    let weight = weight?;
+    if !(0.0..=10.0).contains(&weight) {
+        problems.error(&format!("{here}.weight"), "expected 0 to 10; 1 is usual");
+    }
+    Some(weight)
+}
+
+#[allow(clippy::cast_possible_truncation)] // a score needs no more digits
+fn threshold(threshold: Option<f64>, here: &str, problems: &mut Problems<'_>) -> Option<f32> {
+    let threshold = threshold?;
+    if !(threshold > 0.0 && threshold <= 1.0) {
+        problems.error(&format!("{here}.threshold"), "expected more than 0 and at most 1; 0.5 is usual");
+    }
+    Some(threshold as f32)
+}
+
+fn kinds_of(names: &[String], here: &str, problems: &mut Problems<'_>) -> Vec<Kind> {
+    let known = || Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Structural);
+    let mut kinds = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        match known().find(|kind| kind.as_str() == name) {
+            Some(kind) => kinds.push(kind),
+            None => {
+                let names: Vec<&str> = known().map(Kind::as_str).collect();
+                absent(&format!("{here}[{number}]"), "kind of text", name, names.iter().copied(), problems);
+            }
+        }
+    }
+    kinds
+}
