@@ -13,8 +13,8 @@ use super::context::{Context, Destination};
 use super::tap::{Answer, Judge, Overflow};
 use super::{receipt, respond};
 use crate::error::{Denial, codes};
-use crate::gate::FrameVerdict;
-use crate::gate::{self, End, Exchange, Gate, HeaderEdit, RequestId, Response, StreamChain, Verdict};
+use crate::gate::guard::{Flow, StreamGuard};
+use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::route::{self, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
@@ -45,21 +45,29 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     let streamed = is_event_stream(head);
     let chain = &route.chain;
     let guarded = !chain.is_empty(Gate::PostUpstream);
-    if guarded && streamed && head.headers.contains_key(CONTENT_ENCODING) {
-        return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+    // What only observes must not make a difference: it looks where it can.
+    let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers());
+    let enforcing = guard.is_some_and(|guard| guard.enforces());
+    if streamed && head.headers.contains_key(CONTENT_ENCODING) {
+        if guarded || enforcing {
+            return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+        }
+        guard = None;
     }
     let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
-    if hold {
+    let passive = !hold && !enforcing;
+    if hold || guard.is_some() && !streamed {
         let cap = cx.live.snapshot.server.max_held_response;
         let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
-        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
+        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny && !passive {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
         // The judge reads the usage of what it sees whole.
-        cx.unmetered = route.held_overflow == route::Overflow::Deny;
+        cx.unmetered = route.held_overflow == route::Overflow::Deny && !passive;
         if let Some(exchange) = cx.exchange.take() {
-            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), cap });
+            let guard = guard.cloned();
+            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, passive, cap });
         }
         return Ok(());
     }
@@ -73,14 +81,15 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     }
     if streamed {
         let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
-        if scanner.is_some() {
+        let guard = guard.and_then(|guard| guard.stream(exchange));
+        if scanner.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
             if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner);
+        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
@@ -169,6 +178,7 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
 /// One streamed answer on its way: frames are metered, and scanned when the chain wants to see them.
 pub struct Streaming {
     parser: sse::Parser,
+    guard: Option<StreamGuard>,
     scanner: Option<StreamChain>,
     usage: UsageStream,
     dialect: Dialect,
@@ -179,9 +189,16 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    fn new(dialect: Dialect, endpoint: Endpoint, id: RequestId, scanner: Option<StreamChain>) -> Self {
+    fn new(
+        dialect: Dialect,
+        endpoint: Endpoint,
+        id: RequestId,
+        scanner: Option<StreamChain>,
+        guard: Option<StreamGuard>,
+    ) -> Self {
         Self {
             parser: sse::Parser::new(MAX_EVENT),
+            guard,
             scanner,
             usage: UsageStream::new(dialect),
             dialect,
@@ -197,15 +214,21 @@ impl Streaming {
         self.usage.usage()
     }
 
-    /// What the stream's filters did, once it is over.
-    pub fn scanner(self) -> Option<StreamChain> {
-        self.scanner
+    /// What the stream's filters and its guard did, once it is over.
+    pub fn into_parts(self) -> (Option<StreamChain>, Option<StreamGuard>) {
+        (self.scanner, self.guard)
+    }
+
+    /// Whether bytes may leave other than they came.
+    fn acts(&self) -> bool {
+        self.scanner.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
     }
 
     fn push(&mut self, chunk: Bytes, end: bool) -> Bytes {
         if self.cut {
             return Bytes::new();
         }
+        let acts = self.acts();
         let mut out = Vec::new();
         let mut events: Vec<_> = self.parser.push(&chunk).collect();
         if end {
@@ -215,13 +238,18 @@ impl Streaming {
         for event in events {
             // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
             let Ok(event) = event else {
-                if self.scanner.is_none() {
+                if !acts {
                     return chunk;
                 }
                 return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
             };
             self.usage.event(event.event.as_deref(), &event.data);
-            let Some(scanner) = &mut self.scanner else { continue };
+            if !acts {
+                if let Some(guard) = self.guard.as_mut().filter(|_| !event.data.is_empty()) {
+                    guard.frame(event.event.as_deref(), &event.data);
+                }
+                continue;
+            }
             if event.data.is_empty() {
                 if !is_event_syntax(&event.raw) {
                     return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
@@ -229,40 +257,44 @@ impl Streaming {
                 out.extend_from_slice(&event.raw);
                 continue;
             }
-            if event.data == "[DONE]" {
-                for (name, data) in scanner.finish() {
-                    out.extend_from_slice(&sse::encode(name.as_deref(), &data));
-                }
-                if let Some(denial) = scanner.denial().cloned() {
-                    return self.cut_off(out, denial);
-                }
+            let done = event.data == "[DONE]";
+            let passed = if done { self.finish(&mut out) } else { self.frame(&event, &mut out) };
+            if let Err(denial) = passed {
+                return self.cut_off(out, *denial);
+            }
+            if done {
                 out.extend_from_slice(&event.raw);
-                continue;
-            }
-            match scanner.frame(&event.data, event.event.as_deref()) {
-                FrameVerdict::Pass => out.extend_from_slice(&event.raw),
-                FrameVerdict::Replace(data) => out.extend_from_slice(&event.with_data(event.event.as_deref(), &data)),
-                FrameVerdict::Hold => {}
-                FrameVerdict::Emit(frames) => {
-                    for (name, data) in frames {
-                        out.extend_from_slice(&sse::encode(name.as_deref(), &data));
-                    }
-                }
-                FrameVerdict::Abort(denial) => return self.cut_off(out, *denial),
             }
         }
-        if self.scanner.is_none() {
-            return chunk;
+        if end && let Err(denial) = self.finish(&mut out) {
+            return self.cut_off(out, *denial);
         }
-        if end && let Some(scanner) = &mut self.scanner {
-            for (name, data) in scanner.finish() {
-                out.extend_from_slice(&sse::encode(name.as_deref(), &data));
-            }
-            if let Some(denial) = scanner.denial().cloned() {
-                return self.cut_off(out, denial);
-            }
+        if acts { Bytes::from(out) } else { chunk }
+    }
+
+    /// One event: SafetySec first, then the plugins' filters over what it leaves.
+    fn frame(&mut self, event: &sse::Event, out: &mut Vec<u8>) -> std::result::Result<(), Box<Denial>> {
+        let flow = self.guard.as_mut().map_or(Flow::Pass, |guard| guard.frame(event.event.as_deref(), &event.data));
+        match flow {
+            Flow::Stop(denial) => Err(denial),
+            Flow::Pass => filtered(&mut self.scanner, event.event.as_deref(), &event.data, Some(event), out),
+            Flow::Frames(frames) => frames
+                .iter()
+                .try_for_each(|(name, data)| filtered(&mut self.scanner, name.as_deref(), data, (*name == event.event).then_some(event), out)),
         }
-        Bytes::from(out)
+    }
+
+    /// What the guard and the filters still held.
+    fn finish(&mut self, out: &mut Vec<u8>) -> std::result::Result<(), Box<Denial>> {
+        let rest = self.guard.as_mut().map_or_else(|| Ok(Vec::new()), StreamGuard::finish)?;
+        for (name, data) in &rest {
+            filtered(&mut self.scanner, name.as_deref(), data, None, out)?;
+        }
+        let Some(scanner) = &mut self.scanner else { return Ok(()) };
+        for (name, data) in scanner.finish() {
+            out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+        }
+        scanner.denial().cloned().map_or(Ok(()), |denial| Err(Box::new(denial)))
     }
 
     /// Ends the stream with one well-formed error event of the caller's dialect and no `[DONE]`.
@@ -272,6 +304,32 @@ impl Streaming {
         self.denied = Some(denial);
         Bytes::from(out)
     }
+}
+
+/// One frame through the plugins' filters. What the frame came in keeps its other fields.
+fn filtered(
+    scanner: &mut Option<StreamChain>,
+    name: Option<&str>,
+    data: &str,
+    event: Option<&sse::Event>,
+    out: &mut Vec<u8>,
+) -> std::result::Result<(), Box<Denial>> {
+    let verdict = scanner.as_mut().map_or(FrameVerdict::Pass, |scanner| scanner.frame(data, name));
+    match (verdict, event) {
+        (FrameVerdict::Pass, Some(event)) if event.data == data => out.extend_from_slice(&event.raw),
+        (FrameVerdict::Pass, Some(event)) => out.extend_from_slice(&event.with_data(name, data)),
+        (FrameVerdict::Pass, None) => out.extend_from_slice(&sse::encode(name, data)),
+        (FrameVerdict::Replace(data), Some(event)) => out.extend_from_slice(&event.with_data(name, &data)),
+        (FrameVerdict::Replace(data), None) => out.extend_from_slice(&sse::encode(name, &data)),
+        (FrameVerdict::Hold, _) => {}
+        (FrameVerdict::Emit(frames), _) => {
+            for (name, data) in frames {
+                out.extend_from_slice(&sse::encode(name.as_deref(), &data));
+            }
+        }
+        (FrameVerdict::Abort(denial), _) => return Err(denial),
+    }
+    Ok(())
 }
 
 /// Whether an event without data is one: known fields and short comments. Anything else that calls itself an event stream
@@ -288,6 +346,9 @@ fn is_event_syntax(raw: &[u8]) -> bool {
 pub struct AnswerJudge {
     exchange: Box<Exchange>,
     route: Arc<Route>,
+    guard: Option<Arc<Guard>>,
+    /// Nobody would hold this answer but a guard that only observes: whatever becomes of it, it leaves as it came.
+    passive: bool,
     cap: usize,
 }
 
@@ -298,9 +359,15 @@ impl AnswerJudge {
     }
 
     async fn decide(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
+        if self.passive {
+            return self.observe(head, body).await;
+        }
         let body = decoded(head, body, self.cap)?;
-        let body = self.read(head, body)?;
+        let mut body = self.read(head, body)?;
         let exchange = &mut *self.exchange;
+        if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
+            body = guard.answer(exchange, body).await.map_err(Box::new)?;
+        }
         exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
         let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;
         if let Verdict::Abort(denial) = verdict {
@@ -313,6 +380,28 @@ impl AnswerJudge {
         written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
     }
 
+    /// Shows a copy of the answer to the guard.
+    async fn observe(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
+        let exchange = &mut *self.exchange;
+        match (decoded(&mut head.clone(), body.clone(), self.cap), &self.guard) {
+            (Ok(text), Some(guard)) => {
+                exchange.outcome.usage = usage_of(exchange.facts.dialect, head, &text);
+                // A guard that observes refuses nothing.
+                let _ = guard.answer(exchange, text).await;
+            }
+            _ => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
+        }
+        // Plugins that need no body get the head, as they would without a guard.
+        exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: None });
+        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;
+        exchange.draft.response = None;
+        if let Verdict::Abort(denial) = verdict {
+            return Err(denial);
+        }
+        let edited = apply_edits(head, &exchange.draft.response_edits);
+        edited.and_then(|()| receipt::write(head, &self.route, exchange)).map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
+    }
+
     /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is
     /// split over two frames is whole in none of them.
     fn read(&mut self, head: &ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
@@ -323,12 +412,17 @@ impl AnswerJudge {
             return Ok(body);
         }
         let scanner = StreamChain::start(&self.route.chain, exchange);
-        let mut streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner);
+        let guard = self.guard.as_ref().and_then(|guard| guard.stream(exchange));
+        let mut streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner, guard);
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
         let denied = streaming.denied.take();
-        if let Some(scanner) = streaming.scanner() {
+        let (scanner, watched) = streaming.into_parts();
+        if let Some(scanner) = scanner {
             scanner.settle(&mut exchange.executions);
+        }
+        if let (Some(guard), Some(watched)) = (&self.guard, watched) {
+            guard.streamed(exchange, watched);
         }
         match denied {
             Some(denial) => Err(Box::new(denial)),
@@ -361,7 +455,7 @@ impl Judge for AnswerJudge {
     }
 
     fn overflow(&mut self, _head: &ResponseHeader) -> Overflow {
-        if self.route.held_overflow == route::Overflow::Allow {
+        if self.route.held_overflow == route::Overflow::Allow || self.passive {
             self.exchange.draft.tags.push(("held_response".to_owned(), "released_unread".to_owned()));
             return Overflow::Release;
         }

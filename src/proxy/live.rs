@@ -14,11 +14,16 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::RoundRobin;
 use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use super::resolve::Address;
-use crate::config::Snapshot;
+use crate::config::{FingerprintKey, RouteSafetySettings, Snapshot};
 use crate::evidence::Policy;
-use crate::route::{Check, Provider, ProviderKind, Upstream};
+use crate::gate::Guard;
+use crate::gate::guard::{SessionPolicy, Sessions};
+use crate::route::{Check, Provider, ProviderKind, Route, Upstream};
+use crate::store::StateStore;
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
 /// How long an idle HTTP/2 connection is kept, and an HTTP/1.1 connection is trusted without a probe.
@@ -36,6 +41,19 @@ pub struct Live {
     balancers: Vec<Option<Arc<Balancer>>>,
     routes: Vec<RouteMetrics>,
     policies: Vec<Policy>,
+    guards: Vec<Option<Arc<Guard>>>,
+    /// The callers' risk sessions, as this configuration wants them.
+    pub sessions: Arc<Sessions>,
+}
+
+/// What outlives a configuration: the store of counters and sessions, and the secret that fingerprints are made with where
+/// the operator gave none.
+#[derive(Clone)]
+pub struct State {
+    /// In this process, or shared.
+    pub store: Arc<dyn StateStore>,
+    /// The same on every replica that shares the store.
+    pub secret: Vec<u8>,
 }
 
 /// Why a configuration cannot carry traffic.
@@ -129,11 +147,15 @@ impl Target {
 
 fn load_ca(path: &std::path::Path) -> Result<Arc<CaType>, LiveError> {
     let bad = |reason: String| LiveError::Ca { path: path.display().to_string(), reason };
-    let der = pingora::tls::load_pem_file_ca(&path.display().to_string()).map_err(|e| bad(e.to_string()))?;
-    if der.is_empty() {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))?;
+    let mut authorities = Vec::new();
+    for certificate in certificates {
+        authorities.push(WrappedX509::new(certificate.map_err(|e| bad(e.to_string()))?.to_vec(), parse_x509));
+    }
+    if authorities.is_empty() {
         return Err(bad("has no certificate".to_owned()));
     }
-    Ok(Arc::from(vec![WrappedX509::new(der, parse_x509)]))
+    Ok(Arc::from(authorities))
 }
 
 fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, connect: Duration) -> Box<HttpPeer> {
@@ -233,7 +255,7 @@ impl Live {
     ///
     /// # Errors
     /// A certificate that cannot be read, an address that does not resolve.
-    pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Result<Self, LiveError> {
+    pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics, state: &State) -> Result<Self, LiveError> {
         let mut targets = HashMap::new();
         for provider in snapshot.providers.values() {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
@@ -248,7 +270,23 @@ impl Live {
         let counters = routes.iter().map(|r| metrics.route(&r.name)).collect();
         let hash: Arc<str> = Arc::from(snapshot.hash.as_str());
         let policies = routes.iter().map(|r| Policy { chain: Arc::from(&*r.chain.id), config: hash.clone() }).collect();
-        Ok(Self { targets, balancers, routes: counters, policies, snapshot })
+        let safety = &snapshot.safety;
+        let session_policy =
+            SessionPolicy { risk: safety.risk, faint_ceiling: safety.rule.faint_ceiling, on_store_error: safety.on_store_error };
+        let secret = match &safety.key {
+            FingerprintKey::Given(key) => key.expose().as_bytes(),
+            FingerprintKey::Derived => &state.secret,
+        };
+        let sessions = Sessions::new(state.store.clone(), secret, session_policy, metrics.safety_sessions());
+        let guard = |route: &Arc<Route>| {
+            let RouteSafetySettings { engine, scopes } = safety.routes.get(route.index)?;
+            Guard::new(Arc::clone(engine), scopes.clone(), Arc::clone(&sessions), metrics)
+        };
+        let mut guards = vec![None; routes.len()];
+        for route in routes {
+            guards[route.index] = guard(route);
+        }
+        Ok(Self { targets, balancers, routes: counters, policies, guards, sessions, snapshot })
     }
 
     /// The provider of that name.
@@ -259,6 +297,11 @@ impl Live {
     /// The counters of a route.
     pub fn route_metrics(&self, route: usize) -> &RouteMetrics {
         &self.routes[route]
+    }
+
+    /// SafetySec on a route; `None` where nothing of it runs.
+    pub fn guard(&self, route: usize) -> Option<&Arc<Guard>> {
+        self.guards.get(route).and_then(Option::as_ref)
     }
 
     /// What evidence says was in force on a route.

@@ -14,11 +14,9 @@ use super::context::{Context, Destination};
 use super::respond;
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
-use crate::wire;
+use crate::wire::{self, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Path segments behind `/v1` that name a family of providers and not an endpoint.
-const FAMILIES: [&str; 3] = ["/vllm", "/mistral", "/huggingface"];
 /// Attempts at the most when kept-alive connections turn out to be dead; a dead connection says nothing of the provider.
 const MAX_STALE: u32 = 3;
 /// How long a plain upstream may stay silent unless its route says otherwise.
@@ -91,6 +89,16 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
+        if let Some(guard) = cx.live.guard(route.index) {
+            let before = exchange.draft.body.clone();
+            if let Err(denial) = guard.request(exchange, route.guard_unparsed).await {
+                exchange.outcome.denial = Some(denial.clone());
+                return cx.refuse(denial);
+            }
+            if before.as_ptr() != exchange.draft.body.as_ptr() {
+                cx.model_span = None;
+            }
+        }
         if !route.chain.is_empty(Gate::PreUpstream) {
             let before = exchange.draft.body.clone();
             if let Verdict::Abort(denial) = gate::run(&route.chain, Gate::PreUpstream, exchange, &session.req_header().headers).await {

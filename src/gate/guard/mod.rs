@@ -210,6 +210,10 @@ impl Guard {
 
     /// The end of a request: the phases `stream` and `post_response`, and the session's counts.
     pub fn over(&self, ex: &mut Exchange, streamed: bool) {
+        if ex.safety.is_none() {
+            // It ended before anyone looked at it, so it belongs to no session.
+            return;
+        }
         for (phase, due) in [(Phase::Stream, streamed), (Phase::PostResponse, true)] {
             if due && self.engine.runs_at(phase) {
                 let began = ex.facts.received.elapsed();
