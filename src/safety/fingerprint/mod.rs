@@ -43,6 +43,7 @@ pub struct Fingerprints {
 #[derive(Debug, Default)]
 struct Own {
     shingles: Table,
+    words: Table,
     codes: Vec<Code>,
 }
 
@@ -99,6 +100,11 @@ impl Fingerprints {
         &self.own().shingles
     }
 
+    /// Words of the system text: an answer in the same language shares some of them, one in disguise none.
+    pub fn words(&self) -> &Table {
+        &self.own().words
+    }
+
     /// Secret strings of the system text.
     pub fn codes(&self) -> &[Code] {
         &self.own().codes
@@ -135,10 +141,12 @@ impl Fingerprints {
             let (title, text) = self.system.split_at(self.title);
             let title = reading::shingles(title);
             let mut shingles = Table::for_up_to(text.len() / 5 + 16);
+            let mut words = Table::for_up_to(text.len() / 12 + 16);
             let mut window = Window::default();
             let mut codes = Collector::default();
             let mut spoken = spoken::spoken(text).into_iter().peekable();
             reading::words(text, |word, letters, at| {
+                words.insert(word);
                 while spoken.next_if(|span| span.end <= at.start).is_some() {}
                 if spoken.peek().is_some_and(|span| span.start <= at.start) {
                     window = Window::default();
@@ -151,7 +159,7 @@ impl Fingerprints {
                 }
                 codes.word(text, word, letters, &at);
             });
-            Own { shingles, codes: codes.finish(text) }
+            Own { shingles, words, codes: codes.finish(text) }
         })
     }
 }

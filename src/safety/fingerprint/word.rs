@@ -58,6 +58,13 @@ impl Spelling {
         self.letters += 1;
     }
 
+    /// The same for who wants the word as it is and in no other reading.
+    #[inline]
+    pub fn push_plain(&mut self, code: u32) {
+        self.plain = step(self.plain, code);
+        self.letters += 1;
+    }
+
     /// Ends the word; the next letter begins another.
     #[inline]
     pub fn take(&mut self) -> Option<Word> {

@@ -46,6 +46,16 @@ impl Islands {
         }
     }
 
+    /// A character that parts islands comes next: whether that was all there is to it.
+    #[inline]
+    pub fn part(&mut self) -> bool {
+        if u32::from(self.run) >= BASE64 {
+            return false;
+        }
+        self.run = 0;
+        true
+    }
+
     /// The next character of the text around.
     #[inline]
     pub fn feed(&mut self, c: char, at: Range<usize>, look: &Look<'_>, out: &mut Vec<Piece>) {

@@ -23,10 +23,24 @@ const LETTER: i32 = 20;
 const DENSE: i32 = 25;
 /// So many single letters or dense characters in a row are read letter by letter.
 const APART: u16 = 6;
+/// After so many words in a row that the system text does not have, other readings are tried: whoever writes the same
+/// language uses some of its words.
+const STRANGE: u8 = 4;
 /// So many invisible characters in a row are a break, so many breaks in a row are a word outside: no text keeps another
 /// waiting for ever.
 const INVISIBLE: u8 = 6;
 const BLANK: u8 = 16;
+
+/// ASCII that can be nothing but a break: no letter, no apostrophe, no part of an escape or of base64.
+const PLAIN_BREAKS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut c = 0;
+    while c < 128 {
+        table[c] = CODES[c].0 == 0 && !matches!(c as u8, b'\'' | b'%' | b'&' | b'+' | b'-' | b'/' | b'_');
+        c += 1;
+    }
+    table
+};
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +66,8 @@ pub struct Reader {
     apart: Apart,
     seen: Seen,
     islands: Islands,
+    /// Words in a row that the system text does not have.
+    strange: u8,
 }
 
 impl Reader {
@@ -69,25 +85,30 @@ impl Reader {
             apart: Apart::new(),
             seen: Seen::default(),
             islands: Islands::new(depth),
+            strange: 0,
         }
     }
 
-    /// The next part of the text, which begins at `base`; what became certain with it goes to `out`.
-    pub fn feed(&mut self, text: &str, base: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
+    /// Takes what comes next of a text that continues at `base`, some letters or one other character: how many bytes.
+    /// What became certain with it goes to `out`; with letters that are taken together, nothing does.
+    #[inline]
+    pub fn some(&mut self, text: &str, base: usize, look: &Look<'_>, out: &mut Vec<Piece>) -> usize {
         let bytes = text.as_bytes();
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            if CODES[byte as usize].0 != 0 && self.escape == Escape::None {
-                let letters = self.letters(&bytes[at..], base + at);
-                at += letters;
+        let Some(&byte) = bytes.first() else { return 0 };
+        if self.escape == Escape::None {
+            if CODES[byte as usize].0 != 0 {
+                let letters = self.letters(bytes, base);
                 if letters > 0 {
-                    continue;
+                    return letters;
                 }
+            } else if PLAIN_BREAKS[byte as usize] && self.islands.part() {
+                self.pause(base, look, out);
+                return 1;
             }
-            let c = if byte.is_ascii() { char::from(byte) } else { text[at..].chars().next().unwrap_or(' ') };
-            self.one(c, base + at..base + at + c.len_utf8(), look, out);
-            at += c.len_utf8();
         }
+        let c = if byte.is_ascii() { char::from(byte) } else { text.chars().next().unwrap_or(' ') };
+        self.one(c, base..base + c.len_utf8(), look, out);
+        c.len_utf8()
     }
 
     /// Takes the letters that a text begins with, as far as nothing but a word can come of them: how many.
@@ -102,12 +123,17 @@ impl Reader {
         }
         let mut taken = 0;
         let mut spelling = self.spelling.clone();
+        let strange = self.strange >= STRANGE;
         for &byte in bytes.iter().take(room) {
             let (code, moved) = CODES[byte as usize];
             if code == 0 {
                 break;
             }
-            spelling.push(u32::from(code), u32::from(moved));
+            if strange {
+                spelling.push(u32::from(code), u32::from(moved));
+            } else {
+                spelling.push_plain(u32::from(code));
+            }
             taken += 1;
         }
         self.spelling = spelling;
@@ -144,7 +170,11 @@ impl Reader {
                 if self.spelling.letters() == 0 {
                     self.start = at.start;
                 }
-                self.spelling.push(code, rot13(c, code));
+                if self.strange >= STRANGE {
+                    self.spelling.push(code, rot13(c, code));
+                } else {
+                    self.spelling.push_plain(code);
+                }
                 if self.apart.near() {
                     self.apart.letter(code);
                 }
@@ -196,18 +226,36 @@ impl Reader {
         let own = look.asked.shingles();
         if !own.is_empty() {
             self.units.push(Unit { weight: word.weight() * 10, start: self.start });
-            for (n, number) in [word.plain, word.rot13, word.mirrored].into_iter().enumerate() {
-                let (window, trail) = (&mut self.windows[n], &mut self.trails[n]);
-                let place = window.push(number).and_then(|shingle| Some((shingle, own.find(shingle)?)));
-                let hit = match place {
-                    None => Hit::None,
-                    Some((shingle, _)) if look.public.contains(shingle) || look.asked.known_shingle(shingle) => Hit::None,
-                    Some((_, place)) => self.seen.on(trail.number() * 3 + n as u32, place, own),
-                };
-                out.extend(trail.step(&self.units, at, hit, &WORDS));
+            self.step(0, word.plain, at, look, out);
+            let known = look.asked.words().contains(word.plain);
+            if self.strange >= STRANGE {
+                self.step(1, word.rot13, at, look, out);
+                self.step(2, word.mirrored, at, look, out);
+                // A reading that is followed is followed to its end.
+                let followed = self.trails[1].open() || self.trails[2].open();
+                if known && !followed {
+                    (self.strange, self.windows[1], self.windows[2]) = (0, Window::default(), Window::default());
+                }
+            } else {
+                self.strange = if known { 0 } else { self.strange + 1 };
             }
         }
         self.apart.word(word, self.start, at, look, out);
+    }
+
+    /// The word in one reading.
+    #[inline]
+    fn step(&mut self, reading: usize, number: u64, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
+        let own = look.asked.shingles();
+        let trail = &mut self.trails[reading];
+        let place = self.windows[reading].push(number).and_then(|shingle| Some((shingle, own.find(shingle)?)));
+        let hit = match place {
+            None if !trail.open() => return,
+            None => Hit::None,
+            Some((shingle, _)) if look.public.contains(shingle) || look.asked.known_shingle(shingle) => Hit::None,
+            Some((_, place)) => self.seen.on(trail.number() * 3 + reading as u32, place, own),
+        };
+        out.extend(trail.step(&self.units, at, hit, &WORDS));
     }
 
     /// The text has ended.
@@ -268,6 +316,10 @@ impl Apart {
 
     #[inline]
     fn word(&mut self, word: Word, start: usize, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
+        if self.streak == 0 && word.letters > 1 {
+            self.filled = 0;
+            return;
+        }
         let filled = std::mem::take(&mut self.filled);
         if word.letters == 1 {
             self.streak = self.streak.saturating_add(1).min(4 * APART);

@@ -50,20 +50,33 @@ impl LeakScanner {
 impl Scanner for LeakScanner {
     fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
         let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces } = self;
-        let watched = !rules.canaries.is_empty() || !codes.is_empty();
-        if let (Some(asked), Some(reader), false) = (asked.as_ref(), reader.as_mut(), watched) {
-            reader.feed(fragment, *before, &Look { asked, public: &rules.public }, pieces);
-            out.extend(pieces.drain(..).map(leak));
-        }
-        // Character by character, so that findings of both are in one order wherever the text is cut.
-        for (at, c) in fragment.char_indices().take(if watched { usize::MAX } else { 0 }) {
-            let at = *before + at..*before + at + c.len_utf8();
-            if let (Some(asked), Some(reader)) = (asked.as_ref(), reader.as_mut()) {
-                reader.one(c, at.clone(), &Look { asked, public: &rules.public }, pieces);
-                out.extend(pieces.drain(..).map(leak));
+        let (watched, coded) = (!rules.canaries.is_empty(), !codes.is_empty());
+        let mut at = 0;
+        while at < fragment.len() {
+            let rest = &fragment[at..];
+            let taken = match (asked.as_ref(), reader.as_mut()) {
+                (Some(asked), Some(reader)) => {
+                    let taken = reader.some(rest, *before + at, &Look { asked, public: &rules.public }, pieces);
+                    if !pieces.is_empty() {
+                        out.extend(pieces.drain(..).map(leak));
+                    }
+                    taken
+                }
+                _ => rest.len(),
+            };
+            // Beside the reader step by step, so that findings of both are in one order wherever the text is cut.
+            if watched || coded {
+                for (n, c) in rest[..taken].char_indices() {
+                    let place = *before + at + n..*before + at + n + c.len_utf8();
+                    if watched {
+                        theirs.feed(c, place.clone(), &rules.canaries, |which, at| out.push(secret(which, at, None)));
+                    }
+                    if coded {
+                        ours.feed(c, place, codes, |which, at| out.push(secret(which, at, Some(sure))));
+                    }
+                }
             }
-            theirs.feed(c, at.clone(), &rules.canaries, |which, at| out.push(secret(which, at, None)));
-            ours.feed(c, at, codes, |which, at| out.push(secret(which, at, Some(sure))));
+            at += taken;
         }
         self.at += fragment.len();
         let now = self.reader.as_ref().map_or(self.at, |reader| reader.settled(self.at));
