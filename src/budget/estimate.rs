@@ -15,6 +15,17 @@ pub fn output_tokens(asked: Option<u64>, choices: Option<u64>, model: u64) -> u6
     asked.unwrap_or(model).saturating_mul(choices.unwrap_or(1).max(1))
 }
 
+/// What is counted for an answer that told no usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingUsage {
+    /// What was reserved.
+    Worst,
+    /// What its length suggests.
+    Estimate,
+    /// Nothing.
+    Nothing,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ mod schedule;
 pub use account::{Account, AccountError, AccountKind, Open, Past};
 pub use amount::{AmountError, NanoUsd};
 pub use document::{BudgetEntry, Currency, Owner, OwnerKind, QuotaEntry, ScheduleEntry};
-pub use estimate::{input_tokens, output_tokens};
+pub use estimate::{MissingUsage, input_tokens, output_tokens};
 pub use metric::Metric;
 pub use reservation::{Actual, Crossing, Exceeded, Reservation, Worst};
 pub use schedule::{Period, Schedule, ScheduleError, Window};

@@ -229,6 +229,13 @@ impl<'o> Fields<'_, 'o> {
         }
     }
 
+    /// A text, if there is one; otherwise no field.
+    pub fn text_if(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
     /// A whole number.
     pub fn number(&mut self, name: &str, value: u64) {
         self.plain(name).decimal(value);

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::{Counters, Gauges, Histograms};
+use super::governance::GovernanceMetrics;
 use super::handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,
@@ -61,6 +62,7 @@ pub struct Metrics {
     pool_duration: Histograms<1>,
     pool_dropped: Counters<1>,
     evidence: EvidenceMetrics,
+    governance: GovernanceMetrics,
     reload_success: IntCounter,
     reload_failure: IntCounter,
     reload_successful: IntGauge,
@@ -115,6 +117,7 @@ impl Metrics {
                 checkpoints: counter(names::EVIDENCE_CHECKPOINTS)?,
                 queue_depth: gauge(names::EVIDENCE_QUEUE_DEPTH)?,
             },
+            governance: GovernanceMetrics::new(&r)?,
             reload_success: reloads.with(["success"]),
             reload_failure: reloads.with(["failure"]),
             reload_successful: gauge(names::CONFIG_RELOAD_SUCCESSFUL)?,
@@ -203,6 +206,11 @@ impl Metrics {
     /// What the evidence writer counts.
     pub fn evidence(&self) -> EvidenceMetrics {
         self.evidence.clone()
+    }
+
+    /// What limits, budgets and usage count.
+    pub fn governance(&self) -> GovernanceMetrics {
+        self.governance.clone()
     }
 
     /// Counts a request as in flight until the returned guard is dropped.

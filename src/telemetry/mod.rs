@@ -3,6 +3,7 @@
 //! [`names`] is the table of metrics, [`Metrics`] the registry that resolves its [`handles`], [`log`] the form of log lines.
 
 mod families;
+mod governance;
 pub mod handles;
 mod lines;
 pub mod log;
@@ -13,6 +14,7 @@ pub mod time;
 #[cfg(test)]
 mod shipped;
 
+pub use governance::GovernanceMetrics;
 pub use handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,

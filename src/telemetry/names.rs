@@ -89,6 +89,28 @@ families! {
         "Requests and answers that a SafetySec module had blocked.";
     SECURITY_SESSION_ERRORS = Counter "gateway_security_session_errors_total" [],
         "Calls of the session store that failed; decisions then rest on the request alone, or are refused where so configured.";
+    RATELIMIT_DECISIONS = Counter "gateway_ratelimit_decisions_total" ["ratelimit_stage", "ratelimit_module", "decision"],
+        "What policies decided, by gate, field and decision (allow, reject, shadow).";
+    RATELIMIT_REJECTIONS = Counter "gateway_ratelimit_rejections_total" ["ratelimit_stage", "ratelimit_module"],
+        "Requests that a policy refused.";
+    BUDGET_DECISIONS = Counter "gateway_budget_decisions_total" ["decision"],
+        "What became of reservations: reserved, settled, released, budget_exceeded, quota_exceeded, error.";
+    BUDGET_THRESHOLDS = Counter "gateway_budget_thresholds_total" [],
+        "Thresholds of budgets and quotas that were crossed.";
+    STATE_ERRORS = Counter "gateway_state_errors_total" [],
+        "Limits, budgets and settlements for which the state store did not answer.";
+    USAGE_PUBLISH = Counter "gateway_usage_publish_total" [],
+        "Usage records handed to the spool, one for each accepted request.";
+    USAGE_ENQUEUE_ERRORS = Counter "gateway_usage_enqueue_errors_total" [],
+        "Usage records that the spool could not take.";
+    USAGE_FLUSH_ERRORS = Counter "gateway_usage_flush_errors_total" [],
+        "Batches that the record store did not take; they are offered again.";
+    USAGE_FLUSHED = Counter "gateway_usage_flushed_total" [],
+        "Usage records that the record store has.";
+    USAGE_RECOVERED = Counter "gateway_usage_recovered_total" [],
+        "Usage records of requests whose process was killed, written from what it had reserved.";
+    USAGE_QUEUE_DEPTH = Gauge "gateway_usage_queue_depth" [],
+        "Usage records that wait in the spool.";
     STREAM_SESSIONS = Counter "gateway_stream_sessions_total" ["route", "outcome"],
         "Streamed answers by how they ended.";
     STREAM_DURATION = Histogram "gateway_stream_duration_seconds" ["route"] REQUEST_SECONDS,

@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::absent;
 use super::organisations::Members;
-use crate::budget::{Account, AccountError, AccountKind, Owner, OwnerKind};
+use super::process::positive;
+use crate::budget::{Account, AccountError, AccountKind, MissingUsage, Owner, OwnerKind};
+use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::sections::{ApiKeyEntry, OrganisationEntry};
+use crate::config::sections::{ApiKeyEntry, Certainty, OnStoreError, OrganisationEntry};
+use crate::config::settings::GovernanceSettings;
 use crate::identity::{Team, Terms, User};
 use crate::limit::{Policy, Scope, ScopePlan};
 
@@ -116,10 +120,10 @@ pub(super) fn plan(
 ) -> Option<Arc<ScopePlan>> {
     for (number, overlay) in policy.overlays.iter().enumerate() {
         if overlay.from.is_some_and(|from| from >= overlay.until) {
-            problems.error(&format!("{at}.policies.overlays[{number}].until"), "lies before its `from`");
+            problems.error(format!("{at}.policies.overlays[{number}].until").trim_start_matches('.'), "lies before its `from`");
         }
         if overlay.scale_percent == 0 {
-            problems.error(&format!("{at}.policies.overlays[{number}].scale_percent"), "is 1 to 10000");
+            problems.error(format!("{at}.policies.overlays[{number}].scale_percent").trim_start_matches('.'), "is 1 to 10000");
         }
     }
     ScopePlan::new(scope, organisation, owner, policy).map(Arc::new)
@@ -141,4 +145,31 @@ pub(super) fn terms(
     let mut mine: Vec<_> = accounts.0.iter().filter(draws).cloned().collect();
     mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
     Arc::new(Terms { scopes: scopes.into_iter().flatten().collect(), accounts: mine })
+}
+
+/// How limits, budgets and usage behave where nothing is certain.
+pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> GovernanceSettings {
+    let written = &config.root.governance;
+    if written.reservation_ttl.0 < Duration::from_secs(30) {
+        problems.error("governance.reservation_ttl", "must be at least 30s: reservations of long requests are renewed every quarter of it");
+    }
+    positive("governance.usage_retention", written.usage_retention, problems);
+    GovernanceSettings {
+        allow_on_store_error: written.on_store_error == OnStoreError::Allow,
+        refuse_unpriced: written.unknown_price == Certainty::Deny,
+        missing_usage: match written.missing_usage {
+            Certainty::Deny => MissingUsage::Worst,
+            Certainty::Estimate => MissingUsage::Estimate,
+            Certainty::Allow => MissingUsage::Nothing,
+        },
+        reservation_ttl: written.reservation_ttl.0,
+        usage_retention: written.usage_retention.0,
+        usage_spool: written.usage_spool.clone(),
+        record_denials: written.record_denials,
+    }
+}
+
+/// The gateway's own policy. Its counters lie under a tag of their own: they are asked before anybody is known.
+pub(super) fn global(config: &Config, problems: &mut Problems<'_>) -> Option<Arc<ScopePlan>> {
+    plan(Scope::Global, "global", "gateway", &config.root.policies, "", problems)
 }

@@ -11,6 +11,7 @@ use crate::config::plugins_file::CHAIN;
 use crate::config::problems::Problems;
 use crate::config::sections::{Auth, MatchEntry, OverflowEntry, RouteEntry, Unparsed, UpstreamEntry};
 use crate::route::{Address, Check, HealthCheck, Matcher, Overflow, Upstream};
+use crate::wire::endpoint::FAMILIES;
 
 /// Most attempts after the first.
 const MAX_RETRIES: u32 = 5;
@@ -34,7 +35,34 @@ pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<Route
         routes.push(one(entry, &here, config, problems));
     }
     unused(config, problems);
+    escapes(&routes, problems);
     routes
+}
+
+/// The endpoints below `/v1` are served under family names too: `/v1/vllm/chat/completions` is a chat completion. A route
+/// that matches the plain path alone does not see those calls, and another route's chain may ask less of them.
+fn escapes(routes: &[RoutePart], problems: &mut Problems<'_>) {
+    let models = |route: &&RoutePart| route.upstream.is_none();
+    for (index, route) in routes.iter().enumerate().filter(|(_, route)| models(route)) {
+        let Some(plain) = route.matcher.path.as_ref().or(route.matcher.path_prefix.as_ref()) else { continue };
+        let Some(rest) = plain.strip_prefix("/v1/").filter(|rest| !rest.is_empty()) else { continue };
+        if FAMILIES.iter().any(|family| plain.starts_with(&format!("/v1{family}"))) {
+            continue;
+        }
+        let same_host = |other: &&RoutePart| other.matcher.host.is_none() || other.matcher.host == route.matcher.host;
+        let taken_by = FAMILIES.iter().find_map(|family| {
+            let alias = format!("/v1{family}/{rest}");
+            let fitting = routes.iter().filter(models).filter(same_host).filter(|other| other.matcher.path_fits(&alias));
+            let taker = fitting.max_by_key(|other| (other.matcher.host.is_some(), other.matcher.rank()))?;
+            (taker.chain != route.chain).then_some((alias, taker))
+        });
+        if let Some((alias, taker)) = taken_by {
+            let message = format!("does not take `{alias}`: route `{}` does, with chain `{}`", taker.name, taker.chain);
+            problems
+                .warn(&format!("routes[{index}].match"), message)
+                .help(format!("routes for the family paths with chain `{}` close the way around it", route.chain));
+        }
+    }
 }
 
 /// A chain that no route takes guards nothing, and somebody probably thinks it does.

@@ -1,0 +1,405 @@
+//! Limits, budgets and quotas on the path of a request: what is asked at which gate, what the request holds from then on,
+//! and what is given back when it is over.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use super::context::Context;
+use crate::budget::{self, Account, Actual, Crossing, Exceeded, MissingUsage, Past, Reservation, Worst};
+use crate::config::{GovernanceSettings, Snapshot};
+use crate::error::{Denial, codes};
+use crate::gate::{Exchange, RequestId};
+use crate::identity::Caller;
+use crate::limit::{Ask, Gate, Receipt, Refusal, ScopePlan, Stage};
+
+use crate::store::{LeaseId, StateError, StateStore};
+use crate::telemetry::GovernanceMetrics;
+use crate::usage::{Cost, Pricing, Quantities};
+use crate::wire::{Endpoint, Usage, UsageSource};
+
+/// How often what long requests hold is renewed; every lease lives for at least three of these.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// Where requests are counted. One for the process, whatever configurations come and go.
+pub struct Governor {
+    /// Counters, leases and reservations.
+    pub state: Arc<dyn StateStore>,
+    /// What had been used before the counters began.
+    pub past: Arc<dyn Past>,
+    /// What was decided.
+    pub metrics: GovernanceMetrics,
+    /// What requests in flight hold, so that it can be renewed.
+    holding: Mutex<Vec<Arc<Holding>>>,
+    /// Settlements that a remote store has not answered yet.
+    settling: Arc<AtomicI64>,
+}
+
+/// What one request holds.
+struct Holding {
+    global: Receipt,
+    receipt: Receipt,
+    reservation: Option<Reservation>,
+    /// When the reservation runs out, and for how long it is made.
+    ttl: Duration,
+    done: std::sync::atomic::AtomicBool,
+}
+
+/// What a gate is asked about: the request's configuration, its id, and what it holds so far.
+pub struct Turn<'a> {
+    /// The configuration the request runs on.
+    pub snapshot: &'a Snapshot,
+    /// The request.
+    pub id: RequestId,
+    /// What it holds; nothing for who has no limits.
+    pub governed: &'a mut Option<Box<Governed>>,
+}
+
+/// The governed side of one request, from its key to its end.
+#[derive(Default)]
+pub struct Governed {
+    /// What the gateway's own policy counted. Its counters lie under another tag than an organisation's, so that they are
+    /// given back by themselves.
+    global: Receipt,
+    receipt: Receipt,
+    reservation: Option<Reservation>,
+    holding: Option<Arc<Holding>>,
+    pricing: Option<Arc<Pricing>>,
+    worst: Worst,
+    /// What the request cost, when it is over.
+    pub cost: Option<Cost>,
+}
+
+impl Governed {
+    /// How the limits stand, for the answer's headers.
+    pub fn standing(&self) -> impl Iterator<Item = &crate::limit::Standing> {
+        self.global.standing.iter().chain(&self.receipt.standing)
+    }
+}
+
+impl Governor {
+    /// Counts in this store.
+    pub fn new(state: Arc<dyn StateStore>, past: Arc<dyn Past>, metrics: GovernanceMetrics) -> Self {
+        Self { state, past, metrics, holding: Mutex::default(), settling: Arc::default() }
+    }
+
+    /// The gateway's own policy, before anything is known of the caller but its address.
+    ///
+    /// # Errors
+    /// The policy refuses, or cannot be asked.
+    pub async fn pre_auth(&self, turn: Turn<'_>, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
+        let Some(plan) = turn.snapshot.policy.as_deref() else { return Ok(()) };
+        let governed = turn.governed.get_or_insert_default();
+        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        self.ask(Stage::PreAuth, &[plan], &[], &ask, &mut governed.global, &turn.snapshot.governance).await
+    }
+
+    /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
+    ///
+    /// # Errors
+    /// A policy refuses, or cannot be asked.
+    pub async fn early(&self, turn: Turn<'_>, caller: &Caller, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
+        if caller.terms.scopes.is_empty() {
+            return Ok(());
+        }
+        let governed = turn.governed.get_or_insert_default();
+        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        let scopes: Vec<&ScopePlan> = caller.terms.scopes.iter().map(Arc::as_ref).collect();
+        self.ask(Stage::Early, &scopes, &[], &ask, &mut governed.receipt, &turn.snapshot.governance).await
+    }
+
+    /// With model and tokens known: the model's policy, tokens of every scope, then budgets and quotas.
+    ///
+    /// # Errors
+    /// A policy, budget or quota refuses, or cannot be asked.
+    pub async fn last(&self, turn: Turn<'_>, exchange: &Exchange, caller: &Caller) -> Result<(), Denial> {
+        let terms = &caller.terms;
+        let name = exchange.facts.provider.as_ref().and(exchange.draft.model.as_deref());
+        let model = name.and_then(|name| turn.snapshot.models.get(&caller.organisation.id, name));
+        let of_model = model.and_then(|model| model.limits.as_deref());
+        let global = turn.snapshot.policy.as_deref();
+        if terms.scopes.is_empty() && terms.accounts.is_empty() && of_model.is_none() && global.is_none() {
+            return Ok(());
+        }
+        let settings = &turn.snapshot.governance;
+        let body = &exchange.draft.body;
+        // Plugins may have changed the body since it was decoded: what leaves is what is counted.
+        let asked = crate::wire::head(body).ok().and_then(|head| head.max_tokens);
+        let tokens_in = budget::input_tokens(body);
+        let tokens_out = match exchange.facts.endpoint {
+            Endpoint::Embeddings => 0,
+            _ => budget::output_tokens(asked, None, model.map_or(0, |model| model.max_output_tokens)),
+        };
+        let pricing = model.and_then(|model| model.pricing.as_ref());
+        let governed = turn.governed.get_or_insert_default();
+        governed.pricing = pricing.cloned();
+        governed.worst = Worst { tokens_in, tokens_out, cost: pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out)) };
+        let ask = Ask {
+            address: Some(exchange.facts.client_ip),
+            body: Some(body.len() as u64),
+            max_tokens: Some(asked.unwrap_or(tokens_out)),
+            tokens: Some(tokens_in.saturating_add(tokens_out)),
+            ..ask(turn.id)
+        };
+        if let Some(plan) = global {
+            self.ask(Stage::Final, &[], &[plan], &ask, &mut governed.global, settings).await?;
+        }
+        let tokens: Vec<&ScopePlan> = terms.scopes.iter().map(Arc::as_ref).chain(of_model).collect();
+        let requests: Vec<&ScopePlan> = of_model.into_iter().collect();
+        self.ask(Stage::Final, &requests, &tokens, &ask, &mut governed.receipt, settings).await?;
+        if !terms.accounts.is_empty() {
+            self.reserve(governed, &terms.accounts, &ask, settings).await?;
+        }
+        self.hold(governed, settings);
+        Ok(())
+    }
+
+    async fn reserve(
+        &self,
+        governed: &mut Governed,
+        accounts: &[Arc<Account>],
+        ask: &Ask,
+        settings: &GovernanceSettings,
+    ) -> Result<(), Denial> {
+        let counts_money = |account: &Arc<Account>| account.metric == budget::Metric::Cost;
+        if governed.pricing.is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money) {
+            self.metrics.budget("budget_exceeded");
+            return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
+        }
+        let (state, past) = (self.state.as_ref(), self.past.as_ref());
+        let make = Reservation::make(state, past, accounts, ask.lease, ask.now, settings.reservation_ttl, &governed.worst);
+        match make.await {
+            Ok(reservation) => {
+                self.metrics.budget("reserved");
+                governed.reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
+                Ok(())
+            }
+            Err(Exceeded::Denied { denial, .. }) => {
+                self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
+                Err(*denial)
+            }
+            Err(Exceeded::Store(error)) => {
+                self.metrics.budget("error");
+                self.unanswered(&error, settings)
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        stage: Stage,
+        requests: &[&ScopePlan],
+        tokens: &[&ScopePlan],
+        ask: &Ask,
+        receipt: &mut Receipt,
+        settings: &GovernanceSettings,
+    ) -> Result<(), Denial> {
+        let gate = Gate { stage, requests, tokens };
+        let decided = |d: crate::limit::Decision| self.metrics.limit(d.stage.as_str(), d.field.module(), d.outcome.as_str());
+        match gate.ask(self.state.as_ref(), ask, receipt, decided).await {
+            Ok(()) => Ok(()),
+            Err(Refusal::Denied(denial)) => Err(*denial),
+            Err(Refusal::Store(error)) => self.unanswered(&error, settings),
+        }
+    }
+
+    /// What a store that does not answer means for the request.
+    fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
+        self.metrics.store_errors.inc();
+        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked");
+        if settings.allow_on_store_error {
+            Ok(())
+        } else {
+            Err(Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1)))
+        }
+    }
+
+    /// From here on what the request holds is renewed until it is over.
+    fn hold(&self, governed: &mut Governed, settings: &GovernanceSettings) {
+        let slots = governed.receipt.renew_every().or(governed.global.renew_every());
+        if slots.is_none() && governed.reservation.is_none() {
+            return;
+        }
+        let holding = Arc::new(Holding {
+            global: governed.global.clone(),
+            receipt: governed.receipt.clone(),
+            reservation: governed.reservation.clone(),
+            ttl: settings.reservation_ttl,
+            done: false.into(),
+        });
+        governed.holding = Some(Arc::clone(&holding));
+        self.holding.lock().push(holding);
+    }
+
+    /// Renews what requests in flight hold, for as long as the process runs.
+    pub async fn renew(&self) {
+        let mut extended = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            let held: Vec<Arc<Holding>> = {
+                let mut holding = self.holding.lock();
+                holding.retain(|held| !held.done.load(Ordering::Acquire));
+                holding.clone()
+            };
+            // Reservations live for minutes: a sign of life every quarter of that is enough.
+            let due = held.first().is_some_and(|held| extended.elapsed() >= held.ttl / 4);
+            for held in &held {
+                if held.done.load(Ordering::Acquire) {
+                    continue;
+                }
+                let mut failed = held.receipt.renew(self.state.as_ref()).await.is_err();
+                failed |= held.global.renew(self.state.as_ref()).await.is_err();
+                if due && let Some(reservation) = &held.reservation {
+                    failed |= reservation.extend(self.state.as_ref(), held.ttl).await.is_err();
+                }
+                if failed {
+                    self.metrics.store_errors.inc();
+                }
+            }
+            if due {
+                extended = tokio::time::Instant::now();
+            }
+        }
+    }
+
+    /// Releases what processes that are gone had reserved, of these organisations.
+    pub async fn reap(&self, organisations: impl IntoIterator<Item = Arc<str>>) {
+        for organisation in organisations {
+            match self.state.reap(&organisation, 1000).await {
+                Ok(0) => {}
+                Ok(released) => log::info!(target: "governance", released; "reservations ran out and were released"),
+                Err(_) => self.metrics.store_errors.inc(),
+            }
+        }
+    }
+
+    /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
+    /// what a remote store has to be asked goes on beside the next requests.
+    pub fn finished(&self, cx: &mut Context, exchange: &Exchange, took: Duration) {
+        let Some(governed) = cx.governed.as_deref_mut() else { return };
+        if let Some(holding) = &governed.holding {
+            holding.done.store(true, Ordering::Release);
+        }
+        let left = cx.attempts > 0;
+        let settings = &cx.live.snapshot.governance;
+        let used = governed.used(exchange, cx.upstream_status, settings.missing_usage);
+        governed.cost = governed.pricing.as_ref().map(|pricing| pricing.cost(&used));
+        let actual = Actual {
+            tokens_in: used.input.saturating_add(used.embeddings),
+            tokens_out: used.output,
+            cost: governed.cost.map_or(0, |cost| cost.total),
+            error: exchange.outcome.status >= 400 || exchange.outcome.status == 0,
+            latency: took,
+        };
+        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
+        let (global, receipt) = (std::mem::take(&mut governed.global), std::mem::take(&mut governed.receipt));
+        let reservation = governed.reservation.take();
+        if global.is_empty() && receipt.is_empty() && reservation.is_none() {
+            return;
+        }
+        let (state, metrics, settling) = (Arc::clone(&self.state), self.metrics.clone(), Arc::clone(&self.settling));
+        let work = async move {
+            let mut failed = receipt.finish(state.as_ref(), Some(tokens)).await.is_err();
+            failed |= global.finish(state.as_ref(), Some(tokens)).await.is_err();
+            if let Some(reservation) = reservation {
+                failed |= pay(&reservation, state.as_ref(), left.then_some(&actual), &metrics).await.is_err();
+            }
+            if failed {
+                metrics.store_errors.inc();
+            }
+            settling.fetch_sub(1, Ordering::AcqRel);
+        };
+        self.settling.fetch_add(1, Ordering::AcqRel);
+        at_once(work);
+    }
+
+    /// Settlements that are on their way; an orderly end waits for them.
+    pub fn settling(&self) -> i64 {
+        self.settling.load(Ordering::Acquire)
+    }
+}
+
+impl Governed {
+    /// What the request used, as far as anybody knows.
+    fn used(&self, exchange: &Exchange, upstream_status: u16, missing: MissingUsage) -> Quantities {
+        let usage = &exchange.outcome.usage;
+        if !(200..300).contains(&upstream_status) {
+            return Quantities::default();
+        }
+        let told = match (usage.source, missing) {
+            (UsageSource::Provider, _) | (UsageSource::Estimated, MissingUsage::Estimate) => *usage,
+            (_, MissingUsage::Nothing) => Usage::default(),
+            (_, MissingUsage::Worst) => Usage { input: self.worst.tokens_in, output: self.worst.tokens_out, ..Usage::default() },
+            // Four bytes a token, as streams that break off are estimated too.
+            (UsageSource::None, MissingUsage::Estimate) => {
+                Usage { input: exchange.outcome.bytes_in / 4, output: exchange.outcome.bytes_out / 4, ..Usage::default() }
+            }
+        };
+        let embeds = exchange.facts.endpoint == Endpoint::Embeddings;
+        Quantities {
+            input: if embeds { 0 } else { told.input },
+            embeddings: if embeds { told.input } else { 0 },
+            cached: told.cached,
+            output: told.output,
+            reasoning: told.reasoning,
+            ..Quantities::default()
+        }
+    }
+}
+
+/// Pays or releases a reservation, and says which thresholds that crossed.
+async fn pay(
+    reservation: &Reservation,
+    state: &dyn StateStore,
+    actual: Option<&Actual>,
+    metrics: &GovernanceMetrics,
+) -> Result<(), StateError> {
+    /// Between tries; a store that was only slow has recovered by then, and a reservation lives longer than all of them.
+    const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
+    let mut pauses = PAUSES.iter();
+    loop {
+        let done = match actual {
+            Some(actual) => reservation.settle(state, actual).await.map(|(_, crossed)| {
+                metrics.budget("settled");
+                crossed.iter().for_each(|crossing| tell(crossing, metrics));
+            }),
+            None => reservation.release(state).await.map(|()| metrics.budget("released")),
+        };
+        match (done, pauses.next()) {
+            (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
+            (done, _) => return done,
+        }
+    }
+}
+
+fn tell(crossing: &Crossing, metrics: &GovernanceMetrics) {
+    metrics.thresholds.inc();
+    let account = &crossing.account;
+    log::warn!(
+        target: "governance",
+        account = &*account.name, kind = account.kind.as_str(), metric = account.metric.as_str(), owner = account.owner.as_str(),
+        owner_id = &*account.owner_id, percent = crossing.percent, used = crossing.used, limit = crossing.limit;
+        "a threshold was crossed"
+    );
+}
+
+/// Runs a future to its end if it waits for nothing, as with the state of this process, and beside the next requests
+/// otherwise.
+fn at_once(work: impl Future<Output = ()> + Send + 'static) {
+    let mut work = Box::pin(work);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    if let Poll::Pending = work.as_mut().poll(&mut context) {
+        tokio::spawn(work);
+    }
+}
+
+fn ask(id: RequestId) -> Ask {
+    let lease = LeaseId(u128::from_be_bytes(id.0));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+    Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
+}

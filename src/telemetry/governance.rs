@@ -1,0 +1,87 @@
+//! What limits, budgets and usage count.
+
+use prometheus::{IntCounter, IntGauge, Registry};
+
+use super::families::{Counters, Gauges};
+use super::{MetricsError, names};
+
+/// `ratelimit_stage`, in the order of the product.
+const STAGES: [&str; 4] = ["pre_auth", "early", "final", "post_flight"];
+/// `ratelimit_module`.
+const MODULES: [&str; 8] = ["ip", "payload", "max_tokens", "concurrency", "burst", "rps", "rpm", "tpm"];
+/// `decision` of a limit.
+const DECISIONS: [&str; 3] = ["allow", "reject", "shadow"];
+/// `decision` of budgets and quotas together.
+const BUDGET_DECISIONS: [&str; 6] = ["reserved", "settled", "released", "budget_exceeded", "quota_exceeded", "error"];
+
+/// Counts what policies, budgets and quotas decided and how usage gets to its store. Every series exists from the start.
+#[derive(Debug, Clone)]
+pub struct GovernanceMetrics {
+    limits: Vec<IntCounter>,
+    rejections: Vec<IntCounter>,
+    budgets: [IntCounter; 6],
+    /// Thresholds that were crossed.
+    pub thresholds: IntCounter,
+    /// Decisions that a state store did not answer.
+    pub store_errors: IntCounter,
+    /// Usage records handed to the spool.
+    pub published: IntCounter,
+    /// Usage records that could not be written to the spool.
+    pub enqueue_errors: IntCounter,
+    /// Batches that the record store did not take.
+    pub flush_errors: IntCounter,
+    /// Usage records that the record store has.
+    pub flushed: IntCounter,
+    /// Usage records of requests whose process died, written by who found them.
+    pub recovered: IntCounter,
+    /// Usage records that wait in the spool.
+    pub waiting: IntGauge,
+}
+
+impl GovernanceMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let decisions = Counters::<3>::new(registry, names::RATELIMIT_DECISIONS)?;
+        let rejections = Counters::<2>::new(registry, names::RATELIMIT_REJECTIONS)?;
+        let budgets = Counters::<1>::new(registry, names::BUDGET_DECISIONS)?;
+        let cells = STAGES.iter().flat_map(|stage| MODULES.iter().map(move |module| (*stage, *module)));
+        let counter = |family| Counters::<0>::new(registry, family).map(|counter| counter.with([]));
+        Ok(Self {
+            limits: cells.clone().flat_map(|(stage, module)| DECISIONS.map(|decision| decisions.with([stage, module, decision]))).collect(),
+            rejections: cells.map(|(stage, module)| rejections.with([stage, module])).collect(),
+            budgets: BUDGET_DECISIONS.map(|decision| budgets.with([decision])),
+            thresholds: counter(names::BUDGET_THRESHOLDS)?,
+            store_errors: counter(names::STATE_ERRORS)?,
+            published: counter(names::USAGE_PUBLISH)?,
+            enqueue_errors: counter(names::USAGE_ENQUEUE_ERRORS)?,
+            flush_errors: counter(names::USAGE_FLUSH_ERRORS)?,
+            flushed: counter(names::USAGE_FLUSHED)?,
+            recovered: counter(names::USAGE_RECOVERED)?,
+            waiting: Gauges::<0>::new(registry, names::USAGE_QUEUE_DEPTH)?.with([]),
+        })
+    }
+
+    /// A policy decided. Words that are not in the table, which would be a defect, are not counted.
+    pub fn limit(&self, stage: &str, module: &str, decision: &str) {
+        let place = |words: &[&str], word: &str| words.iter().position(|known| *known == word);
+        let (Some(stage), Some(module), Some(decision)) = (place(&STAGES, stage), place(&MODULES, module), place(&DECISIONS, decision))
+        else {
+            return;
+        };
+        let cell = stage * MODULES.len() + module;
+        if let Some(counter) = self.limits.get(cell * DECISIONS.len() + decision) {
+            counter.inc();
+        }
+        if decision == 1
+            && let Some(counter) = self.rejections.get(cell)
+        {
+            counter.inc();
+        }
+    }
+
+    /// Budgets and quotas decided.
+    pub fn budget(&self, decision: &str) {
+        if let Some(at) = BUDGET_DECISIONS.iter().position(|known| *known == decision) {
+            self.budgets[at].inc();
+        }
+    }
+}
