@@ -9,6 +9,7 @@ pub mod cache;
 mod decision;
 mod digest;
 mod engine;
+pub mod entity;
 pub mod eval;
 mod finding;
 pub mod normal;

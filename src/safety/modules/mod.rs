@@ -35,6 +35,7 @@ macro_rules! modules {
 }
 
 modules! {
+    sensitive_redaction,
     prompt_injection,
     jailbreak,
     data_leakage,

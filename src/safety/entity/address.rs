@@ -1,0 +1,71 @@
+//! IPv4 and IPv6 addresses.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use super::view::{View, in_word, is_word, mentions};
+
+/// The longest textual IPv6 address.
+const IPV6_BYTES: usize = 45;
+
+/// A dotted IPv4 address at `start` that can belong to somebody: not 0.0.0.0, not loopback, no leading zeros, no version
+/// number. Returns its end.
+pub fn ipv4(view: &View<'_>, start: usize) -> Option<usize> {
+    let mut octets = [0u8; 4];
+    let mut at = start;
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 {
+            if view.at(at) != b'.' {
+                return None;
+            }
+            at += 1;
+        }
+        let end = view.run(at, 4, |b| b.is_ascii_digit());
+        let part = view.slice(at, end);
+        if part.is_empty() || part.len() > 3 || part.len() > 1 && part.first() == Some(&b'0') {
+            return None;
+        }
+        *octet = std::str::from_utf8(part).ok()?.parse().ok()?;
+        at = end;
+    }
+    let address = Ipv4Addr::from(octets);
+    let (previous, next) = (view.before(start, 1), view.at(at));
+    let opens = !(in_word(view, start) || matches!(previous, b'.' | b'-') && view.before(start, 2).is_ascii_alphanumeric());
+    let product = previous == b'/' && view.before(start, 2).is_ascii_alphanumeric();
+    let version = mentions(view.left(start, 10), b"version");
+    let ends =
+        !(is_word(next) || next == b'.' && view.at(at + 1).is_ascii_alphabetic() || next == b'-' && view.at(at + 1).is_ascii_alphabetic());
+    (opens && ends && !product && !version && !address.is_loopback() && !address.is_unspecified()).then_some(at)
+}
+
+/// An IPv6 address around the colon at `colon`; never starts before `floor`.
+pub fn ipv6(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>> {
+    if view.at(colon + 1) == b':' && (view.at(colon + 2) == b':' || view.before(colon, 1) == b':') {
+        return None;
+    }
+    let mut start = colon;
+    while start > floor && colon - start < 5 && view.before(start, 1).is_ascii_hexdigit() {
+        start -= 1;
+    }
+    let end = view.run(colon, IPV6_BYTES, |b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    let run = view.slice(start, end);
+    let cut = run.len() - run.iter().rev().take_while(|b| **b == b'.').count();
+    let run = std::str::from_utf8(run.get(..cut)?).ok()?;
+    let run = if run.ends_with("::") { run } else { run.trim_end_matches(':') };
+    let address: Ipv6Addr = run.parse().ok()?;
+    let groups = run.split(':').filter(|g| !g.is_empty()).count();
+    let meant = groups >= 4 || groups >= 2 && run.bytes().any(|b| b.is_ascii_digit());
+    let end = start + run.len();
+    let apart = !in_word(view, start) && !behind_group(view, start) && !is_word(view.at(end));
+    (meant && apart && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
+}
+
+/// Whether a colon and a group of an address stand before `start`, which then is not where the address begins.
+fn behind_group(view: &View<'_>, start: usize) -> bool {
+    if view.before(start, 1) != b':' {
+        return false;
+    }
+    let group = (2..=6).take_while(|back| view.before(start, *back).is_ascii_hexdigit()).count();
+    let ahead = view.before(start, 2 + group);
+    group == 0 && ahead == b':' || (1..=4).contains(&group) && !is_word(ahead)
+}

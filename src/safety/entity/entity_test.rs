@@ -1,0 +1,297 @@
+//! What is found, that it is found at every cut, and that time is linear.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::*;
+use proptest::prelude::*;
+
+fn detector() -> Arc<Detector> {
+    let own = Own::new(&Pattern {
+        name: "case_number".to_owned(),
+        regex: r"\bCASE-\d{4,}\b".to_owned(),
+        validator: Validator::None,
+        min_length: 0,
+        max_length: 16,
+    });
+    Arc::new(Detector::new(Entity::ALL, vec![own.unwrap()]))
+}
+
+fn found(text: &str) -> Vec<(String, String)> {
+    let detector = detector();
+    detector.scan(text).into_iter().map(|find| (detector.name(find.kind).to_owned(), text.get(find.span).unwrap().to_owned())).collect()
+}
+
+/// One text for each detector, with what it finds.
+const SAMPLES: &[(&str, &str, &str)] = &[
+    ("email", "write to (ada.lovelace+x@mail.example.com), please", "ada.lovelace+x@mail.example.com"),
+    ("email", "메일은 ada@example.com입니다", "ada@example.com"),
+    ("phone", "call me: (415) 555-0132 x12 today", "(415) 555-0132 x12"),
+    ("phone", "전화번호: 010-1234-5678입니다", "010-1234-5678"),
+    ("phone", "or +49 (0)30 1234567 in Berlin", "+49 (0)30 1234567"),
+    ("phone", "Phone: 782 2652, thanks", "782 2652"),
+    ("credit_card", "card 4111 1111 1111 1111 expires", "4111 1111 1111 1111"),
+    ("credit_card", "카드는 4111111111111111이고", "4111111111111111"),
+    ("credit_card", "wide ４１１１１１１１１１１１１１１１ digits", "４１１１１１１１１１１１１１１１"),
+    ("credit_card", "hidden 4111\u{200b}1111\u{200b}1111\u{200b}1111 inside", "4111\u{200b}1111\u{200b}1111\u{200b}1111"),
+    ("iban", "to DE89 3704 0044 0532 0130 00 by Friday", "DE89 3704 0044 0532 0130 00"),
+    ("us_ssn", "SSN 078-05-1120 on file", "078-05-1120"),
+    ("ip_address", "from 203.0.113.7, twice", "203.0.113.7"),
+    ("ip_address", "at [2001:db8::8a2e:370:7334] now", "2001:db8::8a2e:370:7334"),
+    ("openai_key", "key sk-proj-qa25MV9c7Qu0EjDIEWdcT3BlbkFJ83uCF0K4yw7R end", "sk-proj-qa25MV9c7Qu0EjDIEWdcT3BlbkFJ83uCF0K4yw7R"),
+    ("anthropic_key", "x sk-ant-api03-abc123xyz-456def789ghij-klmnopqrAA y", "sk-ant-api03-abc123xyz-456def789ghij-klmnopqrAA"),
+    ("aws_key", "id AKIAQWADE5R42RDZ4JEM end", "AKIAQWADE5R42RDZ4JEM"),
+    ("google_key", "a AIzaSyB7d9Qw3kLm5nPq8rTs1uVx2yZ4aCcEeGg b", "AIzaSyB7d9Qw3kLm5nPq8rTs1uVx2yZ4aCcEeGg"),
+    ("github_token", "t 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 u", "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"),
+    ("slack_token", "t xoxb-153445930147-481829301827-Tjy11gGxUW6Cf99YOYwt u", "xoxb-153445930147-481829301827-Tjy11gGxUW6Cf99YOYwt"),
+    ("stripe_key", "t sk_live_ReTllpYQYfIZu2Jnf2lAPFjD u", "sk_live_ReTllpYQYfIZu2Jnf2lAPFjD"),
+    (
+        "jwt",
+        "j eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U k",
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+    ),
+    (
+        "private_key",
+        "pem -----BEGIN RSA PRIVATE KEY-----\nMIIEpQIBAAKCAQEAn6/O8li+SX4m98LL\nYt/PKSzE=\n-----END RSA PRIVATE KEY----- end",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpQIBAAKCAQEAn6/O8li+SX4m98LL\nYt/PKSzE=\n-----END RSA PRIVATE KEY-----",
+    ),
+    ("password", "user=ada password=dipPr136Gg! ok", "dipPr136Gg!"),
+    ("password", "db postgres://ada:hunter22@db.internal/x", "hunter22"),
+    ("token", "Authorization: Bearer 8Jq2mXv9Lk4TnW7zRb3c.", "8Jq2mXv9Lk4TnW7zRb3c"),
+    ("token", "use 2e11kyDIiLGCGkHX7pAdSvKuqrEcZtYf82HrSV there", "2e11kyDIiLGCGkHX7pAdSvKuqrEcZtYf82HrSV"),
+    ("case_number", "see CASE-20241 for more", "CASE-20241"),
+];
+
+#[test]
+fn each_kind_is_found_whole_and_alone() {
+    for (kind, text, value) in SAMPLES {
+        assert_eq!(found(text), [((*kind).to_owned(), (*value).to_owned())], "{text}");
+    }
+    for entity in Entity::ALL {
+        assert!(SAMPLES.iter().any(|(kind, ..)| *kind == entity.as_str()), "no sample of {}", entity.as_str());
+    }
+}
+
+#[test]
+fn what_only_looks_like_it_stays() {
+    for text in [
+        "version 10.47.770.4972 of 2024-05-11 10:22:01",
+        "ticket #608079717, order id 4111111111111112, part no. 7408-9683-8273-4174",
+        "ISBN 978-6-20-969706-9, price list 936 471 5049 812, ratio 3:2:25:38",
+        "uuid a6a9e3c6-a935-897b-4660-6247fdaa2b8e sha1 fe12aff1408e12817c1863db12ff49aa66e94789",
+        "go v1.2.0/go.mod h1:rzTDkvFWvIrjDXZHkuS16NPggd91W3kUSvPlQ1pLaKY=",
+        "password = env.APP_PASSWORD and password: String, token: ${TOKEN}",
+        "export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE",
+        "api_key: your-api-key-here-1234567890",
+        "\"integrity\": \"sha512-0Q4Uk8WF7BUwqXHuAjc23vmopWJw5WH7w2tqBoUOZpOjW\"",
+        "foo@bar and @mention and icon@2x.png and git@github.com:a/b.git",
+        "DE89 3704 0044 0532 0130 01 and 000-12-3456 and 127.0.0.1 and std::vec::Vec",
+        "postgres://user:${PASSWORD}@localhost/db",
+        "-----BEGIN CERTIFICATE-----\nMIIEpQIBAAKCAQEA\n-----END CERTIFICATE-----",
+    ] {
+        assert_eq!(found(text), [], "{text}");
+    }
+}
+
+#[test]
+fn kinds_that_were_not_chosen_stay() {
+    let detector = Detector::new([Entity::Email], Vec::new());
+    let finds = detector.scan("ada@example.com 4111111111111111 password=dipPr136Gg!");
+    assert_eq!(finds.len(), 1);
+    assert_eq!(finds.first().unwrap().kind, Kind::BuiltIn(Entity::Email));
+}
+
+#[test]
+fn own_patterns_are_checked() {
+    let pattern =
+        |validator, min_length| Pattern { name: "n".to_owned(), regex: r"\d{8,}".to_owned(), validator, min_length, max_length: 20 };
+    let count = |validator, least, text| Detector::new([], vec![Own::new(&pattern(validator, least)).unwrap()]).scan(text).len();
+    assert_eq!(count(Validator::Luhn, 0, "79927398713 79927398714"), 1);
+    assert_eq!(count(Validator::None, 9, "12345678 123456789"), 1);
+    assert_eq!(count(Validator::Entropy, 0, "11111111 1234567890"), 1);
+    let error = |name: &str, regex: &str, most| {
+        Own::new(&Pattern { name: name.to_owned(), regex: regex.to_owned(), validator: Validator::None, min_length: 0, max_length: most })
+            .unwrap_err()
+            .0
+    };
+    assert_eq!(error("N", "a", 9), "name");
+    assert_eq!(error("n", "(", 9), "regex");
+    assert_eq!(error("n", "a*", 9), "regex");
+    assert_eq!(error("n", "a", 0), "max_length");
+}
+
+/// Feeds a text in pieces, and checks that nothing found begins before what was settled.
+fn streamed(detector: &Arc<Detector>, pieces: &[&str]) -> Vec<Find> {
+    let mut stream = Stream::new(Arc::clone(detector));
+    let (mut all, mut settled, mut fed) = (Vec::new(), 0, 0);
+    for piece in pieces {
+        fed += piece.len();
+        let mut new = Vec::new();
+        let now = stream.feed(piece, |find| new.push(find));
+        assert!(now >= settled && now <= fed, "settled {settled} then {now} of {fed}");
+        assert!(new.iter().all(|find| find.span.start >= settled), "{new:?} before {settled}");
+        settled = now;
+        all.extend(new);
+    }
+    let mut new = Vec::new();
+    stream.finish(|find| new.push(find));
+    assert!(new.iter().all(|find| find.span.start >= settled), "{new:?} before {settled}");
+    all.extend(new);
+    sorted(all)
+}
+
+fn sorted(mut finds: Vec<Find>) -> Vec<Find> {
+    finds.sort_by_key(|find| (find.span.start, find.span.end, find.kind));
+    finds
+}
+
+fn cut<'a>(text: &'a str, cuts: &[usize]) -> Vec<&'a str> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    for &cut in cuts {
+        if cut > at && cut < text.len() && text.is_char_boundary(cut) {
+            pieces.push(&text[at..cut]);
+            at = cut;
+        }
+    }
+    pieces.push(&text[at..]);
+    pieces
+}
+
+#[test]
+fn every_cut_in_two_finds_the_same() {
+    let detector = detector();
+    for (_, text, _) in SAMPLES {
+        let whole = sorted(detector.scan(text));
+        for at in 0..=text.len() {
+            assert_eq!(streamed(&detector, &cut(text, &[at])), whole, "{text} at {at}");
+        }
+        let single: Vec<usize> = (0..text.len()).collect();
+        assert_eq!(streamed(&detector, &cut(text, &single)), whole, "{text}");
+    }
+}
+
+#[test]
+fn long_candidates_are_found_the_same() {
+    let detector = detector();
+    let line = "MIIEpQIBAAKCAQEAn6/O8li+SX4m98LLYt/PKSzEmQ++ZBD7Loh9P13f4yQ92EF3\n";
+    let texts = [
+        format!("a -----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY----- b ada@example.com", line.repeat(90)),
+        format!("a -----BEGIN PRIVATE KEY-----\n{}-----END PRIVATE KEY----- b ada@example.com", line.repeat(400)),
+        format!("a eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{}.sig b ada@example.com", "eyJzdWIiOiIxMjM0NTY3ODkwIn0".repeat(400)),
+        format!("{} {}@example.com {}", "x".repeat(5000), "a1".repeat(400), "1".repeat(5000)),
+        format!("password={} ada@example.com", "aB3$".repeat(300)),
+    ];
+    for text in &texts {
+        let whole = sorted(detector.scan(text));
+        assert!(!whole.is_empty());
+        for step in [7, 64, 1000, 4096] {
+            let cuts: Vec<usize> = (0..text.len()).step_by(step).collect();
+            assert_eq!(streamed(&detector, &cut(text, &cuts)), whole, "{} by {step}", &text[..40]);
+        }
+    }
+}
+
+#[test]
+fn prose_leaves_at_once() {
+    let mut stream = Stream::new(Arc::new(Detector::new(Entity::ALL, Vec::new())));
+    let text = "It was the best of times, it was the worst of times; nobody could say which, and few cared to. ";
+    let mut fed = 0;
+    for piece in text.split_inclusive(' ') {
+        fed += piece.len();
+        let settled = stream.feed(piece, |find| panic!("{find:?}"));
+        assert_eq!(settled, fed, "after {piece:?}");
+    }
+}
+
+#[test]
+fn what_is_held_back_is_bounded() {
+    let detector = detector();
+    for unit in ["a", "1", "@", ":", "a.", "(", "+", "eyJhbGciOiJIUzI1NiJ9.", "password=", "x://a:b@", "1 ", "A1-"] {
+        let mut stream = Stream::new(Arc::clone(&detector));
+        let mut fed = 0;
+        for _ in 0..(40_000 / unit.len()) {
+            fed += unit.len();
+            let settled = stream.feed(unit, |_| {});
+            assert!(fed - settled <= jwt::JWT_BYTES + 700, "{unit}: {settled} of {fed}");
+        }
+    }
+}
+
+#[test]
+fn time_is_linear() {
+    let detector = detector();
+    for unit in [
+        "a",
+        "1",
+        "@",
+        ":",
+        "a.",
+        "ada@example.com ",
+        "eyJhbGciOiJIUzI1NiJ9.",
+        "key=",
+        "-----BEGIN PRIVATE KEY-----\n",
+        "+1 (",
+        "DE89 ",
+        "CASE-",
+    ] {
+        let least = |bytes: usize| {
+            let text = unit.repeat(bytes / unit.len());
+            let seconds = || {
+                let begun = Instant::now();
+                std::hint::black_box(detector.scan(&text).len());
+                begun.elapsed().as_secs_f64()
+            };
+            (0..3).map(|_| seconds()).fold(f64::MAX, f64::min)
+        };
+        let (small, large) = (least(1 << 13), least(1 << 18));
+        // 32 times the text; what is quadratic takes 1,024 times as long.
+        assert!(large < small * 256.0 + 0.005, "{unit}: {small} then {large}");
+    }
+}
+
+/// Texts with candidates in odd neighbourhoods.
+fn texts() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => (0..SAMPLES.len()).prop_map(|i| SAMPLES.get(i).map_or(String::new(), |(_, _, value)| (*value).to_owned())),
+        2 => (0..SAMPLES.len()).prop_map(|i| SAMPLES.get(i).map_or(String::new(), |(_, text, _)| (*text).to_owned())),
+        3 => "[a-zA-Z]{1,12} ",
+        2 => "[ .,:;@=+()/_\\-'\"\\\\\n#x]{1,4}",
+        2 => "[0-9]{1,6}[ .\\-/]?",
+        1 => "(입니다|é|４|\u{200b}|\u{ad}|, key: |token=|password |sk-|eyJ)",
+    ];
+    prop::collection::vec(part, 1..14).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever the text and the cuts, the stream finds what the whole text has.
+    #[test]
+    fn cuts_change_nothing(text in texts(), mut cuts in prop::collection::vec(0usize..600, 0..24)) {
+        cuts.sort_unstable();
+        let detector = detector();
+        prop_assert_eq!(streamed(&detector, &cut(&text, &cuts)), sorted(detector.scan(&text)), "{}", text);
+    }
+
+    /// Spans stand on characters, in order, and built-in ones do not overlap.
+    #[test]
+    fn spans_are_sound(text in texts()) {
+        let finds = detector().scan(&text);
+        for find in &finds {
+            prop_assert!(find.span.start < find.span.end && text.get(find.span.clone()).is_some(), "{:?} of {:?}", find, text);
+        }
+        let built_in: Vec<_> = finds.iter().filter(|find| matches!(find.kind, Kind::BuiltIn(_))).collect();
+        prop_assert!(built_in.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start), "{:?} of {:?}", built_in, text);
+    }
+
+    /// 200 random cuts of every sample.
+    #[test]
+    fn samples_at_random_cuts(which in 0..SAMPLES.len(), mut cuts in prop::collection::vec(0usize..160, 1..12)) {
+        cuts.sort_unstable();
+        let detector = detector();
+        let Some((_, text, _)) = SAMPLES.get(which) else { return Ok(()) };
+        prop_assert_eq!(streamed(&detector, &cut(text, &cuts)), sorted(detector.scan(text)));
+    }
+}

@@ -1,0 +1,102 @@
+//! The light reading of a text: wide digits and letters become plain ones, what cannot be seen is left out. Every
+//! character stands for itself, so that a text in pieces reads the same.
+
+/// A text in its light reading, with the way back.
+#[derive(Debug, Default)]
+pub struct Light {
+    text: String,
+    /// Places of the reading with their places in the raw text: before and behind every character that reads differently.
+    places: Vec<(usize, usize)>,
+    raw: usize,
+}
+
+/// Whether a text reads differently from how it is written.
+pub fn differs(text: &str) -> bool {
+    !text.is_ascii() && text.chars().any(|c| light(c) != Some(c))
+}
+
+/// What a character reads as; `None` if it cannot be seen.
+fn light(c: char) -> Option<char> {
+    match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0),
+        '\u{00ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fe00}'..='\u{fe0f}' => {
+            None
+        }
+        '\u{2010}'..='\u{2013}' => Some('-'),
+        '\u{2007}' | '\u{202f}' | '\u{2009}' | '\u{3000}' => Some(' '),
+        '\u{0660}'..='\u{0669}' => char::from_u32(u32::from(c) - 0x0660 + 0x30),
+        '\u{06f0}'..='\u{06f9}' => char::from_u32(u32::from(c) - 0x06f0 + 0x30),
+        '\u{0966}'..='\u{096f}' => char::from_u32(u32::from(c) - 0x0966 + 0x30),
+        '\u{1d7ce}'..='\u{1d7ff}' => char::from_u32((u32::from(c) - 0x1d7ce) % 10 + 0x30),
+        _ => Some(c),
+    }
+}
+
+impl Light {
+    /// Reads on.
+    pub fn push(&mut self, text: &str) {
+        if text.is_ascii() {
+            self.text.push_str(text);
+            self.raw += text.len();
+            return;
+        }
+        for c in text.chars() {
+            let read = light(c);
+            let odd = read != Some(c);
+            if odd {
+                self.places.push((self.text.len(), self.raw));
+            }
+            self.text.extend(read);
+            self.raw += c.len_utf8();
+            if odd {
+                self.places.push((self.text.len(), self.raw));
+            }
+        }
+    }
+
+    /// What was read and not yet forgotten.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How much raw text was read.
+    pub fn raw_len(&self) -> usize {
+        self.raw
+    }
+
+    /// Where the character that reads at `at` begins in the raw text; what cannot be seen before it is left to what
+    /// stands there.
+    pub fn start(&self, at: usize) -> usize {
+        let known = self.places.partition_point(|(read, _)| *read <= at);
+        let (read, raw) = known.checked_sub(1).and_then(|i| self.places.get(i)).copied().unwrap_or_default();
+        raw + (at - read)
+    }
+
+    /// Where what reads up to `at` ends in the raw text, without what cannot be seen behind it.
+    pub fn end(&self, at: usize) -> usize {
+        let known = self.places.partition_point(|(read, _)| *read < at);
+        match self.places.get(known) {
+            Some((read, raw)) if *read == at => *raw,
+            _ => {
+                let (read, raw) = known.checked_sub(1).and_then(|i| self.places.get(i)).copied().unwrap_or_default();
+                raw + (at - read)
+            }
+        }
+    }
+
+    /// Forgets about the first `n` bytes of the reading, and says how many; places in the raw text count on.
+    pub fn forget(&mut self, mut n: usize) -> usize {
+        n = n.min(self.text.len());
+        while !self.text.is_char_boundary(n) {
+            n -= 1;
+        }
+        let raw = self.start(n);
+        self.text.drain(..n);
+        self.places.retain(|(read, _)| *read > n);
+        for (read, _) in &mut self.places {
+            *read -= n;
+        }
+        self.places.insert(0, (0, raw));
+        n
+    }
+}

@@ -1,0 +1,286 @@
+//! Keys whose issuer gave them a form: a prefix, a length, an alphabet.
+
+use super::Entity;
+use super::gate::{Shape, is_stand_in};
+use super::view::View;
+
+/// The longest key with a prefix.
+const KEY_BYTES: usize = 1024;
+
+/// One issuer's form.
+struct Form {
+    prefix: &'static [u8],
+    entity: Entity,
+    /// Bytes behind the prefix, at least and at most.
+    least: usize,
+    most: usize,
+    /// What stands behind the prefix.
+    alphabet: Alphabet,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alphabet {
+    /// Upper case letters and digits.
+    Upper,
+    /// Hexadecimal digits.
+    Hex,
+    /// Letters, digits, `_` and `-`.
+    Url,
+    /// The same and `.`.
+    Dotted,
+    /// Standard base64 and the URL-safe one, with `.`, `~`, `=` and `:`.
+    Any,
+}
+
+impl Alphabet {
+    fn takes(self, byte: u8) -> bool {
+        match self {
+            Self::Upper => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+            Self::Hex => byte.is_ascii_hexdigit(),
+            Self::Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
+            Self::Dotted => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'),
+            Self::Any => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~' | b'=' | b'+' | b'/' | b'%' | b':'),
+        }
+    }
+}
+
+const fn form(prefix: &'static str, entity: Entity, least: usize, most: usize, alphabet: Alphabet) -> Form {
+    Form { prefix: prefix.as_bytes(), entity, least, most, alphabet }
+}
+
+use Alphabet::{Any, Dotted, Hex, Upper, Url};
+use Entity::{AnthropicKey, AwsKey, GithubToken, GoogleKey, OpenaiKey, SlackToken, StripeKey, Token};
+
+/// Longer prefixes of one family stand before shorter ones.
+static FORMS: &[Form] = &[
+    form("sk-ant-", AnthropicKey, 20, 200, Url),
+    form("sk-or-", Token, 30, 120, Url),
+    form("sk-lf-", Token, 30, 60, Url),
+    form("sk-proj-", OpenaiKey, 20, 220, Url),
+    form("sk-svcacct-", OpenaiKey, 20, 220, Url),
+    form("sk-admin-", OpenaiKey, 20, 220, Url),
+    form("sk-", OpenaiKey, 20, 220, Url),
+    form("sk_live_", StripeKey, 10, 120, Url),
+    form("sk_test_", StripeKey, 10, 120, Url),
+    form("sk_prod_", StripeKey, 10, 120, Url),
+    form("rk_live_", StripeKey, 10, 120, Url),
+    form("rk_test_", StripeKey, 10, 120, Url),
+    form("rk_prod_", StripeKey, 10, 120, Url),
+    form("whsec_", StripeKey, 20, 80, Any),
+    form("AKIA", AwsKey, 16, 16, Upper),
+    form("ASIA", AwsKey, 16, 16, Upper),
+    form("ABIA", AwsKey, 16, 16, Upper),
+    form("ACCA", AwsKey, 16, 16, Upper),
+    form("A3T", AwsKey, 17, 17, Upper),
+    form("ABSK", AwsKey, 100, 300, Any),
+    form("AIza", GoogleKey, 35, 35, Url),
+    form("ya29.", GoogleKey, 20, 600, Dotted),
+    form("GOCSPX-", GoogleKey, 20, 40, Url),
+    form("1//0", GoogleKey, 40, 200, Url),
+    form("ghp_", GithubToken, 36, 255, Url),
+    form("gho_", GithubToken, 36, 255, Url),
+    form("ghu_", GithubToken, 36, 255, Url),
+    form("ghs_", GithubToken, 36, 900, Dotted),
+    form("ghr_", GithubToken, 36, 255, Url),
+    form("github_pat_", GithubToken, 22, 255, Url),
+    form("xoxa-", SlackToken, 16, 300, Url),
+    form("xoxb-", SlackToken, 16, 300, Url),
+    form("xoxe.", SlackToken, 20, 400, Dotted),
+    form("xoxe-", SlackToken, 16, 400, Url),
+    form("xoxo-", SlackToken, 16, 300, Url),
+    form("xoxp-", SlackToken, 16, 300, Url),
+    form("xoxr-", SlackToken, 16, 300, Url),
+    form("xoxs-", SlackToken, 16, 300, Url),
+    form("xapp-", SlackToken, 20, 300, Any),
+    form("glpat-", Token, 18, 300, Dotted),
+    form("glptt-", Token, 20, 80, Url),
+    form("gldt-", Token, 18, 80, Url),
+    form("glrt-", Token, 18, 80, Dotted),
+    form("glrtr-", Token, 18, 80, Dotted),
+    form("glcbt-", Token, 18, 80, Url),
+    form("glsoat-", Token, 18, 80, Url),
+    form("glffct-", Token, 18, 80, Url),
+    form("glimt-", Token, 18, 80, Url),
+    form("glft-", Token, 18, 80, Url),
+    form("glagent-", Token, 40, 80, Url),
+    form("gloas-", Token, 60, 80, Url),
+    form("glwt-", Token, 18, 80, Url),
+    form("GR1348941", Token, 20, 60, Url),
+    form("hf_", Token, 30, 60, Url),
+    form("api_org_", Token, 30, 60, Url),
+    form("npm_", Token, 30, 60, Url),
+    form("pypi-AgE", Token, 50, 400, Url),
+    form("SG.", Token, 40, 80, Dotted),
+    form("SK", Token, 32, 32, Hex),
+    form("AC", Token, 32, 32, Hex),
+    form("dop_v1_", Token, 64, 64, Hex),
+    form("doo_v1_", Token, 64, 64, Hex),
+    form("dor_v1_", Token, 64, 64, Hex),
+    form("shpat_", Token, 32, 32, Hex),
+    form("shpca_", Token, 32, 32, Hex),
+    form("shppa_", Token, 32, 32, Hex),
+    form("shpss_", Token, 32, 32, Hex),
+    form("sq0atp-", Token, 20, 60, Url),
+    form("sq0csp-", Token, 20, 60, Url),
+    form("EAAA", Token, 56, 80, Url),
+    form("EAA", Token, 80, 400, Url),
+    form("lin_api_", Token, 30, 60, Url),
+    form("lin_oauth_", Token, 30, 80, Url),
+    form("ntn_", Token, 40, 60, Url),
+    form("PMAK-", Token, 50, 80, Url),
+    form("NRAK-", Token, 27, 27, Upper),
+    form("NRJS-", Token, 19, 19, Hex),
+    form("tvly-", Token, 20, 80, Url),
+    form("pplx-", Token, 30, 80, Url),
+    form("gsk_", Token, 40, 80, Url),
+    form("xai-", Token, 60, 120, Url),
+    form("nvapi-", Token, 50, 100, Url),
+    form("r8_", Token, 36, 40, Url),
+    form("fw_", Token, 20, 40, Url),
+    form("LLM|", Token, 20, 80, Any),
+    form("glsa_", Token, 32, 60, Url),
+    form("glc_eyJ", Token, 30, 400, Any),
+    form("phc_", Token, 36, 60, Url),
+    form("phx_", Token, 36, 60, Url),
+    form("phr_", Token, 36, 60, Url),
+    form("phs_", Token, 36, 60, Url),
+    form("dckr_pat_", Token, 20, 60, Url),
+    form("dckr_oat_", Token, 20, 60, Url),
+    form("hvs.", Token, 20, 300, Url),
+    form("hvb.", Token, 20, 400, Url),
+    form("ATATT3", Token, 60, 300, Any),
+    form("ATCTT3", Token, 60, 300, Any),
+    form("ATBB", Token, 28, 60, Url),
+    form("BBDC-", Token, 36, 60, Any),
+    form("figd_", Token, 30, 80, Url),
+    form("xkeysib-", Token, 60, 100, Url),
+    form("xsmtpsib-", Token, 60, 100, Url),
+    form("AGE-SECRET-KEY-1", Token, 50, 64, Upper),
+    form("key-", Token, 32, 40, Hex),
+    form("pubkey-", Token, 32, 32, Hex),
+    form("rzp_live_", Token, 14, 40, Url),
+    form("rzp_test_", Token, 14, 40, Url),
+    form("sbp_", Token, 40, 40, Hex),
+    form("sb_secret_", Token, 20, 60, Url),
+    form("pscale_tkn_", Token, 30, 80, Dotted),
+    form("pscale_pw_", Token, 30, 80, Dotted),
+    form("pscale_oauth_", Token, 30, 80, Dotted),
+    form("pul-", Token, 40, 40, Hex),
+    form("rubygems_", Token, 48, 48, Hex),
+    form("sgp_", Token, 40, 80, Url),
+    form("slk_", Token, 64, 64, Hex),
+    form("tfp_", Token, 40, 80, Url),
+    form("dapi", Token, 32, 36, Hex),
+    form("EZAK", Token, 54, 60, Url),
+    form("EZTK", Token, 54, 60, Url),
+    form("dt0c01.", Token, 80, 100, Dotted),
+    form("dp.pt.", Token, 40, 50, Url),
+    form("dp.ct.", Token, 40, 50, Url),
+    form("dp.st.", Token, 40, 80, Dotted),
+    form("sntrys_eyJ", Token, 60, 300, Any),
+    form("sntryu_", Token, 64, 64, Hex),
+    form("CFPAT-", Token, 40, 50, Url),
+    form("duffel_live_", Token, 40, 50, Url),
+    form("duffel_test_", Token, 40, 50, Url),
+    form("ops_eyJ", Token, 100, 1000, Any),
+    form("SWMTKN-1-", Token, 60, 90, Url),
+    form("SWMKEY-1-", Token, 40, 60, Any),
+    form("fo1_", Token, 40, 60, Url),
+    form("fm1r_", Token, 60, 300, Any),
+    form("fm2_", Token, 60, 600, Any),
+    form("rdme_", Token, 60, 80, Url),
+    form("nfp_", Token, 30, 60, Url),
+    form("vcp_", Token, 40, 70, Url),
+    form("vck_", Token, 40, 70, Url),
+    form("cfat_", Token, 40, 60, Url),
+    form("cfut_", Token, 40, 60, Url),
+    form("CLOJARS_", Token, 60, 60, Hex),
+    form("shippo_live_", Token, 40, 40, Hex),
+    form("shippo_test_", Token, 40, 40, Hex),
+    form("aio_", Token, 28, 28, Url),
+    form("waka_", Token, 36, 36, Url),
+    form("AQVN", Token, 35, 40, Url),
+    form("FLWSECK-", Token, 30, 60, Url),
+    form("FLWSECK_TEST-", Token, 12, 60, Url),
+    form("access_token$production$", Token, 40, 60, Any),
+    form("live_", Token, 32, 60, Url),
+    form("ctp_", Token, 40, 60, Url),
+    form("Ops_", Token, 40, 60, Url),
+    form("cio-", Token, 30, 60, Url),
+    form("1000.", Token, 60, 70, Dotted),
+    form("eu01xx", Token, 34, 34, Url),
+    form("AKCp", Token, 60, 80, Url),
+    form("dnkey-", Token, 60, 90, Url),
+    form("tskey-", Token, 20, 80, Url),
+    form("cosmo_", Token, 32, 32, Hex),
+    form("napi_", Token, 40, 80, Url),
+    form("sq0idp-", Token, 20, 30, Url),
+    form("secret_", Token, 43, 43, Url),
+    form("eyJrIjoi", Token, 50, 300, Any),
+    form("pk.eyJ", Token, 50, 200, Dotted),
+    form("sk.eyJ", Token, 50, 200, Dotted),
+    form("sl.", Token, 120, 200, Url),
+    form("PMAT-", Token, 26, 26, Upper),
+    form("CCIPAT_", Token, 40, 120, Url),
+    form("CCIPRJ_", Token, 40, 120, Url),
+    form("bkua_", Token, 40, 60, Url),
+    form("tkn.v1_", Token, 40, 120, Any),
+    form("VF.DM.", Token, 40, 60, Dotted),
+    form("ak_live_", Token, 20, 60, Url),
+    form("SU", Token, 56, 56, Upper),
+    form("SA", Token, 56, 56, Upper),
+];
+
+/// The first bytes of all forms: most words are dismissed by one look.
+static FIRST: [bool; 256] = {
+    let mut first = [false; 256];
+    let mut i = 0;
+    while i < FORMS.len() {
+        first[FORMS[i].prefix[0] as usize] = true;
+        i += 1;
+    }
+    first
+};
+
+/// The end of a key that begins at `start`, and whose it is.
+pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
+    let first = view.at(start);
+    if !FIRST.get(usize::from(first)).copied().unwrap_or(false) {
+        return None;
+    }
+    for form in FORMS.iter().filter(|form| form.prefix.first() == Some(&first)) {
+        let body = start + form.prefix.len();
+        if !(0..form.prefix.len()).all(|i| form.prefix.get(i) == Some(&view.at(start + i))) {
+            continue;
+        }
+        let mut end = view.run(body, form.most.min(KEY_BYTES) + 1, |b| form.alphabet.takes(b));
+        if form.alphabet == Any || form.alphabet == Dotted {
+            while end > body && matches!(view.before(end, 1), b'.' | b':' | b'-') {
+                end -= 1;
+            }
+        }
+        let value = view.slice(body, end);
+        if value.len() < form.least || value.len() > form.most || form.alphabet != Url && view.at(end).is_ascii_alphanumeric() {
+            continue;
+        }
+        // `xoxp-1234-####`: what follows says that it was cut.
+        if real(value, form) && !matches!(view.at(end), b'#' | b'*') {
+            return Some((end, form.entity));
+        }
+    }
+    None
+}
+
+fn real(value: &[u8], form: &Form) -> bool {
+    let shape = Shape::of(value);
+    let bare = form.prefix.len() <= 3 || form.entity == OpenaiKey && form.prefix.len() == 3;
+    let known = value.windows(8).any(|w| w == b"T3BlbkFJ");
+    // `sk-learn-…`, `key-word-…`: a short prefix needs a value no person would write.
+    let drawn = !bare || known || shape.digits >= 3 && shape.distinct >= 10 && shape.word <= 10;
+    let varied = match form.alphabet {
+        Upper | Hex => shape.distinct >= 5,
+        _ => shape.distinct >= 8 && (shape.digits >= 1 || shape.upper >= 2 && shape.lower >= 2),
+    };
+    let numbered = form.entity != SlackToken || shape.digits >= 5;
+    drawn && varied && numbered && !is_stand_in(value)
+}

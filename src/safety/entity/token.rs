@@ -1,0 +1,139 @@
+//! Strings without a name or a known prefix that only a machine can have drawn.
+
+use std::ops::Range;
+
+use super::gate::{Shape, is_stand_in, is_uuid};
+use super::view::{View, ends_with};
+
+/// Words after which a drawn string is a digest, and no secret.
+const DIGESTS: [&[u8]; 14] = [
+    b"h1:",
+    b"sha1",
+    b"sha256",
+    b"sha384",
+    b"sha512",
+    b"md5",
+    b"integrity",
+    b"checksum",
+    b"digest",
+    b"hash",
+    b"commit",
+    b"sha1-",
+    b"etag",
+    b"nonce-",
+];
+
+/// Names inside a word, behind which its value stands: `launchdarkly-secret-123e…`.
+const NAMES: [&[u8]; 6] = [b"secret", b"token", b"key", b"private", b"access", b"password"];
+
+/// The secret in the word from `start` to `end`.
+pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
+    let word = view.slice(start, end);
+    if let Some(at) = inner_name(word) {
+        return Some(start + at..end);
+    }
+    let (previous, next) = (view.before(start, 1), view.at(end));
+    if dotted(view, start, end) {
+        let middle = view.run(end + 1, 8, is_part);
+        return Some(start..view.run(middle + 1, 80, is_part));
+    }
+    if word.len() == 4 && word.ends_with(b"Q") && next == b'~' {
+        let stop = view.run(end, 40, |b| is_part(b) || matches!(b, b'~' | b'.'));
+        return (stop - start >= 36).then_some(start..stop);
+    }
+    if mailchimp(word) {
+        return Some(start..end);
+    }
+    if !(20..=200).contains(&word.len()) || matches!(word.len(), 64 | 76) || is_uuid(word) {
+        return None;
+    }
+    // Paths, base64 of something larger, file names, addresses.
+    if matches!(previous, b'/' | b'+' | b'.' | b'@' | b'#' | b'%' | b'=' | b'&' | b'?' | b'\\')
+        || matches!(next, b'/' | b'+' | b'.' | b'(' | b'%' | b'=' | b'@' | b'&' | b':' | b'[')
+    {
+        return None;
+    }
+    let before = view.left(start, 12);
+    let trimmed = before
+        .iter()
+        .rposition(|b| !matches!(b, b' ' | b'"' | b':' | b'=' | b'-'))
+        .map_or(before, |last| before.get(..=last).unwrap_or(before));
+    if word.starts_with(b"sha") || DIGESTS.iter().any(|digest| ends_with(trimmed, digest) || ends_with(before, digest)) {
+        return None;
+    }
+    let shape = Shape::of(word);
+    let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5;
+    (drawn && !is_stand_in(word)).then_some(start..end)
+}
+
+fn is_part(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// Where the value behind a name inside the word begins.
+fn inner_name(word: &[u8]) -> Option<usize> {
+    let head = word.get(..word.len().min(48))?;
+    let mut best = None;
+    for name in NAMES {
+        for (at, window) in head.windows(name.len()).enumerate() {
+            let end = at + name.len();
+            if window.eq_ignore_ascii_case(name) && matches!(word.get(end), Some(b'-' | b'_')) {
+                best = best.max(Some(end + 1));
+            }
+        }
+    }
+    let at = best?;
+    let value = word.get(at..)?;
+    let shape = Shape::of(value);
+    let drawn = is_uuid(value)
+        || shape.is_drawn()
+        || shape.hex && shape.digits >= 4 && shape.distinct >= 8
+        || shape.digits >= 6 && shape.turns >= 8 && shape.word <= 5 && shape.other <= 2
+        || shape.other == 0 && shape.digits >= 6 && shape.distinct >= 8;
+    (value.len() >= 16 && drawn && !is_stand_in(value)).then_some(at)
+}
+
+/// A bot token: the id of an account in base64, six characters of time, a signature, with dots between.
+fn dotted(view: &View<'_>, start: usize, end: usize) -> bool {
+    if !(23..=28).contains(&(end - start)) || !matches!(view.at(start), b'M' | b'N' | b'O') || view.at(end) != b'.' {
+        return false;
+    }
+    let middle = view.run(end + 1, 8, is_part);
+    let last = view.run(middle + 1, 80, is_part);
+    matches!(middle - end - 1, 6 | 7) && view.at(middle) == b'.' && (27..=64).contains(&(last - middle - 1))
+}
+
+/// 32 hexadecimal digits and a data centre.
+fn mailchimp(word: &[u8]) -> bool {
+    word.len() >= 36
+        && word.len() <= 37
+        && word.get(32..35) == Some(b"-us")
+        && word.iter().take(32).all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+        && word.iter().skip(35).all(u8::is_ascii_digit)
+}
+
+/// A chat bot's token, at its colon: an account number, then `AA` and 33 characters.
+pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>> {
+    let digits = view.left(colon, 11).iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let start = colon - digits;
+    if !(8..=10).contains(&digits) || start < floor || view.at(colon + 1) != b'A' || view.at(colon + 2) != b'A' {
+        return None;
+    }
+    let end = view.run(colon + 1, 40, is_part);
+    (end - colon - 1 == 35).then_some(start..end)
+}
+
+/// The secret part of a webhook's address, from behind `https://`.
+pub fn webhook(view: &View<'_>, host: usize) -> Option<Range<usize>> {
+    const HOSTS: [&[u8]; 5] = [
+        b"outlook.office.com/webhook/",
+        b"hooks.slack.com/services/",
+        b"discord.com/api/webhooks/",
+        b"discordapp.com/api/webhooks/",
+        b"hooks.slack.com/workflows/",
+    ];
+    let known = HOSTS.iter().find(|known| view.at(host) == known[0] && view.slice(host, host + known.len()) == **known)?;
+    let start = host + known.len();
+    let end = view.run(start, 200, |b| is_part(b) || matches!(b, b'/' | b'@'));
+    (end - start >= 24 && !is_stand_in(view.slice(start, end))).then_some(host..end)
+}
