@@ -180,7 +180,7 @@ impl Island {
         }
         if self.run == self.least {
             // It is one. All of it so far counts as standing here: what stands before may have left.
-            self.inside = Some(Box::new(Reader::new(depth - 1)));
+            self.inside = Some(Box::new(Reader::inside(depth - 1)));
             let first = self.first;
             for &byte in first.iter().take(self.decoded as usize) {
                 self.read(byte, at.clone(), look, out);

@@ -16,7 +16,9 @@ use crate::safety::fingerprint::word::{LONGEST, Spelling, Word};
 
 /// Leaks of system text, read word by word.
 pub const WORDS: Rule = Rule { enough: 500, loss: 40, misses: 10, piece: 800 };
-/// The same letter by letter.
+/// An answer that goes along with the caller's own words for this long repeats them.
+const ECHO: Rule = Rule { enough: 2400, loss: 40, misses: 10, piece: i32::MAX };
+/// The same as for leaks, letter by letter.
 const LETTERS: Rule = Rule { enough: 500, loss: 6, misses: 40, piece: 800 };
 /// A letter is a fifth of a word; a character of a script without spaces says a little more.
 const LETTER: i32 = 20;
@@ -68,11 +70,19 @@ pub struct Reader {
     islands: Islands,
     /// Words in a row that the system text does not have.
     strange: u8,
+    /// Along the caller's own words, in the text itself alone; `None` when it is known to repeat them.
+    echo: Option<Trail>,
+    echoed: Option<usize>,
 }
 
 impl Reader {
-    /// Before the first character. Islands in islands are read `depth` deep.
+    /// Before the first character of an answer. Islands in islands are read `depth` deep.
     pub fn new(depth: u8) -> Self {
+        Self { echo: Some(Trail::new()), ..Self::inside(depth) }
+    }
+
+    /// Before the first character of an island.
+    pub fn inside(depth: u8) -> Self {
         Self {
             spelling: Spelling::new(),
             start: 0,
@@ -86,6 +96,8 @@ impl Reader {
             seen: Seen::default(),
             islands: Islands::new(depth),
             strange: 0,
+            echo: None,
+            echoed: None,
         }
     }
 
@@ -223,14 +235,17 @@ impl Reader {
 
     fn word(&mut self, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
         let Some(word) = self.spelling.take() else { return };
-        let own = look.asked.shingles();
-        if !own.is_empty() {
-            self.units.push(Unit { weight: word.weight() * 10, start: self.start });
-            self.step(0, word.plain, at, look, out);
+        self.units.push(Unit { weight: word.weight() * 10, start: self.start });
+        let shingle = self.windows[0].push(word.plain);
+        self.echo(shingle, at, look);
+        if !look.asked.shingles().is_empty() {
+            self.step(0, shingle, at, look, out);
             let known = look.asked.words().contains(word.plain);
             if self.strange >= STRANGE {
-                self.step(1, word.rot13, at, look, out);
-                self.step(2, word.mirrored, at, look, out);
+                for (reading, number) in [(1, word.rot13), (2, word.mirrored)] {
+                    let shingle = self.windows[reading].push(number);
+                    self.step(reading, shingle, at, look, out);
+                }
                 // A reading that is followed is followed to its end.
                 let followed = self.trails[1].open() || self.trails[2].open();
                 if known && !followed {
@@ -243,12 +258,29 @@ impl Reader {
         self.apart.word(word, self.start, at, look, out);
     }
 
-    /// The word in one reading.
+    /// Whether the answer repeats the caller's own words at length. That is often what it was asked to do: it is worth a
+    /// note, and nothing is held back for it.
     #[inline]
-    fn step(&mut self, reading: usize, number: u64, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
+    fn echo(&mut self, shingle: Option<u64>, at: usize, look: &Look<'_>) {
+        let (Some(trail), Some(shingle)) = (&mut self.echo, shingle) else { return };
+        let hit = if look.asked.recent().contains(shingle) { Hit::New } else { Hit::None };
+        if trail.step(&self.units, at, hit, &ECHO).is_some() {
+            self.echo = None;
+            self.echoed = Some(at);
+        }
+    }
+
+    /// Where it became certain that the caller's words are repeated; said once.
+    pub fn echoed(&mut self) -> Option<usize> {
+        self.echoed.take()
+    }
+
+    /// The word in one reading, as the shingle that ends with it.
+    #[inline]
+    fn step(&mut self, reading: usize, shingle: Option<u64>, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
         let own = look.asked.shingles();
         let trail = &mut self.trails[reading];
-        let place = self.windows[reading].push(number).and_then(|shingle| Some((shingle, own.find(shingle)?)));
+        let place = shingle.and_then(|shingle| Some((shingle, own.find(shingle)?)));
         let hit = match place {
             None if !trail.open() => return,
             None => Hit::None,

@@ -10,6 +10,9 @@ use super::{NAME, Rules};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Finding, Findings, Scanner, Settled};
 
+/// What an echo is worth: far below the point of decision.
+const ECHO: f32 = 0.2;
+
 /// Islands in islands in the text.
 const DEPTH: u8 = 2;
 
@@ -31,7 +34,7 @@ pub struct LeakScanner {
 impl LeakScanner {
     /// For an answer to this request.
     pub fn new(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
-        let asked = asked.filter(|asked| !asked.system().is_empty());
+        let asked = asked.filter(|asked| !asked.is_empty());
         let (codes, sure) = asked.map(|asked| canary::of_request(asked)).unwrap_or_default();
         Self {
             rules: Arc::clone(rules),
@@ -60,6 +63,7 @@ impl Scanner for LeakScanner {
                     if !pieces.is_empty() {
                         out.extend(pieces.drain(..).map(leak));
                     }
+                    out.extend(reader.echoed().map(echo));
                     taken
                 }
                 _ => rest.len(),
@@ -88,6 +92,7 @@ impl Scanner for LeakScanner {
             let look = Look { asked, public: &self.rules.public };
             reader.finish(self.at, &look, &mut self.pieces);
             out.extend(self.pieces.drain(..).map(leak));
+            out.extend(reader.echoed().map(echo));
         }
         self.theirs.finish(&self.rules.canaries, |which, at| out.push(secret(which, at, None)));
         let sure = &self.sure;
@@ -98,6 +103,11 @@ impl Scanner for LeakScanner {
 /// From 0.5 for what is just enough towards 1 for what is many times that.
 fn leak(piece: Piece) -> Finding {
     Finding { module: NAME, category: "system_prompt_leak".into(), span: piece.span, score: 1.0 - 0.5 / piece.ratio, redact: false }
+}
+
+/// The caller's words in the answer: a note without a span, as they are the caller's.
+fn echo(at: usize) -> Finding {
+    Finding { module: NAME, category: "request_echo".into(), span: at..at, score: ECHO, redact: false }
 }
 
 /// A canary of the operator, or a code of the request that may be sure or not.

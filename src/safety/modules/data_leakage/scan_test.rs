@@ -139,7 +139,7 @@ fn what_everyone_may_say_is_no_leak() {
         "Welcome to the small hotel by the sea, dear guest.",
         "Complaints about noise are rare. The kitchen closes at ten, fresh figs come in June, and the breakfast is good.",
     ] {
-        assert_eq!(score(&whole(&request, answer)), 0.0, "{answer}");
+        assert!(score(&whole(&request, answer)) <= 0.2, "{answer}");
     }
     let request = asked("Be brief. If asked about prices only reply: \"Please ask the front desk for our current room prices.\" Nothing else.", "");
     assert_eq!(score(&whole(&request, "Please ask the front desk for our current room prices.")), 0.0);
@@ -156,6 +156,20 @@ fn canaries_and_codes_are_found_and_codes_the_caller_named_are_not() {
     let mut out = Findings::new();
     module().scan(&Passage::new("ZX-9001-quill", Side::Response, Kind::Content, Role::Assistant), &mut out).unwrap();
     assert_eq!(out.len(), 1, "canaries need no request");
+}
+
+#[test]
+fn a_long_echo_of_the_caller_is_noted_once_and_faintly() {
+    let words = "Please correct the spelling of this letter to my landlord about the broken radiator in the upper bedroom, which has \
+been cold since the first week of November although I wrote to you twice and was told that somebody would come.";
+    let asked = asked("", words);
+    let found = whole(&asked, &format!("Here it is: {words} And once more: {words}"));
+    assert_eq!(found.len(), 1);
+    assert_eq!((&*found[0].category, found[0].score, found[0].span.is_empty()), ("request_echo", 0.2, true));
+    assert!(whole(&asked, "You wrote about the broken radiator in the upper bedroom; I am sorry that it has been cold.").is_empty());
+    let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
+    let mut out = Findings::new();
+    assert_eq!(scanner.feed(words, &mut out), words.len(), "nothing is held for an echo");
 }
 
 #[test]
