@@ -53,6 +53,8 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
         .filter(|token| !token.is_empty())
         .map(|token| (token.as_ptr() as usize - stretch.as_ptr() as usize, token))
         .collect();
+    // The same digits may be numbers of several sorts: the longest message is meant.
+    let mut best: Option<(usize, Find)> = None;
     for code in Code::ALL {
         let mut bytes = Vec::new();
         let mut place = 0..0;
@@ -66,16 +68,22 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
                     bytes.push(byte);
                 }
                 None => {
-                    if let Some(text) = message(code, &bytes) {
-                        found(Find { veil: Veil::Code, text, range: place.clone() });
-                        return;
+                    if best.as_ref().is_none_or(|(length, _)| *length < bytes.len())
+                        && let Some(text) = message(code, &bytes)
+                    {
+                        best = Some((bytes.len(), Find { veil: Veil::Code, text, range: place.clone() }));
                     }
                     bytes.clear();
                 }
             }
         }
     }
-    unspaced(&tokens, range.start, found);
+    match best {
+        Some((_, find)) => {
+            found(find);
+        }
+        None => unspaced(&tokens, range.start, found),
+    }
 }
 
 fn message(code: Code, bytes: &[u8]) -> Option<String> {

@@ -27,6 +27,9 @@ const RAGGED: u64 = 36;
 /// Longer stretches are looked at piece by piece, so that no look needs much room, in bytes.
 const PIECE: usize = 16 * 1024;
 
+/// Letters whose pairs score less on average are no English; most other languages of Europe score more too.
+const STRANGE: u64 = 8;
+
 const DIGIT: usize = 27;
 const SIGN: usize = 28;
 
@@ -92,9 +95,7 @@ static PAIRS: [u64; 1024] = pairs();
 pub struct Grain {
     /// Reads better backwards.
     pub backward: Stretches,
-    /// Reads better after ROT13.
-    pub rotated: Stretches,
-    /// Letters that read like no language.
+    /// Reads better after ROT13, or like no language at all.
     pub strange: Stretches,
     /// Digits and signs among letters.
     pub leet: Stretches,
@@ -173,7 +174,7 @@ pub fn grain(text: &str) -> Grain {
         let mut sum = 0u64;
         for &byte in half {
             let now = usize::from(CLASSES[usize::from(byte)]);
-            sum += PAIRS[before << 5 | now];
+            sum += PAIRS[(before << 5 | now) & 0x3FF];
             before = now;
         }
         let end = at + half.len();
@@ -189,17 +190,18 @@ fn judge(grain: &mut Grain, sum: u64, half: u64, window: Range<usize>) {
     let score = |sum: u64, field: u32| sum >> field & 0x3FF;
     let count = |field: u32| sum >> field & 0x7F;
     let gains = |field: u32| (score(sum, field) > score(sum, FORWARD) + GAIN) | (score(half, field) > score(half, FORWARD) + GAIN);
-    let (backward, rotated) = (gains(BACKWARD), gains(ROTATED));
-    let (leet, turns, digits) = (count(LEET) >= 3, count(TURNS) >= RAGGED, count(DIGITS) >= 16);
-    let strange = count(LETTERS) >= 40 && score(sum, FORWARD) < 8 * WINDOW;
+    // Words, for encodings have other finders.
+    let wordy = count(TURNS) * 11 >= window.len() as u64;
+    let (backward, rotated) = (gains(BACKWARD), gains(ROTATED) & wordy);
+    let (leet, turns, digits) = ((count(LEET) >= 3) & wordy, count(TURNS) >= RAGGED, count(DIGITS) >= 16);
+    let strange = (count(LETTERS) >= 36) & wordy & (score(sum, FORWARD) < STRANGE * WINDOW);
     let short = window.len() <= HALF && count(TURNS) * 2 > window.len() as u64;
     if !(backward | rotated | leet | turns | digits | strange | short) {
         return;
     }
     let marks = [
         (backward, &mut grain.backward),
-        (rotated, &mut grain.rotated),
-        (strange, &mut grain.strange),
+        (rotated | strange, &mut grain.strange),
         (leet, &mut grain.leet),
         (turns | short, &mut grain.ragged),
         (digits, &mut grain.numeric),

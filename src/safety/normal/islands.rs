@@ -42,12 +42,13 @@ pub fn find(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     let bytes = text.as_bytes();
     let mut from = 0;
     while let Some(run) = next_run(bytes, from) {
-        let run = run.start..wrapped(bytes, run.end, run.len());
-        from = run.end;
-        let seen = run.start..run.end.min(run.start + LONGEST);
-        let Some(island) = bytes.get(seen.clone()) else { return };
-        if let Some((veil, at, text)) = decode(island)
-            && !found(Find { veil, text, range: run.start + at..padded(bytes, run.end) })
+        let lines = wrapped(bytes, run.end, run.len());
+        from = lines;
+        let island = |end: usize| bytes.get(run.start..end.min(run.start + LONGEST)).unwrap_or_default();
+        let whole = decode(island(lines)).map(|found| (found, lines));
+        let decoded = if whole.is_none() && lines > run.end { decode(island(run.end)).map(|found| (found, run.end)) } else { whole };
+        if let Some(((veil, at, text), end)) = decoded
+            && !found(Find { veil, text, range: run.start + at..padded(bytes, end) })
         {
             return;
         }
@@ -83,7 +84,9 @@ fn wrapped(bytes: &[u8], end: usize, width: usize) -> usize {
             break;
         }
         let line = rest.iter().skip(breaks).take(width + 1).take_while(|&&byte| belongs(byte)).count();
-        if line == 0 || line > width {
+        // The next line may as well be a sentence.
+        let ended = rest.get(breaks + line).is_none_or(|&byte| !matches!(byte, b' ' | b'\t' | b',' | b'.' | b';' | b':' | b'!' | b'?'));
+        if line == 0 || line > width || !ended {
             break;
         }
         whole += breaks + line;

@@ -42,7 +42,7 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
     while !rest.is_empty() {
         let length = rest.bytes().take_while(|&byte| is_part(byte)).count();
         let (word, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        let bare = word.trim_end_matches(['!', '+', '$']);
+        let bare = word.trim_end_matches(['!', '+']);
         match judge(bare) {
             Sort::Plain => out.push_str(word),
             sort => {

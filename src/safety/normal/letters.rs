@@ -165,6 +165,10 @@ fn letter(c: char) -> Fact {
     if composed.next().is_some() || matches!(c, 'æ' | 'Æ' | 'œ' | 'Œ') {
         return Fact { tag: Tag::Many, alike: c, folded: c, lower: c };
     }
+    if folded != c {
+        // It is another character in disguise, which may have a rule of its own.
+        return work_out(folded);
+    }
     if let Some(alike) = lookalikes::plain(lookalikes::FOREIGN, folded) {
         return other_script(Tag::Alike, alike, folded);
     }
@@ -194,6 +198,9 @@ fn is_orthographic(c: char) -> bool {
     "đĐħĦıłŁøØŧŦəŋƙɓɗƴ".contains(c)
 }
 
+/// The most that is written for one character. A few ligatures are whole sentences, and a text of them would grow elevenfold.
+const LONGEST: usize = 6;
+
 /// What a character of [`Tag::Many`] becomes, letter by letter.
 pub fn expand(c: char, emit: &mut dyn FnMut(char)) {
     match c {
@@ -201,7 +208,7 @@ pub fn expand(c: char, emit: &mut dyn FnMut(char)) {
         'Æ' => "AE".chars().for_each(emit),
         'œ' => "oe".chars().for_each(emit),
         'Œ' => "OE".chars().for_each(emit),
-        _ => std::iter::once(c).nfkc().for_each(|part| match fact(part) {
+        _ => std::iter::once(c).nfkc().take(LONGEST).for_each(|part| match fact(part) {
             Fact { tag: Tag::Many | Tag::Mark, .. } => emit(part),
             Fact { tag: Tag::Invisible | Tag::Bidi | Tag::Selector | Tag::Tagged | Tag::Control, .. } => {}
             Fact { folded, .. } => emit(folded),

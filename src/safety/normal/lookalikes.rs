@@ -123,7 +123,13 @@ pub const LATIN: &[(char, &str)] = &[
     ('z', "ᴢⱬƶ"),
 ];
 
-/// The plain letter that this one stands for in a table.
+/// The plain letter that this one stands for in a table. A capital that is not there itself stands for what its small letter
+/// stands for.
 pub fn plain(table: &[(char, &str)], c: char) -> Option<char> {
-    table.iter().find(|(_, letters)| letters.contains(c)).map(|&(letter, _)| letter)
+    let find = |c: char| table.iter().find(|(_, letters)| letters.contains(c)).map(|&(letter, _)| letter);
+    find(c).or_else(|| {
+        let mut small = c.to_lowercase();
+        let (only, None) = (small.next()?, small.next()) else { return None };
+        if only == c { None } else { find(only).map(|letter| letter.to_ascii_uppercase()) }
+    })
 }

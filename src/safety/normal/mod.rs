@@ -8,6 +8,8 @@ mod codes;
 mod english;
 mod escapes;
 mod fold;
+#[cfg(test)]
+mod fold_test;
 mod grain;
 mod islands;
 mod leet;
@@ -15,6 +17,8 @@ mod letters;
 mod lookalikes;
 mod map;
 mod search;
+#[cfg(test)]
+mod search_test;
 mod shifted;
 mod spaced;
 mod unseen;

@@ -66,11 +66,10 @@ impl Search {
         escapes::find(folded.cased(), &mut |find| take(find, true));
         let text = folded.text();
         let grain = grain(text);
-        let looks: [(&Stretches, Look); 6] = [
+        let looks: [(&Stretches, Look); 5] = [
             (&grain.ragged, spaced::find),
             (&grain.leet, leet::find),
             (&grain.backward, shifted::backwards),
-            (&grain.rotated, shifted::rotated),
             (&grain.strange, shifted::shifted),
             (&grain.numeric, codes::find),
         ];

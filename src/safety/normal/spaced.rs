@@ -8,6 +8,8 @@ use super::view::Veil;
 
 /// The fewest single letters in a row that make a spaced word.
 const LETTERS: usize = 4;
+/// The fewest letters, all in all, that say something.
+const FEWEST: usize = 6;
 /// The longest gap between two letters of one word or of neighbouring words, in bytes.
 const GAP: usize = 6;
 
@@ -48,9 +50,19 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
         };
     }
     letters += close(stretch, &mut row, &mut out, &mut joined);
-    if letters >= LETTERS && likeness(joined.bytes()).is_words() {
+    if letters >= LETTERS && says_something(&joined) {
         found(Find { veil: Veil::Spaced, text: out, range });
     }
+}
+
+/// Whether letters that were put together are words rather than formulas and lists.
+fn says_something(joined: &str) -> bool {
+    let of = |word: &str| word.chars().filter(|c| c.is_alphabetic()).count();
+    let (all, long) =
+        joined.split(' ').map(of).fold((0, 0), |(all, long), letters| (all + letters, if letters >= 3 { long + letters } else { long }));
+    // Scripts without small words and without a table of pairs are taken as they are.
+    let foreign = joined.chars().filter(|c| c.is_alphabetic() && !c.is_ascii()).count();
+    all >= FEWEST && long * 2 >= all && (foreign * 2 >= all || likeness(joined.bytes()).is_words())
 }
 
 /// The next single letter with its gap, or else the range of everything up to where one may begin.

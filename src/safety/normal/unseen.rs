@@ -40,11 +40,12 @@ pub fn find(raw: &str, found: &mut dyn FnMut(Find) -> bool) {
                 run.range.end = end;
                 run.add(unseen);
             }
+            None if run.range.is_empty() => {}
             None if at > run.range.end + REACH || !run.only_tags() => {
                 if !run.finish(found) {
                     return;
                 }
-                run = Run::default();
+                run.clear();
             }
             None => {}
         }
@@ -72,6 +73,16 @@ struct Run {
 }
 
 impl Run {
+    /// Keeps the room for the next run.
+    fn clear(&mut self) {
+        self.range = 0..0;
+        self.flag = false;
+        self.tags.clear();
+        self.bytes.clear();
+        self.sorts = (None, None);
+        self.bits.clear();
+    }
+
     fn only_tags(&self) -> bool {
         self.bytes.is_empty() && self.bits.is_empty()
     }
