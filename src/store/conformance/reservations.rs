@@ -219,7 +219,7 @@ const LIMIT: i64 = 150;
 
 /// Replays a history and holds the engine against the model: no phantom refusal, no leak, and the books agree.
 async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<String> {
-    let tag = format!("run{run}");
+    let tag = format!("run{{{run}}}");
     let keys = [StateKey::new(&tag, "a"), StateKey::new(&tag, "b")];
     let (mut model, mut now, mut told) = (Model::default(), 0, Vec::new());
     let state = &engine.state;

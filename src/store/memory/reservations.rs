@@ -183,8 +183,9 @@ impl Reservations for MemoryState {
 
     async fn reap(&self, tag: &str, counters: usize) -> Result<u64, StateError> {
         let (now, mut left, mut released) = (self.millis(), counters, 0);
+        let wanted = StateKey::new(tag, "");
         self.accounts.each(|accounts| {
-            for (_, account) in accounts.iter_mut().filter(|(key, account)| account.next <= now && key.tag() == tag) {
+            for (_, account) in accounts.iter_mut().filter(|(key, account)| account.next <= now && key.tag() == wanted.tag()) {
                 if left == 0 {
                     return;
                 }
