@@ -23,7 +23,8 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    fn path_fits(&self, path: &str) -> bool {
+    /// Whether a path is matched, whatever the other parts say.
+    pub fn path_fits(&self, path: &str) -> bool {
         if let Some(exact) = &self.path {
             return exact == path;
         }
@@ -39,8 +40,8 @@ impl Matcher {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// Exact paths before prefixes, longer prefixes before shorter.
-    fn rank(&self) -> (bool, usize) {
+    /// The greater of two routes that fit is taken: exact paths before prefixes, longer prefixes before shorter.
+    pub fn rank(&self) -> (bool, usize) {
         (self.path.is_some(), self.path.as_ref().or(self.path_prefix.as_ref()).map_or(0, String::len))
     }
 }

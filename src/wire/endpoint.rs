@@ -19,6 +19,9 @@ pub enum Dialect {
     Plain,
 }
 
+/// Path segments behind `/v1` that name a family of providers: what follows is the endpoint, the same as without them.
+pub const FAMILIES: [&str; 3] = ["/vllm", "/mistral", "/huggingface"];
+
 impl Dialect {
     /// Every dialect, for tables and tests.
     pub const ALL: &'static [Self] = &[Self::OpenAi, Self::Anthropic, Self::Gemini, Self::Mcp, Self::Plain];

@@ -61,7 +61,8 @@ async fn a_provider_behind_tls_with_an_authority_of_its_own() {
     let upstream = Upstream::tls(tokio_rustls::TlsAcceptor::from(Arc::new(config))).await;
     let dir = tempfile::tempdir().unwrap();
     let authority = dir.path().join("ca.pem");
-    std::fs::write(&authority, &made.pem).unwrap();
+    // Every authority of the file counts, not the first alone.
+    std::fs::write(&authority, format!("{}{}", certificate().pem, made.pem)).unwrap();
     let mut setup = Setup::to(upstream.port);
     setup.base_scheme = Some("https");
     setup.provider = format!("ca_file: \"{}\"", authority.display());

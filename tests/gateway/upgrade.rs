@@ -77,6 +77,30 @@ fn zombie(pid: u64) -> bool {
         .is_ok_and(|s| s.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
+/// An address that the new process could not open is found before the old one lets go of its own.
+#[tokio::test]
+async fn an_upgrade_to_an_address_in_use_is_called_off() {
+    let upstream = crate::upstream::Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let pid = edge.pid().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let occupied = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
+    let good = std::fs::read_to_string(&edge.file).unwrap();
+    let ours = format!("\"127.0.0.1:{}\"", edge.port);
+    assert!(good.contains(&ours), "{good}");
+    std::fs::write(&edge.file, good.replacen(&ours, &format!("{ours}, \"127.0.0.1:{taken}\""), 1)).unwrap();
+    edge.signal("USR2", None);
+    edge.logged(&format!("this process stays: the new configuration listens on 127.0.0.1:{taken}"), 0).await;
+    assert_eq!(edge.pid().await, pid);
+    assert_eq!(edge.send(&crate::client::Request::chat(crate::edge::KEY, "fast", false)).await.status, 200);
+    // Free again, the same file is taken over.
+    drop(occupied);
+    edge.signal("USR2", None);
+    let next = successor(&edge, &[pid]).await;
+    assert!(std::net::TcpStream::connect(("127.0.0.1", taken)).is_ok(), "the added address is not served\n{}", edge.log());
+    edge.signal("TERM", Some(next));
+}
+
 /// A new binary that cannot start leaves the old one serving.
 #[tokio::test]
 async fn an_upgrade_to_a_bad_configuration_is_called_off() {
