@@ -34,9 +34,9 @@ pub(super) enum Writing {
 
 /// A statement with its values bound, for the engine at hand.
 macro_rules! bound {
-    ($statement:expr) => {{
-        let Statement { text, values } = $statement;
-        let mut query = sqlx::query(AssertSqlSafe(text.into_owned()));
+    ($statement:expr, $numbered:literal) => {{
+        let (text, values) = $statement.parts($numbered);
+        let mut query = sqlx::query(AssertSqlSafe(text));
         for value in values {
             query = match value {
                 Value::Int(value) => query.bind(value),
@@ -62,7 +62,9 @@ impl Engine {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(options.timeout);
+            .busy_timeout(options.timeout)
+            // Rows come from a thread of SQLite's: the fewer meetings, the better.
+            .row_buffer_size(1024);
         let pool = |connections, file: SqliteConnectOptions| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout).connect_lazy_with(file)
         };
@@ -87,24 +89,24 @@ impl Engine {
     /// Rows of a query that changes nothing.
     pub async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
         Ok(match self {
-            Self::Sqlite { reader, .. } => rows(bound!(statement).fetch_all(reader).await)?,
-            Self::Postgres(pool) => rows(bound!(statement).fetch_all(pool).await)?,
+            Self::Sqlite { reader, .. } => rows(bound!(statement, false).fetch_all(reader).await)?,
+            Self::Postgres(pool) => rows(bound!(statement, true).fetch_all(pool).await)?,
         })
     }
 
     /// Runs one statement that changes something; says how many rows it touched.
     pub async fn execute(&self, statement: Statement) -> Result<u64, RecordError> {
         match self {
-            Self::Sqlite { writer, .. } => bound!(statement).execute(writer).await.map(|done| done.rows_affected()).map_err(failed),
-            Self::Postgres(pool) => bound!(statement).execute(pool).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Sqlite { writer, .. } => bound!(statement, false).execute(writer).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Postgres(pool) => bound!(statement, true).execute(pool).await.map(|done| done.rows_affected()).map_err(failed),
         }
     }
 
     /// The same for one that returns rows.
     pub async fn change(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => rows(bound!(statement).fetch_all(writer).await)?,
-            Self::Postgres(pool) => rows(bound!(statement).fetch_all(pool).await)?,
+            Self::Sqlite { writer, .. } => rows(bound!(statement, false).fetch_all(writer).await)?,
+            Self::Postgres(pool) => rows(bound!(statement, true).fetch_all(pool).await)?,
         })
     }
 
@@ -196,15 +198,15 @@ where
 impl Writing {
     pub async fn execute(&mut self, statement: Statement) -> Result<u64, RecordError> {
         match self {
-            Self::Sqlite(tx) => bound!(statement).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
-            Self::Postgres(tx) => bound!(statement).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Sqlite(tx) => bound!(statement, false).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
+            Self::Postgres(tx) => bound!(statement, true).execute(&mut **tx).await.map(|done| done.rows_affected()).map_err(failed),
         }
     }
 
     pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, RecordError> {
         Ok(match self {
-            Self::Sqlite(tx) => rows(bound!(statement).fetch_all(&mut **tx).await)?,
-            Self::Postgres(tx) => rows(bound!(statement).fetch_all(&mut **tx).await)?,
+            Self::Sqlite(tx) => rows(bound!(statement, false).fetch_all(&mut **tx).await)?,
+            Self::Postgres(tx) => rows(bound!(statement, true).fetch_all(&mut **tx).await)?,
         })
     }
 

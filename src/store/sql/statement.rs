@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+/// Stands in a text for the next value. SQLite looks numbered placeholders up one by one, which for thousands of values
+/// costs more than writing them, and PostgreSQL has no others: each engine gets its own.
+const NEXT: char = '\u{1}';
+
 /// One value.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
@@ -73,7 +77,8 @@ impl From<bool> for Value {
     }
 }
 
-/// A statement being written. Values never become part of its text.
+/// A statement being written. Values never become part of its text. A text has placeholders of its own (`$1`) or such
+/// that [`Self::bind`] adds, not both.
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
     pub text: Cow<'static, str>,
@@ -101,9 +106,24 @@ impl Statement {
     /// A placeholder and its value.
     pub fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
-        let number = self.values.len();
-        let _ = write!(self.text.to_mut(), "${number}");
+        self.text.to_mut().push(NEXT);
         self
+    }
+
+    /// The text for SQLite (`?`) or PostgreSQL (`$1`), and the values.
+    pub fn parts(self, numbered: bool) -> (String, Vec<Value>) {
+        let mut text = String::with_capacity(self.text.len() * 2);
+        for (number, piece) in self.text.split(NEXT).enumerate() {
+            match (number, numbered) {
+                (0, _) => {}
+                (_, false) => text.push('?'),
+                (_, true) => {
+                    let _ = write!(text, "${number}");
+                }
+            }
+            text.push_str(piece);
+        }
+        (text, self.values)
     }
 
     /// Rows of values, `(…), (…)`, for `VALUES`.
@@ -145,5 +165,20 @@ impl Conditions {
     pub fn and<'s>(&mut self, statement: &'s mut Statement, text: &str) -> &'s mut Statement {
         let word = if std::mem::replace(&mut self.0, true) { " AND " } else { " WHERE " };
         statement.push(word).push(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_engine_gets_its_own_placeholders() {
+        let mut statement = Statement::fixed("INSERT INTO t VALUES ");
+        statement.rows((0..2).map(|n| -> [Value; 2] { [i64::from(n).into(), "x".into()] })).push(" RETURNING a");
+        let (numbered, values) = statement.clone().parts(true);
+        assert_eq!((numbered.as_str(), values.len()), ("INSERT INTO t VALUES ($1, $2), ($3, $4) RETURNING a", 4));
+        assert_eq!(statement.parts(false).0, "INSERT INTO t VALUES (?, ?), (?, ?) RETURNING a");
+        assert_eq!(Statement::fixed("SELECT $1").value(1u32).parts(false).0, "SELECT $1");
     }
 }
