@@ -119,8 +119,36 @@ const OPEN_KEYS: &[&str] = &[
     "authenticitytoken",
 ];
 
+/// For each last byte of these words the letters before it, as bits: most names are dismissed by one look.
+const ENDINGS: [u32; 256] = {
+    let mut endings = [0u32; 256];
+    let lists: [&[&str]; 4] = [PASSWORDS, SHORT_PASSWORDS, SECRETS, KEYS];
+    let mut list = 0;
+    while list < lists.len() {
+        let mut i = 0;
+        while i < lists[list].len() {
+            let word = lists[list][i].as_bytes();
+            endings[word[word.len() - 1] as usize] |= letter(word[word.len() - 2]);
+            i += 1;
+        }
+        list += 1;
+    }
+    endings
+};
+
+/// One bit for each letter, one for everything else.
+const fn letter(byte: u8) -> u32 {
+    let byte = byte.to_ascii_lowercase();
+    if byte.is_ascii_lowercase() { 1 << (byte - b'a') } else { 1 << 31 }
+}
+
 /// What the name that ends with `text` says.
 pub fn sort_of(text: &[u8]) -> Option<Sort> {
+    let [.., before, last] = text else { return None };
+    let ending = last.to_ascii_lowercase();
+    if ENDINGS.get(usize::from(ending)).is_none_or(|letters| letters & letter(*before) == 0) {
+        return None;
+    }
     let mut name = [0u8; NAME_BYTES];
     let mut from = name.len();
     let mut spaces = 0;
@@ -139,7 +167,7 @@ pub fn sort_of(text: &[u8]) -> Option<Sort> {
         }
     }
     let name = name.get(from..).unwrap_or_default();
-    let is = |words: &[&str]| words.iter().any(|word| name.ends_with(word.as_bytes()));
+    let is = |words: &[&str]| words.iter().map(|word| word.as_bytes()).any(|word| word.last() == Some(&ending) && name.ends_with(word));
     if is(OPEN_KEYS) || [b"checksum".as_slice(), b"digest", b"sha256"].iter().any(|word| name.windows(word.len()).any(|w| w == *word)) {
         return None;
     }
@@ -217,7 +245,15 @@ fn value(view: &View<'_>, at: usize, sort: Sort, signed: bool) -> Option<(Range<
     let closing = view.before(at, 1);
     let stops = |b: u8| b <= b' ' || b == 0x7f || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>') || quoted && b == closing;
     let parts = |b: u8| matches!(b, b',' | b';' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'|' | b'\\' | b'&');
-    let mut end = view.run(at, VALUE_BYTES + 1, |b| !stops(b) && (b < 0x80) && (quoted && b != b'\\' || !parts(b)));
+    let takes = |b: u8| !stops(b) && b < 0x80 && (quoted && b != b'\\' || !parts(b));
+    let mut end = at;
+    while end - at <= VALUE_BYTES && takes(view.at(end)) {
+        // Another name and its sign: this was no value.
+        if !quoted && view.at(end) == b'=' && view.at(end + 1).is_ascii_alphanumeric() {
+            break;
+        }
+        end += 1;
+    }
     if end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
         return None;
     }
