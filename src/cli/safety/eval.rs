@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::path::PathBuf;
 
 use super::super::{FAILED, OK, print, tell};
+use super::Choice;
 use crate::gateway::Builder;
 use crate::safety::eval::{self, Report};
 
@@ -31,14 +32,13 @@ pub struct Args {
     /// Write the report as JSON as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Judge as this configuration does; without one, with every module at its defaults
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// Evaluates the files; 1 when one of them could not be.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
-    let engine = match super::engine(args.config.as_deref(), builder) {
+    let engine = match super::engine(&args.choice, builder) {
         Ok(engine) => engine,
         Err(code) => return code,
     };

@@ -3,13 +3,15 @@
 mod eval;
 mod scan;
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::{FAILED, tell};
+use super::{FAILED, INVALID_CONFIG, tell, tell_diagnostics};
+use crate::config;
 use crate::gateway::Builder;
-use crate::safety::Engine;
+use crate::safety::{Engine, Mode};
 
 /// Arguments of `safety`.
 #[derive(clap::Args)]
@@ -34,11 +36,32 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     }
 }
 
+/// Whose judgement.
+#[derive(clap::Args)]
+pub struct Choice {
+    /// Judge as this configuration does; without one, with every module at its defaults
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Of the configuration's routes this one instead of the first
+    #[arg(long, value_name = "NAME", requires = "config")]
+    route: Option<String>,
+}
+
 /// The engine of a configuration, or the default pack; the exit code if there is none.
-fn engine(config: Option<&Path>, builder: &Builder) -> Result<Engine, i32> {
-    let _ = (config, builder);
-    Engine::default_pack().map_err(|error| {
-        tell(&error);
-        FAILED
-    })
+fn engine(choice: &Choice, builder: &Builder) -> Result<Arc<Engine>, i32> {
+    let Some(path) = &choice.config else {
+        return Engine::default_pack().map(Arc::new).map_err(|error| {
+            tell(&error);
+            FAILED
+        });
+    };
+    let found = config::load(path, &builder.roster()).and_then(|loaded| loaded.config.safety_engine(choice.route.as_deref()));
+    let engine = found.map_err(|diagnostics| {
+        tell_diagnostics(&diagnostics);
+        INVALID_CONFIG
+    })?;
+    if engine.mode() == Mode::Noop {
+        tell("safety.mode is noop: nothing is looked at; SAFETY_ENGINE_MODE=security judges as if it were on");
+    }
+    Ok(engine)
 }

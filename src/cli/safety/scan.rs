@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::{FAILED, OK, tell};
+use super::Choice;
 use crate::gateway::Builder;
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Engine, Passage, Phase, SafetyAction, Side};
@@ -33,14 +33,13 @@ A line that is no such object gives {"id": null, "error": …}; the rest is judg
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Judge as this configuration does; without one, with every module at its defaults
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// Judges stdin.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
-    let engine = match super::engine(args.config.as_deref(), builder) {
+    let engine = match super::engine(&args.choice, builder) {
         Ok(engine) => engine,
         Err(code) => return code,
     };
