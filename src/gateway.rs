@@ -1,6 +1,7 @@
 //! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
 //! drain.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,15 +20,22 @@ use pingora::services::listening::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
-use crate::config::{self, Diagnostic, Snapshot};
+use crate::config::{self, Diagnostic, RecordsSettings, Snapshot, StateSettings};
 use crate::evidence::{Evidence, Signer};
+use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
 use crate::plugin::{Manifest, Roster, SharedHost};
-use crate::proxy::{Admin, Edge, Flights, Live, LiveError, PingoraEgress, watch_health};
+use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
+use crate::store::memory::MemoryState;
+use crate::store::redis::{self, RedisState};
+use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
+use crate::usage::Books;
 
 /// After the last request is done, this long is left for answers on their way into the socket.
 const LINGER: Duration = Duration::from_millis(100);
+/// Between two looks for reservations that nobody renews.
+const REAPING: Duration = Duration::from_secs(30);
 /// How long a new process has to come up before an upgrade is given up.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,9 +51,15 @@ pub enum GatewayError {
     /// The evidence directory or its signing key cannot be used.
     #[error("evidence: {0}")]
     Evidence(String),
+    /// The directory in which usage waits cannot be used.
+    #[error("governance.usage_spool: {0}")]
+    Usage(String),
     /// Two metrics of one name; a defect.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The address of the state store.
+    #[error("state.url: {0}")]
+    State(String),
     /// The certificate of the listener.
     #[error("server.tls: {0}")]
     Tls(String),
@@ -76,8 +90,15 @@ struct Shared {
     ready: Arc<AtomicBool>,
     evidence: Evidence,
     background: Background,
+    /// Counters and sessions: what a reload must not forget.
+    state: State,
     workers: parking_lot::Mutex<Vec<Worker>>,
     drain: Duration,
+    /// Limits, budgets, quotas and usage.
+    governor: Arc<Governor>,
+    records: RecordsSettings,
+    /// What this process listens on, whatever was loaded since.
+    listening: Vec<SocketAddr>,
 }
 
 impl Gateway {
@@ -126,7 +147,11 @@ impl Builder {
             Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
-        let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics)?));
+        let state = state(&loaded.config)?;
+        let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics, &state)?));
+        let spool = live.load().snapshot.governance.usage_spool.clone();
+        let books = Books::open(spool.as_deref(), metrics.governance()).map_err(|e| GatewayError::Usage(e.to_string()))?;
+        let governor = Arc::new(Governor::new(state.store.clone(), books, metrics.governance()));
         let shared = Arc::new(Shared {
             config: config.to_owned(),
             roster,
@@ -138,8 +163,12 @@ impl Builder {
             ready: Arc::default(),
             evidence,
             background,
+            state,
             workers: parking_lot::Mutex::new(workers),
             drain: settings.drain,
+            governor,
+            records: loaded.config.records_settings().map_err(GatewayError::Config)?,
+            listening: addresses(&settings, admin).collect(),
         });
 
         let conf = ServerConf {
@@ -163,6 +192,7 @@ impl Builder {
             closing: shared.closing.clone(),
             evidence: shared.evidence.clone(),
             background: shared.background.clone(),
+            governor: shared.governor.clone(),
             metrics: shared.metrics.clone(),
         };
         let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, edge);
@@ -209,6 +239,25 @@ impl Builder {
     }
 }
 
+/// Everything a configuration listens on.
+fn addresses(server: &config::ServerSettings, admin: Option<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+    server.listen.iter().copied().chain(admin)
+}
+
+/// The store of counters and sessions. A server that is away is no error here: who needs it is told when it is asked.
+fn state(config: &config::Config) -> Result<State, GatewayError> {
+    match config.state_settings().map_err(GatewayError::Config)? {
+        StateSettings::Embedded => {
+            Ok(State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() })
+        }
+        StateSettings::Redis(address) => {
+            let store = RedisState::open(address.expose(), redis::Options::default()).map_err(|e| GatewayError::State(e.to_string()))?;
+            // All replicas know the address, and nobody else does.
+            Ok(State { store: Arc::new(store), secret: address.expose().as_bytes().to_vec() })
+        }
+    }
+}
+
 /// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
 /// listeners of a running process is too late.
 fn usable(files: &config::TlsFiles) -> Result<(), GatewayError> {
@@ -245,7 +294,7 @@ impl Shared {
     /// Loads the file again. A file with errors changes nothing.
     fn reload(&self) {
         let started = Instant::now();
-        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics)?));
+        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics, &self.state)?));
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(live) => {
@@ -270,7 +319,51 @@ impl Shared {
         }
     }
 
+    /// Whether another process could take over with the file as it is now: it loads, and every address that it adds is
+    /// free. The new process would find out about an address only after this one has let go of its own.
+    fn replaceable(&self) -> Result<(), String> {
+        let next = load(&self.config, &self.roster, &self.host, &self.metrics).map_err(|error| match error {
+            GatewayError::Config(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            other => other.to_string(),
+        })?;
+        for address in addresses(&next.server, next.admin.listen).filter(|address| !self.listening.contains(address)) {
+            std::net::TcpListener::bind(address).map_err(|error| format!("the new configuration listens on {address}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// The upkeep of limits, budgets and usage.
+    fn govern(self: &Arc<Self>) {
+        let governor = self.governor.clone();
+        tokio::spawn(async move { governor.renew().await });
+        let shared = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(REAPING).await;
+                let live = shared.live.load_full();
+                let organisations = live.snapshot.directory.organisations().iter().map(|organisation| Arc::clone(&organisation.id));
+                shared.governor.reap(organisations.collect::<Vec<_>>()).await;
+            }
+        });
+        let settings = self.live.load().snapshot.governance.clone();
+        if settings.usage_spool.is_none() {
+            return;
+        }
+        let (records, books) = (self.records.clone(), self.governor.books.clone());
+        tokio::spawn(async move {
+            let opened = match &records {
+                RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
+                RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
+            };
+            match opened {
+                Ok(records) => books.keep(Arc::new(records), settings.usage_retention).await,
+                Err(error) => log::error!(target: "usage", "usage waits in its spool: {error}"),
+            }
+        });
+    }
+
     fn probe(&self) {
+        tokio::spawn(Sessions::keep_telling(Arc::downgrade(&self.live.load().sessions)));
         for balancer in self.live.load().balancers() {
             tokio::spawn(watch_health(Arc::downgrade(balancer)));
         }
@@ -292,6 +385,17 @@ impl Shared {
         let left = self.background.drain(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
         if left > 0 {
             log::warn!(target: "shutdown", jobs = left; "background jobs were not finished");
+        }
+        let sessions = self.live.load().sessions.clone();
+        if tokio::time::timeout(Duration::from_secs(1), sessions.tell()).await.is_err() {
+            log::warn!(target: "shutdown", "counts of risk sessions were not told in time");
+        }
+        let settled = Instant::now() + Duration::from_secs(5);
+        while self.governor.settling() > 0 && Instant::now() < settled {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if tokio::time::timeout(Duration::from_secs(5), self.governor.books.close()).await.is_err() {
+            log::warn!(target: "shutdown", "the record store did not take all usage in time; the rest waits in the spool");
         }
         if !self.evidence.close(Duration::from_secs(5)) {
             log::warn!(target: "shutdown", "evidence was not written in time");
@@ -316,6 +420,7 @@ impl BackgroundService for Upkeep {
             tokio::spawn(worker.run());
         }
         self.shared.probe();
+        self.shared.govern();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {
             let shared = self.shared.clone();
@@ -405,6 +510,12 @@ impl ShutdownSignalWatch for Signals {
 impl Signals {
     /// Starts the binary that is now at our path and waits until it stands ready to take the listeners.
     async fn start_successor(&self) -> Result<u32, String> {
+        let shared = self.shared.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let _runtime = tokio::runtime::Handle::current().enter();
+            shared.replaceable()
+        });
+        checked.await.map_err(|error| error.to_string())??;
         let sock = self.shared.live.load().snapshot.server.upgrade_sock.clone();
         let _ = std::fs::remove_file(&sock);
         let binary = std::env::args_os().next().ok_or("no program name")?;

@@ -150,6 +150,11 @@ impl Account {
         }))
     }
 
+    /// Identifier of the organisation it belongs to.
+    pub fn organisation(&self) -> &str {
+        &self.tag
+    }
+
     /// Its schedule.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule

@@ -177,8 +177,8 @@ pub struct GovernanceSettings {
     pub reservation_ttl: Duration,
     /// How long usage records are kept.
     pub usage_retention: Duration,
-    /// Directory in which usage waits for the record store.
-    pub usage_spool: PathBuf,
+    /// Directory in which usage waits for the record store; `None`: no usage is kept.
+    pub usage_spool: Option<PathBuf>,
     /// Requests that were refused after their key was known have a usage record too.
     pub record_denials: bool,
 }

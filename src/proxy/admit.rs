@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_proxy::Session;
 use serde_json::json;
 
 use super::context::{Context, Destination};
 use super::live::Live;
+use super::govern::Turn;
 use super::{Edge, address, body, framing, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
+use crate::safety::Phase;
 use crate::route::{Match, ProviderKind, Route};
 use crate::wire::{self, Dialect, Endpoint};
 
@@ -106,11 +108,23 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         let overloaded = Denial::of(codes::OVERLOADED).with_retry_after(std::time::Duration::from_secs(1));
         return Err(overloaded.into());
     }
+    let guard = live.guard(route.index);
+    if let Some(guard) = guard {
+        guard.head(Phase::PreAuth, exchange).await?;
+    }
+    let length = declared_length(session);
+    edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, client_ip, length).await?;
     let caller = match route.auth {
         true => Some(authenticate(session, &snapshot.keys)?),
         false => None,
     };
     exchange.facts.caller = caller.clone();
+    if let Some(caller) = &caller {
+        edge.governor.early(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, caller, client_ip, length).await?;
+    }
+    if let Some(guard) = guard {
+        guard.head(Phase::PostAuth, exchange).await?;
+    }
 
     if route.upstream.is_none() {
         served_here(session, endpoint)?;
@@ -142,9 +156,17 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     }
     cx.destination = Some(destination(&live, &route, exchange, caller.as_deref())?);
+    if let Some(caller) = &caller {
+        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller).await?;
+    }
     cx.model_span = model_span;
     cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
     Ok(())
+}
+
+/// What the head says of the body's length; `None` for a body that comes in chunks.
+fn declared_length(session: &Session) -> Option<u64> {
+    session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
 /// The exchange as it stands when the head has been read.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pingora_proxy::Session;
 
 use super::answer::{AnswerJudge, Streaming};
+use super::govern::Governed;
 use super::live::{Balancer, Live, Target};
 use super::tap::TapHandle;
 use crate::error::Denial;
@@ -63,6 +64,8 @@ pub struct Context {
     pub status: u16,
     /// Whether the caller's connection broke.
     pub caller_gone: bool,
+    /// What the request holds of limits and budgets; nothing for who has none.
+    pub governed: Option<Box<Governed>>,
 }
 
 /// Where a request goes.
@@ -107,6 +110,7 @@ impl Context {
             upstream_status: 0,
             status: 0,
             caller_gone: false,
+            governed: None,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::limit::{Ask, Gate, Receipt, Refusal, ScopePlan, Stage};
 
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
-use crate::usage::{Cost, Pricing, Quantities};
+use crate::usage::{AtMost, Books, Cost, How, Pricing, Quantities, Who};
 use crate::wire::{Endpoint, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
@@ -30,8 +30,8 @@ const RENEWAL: Duration = Duration::from_secs(5);
 pub struct Governor {
     /// Counters, leases and reservations.
     pub state: Arc<dyn StateStore>,
-    /// What had been used before the counters began.
-    pub past: Arc<dyn Past>,
+    /// Usage records, and what had been used before the counters began.
+    pub books: Books,
     /// What was decided.
     pub metrics: GovernanceMetrics,
     /// What requests in flight hold, so that it can be renewed.
@@ -71,6 +71,8 @@ pub struct Governed {
     holding: Option<Arc<Holding>>,
     pricing: Option<Arc<Pricing>>,
     worst: Worst,
+    /// It is on disk that there is this request.
+    begun: bool,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
 }
@@ -84,8 +86,8 @@ impl Governed {
 
 impl Governor {
     /// Counts in this store.
-    pub fn new(state: Arc<dyn StateStore>, past: Arc<dyn Past>, metrics: GovernanceMetrics) -> Self {
-        Self { state, past, metrics, holding: Mutex::default(), settling: Arc::default() }
+    pub fn new(state: Arc<dyn StateStore>, books: Books, metrics: GovernanceMetrics) -> Self {
+        Self { state, books, metrics, holding: Mutex::default(), settling: Arc::default() }
     }
 
     /// The gateway's own policy, before anything is known of the caller but its address.
@@ -123,9 +125,6 @@ impl Governor {
         let model = name.and_then(|name| turn.snapshot.models.get(&caller.organisation.id, name));
         let of_model = model.and_then(|model| model.limits.as_deref());
         let global = turn.snapshot.policy.as_deref();
-        if terms.scopes.is_empty() && terms.accounts.is_empty() && of_model.is_none() && global.is_none() {
-            return Ok(());
-        }
         let settings = &turn.snapshot.governance;
         let body = &exchange.draft.body;
         // Plugins may have changed the body since it was decoded: what leaves is what is counted.
@@ -156,7 +155,23 @@ impl Governor {
             self.reserve(governed, &terms.accounts, &ask, settings).await?;
         }
         self.hold(governed, settings);
-        Ok(())
+        self.begin(governed, exchange, caller, settings)
+    }
+
+    /// Puts on disk that there is this request. What cannot be put on record does not leave.
+    fn begin(&self, governed: &mut Governed, exchange: &Exchange, caller: &Caller, settings: &GovernanceSettings) -> Result<(), Denial> {
+        let most = AtMost { tokens_in: governed.worst.tokens_in, tokens_out: governed.worst.tokens_out, cost: governed.worst.cost };
+        let id = u128::from_be_bytes(exchange.facts.id.0);
+        match self.books.begin(id, &who(exchange, caller), most) {
+            Ok(()) => {
+                governed.begun = true;
+                Ok(())
+            }
+            Err(error) => {
+                log::error!(target: "usage", "a request could not be put on record: {error}");
+                self.unanswered(&StateError::Unavailable("the usage spool cannot be written".into()), settings)
+            }
+        }
     }
 
     async fn reserve(
@@ -171,7 +186,7 @@ impl Governor {
             self.metrics.budget("budget_exceeded");
             return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
         }
-        let (state, past) = (self.state.as_ref(), self.past.as_ref());
+        let (state, past): (_, &dyn Past) = (self.state.as_ref(), &self.books);
         let make = Reservation::make(state, past, accounts, ask.lease, ask.now, settings.reservation_ttl, &governed.worst);
         match make.await {
             Ok(reservation) => {
@@ -281,7 +296,7 @@ impl Governor {
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
     pub fn finished(&self, cx: &mut Context, exchange: &Exchange, took: Duration) {
-        let Some(governed) = cx.governed.as_deref_mut() else { return };
+        let Some(governed) = cx.governed.as_deref_mut() else { return self.refused(cx, exchange, took) };
         if let Some(holding) = &governed.holding {
             holding.done.store(true, Ordering::Release);
         }
@@ -296,6 +311,7 @@ impl Governor {
             error: exchange.outcome.status >= 400 || exchange.outcome.status == 0,
             latency: took,
         };
+        self.end(governed, exchange, &used, &actual, settings);
         let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
         let (global, receipt) = (std::mem::take(&mut governed.global), std::mem::take(&mut governed.receipt));
         let reservation = governed.reservation.take();
@@ -316,6 +332,43 @@ impl Governor {
         };
         self.settling.fetch_add(1, Ordering::AcqRel);
         at_once(work);
+    }
+
+    /// A request that held nothing: it was refused before it could, or nobody asked anything of it.
+    fn refused(&self, cx: &Context, exchange: &Exchange, took: Duration) {
+        let actual = Actual { latency: took, ..Actual::default() };
+        self.end(&Governed::default(), exchange, &Quantities::default(), &actual, &cx.live.snapshot.governance);
+    }
+
+    /// The usage record of a request whose key is known.
+    fn end(&self, governed: &Governed, exchange: &Exchange, used: &Quantities, actual: &Actual, settings: &GovernanceSettings) {
+        let (facts, outcome) = (&exchange.facts, &exchange.outcome);
+        let Some(caller) = &facts.caller else { return };
+        if !governed.begun && !settings.record_denials {
+            return;
+        }
+        let how = How {
+            at: SystemTime::now(),
+            status: outcome.status,
+            end: outcome.end.as_str(),
+            code: outcome.denial.as_ref().map(|denial| denial.code.as_ref()),
+            source: outcome.usage.source.as_str(),
+            latency: actual.latency,
+            overhead: Duration::from_micros(outcome.overhead_us),
+            used: *used,
+            total_tokens: outcome.usage.total.max(actual.tokens_in.saturating_add(actual.tokens_out)),
+            cost: governed.cost,
+            pricing: governed.pricing.as_deref(),
+            attempts: outcome.attempts,
+            provider_request_id: outcome.provider_request_id.as_deref(),
+            user_agent: facts.user_agent.as_deref(),
+            bytes: (outcome.bytes_in, outcome.bytes_out),
+        };
+        let plugins = exchange.executions.iter().enumerate().filter(|(at, one)| {
+            // A plugin that ran at several gates ran once as far as usage is concerned.
+            !exchange.executions[..*at].iter().any(|before| before.plugin == one.plugin)
+        });
+        self.books.end(u128::from_be_bytes(facts.id.0), &who(exchange, caller), &how, plugins.map(|(_, one)| &*one.plugin));
     }
 
     /// Settlements that are on their way; an orderly end waits for them.
@@ -395,6 +448,24 @@ fn at_once(work: impl Future<Output = ()> + Send + 'static) {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     if let Poll::Pending = work.as_mut().poll(&mut context) {
         tokio::spawn(work);
+    }
+}
+
+/// Whose request it is and what for.
+fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
+    let facts = &exchange.facts;
+    Who {
+        organisation: &caller.organisation.id,
+        key: &caller.key_id,
+        team: caller.team.as_ref().map(|team| &*team.id),
+        user: caller.user.as_ref().map(|user| &*user.id),
+        provider: facts.provider.as_deref(),
+        // Only a model that was found has a name of ours.
+        model: facts.provider.as_ref().and(exchange.draft.model.as_deref()),
+        route: &facts.route,
+        endpoint: facts.endpoint.as_str(),
+        stream: facts.stream,
+        trace_id: facts.trace_id.as_deref(),
     }
 }
 

@@ -15,6 +15,7 @@ mod body;
 mod context;
 mod egress;
 mod framing;
+mod govern;
 mod live;
 mod receipt;
 mod resolve;
@@ -26,7 +27,8 @@ mod upstream;
 pub use admin::Admin;
 pub use context::{Context, Flights};
 pub use egress::PingoraEgress;
-pub use live::{Live, LiveError, watch_health};
+pub use govern::Governor;
+pub use live::{Live, LiveError, State, watch_health};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,8 @@ pub struct Edge {
     pub evidence: Evidence,
     /// The queue of `post_response` work.
     pub background: Background,
+    /// Limits, budgets and quotas.
+    pub governor: Arc<Governor>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

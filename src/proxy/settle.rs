@@ -97,15 +97,25 @@ fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut C
     let overhead = if streamed { before } else { took.saturating_sub(waited) };
     outcome.overhead_us = overhead.as_micros() as u64;
 
+    let guard = cx.route.as_ref().and_then(|route| cx.live.guard(route.index)).cloned();
+    let guard = guard.as_deref();
     if let Some(streaming) = cx.streaming.take() {
         let streaming = streaming.into_inner();
         outcome.usage = streaming.usage();
-        if let Some(scanner) = streaming.scanner() {
+        let (scanner, watched) = streaming.into_parts();
+        if let Some(scanner) = scanner {
             scanner.settle(&mut exchange.executions);
+        }
+        if let (Some(guard), Some(watched)) = (guard, watched) {
+            guard.streamed(&mut exchange, watched);
         }
     } else if outcome.usage.source == UsageSource::None && !cx.metered.is_empty() {
         outcome.usage = metered_usage(exchange.facts.dialect, cx.metered.make_contiguous(), cx.upstream_status);
     }
+    if let Some(guard) = guard {
+        guard.over(&mut exchange, streamed);
+    }
+    edge.governor.finished(cx, &exchange, took);
     count(&exchange, error, cx, streamed, took, overhead);
     access_line(&exchange, took);
 
@@ -200,18 +210,18 @@ fn access_line(exchange: &Exchange, took: std::time::Duration) {
     let caller = facts.caller.as_deref();
     telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {
         line.hex("request_id", &facts.id.0);
-        line.text("trace_id", facts.trace_id.as_deref().unwrap_or(""));
+        line.text_if("trace_id", facts.trace_id.as_deref());
         line.text("route", &facts.route);
         line.text("endpoint", facts.endpoint.as_str());
         line.text("method", facts.method.as_str());
         line.number("status", outcome.status.into());
-        line.text("code", outcome.denial.as_ref().map_or("", |d| d.code.as_ref()));
+        line.text_if("code", outcome.denial.as_ref().map(|d| d.code.as_ref()));
         line.text("end", outcome.end.as_str());
         line.flag("stream", facts.stream);
-        line.text("organization_id", caller.map_or("", |c| &*c.organisation.id));
-        line.text("api_key_id", caller.map_or("", |c| &*c.key_id));
-        line.text("provider", facts.provider.as_deref().unwrap_or(""));
-        line.text("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()).unwrap_or(""));
+        line.text_if("organization_id", caller.map(|c| &*c.organisation.id));
+        line.text_if("api_key_id", caller.map(|c| &*c.key_id));
+        line.text_if("provider", facts.provider.as_deref());
+        line.text_if("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()));
         // Only where SafetySec found something: most lines have neither.
         if let Some((module, decision)) = exchange.safety.as_deref().and_then(Guarded::strictest) {
             line.text("security_module", module);

@@ -164,7 +164,7 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
         },
         reservation_ttl: written.reservation_ttl.0,
         usage_retention: written.usage_retention.0,
-        usage_spool: written.usage_spool.clone(),
+        usage_spool: written.usage.then(|| written.usage_spool.clone()),
         record_denials: written.record_denials,
     }
 }

@@ -78,6 +78,8 @@ pub struct Governance {
     pub missing_usage: Certainty,
     /// After how long without a sign of life the reservation of a request is released.
     pub reservation_ttl: Span,
+    /// Keep usage records, one for each accepted request.
+    pub usage: bool,
     /// How long usage records are kept.
     pub usage_retention: Span,
     /// Where usage waits on its way to the record store.
@@ -93,6 +95,7 @@ impl Default for Governance {
             unknown_price: Certainty::Allow,
             missing_usage: Certainty::Estimate,
             reservation_ttl: Span::seconds(120),
+            usage: true,
             usage_retention: Span::seconds(90 * 86_400),
             usage_spool: "./var/usage".into(),
             record_denials: true,

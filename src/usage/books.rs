@@ -1,0 +1,220 @@
+//! Usage on its way: from requests into the spool, from the spool into the record store, and from there to budgets whose
+//! counters began anew.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+
+use super::record::{self, AtMost, How, Who};
+use super::spool::{Pending, Spool};
+use crate::budget::{Account, Metric, OwnerKind, Past, Window};
+use crate::store::StateError;
+use crate::store::records::{RecordError, RecordStore, UsageBy, UsageFilter, UsageRecord};
+use crate::telemetry::GovernanceMetrics;
+
+/// Bytes at which a file of the spool ends.
+const SEGMENT: u64 = 16 << 20;
+/// Records in one batch.
+const BATCH: usize = 500;
+/// Between two looks at the spool.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after a store did not take a batch.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two rounds of forgetting.
+const FORGETTING: Duration = Duration::from_secs(3600);
+/// Records forgotten at once.
+const FORGOTTEN: u32 = 10_000;
+
+/// The books of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Books(Arc<Inner>);
+
+struct Inner {
+    spool: Option<Spool>,
+    /// Set when the record store was reached for the first time and what a process before left behind is in it.
+    records: OnceLock<Arc<dyn RecordStore>>,
+    metrics: GovernanceMetrics,
+}
+
+impl Books {
+    /// Books that spool into a directory; with `None` nothing is kept.
+    ///
+    /// # Errors
+    /// The directory cannot be made or written.
+    pub fn open(spool: Option<&Path>, metrics: GovernanceMetrics) -> std::io::Result<Self> {
+        let run = format!("{:x}-{}", SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()), std::process::id());
+        let spool = spool.map(|dir| Spool::open(dir, &run, SEGMENT)).transpose()?;
+        Ok(Self(Arc::new(Inner { spool, records: OnceLock::new(), metrics })))
+    }
+
+    /// A request was accepted. When this returns it is on disk that there is one.
+    ///
+    /// # Errors
+    /// It could not be written; the request must not go on unrecorded.
+    pub fn begin(&self, id: u128, who: &Who<'_>, most: AtMost) -> std::io::Result<()> {
+        let Some(spool) = &self.0.spool else { return Ok(()) };
+        let mut payload = Vec::with_capacity(512);
+        record::begin(who, SystemTime::now(), most, &mut payload);
+        spool.begin(id, &payload).inspect_err(|_| self.0.metrics.enqueue_errors.inc())
+    }
+
+    /// A request is over.
+    pub fn end<'a>(&self, id: u128, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
+        let Some(spool) = &self.0.spool else { return };
+        let mut payload = Vec::with_capacity(1536);
+        record::end(who, how, plugins, &mut payload);
+        self.0.metrics.published.inc();
+        if let Err(error) = spool.end(id, &payload) {
+            self.0.metrics.enqueue_errors.inc();
+            log::error!(target: "usage", "a usage record waits in memory: {error}");
+        }
+    }
+
+    /// Carries records to the store for as long as the process runs, and forgets what is older than `retention`.
+    pub async fn keep(&self, records: Arc<dyn RecordStore>, retention: Duration) {
+        self.recover(&records).await;
+        // Whoever was first stays: there is one store for the life of a process.
+        let _ = self.0.records.set(Arc::clone(&records));
+        let mut pause = PAUSE;
+        let mut forgotten = tokio::time::Instant::now() - FORGETTING;
+        loop {
+            match self.carry(records.as_ref()).await {
+                Ok(BATCH) => continue,
+                Ok(_) => pause = PAUSE,
+                Err(()) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            if forgotten.elapsed() >= FORGETTING {
+                forgotten = tokio::time::Instant::now();
+                forget(records.as_ref(), retention).await;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Brings what waits to disk, and to the store if it is there. For an orderly end.
+    pub async fn close(&self) {
+        let Some(spool) = &self.0.spool else { return };
+        if let Some(records) = self.0.records.get() {
+            while matches!(self.carry(records.as_ref()).await, Ok(BATCH)) {}
+        }
+        if let Err(error) = spool.sync() {
+            log::error!(target: "usage", "usage records could not be written: {error}");
+        }
+    }
+
+    /// One batch. Says how many records there were.
+    async fn carry(&self, records: &dyn RecordStore) -> Result<usize, ()> {
+        let Some(spool) = &self.0.spool else { return Ok(0) };
+        let failed = |error: &dyn std::fmt::Display| {
+            self.0.metrics.flush_errors.inc();
+            log::warn!(target: "usage", "usage records wait: {error}");
+        };
+        let (pending, place) = spool.next(BATCH).map_err(|error| failed(&error))?;
+        self.0.metrics.waiting.set(i64::try_from(spool.waiting()).unwrap_or(i64::MAX));
+        if pending.is_empty() {
+            return Ok(0);
+        }
+        let rows = rows(&pending);
+        let new = records.append_usage(&rows).await.map_err(|error| failed(&error))?;
+        self.0.metrics.flushed.inc_by(new);
+        spool.taken(place, pending.len()).map_err(|error| failed(&error))?;
+        Ok(pending.len())
+    }
+
+    /// Writes what processes that are gone left behind, orphans too, before anything is counted on.
+    async fn recover(&self, records: &Arc<dyn RecordStore>) {
+        let Some(spool) = &self.0.spool else { return };
+        let mut pause = PAUSE;
+        loop {
+            match self.take_over(spool, records.as_ref()).await {
+                Ok(()) => return,
+                Err(error) => log::warn!(target: "usage", "what an earlier process left is not in the record store yet: {error}"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn take_over(&self, spool: &Spool, records: &dyn RecordStore) -> Result<(), String> {
+        records.migrate().await.map_err(|error: RecordError| error.to_string())?;
+        for leftover in spool.leftovers().map_err(|error| error.to_string())? {
+            for batch in leftover.records.chunks(BATCH) {
+                let new = records.append_usage(&rows(batch)).await.map_err(|error| error.to_string())?;
+                self.0.metrics.flushed.inc_by(new);
+            }
+            let orphans = leftover.records.iter().filter(|record| record.orphan).count();
+            if orphans > 0 {
+                self.0.metrics.recovered.inc_by(orphans as u64);
+                log::warn!(target: "usage", orphans; "a process was killed with requests under way; they are charged what they had reserved");
+            }
+            leftover.done().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The record store, once it was reached.
+    pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
+        self.0.records.get()
+    }
+}
+
+fn rows(pending: &[Pending]) -> Vec<UsageRecord> {
+    let row = |pending: &Pending| {
+        let read = match pending.orphan {
+            true => record::orphan(pending.id, &pending.payload).map(|(row, _)| row),
+            false => record::row(pending.id, &pending.payload),
+        };
+        // The checksum said that the frame is ours: another build's format, which no later try makes readable.
+        read.inspect_err(|_| log::error!(target: "usage", "a usage record of another format was left out")).ok()
+    };
+    pending.iter().filter_map(row).collect()
+}
+
+async fn forget(records: &dyn RecordStore, retention: Duration) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let before = i64::try_from(now.saturating_sub(retention).as_millis()).unwrap_or(0);
+    loop {
+        match records.forget_usage(before, FORGOTTEN).await {
+            Ok(n) if n >= u64::from(FORGOTTEN) => {}
+            Ok(_) => return,
+            Err(error) => return log::warn!(target: "usage", "old usage records are still there: {error}"),
+        }
+    }
+}
+
+#[async_trait]
+impl Past for Books {
+    async fn used(&self, account: &Account, window: Window) -> Result<i64, StateError> {
+        let Some(records) = self.0.records.get() else {
+            return if self.0.spool.is_none() {
+                Ok(0)
+            } else {
+                Err(StateError::Unavailable("the record store was not reached yet".into()))
+            };
+        };
+        let id = Some(account.owner_id.to_string());
+        let mut filter = UsageFilter { organisation: Some(account.organisation().to_owned()), ..UsageFilter::default() };
+        match account.owner {
+            OwnerKind::Org => {}
+            OwnerKind::Team => filter.team = id,
+            OwnerKind::User => filter.user = id,
+            OwnerKind::ApiKey => filter.key = id,
+        }
+        (filter.from, filter.until) = (Some(window.start / 1000), Some(window.end / 1000));
+        let unavailable = |error: RecordError| StateError::Unavailable(error.to_string().into());
+        let sums = records.sum_usage(&filter, UsageBy::Nothing).await.map_err(unavailable)?;
+        let Some(sum) = sums.first() else { return Ok(0) };
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Ok(match account.metric {
+            Metric::Requests => whole(sum.requests),
+            Metric::Tokens => whole(sum.input_tokens.saturating_add(sum.output_tokens)),
+            Metric::TokensIn => whole(sum.input_tokens),
+            Metric::TokensOut => whole(sum.output_tokens),
+            Metric::Errors => whole(sum.errors),
+            Metric::LatencyMs => whole(sum.latency_ms),
+            Metric::Cost => sum.cost_nanos,
+        })
+    }
+}
