@@ -226,8 +226,17 @@ fn fastest(raw: &str) -> Duration {
 fn time_grows_with_the_text_and_no_faster() {
     // Sixteen times the text: sixteen times the work if it is linear, 256 times if it is quadratic.
     for ((name, small), (_, large)) in hurting(4 * 1024).into_iter().zip(hurting(64 * 1024)) {
-        let (short, long) = (fastest(&small).max(Duration::from_micros(100)), fastest(&large));
-        assert!(long < short * 80, "{name}: {short:?} for {} bytes, {long:?} for {}", small.len(), large.len());
+        // Other work on the machine disturbs a try or two, never all of them.
+        let tries: Vec<(Duration, Duration)> =
+            std::iter::repeat_with(|| (fastest(&small).max(Duration::from_micros(100)), fastest(&large)))
+                .take(8)
+                .scan(false, |done, (short, long)| {
+                    let go_on = !*done;
+                    *done = long < short * 80;
+                    go_on.then_some((short, long))
+                })
+                .collect();
+        assert!(tries.iter().any(|&(short, long)| long < short * 80), "{name}: {tries:?} for {} and {} bytes", small.len(), large.len());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::english::{LANGUAGE, class, likeness, pair};
+use super::english::{class, likeness, pair};
 use super::search::Find;
 use super::view::Veil;
 
@@ -15,6 +15,8 @@ const SURE: (i32, i32) = (80, 20);
 const SAMPLE: usize = 160;
 /// How much of the beginning of a stretch may not belong to the disguise, in bytes.
 const MARGIN: usize = 48;
+/// The mean likelihood of pairs in what is certainly language; English prose has 13.
+const CERTAIN: u32 = 11;
 /// Stands for turning the alphabet round, among the distances.
 const TURNED: u8 = 26;
 
@@ -89,7 +91,7 @@ pub fn shifted(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> b
             .0
     };
     // ROT13 is far the commonest: where it makes language, nothing else is tried.
-    let thirteen = reads(&13) >= LANGUAGE * sample().len() as u32;
+    let thirteen = reads(&13) >= CERTAIN * sample().len() as u32;
     let Some(distance) = (if thirteen { 13..=13 } else { 1..=TURNED }).max_by_key(reads) else { return };
     let gained = gaining(stretch.as_bytes(), |first, second| (moved(first, distance), moved(second, distance)));
     let Some(part) = part(stretch, gained, if distance == 13 { ENOUGH } else { SURE }) else { return };
