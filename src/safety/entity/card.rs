@@ -9,7 +9,7 @@ const OTHER: [&str; 9] = ["order", "tracking", "ticket", "isbn", "invoice", "par
 /// The end of a card number at the start of these groups: 12 to 19 digits of a known network, in one group or in groups
 /// of three to six with one kind of separator, with a valid check digit.
 pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
-    if !matches!(groups.digits(1).first(), Some(2..=6 | 1)) {
+    if !matches!(groups.digits(1).first(), Some(1..=6)) {
         return None;
     }
     let mut best = None;

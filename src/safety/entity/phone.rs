@@ -137,7 +137,7 @@ fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: bool) -> 
     if lead.bracket && k >= 2 && groups.separator(0) == b')' && (7..=12).contains(&n) && groups.size(0) <= 5 {
         return true;
     }
-    if first == 0 && k >= 2 && k <= 6 && trunk(groups, k, n) && separated(b" -/.()") && !listed(view, groups, lead) {
+    if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()") && !listed(view, groups, lead) {
         return true;
     }
     // 00 and a country code

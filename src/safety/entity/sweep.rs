@@ -279,14 +279,12 @@ impl Finder<'_> {
         let word = view.slice(start, end);
         let first = *word.first()?;
         if first.is_ascii_alphabetic() {
-            if self.chosen.has(Entity::Iban)
-                && word.get(1)?.is_ascii_alphabetic()
-                && word.get(2)?.is_ascii_digit()
-                && word.get(3)?.is_ascii_digit()
+            let headed = matches!(word, [_, b, c, d, ..] if b.is_ascii_alphabetic() && c.is_ascii_digit() && d.is_ascii_digit());
+            if headed
+                && self.chosen.has(Entity::Iban)
+                && let Some(stop) = iban::end(view, start)
             {
-                if let Some(stop) = iban::end(view, start) {
-                    return Some(Step::Found(start..stop, Entity::Iban));
-                }
+                return Some(Step::Found(start..stop, Entity::Iban));
             }
             // `Office-07700 063 966`
             let dash = word.windows(3).position(|w| matches!(w, [a, b'-', d] if a.is_ascii_alphabetic() && d.is_ascii_digit()))?;
