@@ -21,6 +21,7 @@ mod lifecycle;
 mod observe;
 mod order;
 mod refusals;
+mod safety_cli;
 mod systemd;
 mod transport;
 mod upgrade;

@@ -1,7 +1,8 @@
-//! `safety scan|eval`: the guard of the gateway over one's own texts, before it guards anything.
+//! `safety scan|eval|train`: the guard of the gateway over one's own texts, before it guards anything.
 
 mod eval;
 mod scan;
+mod train;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ enum Command {
     Scan(scan::Args),
     /// Measure precision, recall and speed on labelled JSON lines
     Eval(eval::Args),
+    /// Make weights for the attack model from your own labelled JSON lines
+    Train(train::Args),
 }
 
 /// Runs the command.
@@ -33,6 +36,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     match &args.command {
         Command::Scan(args) => scan::run(args, builder),
         Command::Eval(args) => eval::run(args, builder),
+        Command::Train(args) => train::run(args),
     }
 }
 
