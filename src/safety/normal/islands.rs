@@ -103,10 +103,10 @@ fn padded(bytes: &[u8], end: usize) -> usize {
 
 /// What a run says, and how far into it that begins.
 fn decode(island: &[u8]) -> Option<(Veil, usize, String)> {
-    if island.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace()) {
-        if let Some(text) = readable(&hex(island)) {
-            return Some((Veil::Hex, 0, text));
-        }
+    if island.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace())
+        && let Some(text) = readable(&hex(island))
+    {
+        return Some((Veil::Hex, 0, text));
     }
     // A path or a name may be glued in front; characters count in fours from wherever the encoding began.
     let mut starts: [Option<usize>; 6] = [Some(0), Some(1), Some(2), Some(3), None, None];

@@ -92,7 +92,7 @@ fn judge(word: &str) -> Sort {
     let inside = bytes.get(first..last).unwrap_or_default();
     let odd = inside.iter().filter(|byte| !byte.is_ascii_lowercase()).count();
     // Addresses, sums and names like `word2vec` have such signs too.
-    let usual = inside.iter().any(|&byte| byte == b'+') || (odd == 1 && inside.iter().any(|byte| matches!(byte, b'2' | b'@')));
+    let usual = inside.contains(&b'+') || (odd == 1 && inside.iter().any(|byte| matches!(byte, b'2' | b'@')));
     if usual {
         return if signs == odd { Sort::Plain } else { Sort::Common };
     }
