@@ -21,6 +21,8 @@ mod lifecycle;
 mod observe;
 mod order;
 mod refusals;
+mod safety;
+mod safety_sessions;
 mod safety_cli;
 mod systemd;
 mod transport;
