@@ -23,8 +23,12 @@ fn guarded(upstream: &Upstream, mode: &str) -> Setup {
 }
 
 fn ask(text: &str, stream: bool) -> Request {
+    ask_as("safety-test", text, stream)
+}
+
+fn ask_as(agent: &str, text: &str, stream: bool) -> Request {
     let body = json!({"model": "fast", "stream": stream, "messages": [{"role": "user", "content": text}]});
-    Request::post("/v1/chat/completions", body.to_string()).bearer(KEY).header("user-agent", "safety-test")
+    Request::post("/v1/chat/completions", body.to_string()).bearer(KEY).header("user-agent", agent)
 }
 
 /// What a client puts together from the events of a stream.
@@ -58,7 +62,8 @@ async fn what_is_sensitive_is_replaced_on_both_ways_and_the_json_stays_whole() {
     assert!(!seen.text().contains("lovelace") && !seen.text().contains("4111"), "{}", seen.text());
     let sent = seen.json();
     assert_eq!(sent["messages"][0]["content"], "I am [REDACTED:email], card [REDACTED:credit_card], \"quoted\"");
-    let arguments: serde_json::Value = serde_json::from_str(sent["messages"][1]["tool_calls"][0]["function"]["arguments"].as_str().unwrap()).unwrap();
+    let arguments: serde_json::Value =
+        serde_json::from_str(sent["messages"][1]["tool_calls"][0]["function"]["arguments"].as_str().unwrap()).unwrap();
     assert_eq!(arguments, json!({"to": "[REDACTED:email]", "n": 1}));
     assert_eq!(got.json()["choices"][0]["message"]["content"], "write to [REDACTED:email] or \"call\"");
     let readings = safety_of(&edge, &got).await;
@@ -92,8 +97,8 @@ async fn an_attack_is_refused_with_a_text_that_says_nothing_of_rules() {
     // Whoever is over the threshold is still answered when nothing is found in what they ask.
     assert_eq!(edge.send(&ask("What is the capital of France?", false)).await.status, 200);
     // Another caller is not concerned.
-    let other = ask("Please act as a translator and translate: good morning", false).header("user-agent", "somebody-else");
-    assert_eq!(edge.send(&other).await.status, 200);
+    let asked = "Please act as a translator and translate: good morning";
+    assert_eq!(edge.send(&ask_as("somebody-else", asked, false)).await.status, 200);
 }
 
 #[tokio::test]
@@ -119,7 +124,9 @@ async fn observing_changes_not_one_byte() {
     for stream in [false, true] {
         let answer = || match stream {
             false => Answer::json(chat("m", &leak)),
-            true => Answer::stream(chat_events("m", &["mail ada.love", "lace@exam", "ple.org and ", "4111 1111", " 1111 1111"]), Duration::ZERO),
+            true => {
+                Answer::stream(chat_events("m", &["mail ada.love", "lace@exam", "ple.org and ", "4111 1111", " 1111 1111"]), Duration::ZERO)
+            }
         };
         let request = ask(&format!("{BLATANT} {leak}"), stream);
         let mut views = Vec::new();
@@ -127,7 +134,8 @@ async fn observing_changes_not_one_byte() {
             upstream.next([Act::Answer(answer())]);
             let got = edge.send(&request).await;
             let seen = upstream.take().pop().unwrap();
-            let mut headers: Vec<_> = got.headers.iter().filter(|(n, _)| !["x-request-id", "date"].contains(&n.as_str())).cloned().collect();
+            let mut headers: Vec<_> =
+                got.headers.iter().filter(|(n, _)| !["x-request-id", "date"].contains(&n.as_str())).cloned().collect();
             headers.sort();
             let headers = if stream { Vec::new() } else { headers };
             views.push((got.status, headers, got.body.clone(), seen.body.clone()));
@@ -209,7 +217,8 @@ async fn the_environment_switches_it_on() {
 async fn many_streams_at_once_are_kept_apart() {
     let upstream = Upstream::with(|seen| {
         let asked = seen.json()["messages"][0]["content"].as_str().unwrap_or_default().to_owned();
-        let parts: Vec<String> = (0..6).map(|n| format!("{asked}-{n} ")).chain(["user.".to_owned(), format!("{asked}@example.org")]).collect();
+        let parts: Vec<String> =
+            (0..6).map(|n| format!("{asked}-{n} ")).chain(["user.".to_owned(), format!("{asked}@example.org")]).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Act::Answer(Answer::stream(chat_events("m", &parts), Duration::from_millis(1)))
     })
