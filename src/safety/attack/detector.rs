@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use super::super::normal::Normal;
 use super::family::family;
 use super::features::{Sink, read};
-use super::lexicon::{Lexicon, LexiconError, Mark};
+use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
+use super::window::Window;
 
 /// The weights that come with the gateway; the README beside says how they were made.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
@@ -89,23 +90,15 @@ impl Detector {
 
     /// Weighs one folded text.
     pub fn judge(&self, folded: &str, system: bool) -> Hits {
-        let mut marks: Vec<Mark> = Vec::new();
-        self.lexicon.marks(folded, &mut marks);
-        let mut sums = Sums {
-            model: &self.model,
-            sum: [0; HEADS],
-            sums: Vec::with_capacity(folded.len() / 5 + 2),
-            starts: Vec::with_capacity(folded.len() / 5 + 1),
-        };
-        sums.sums.push([0; HEADS]);
-        read(folded, 0, folded.len(), &marks, &mut sums);
-        let strongest = self.model.strongest(&sums.sums);
+        let mut sums = Sums::new(&self.model, folded.len());
+        read(folded, &self.lexicon, &mut sums);
+        let strongest = self.model.strongest(&sums.sums, &sums.breaks);
         std::array::from_fn(|head| {
             strongest[head].map_or_else(Hit::default, |(raw, window)| {
-                let start = sums.starts.get(window.from).copied().unwrap_or_default();
-                let end = sums.starts.get(window.to).copied().unwrap_or(folded.len());
+                let start = sums.starts.get(window.from).map_or(0, |&start| start as usize);
+                let end = sums.starts.get(window.to).map_or(folded.len(), |&start| start as usize);
                 let score = self.model.score(head, raw, system);
-                let family = if score < FAINTEST { "" } else { family(head, &marks, &(start..end)) };
+                let family = if score < FAINTEST { "" } else { family(head, sums.ideas(&window)) };
                 Hit { score, span: start..end, family }
             })
         })
@@ -116,8 +109,35 @@ impl Detector {
 struct Sums<'a> {
     model: &'a Model,
     sum: [i32; HEADS],
+    /// Up to each token, and after the last.
     sums: Vec<[i32; HEADS]>,
-    starts: Vec<usize>,
+    /// Where each token begins; texts are cut long before four gigabytes.
+    starts: Vec<u32>,
+    /// The tokens that sentences begin with.
+    breaks: Vec<u32>,
+    /// At which tokens which ideas begin.
+    ideas: Vec<(u32, Idea)>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(model: &'a Model, bytes: usize) -> Self {
+        let mut sums = Vec::with_capacity(bytes / 4 + 2);
+        sums.push([0; HEADS]);
+        Self {
+            model,
+            sum: [0; HEADS],
+            sums,
+            starts: Vec::with_capacity(bytes / 4 + 1),
+            breaks: vec![0],
+            ideas: Vec::with_capacity(bytes / 16),
+        }
+    }
+
+    /// The ideas of a window, as a set of bits.
+    fn ideas(&self, window: &Window) -> u64 {
+        let inside = self.ideas.iter().filter(|(token, _)| (window.from..window.to).contains(&(*token as usize)));
+        inside.fold(0, |set, (_, idea)| set | 1 << *idea as u64)
+    }
 }
 
 impl Sink for Sums<'_> {
@@ -130,8 +150,16 @@ impl Sink for Sums<'_> {
     }
 
     #[inline]
-    fn token(&mut self, start: usize) {
+    fn idea(&mut self, idea: Idea) {
+        self.ideas.push((self.starts.len() as u32, idea));
+    }
+
+    #[inline]
+    fn token(&mut self, start: usize, ends: bool) {
         self.sums.push(self.sum);
-        self.starts.push(start);
+        self.starts.push(start as u32);
+        if ends {
+            self.breaks.push(self.starts.len() as u32);
+        }
     }
 }

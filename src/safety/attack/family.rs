@@ -1,8 +1,6 @@
 //! What sort of attack a window is, for people: named after the ideas it speaks of. The score does not depend on it.
 
-use std::ops::Range;
-
-use super::lexicon::{Idea, Mark};
+use super::lexicon::Idea;
 use super::model::INJECTION;
 
 /// Sorts of injection and the ideas that speak for them, the most telling sort first.
@@ -28,9 +26,24 @@ const JAILBREAKS: &[(&str, &[Idea])] = &[
     ("unbound_persona", &[Idea::Persona]),
 ];
 
-/// The sort of attack a head has found in a span of the text these marks are of.
-pub fn family(head: usize, marks: &[Mark], span: &Range<usize>) -> &'static str {
-    let seen = |idea: &Idea| marks.iter().any(|mark| mark.idea == *idea && span.contains(&mark.start));
+/// The sort of attack a head has found, from the set of ideas in its window: a bit for each.
+pub fn family(head: usize, found: u64) -> &'static str {
+    let seen = |idea: &Idea| found >> *idea as u64 & 1 == 1;
     let (sorts, other) = if head == INJECTION { (INJECTIONS, "embedded_instruction") } else { (JAILBREAKS, "adversarial_wording") };
     sorts.iter().find(|(_, ideas)| ideas.iter().all(seen)).map_or(other, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::JAILBREAK;
+    use super::*;
+
+    #[test]
+    fn the_most_telling_sort_comes_first() {
+        let set = |ideas: &[Idea]| ideas.iter().fold(0, |set, idea| set | 1u64 << *idea as u64);
+        assert_eq!(family(INJECTION, set(&[Idea::Ignore, Idea::Instructions, Idea::Reveal, Idea::Prompt])), "prompt_extraction");
+        assert_eq!(family(INJECTION, set(&[Idea::Ignore])), "instruction_override");
+        assert_eq!(family(JAILBREAK, set(&[Idea::Persona, Idea::Unbound])), "unbound_persona");
+        assert_eq!(family(JAILBREAK, 0), "adversarial_wording");
+    }
 }

@@ -1,13 +1,16 @@
-//! What attacks are made of: the vocabulary of each idea in many languages, found by one automaton.
+//! What attacks are made of: the vocabulary of each idea in many languages.
 //!
 //! An idea (`ignore`, `reveal`, `persona`, …) is the same in every language, so what the model learns about the order of
 //! ideas in one language holds in the others. The vocabulary is in `lexicon/*.txt`, one file a language: lines of
 //! `idea: pattern; pattern; …`. A pattern matches whole words; with `*` at its end it matches their beginning too, and in
-//! scripts without spaces it matches anywhere.
+//! scripts without spaces it matches anywhere. Text is read once, token by token: whether anything begins with a token is
+//! one look at a filter, and only then are patterns compared.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind, StartKind};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::normal::fold;
+use super::tokens::{STEMS, Sort, Token, Tokens};
 
 macro_rules! ideas {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
@@ -97,37 +100,51 @@ ideas! {
     Talk = "talk",
 }
 
-/// One find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Where, in bytes of the folded text.
-    pub start: usize,
-    /// Where it ends.
-    pub end: usize,
-    /// Which idea.
-    pub idea: Idea,
-}
-
-/// How a pattern has to end.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
+/// A pattern behind its key.
+#[derive(Debug)]
+struct Pattern {
     idea: Idea,
-    /// Letters must not precede.
-    opens: bool,
+    /// All of it, folded; a space stands for white space of any sort and length.
+    text: String,
     /// Letters must not follow.
     closes: bool,
 }
 
-/// The vocabulary, compiled.
+/// The vocabulary, compiled. Patterns are kept by the beginning of their only token, or by their first two tokens.
+#[derive(Debug, Default)]
 pub struct Lexicon {
-    automaton: AhoCorasick,
-    shapes: Vec<Shape>,
+    /// A bit for every key there is, so that most words cost one look.
+    filter: Vec<u64>,
+    keys: HashMap<u64, Vec<Pattern>, BuildHasherDefault<Already>>,
 }
 
-impl std::fmt::Debug for Lexicon {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lexicon").field("patterns", &self.shapes.len()).finish()
+/// Keys are hashes already.
+#[derive(Debug, Default)]
+struct Already(u64);
+
+impl Hasher for Already {
+    fn finish(&self) -> u64 {
+        self.0
     }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.0.rotate_left(7);
+    }
+}
+
+/// Bits of the filter, as a power of two.
+const FILTER: u32 = 16;
+
+/// The key of two tokens in their order.
+#[inline]
+const fn pair(first: u64, second: u64) -> u64 {
+    first.rotate_left(17).wrapping_mul(0xA076_1D64_78BD_642F) ^ second
 }
 
 /// The vocabulary is not what it should be.
@@ -147,7 +164,7 @@ impl Lexicon {
     }
 
     fn parse(files: &[&str]) -> Result<Self, LexiconError> {
-        let (mut patterns, mut shapes) = (Vec::<String>::new(), Vec::new());
+        let mut lexicon = Self { filter: vec![0; 1 << (FILTER - 6)], ..Self::default() };
         for line in files.iter().flat_map(|file| file.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('%') {
@@ -160,42 +177,108 @@ impl Lexicon {
                 .find(|idea| idea.as_str() == name.trim())
                 .ok_or_else(|| LexiconError(format!("unknown idea: {name}")))?;
             for pattern in words.split(';').map(str::trim).filter(|pattern| !pattern.is_empty()) {
-                let (pattern, open_ended) = match pattern.strip_suffix('*') {
-                    Some(stem) => (stem, true),
-                    None => (pattern, false),
-                };
-                let first = pattern.chars().next().is_some_and(is_spaced_letter);
-                let last = pattern.chars().next_back().is_some_and(is_spaced_letter);
-                patterns.push(fold(pattern).text().to_owned());
-                shapes.push(Shape { idea, opens: first, closes: last && !open_ended });
+                lexicon.add(idea, pattern)?;
             }
         }
-        let automaton = AhoCorasick::builder()
-            .kind(Some(AhoCorasickKind::DFA))
-            .match_kind(MatchKind::Standard)
-            .start_kind(StartKind::Unanchored)
-            .build(&patterns)
-            .map_err(|error| LexiconError(error.to_string()))?;
-        Ok(Self { automaton, shapes })
+        Ok(lexicon)
     }
 
-    /// Every find, ordered by where it begins, into `marks`.
-    pub fn marks(&self, text: &str, marks: &mut Vec<Mark>) {
-        marks.clear();
-        for found in self.automaton.find_overlapping_iter(Input::new(text)) {
-            let shape = self.shapes[found.pattern().as_usize()];
-            let (start, end) = (found.start(), found.end());
-            if shape.opens && text.get(..start).and_then(|before| before.chars().next_back()).is_some_and(is_spaced_letter) {
-                continue;
-            }
-            if shape.closes && text.get(end..).and_then(|after| after.chars().next()).is_some_and(is_spaced_letter) {
-                continue;
-            }
-            marks.push(Mark { start, end, idea: shape.idea });
-        }
-        marks.sort_unstable_by_key(|mark| (mark.start, mark.idea, std::cmp::Reverse(mark.end)));
-        marks.dedup_by_key(|mark| (mark.start, mark.idea));
+    fn add(&mut self, idea: Idea, pattern: &str) -> Result<(), LexiconError> {
+        let (pattern, open_ended) = match pattern.strip_suffix('*') {
+            Some(stem) => (stem, true),
+            None => (pattern, false),
+        };
+        let text = fold(pattern).text().trim().to_owned();
+        let mut tokens = Tokens::new(&text, 0);
+        let first = tokens.next().ok_or_else(|| LexiconError(format!("nothing to find: {pattern}")))?;
+        let closes = !open_ended && text.chars().next_back().is_some_and(is_spaced_letter);
+        // The last token may go on in the text, unless it closes or is one sign.
+        let certain = |token: &Token| {
+            token.end < text.len() || closes || token.sort == Sort::Sign || text[token.start..].chars().count() >= STEMS[STEMS.len() - 1]
+        };
+        let key = match tokens.next() {
+            Some(second) if certain(&second) => pair(first.stem(), second.stem()),
+            Some(_) => first.stem(),
+            None if certain(&first) => first.stem(),
+            None => first.stems[STEMS.iter().rposition(|&stem| stem <= text.chars().count()).unwrap_or_default()],
+        };
+        let bit = slot(key);
+        self.filter[bit / 64] |= 1 << (bit % 64);
+        self.keys.entry(key).or_default().push(Pattern { idea, text, closes });
+        Ok(())
     }
+
+    /// What begins with this token, or with the one before and goes on with this, in the order of ideas, each idea once.
+    #[inline]
+    pub fn find(&self, text: &str, before: Option<&Token>, token: &Token, found: &mut impl FnMut(Idea)) {
+        let mut ideas = 0u64;
+        if let Some(before) = before {
+            self.look(pair(before.stem(), token.stem()), text, before.start, &mut ideas);
+        }
+        let [two, three, four, stem] = token.stems;
+        self.look(stem, text, token.start, &mut ideas);
+        if four != stem {
+            self.look(four, text, token.start, &mut ideas);
+        }
+        if three != four {
+            self.look(three, text, token.start, &mut ideas);
+        }
+        if two != three {
+            self.look(two, text, token.start, &mut ideas);
+        }
+        while ideas != 0 {
+            let idea = ideas.trailing_zeros() as usize;
+            ideas &= ideas - 1;
+            found(Idea::ALL[idea]);
+        }
+    }
+
+    #[inline]
+    fn look(&self, key: u64, text: &str, start: usize, ideas: &mut u64) {
+        let bit = slot(key);
+        if self.filter[bit / 64] >> (bit % 64) & 1 == 1 {
+            self.compare(key, text.get(start..).unwrap_or_default(), ideas);
+        }
+    }
+
+    fn compare(&self, key: u64, text: &str, ideas: &mut u64) {
+        for pattern in self.keys.get(&key).into_iter().flatten() {
+            if *ideas >> pattern.idea as u64 & 1 == 0 && pattern.stands(text) {
+                *ideas |= 1 << pattern.idea as u64;
+            }
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether it stands at the beginning of the text.
+    fn stands(&self, text: &str) -> bool {
+        let mut rest = match text.strip_prefix(self.text.as_str()) {
+            Some(rest) => return !self.closes || !rest.chars().next().is_some_and(is_spaced_letter),
+            None if self.text.contains(' ') => text,
+            None => return false,
+        };
+        for (index, part) in self.text.split(' ').enumerate() {
+            if index > 0 {
+                let trimmed = rest.trim_start();
+                if trimmed.len() == rest.len() {
+                    return false;
+                }
+                rest = trimmed;
+            }
+            match rest.strip_prefix(part) {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        }
+        !self.closes || !rest.chars().next().is_some_and(is_spaced_letter)
+    }
+}
+
+/// Which bit of the filter stands for a key.
+#[inline]
+const fn slot(key: u64) -> usize {
+    (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - FILTER)) as usize
 }
 
 /// Whether words of the character's script are written apart, so that a letter beside a pattern makes another word of it.
@@ -208,26 +291,36 @@ fn is_spaced_letter(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn found(text: &str) -> Vec<(&'static str, String)> {
-        let lexicon = Lexicon::parse(&["% a comment\nignore: ignor*; 忽略\nprevious: previous; so far"]).expect("a good vocabulary");
-        let mut marks = Vec::new();
-        lexicon.marks(text, &mut marks);
-        marks.iter().map(|mark| (mark.idea.as_str(), text[mark.start..mark.end].to_owned())).collect()
+    fn found(text: &str) -> Vec<(&'static str, usize)> {
+        let lexicon = Lexicon::parse(&["% a comment\nignore: ignor*; 忽略; 무시; to*\nprevious: previous; so far; <|im_end|>"])
+            .expect("a good vocabulary");
+        let mut found = Vec::new();
+        let mut before = None;
+        for token in Tokens::new(text, 0) {
+            lexicon.find(text, before.as_ref(), &token, &mut |idea| found.push((idea.as_str(), token.start)));
+            if token.sort != Sort::Line {
+                before = Some(token);
+            }
+        }
+        found
     }
 
     #[test]
     fn whole_words_beginnings_and_scripts_without_spaces() {
-        assert_eq!(found("ignoring the previous text"), [("ignore", "ignor".to_owned()), ("previous", "previous".to_owned())]);
+        assert_eq!(found("ignoring the previous text"), [("ignore", 0), ("previous", 13)]);
         assert_eq!(found("signore, previously so farther"), []);
-        assert_eq!(found("请忽略它"), [("ignore", "忽略".to_owned())]);
+        assert_eq!(found("so\n far, ignor"), [("previous", 4), ("ignore", 9)]);
+        assert_eq!(found("请忽略它 무시하고 <|im_end|>"), [("ignore", 6), ("ignore", 13), ("previous", 25)]);
+        assert_eq!(found("today to"), [("ignore", 0), ("ignore", 6)]);
     }
 
     #[test]
     fn the_shipped_vocabulary_is_well_formed_and_names_every_idea() {
         let lexicon = Lexicon::shipped().expect("the shipped vocabulary");
         for idea in Idea::ALL {
-            assert!(lexicon.shapes.iter().any(|shape| shape.idea == *idea), "{} has no words", idea.as_str());
+            assert!(lexicon.keys.values().flatten().any(|pattern| pattern.idea == *idea), "{} has no words", idea.as_str());
         }
+        assert!(Idea::ALL.len() <= 64);
     }
 
     #[test]

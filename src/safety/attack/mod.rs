@@ -8,6 +8,7 @@ mod detector;
 mod family;
 pub mod features;
 mod floor;
+mod gate;
 mod guard;
 pub mod lexicon;
 pub mod model;

@@ -72,10 +72,11 @@ impl Model {
         &self.heads[head]
     }
 
-    /// The strongest window of each head, from the running sums of its tokens' weights (one more than there are tokens).
-    pub fn strongest(&self, sums: &[[i32; HEADS]]) -> [Option<(f32, Window)>; HEADS] {
+    /// The strongest window of each head, from the running sums of its tokens' weights (one more than there are tokens)
+    /// and the tokens that sentences begin with.
+    pub fn strongest(&self, sums: &[[i32; HEADS]], breaks: &[u32]) -> [Option<(f32, Window)>; HEADS] {
         let mut best: [Option<(f32, Window)>; HEADS] = [None; HEADS];
-        for window in windows(sums.len().saturating_sub(1)) {
+        for window in windows(sums.len().saturating_sub(1), breaks) {
             let norm = window.norm();
             for (head, best) in best.iter_mut().enumerate() {
                 let parameters = &self.heads[head];

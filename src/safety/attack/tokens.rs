@@ -3,8 +3,9 @@
 //! Scripts that write words apart give one token a word; Chinese, Japanese, Thai, Lao, Khmer and Burmese, which do not, give
 //! one a character. A run of punctuation is one token: delimiter tricks and machine-made suffixes live there.
 
-/// How many characters of a word its stem keeps: enough to tell words apart, few enough to bridge their endings.
-const STEM: usize = 5;
+/// How many characters of a word its stems keep. The last is enough to tell words apart, and few enough to bridge their
+/// endings; the others find the short beginnings that vocabularies name.
+pub const STEMS: [usize; 4] = [2, 3, 4, 5];
 
 /// What a token is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +33,30 @@ pub struct Token {
     pub sort: Sort,
     /// Of all its characters.
     pub hash: u64,
-    /// Of its first [`STEM`] characters; equal to `hash` for shorter words.
-    pub stem: u64,
+    /// Of its first characters, as many as [`STEMS`] says; equal to `hash` where the word has no more.
+    pub stems: [u64; STEMS.len()],
+}
+
+impl Token {
+    /// Whether a sentence may end with it.
+    #[inline]
+    pub fn ends(&self, text: &str) -> bool {
+        match self.sort {
+            Sort::Line => true,
+            Sort::Mark => {
+                text.get(self.start..self.end).is_some_and(|mark| mark.starts_with(['.', '!', '?', '。', '！', '？', '؟', '।', '…']))
+            }
+            // Full stops of scripts without spaces are signs as well.
+            Sort::Sign => text.get(self.start..self.end) == Some("。"),
+            Sort::Word | Sort::Number => false,
+        }
+    }
+
+    /// Of its first five characters.
+    #[inline]
+    pub fn stem(&self) -> u64 {
+        self.stems[STEMS.len() - 1]
+    }
 }
 
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
@@ -107,6 +130,7 @@ impl<'a> Tokens<'a> {
         Self { text, at }
     }
 
+    /// The class of the character at a byte, and its length.
     #[inline]
     fn look(&self, at: usize) -> Option<(u8, usize)> {
         let byte = *self.text.as_bytes().get(at)?;
@@ -117,55 +141,93 @@ impl<'a> Tokens<'a> {
         Some((class(c), c.len_utf8()))
     }
 
+    /// A run of one class from the present byte on.
     #[inline]
-    fn run(&mut self, class: u8) -> (u64, u64) {
+    fn run(&mut self, wanted: u8) -> (u64, [u64; STEMS.len()]) {
         let bytes = self.text.as_bytes();
-        let (mut hash, mut stem, mut letters) = (SEED, SEED, 0usize);
-        loop {
-            match self.look(self.at) {
-                Some((found, length)) if found == class => {
-                    for &byte in bytes.get(self.at..self.at + length).unwrap_or_default() {
-                        hash = step(hash, byte);
-                    }
-                    self.at += length;
-                    letters += 1;
-                    if letters <= STEM {
-                        stem = hash;
-                    }
-                }
-                // The apostrophe of `don't` does not part the word.
-                Some((MARK, 1))
-                    if class == LETTER && bytes.get(self.at) == Some(&b'\'') && matches!(self.look(self.at + 1), Some((LETTER, _))) =>
+        let (mut hash, mut stems, mut letters, mut at) = (SEED, [0; STEMS.len()], 0usize, self.at);
+        // Most runs are ASCII and short: their beginning letter by letter, the rest without looking at stems.
+        while let Some(&byte) = bytes.get(at)
+            && byte < 128
+            && ASCII[usize::from(byte)] == wanted
+        {
+            hash = step(hash, byte);
+            at += 1;
+            letters += 1;
+            if let Some(stem) = stems.get_mut(letters.wrapping_sub(STEMS[0])) {
+                *stem = hash;
+            } else if letters > STEMS[STEMS.len() - 1] {
+                while let Some(&byte) = bytes.get(at)
+                    && byte < 128
+                    && ASCII[usize::from(byte)] == wanted
                 {
-                    self.at += 1;
+                    hash = step(hash, byte);
+                    at += 1;
                 }
-                _ => return (hash, stem),
+                break;
             }
         }
+        loop {
+            match bytes.get(at) {
+                Some(&byte) if byte < 128 && ASCII[usize::from(byte)] == wanted => {
+                    hash = step(hash, byte);
+                    at += 1;
+                }
+                Some(&byte) if byte >= 128 => match self.look(at) {
+                    Some((found, length)) if found == wanted => {
+                        for &byte in bytes.get(at..at + length).unwrap_or_default() {
+                            hash = step(hash, byte);
+                        }
+                        at += length;
+                    }
+                    _ => break,
+                },
+                // The apostrophe of `don't` does not part the word.
+                Some(b'\'') if wanted == LETTER && matches!(self.look(at + 1), Some((LETTER, _))) => {
+                    at += 1;
+                    continue;
+                }
+                _ => break,
+            }
+            letters += 1;
+            if let Some(stem) = stems.get_mut(letters.wrapping_sub(STEMS[0])) {
+                *stem = hash;
+            }
+        }
+        self.at = at;
+        for (stem, length) in stems.iter_mut().zip(STEMS) {
+            if letters < length {
+                *stem = hash;
+            }
+        }
+        (hash, stems)
     }
+}
+
+/// A token of which only the whole is told.
+#[inline]
+const fn whole(hash: u64) -> (u64, [u64; STEMS.len()]) {
+    (hash, [hash; STEMS.len()])
 }
 
 impl Iterator for Tokens<'_> {
     type Item = Token;
 
+    #[inline]
     fn next(&mut self) -> Option<Token> {
         loop {
             let start = self.at;
             let (class, length) = self.look(start)?;
-            let (sort, hash, stem) = match class {
+            let (sort, (hash, stems)) = match class {
                 SPACE => {
                     self.at += length;
                     continue;
                 }
-                LETTER => {
-                    let (hash, stem) = self.run(LETTER);
-                    (Sort::Word, hash, stem)
-                }
+                LETTER => (Sort::Word, self.run(LETTER)),
                 DIGIT => {
                     self.run(DIGIT);
                     // Which number it is says nothing; how long it is, a little.
-                    let hash = step(step(SEED, b'#'), (self.at - start).min(6) as u8);
-                    (Sort::Number, hash, hash)
+                    (Sort::Number, whole(step(step(SEED, b'#'), (self.at - start).min(6) as u8)))
                 }
                 LINE => {
                     let mut lines = 0u8;
@@ -173,23 +235,22 @@ impl Iterator for Tokens<'_> {
                         lines = lines.saturating_add(u8::from(self.text.as_bytes().get(self.at) == Some(&b'\n')));
                         self.at += length;
                     }
-                    let hash = step(step(SEED, b'\n'), lines.min(2));
-                    (Sort::Line, hash, hash)
+                    (Sort::Line, whole(step(step(SEED, b'\n'), lines.min(2))))
                 }
                 SIGN => {
                     self.at += length;
-                    let hash =
-                        self.text.as_bytes().get(start..self.at).unwrap_or_default().iter().fold(SEED, |hash, &byte| step(hash, byte));
-                    (Sort::Sign, hash, hash)
+                    (Sort::Sign, whole(hash(self.text.as_bytes().get(start..self.at).unwrap_or_default())))
                 }
-                _ => {
-                    let (hash, stem) = self.run(MARK);
-                    (Sort::Mark, hash, stem)
-                }
+                _ => (Sort::Mark, self.run(MARK)),
             };
-            return Some(Token { start, end: self.at, sort, hash, stem });
+            return Some(Token { start, end: self.at, sort, hash, stems });
         }
     }
+}
+
+/// Of these bytes, as tokens are hashed.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(SEED, |hash, &byte| step(hash, byte))
 }
 
 #[cfg(test)]
@@ -213,7 +274,7 @@ mod tests {
 
     #[test]
     fn endings_do_not_change_the_stem() {
-        let stems: Vec<u64> = Tokens::new("instructions instruction instruct", 0).map(|token| token.stem).collect();
+        let stems: Vec<u64> = Tokens::new("instructions instruction instruct", 0).map(|token| token.stem()).collect();
         assert_eq!(stems[0], stems[1]);
         assert_eq!(stems[1], stems[2]);
         let hashes: Vec<u64> = Tokens::new("dont don't", 0).map(|token| token.hash).collect();

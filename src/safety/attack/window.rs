@@ -3,8 +3,10 @@
 //! The sum of a stretch is the difference of two running sums, so every window at every place costs the same few additions
 //! and an injected sentence counts the same in eight thousand tokens of prose as alone.
 
-/// Lengths of windows in tokens: a sentence, and a paragraph.
+/// Lengths of windows in tokens: a long sentence, and a paragraph.
 pub const LENGTHS: [usize; 2] = [24, 96];
+/// How many sentences in a row make a window of their own.
+const SENTENCES: usize = 6;
 
 /// Keeps one token from being a verdict.
 const DAMPING: f32 = 16.0;
@@ -16,7 +18,7 @@ pub struct Window {
     pub from: usize,
     /// One after the last.
     pub to: usize,
-    /// Which of [`LENGTHS`] it was cut by.
+    /// Which of [`LENGTHS`] it was cut by; sentences count as paragraphs, as a text of one sentence does.
     pub scale: usize,
 }
 
@@ -28,9 +30,10 @@ impl Window {
     }
 }
 
-/// The windows of a text of so many tokens, a quarter of a window apart.
-pub fn windows(tokens: usize) -> impl Iterator<Item = Window> {
-    LENGTHS.into_iter().enumerate().flat_map(move |(scale, length)| {
+/// The windows of a text of so many tokens: of either length, a quarter of it apart, and up to three sentences in a row,
+/// so that a sentence weighs the same wherever it stands. `breaks` are the tokens that sentences begin with.
+pub fn windows(tokens: usize, breaks: &[u32]) -> impl Iterator<Item = Window> {
+    let even = LENGTHS.into_iter().enumerate().flat_map(move |(scale, length)| {
         let step = length / 4;
         let last = tokens.saturating_sub(length);
         let count = if tokens == 0 { 0 } else { last.div_ceil(step) + 1 };
@@ -38,7 +41,14 @@ pub fn windows(tokens: usize) -> impl Iterator<Item = Window> {
             let from = (index * step).min(last);
             Window { from, to: (from + length).min(tokens), scale }
         })
-    })
+    });
+    let sentences = breaks.iter().enumerate().flat_map(move |(index, &from)| {
+        let from = from as usize;
+        let ends = (1..=SENTENCES).map(move |ahead| breaks.get(index + ahead).map_or(tokens, |&end| end as usize));
+        let fitting = ends.filter(move |&to| to > from && to - from <= LENGTHS[LENGTHS.len() - 1]);
+        fitting.map(move |to| Window { from, to, scale: LENGTHS.len() - 1 })
+    });
+    even.chain(sentences)
 }
 
 #[cfg(test)]
@@ -50,13 +60,20 @@ mod tests {
         for tokens in [1, 23, 24, 25, 95, 96, 97, 1000] {
             for scale in 0..LENGTHS.len() {
                 let mut covered = vec![false; tokens];
-                for window in windows(tokens).filter(|window| window.scale == scale) {
+                for window in windows(tokens, &[]).filter(|window| window.scale == scale) {
                     assert!(window.to <= tokens && window.to - window.from <= LENGTHS[scale]);
                     covered[window.from..window.to].fill(true);
                 }
                 assert!(covered.iter().all(|&covered| covered), "{tokens} tokens, scale {scale}");
             }
         }
-        assert_eq!(windows(0).count(), 0);
+        assert_eq!(windows(0, &[]).count(), 0);
+    }
+
+    #[test]
+    fn sentences_are_windows_wherever_they_stand() {
+        let sentence = |from, to| windows(200, &[0, 90, 101, 140]).any(|window| window.from == from && window.to == to);
+        assert!(sentence(90, 101) && sentence(90, 140) && sentence(101, 140) && sentence(140, 200));
+        assert!(!sentence(0, 101) && !sentence(90, 200), "longer than a paragraph");
     }
 }

@@ -11,6 +11,8 @@ pub struct Example {
     features: Vec<u32>,
     /// Where each token's features begin; one more than there are tokens.
     tokens: Vec<u32>,
+    /// The tokens that sentences begin with.
+    breaks: Vec<u32>,
 }
 
 impl Sink for Example {
@@ -18,23 +20,28 @@ impl Sink for Example {
         self.features.push(bucket);
     }
 
-    fn token(&mut self, _start: usize) {
+    fn token(&mut self, _start: usize, ends: bool) {
         self.tokens.push(self.features.len() as u32);
+        if ends {
+            self.breaks.push(self.tokens.len() as u32 - 1);
+        }
     }
 }
 
 impl Example {
     /// Reads a folded text.
     pub fn read(text: &str, lexicon: &Lexicon) -> Self {
-        let mut marks = Vec::new();
-        lexicon.marks(text, &mut marks);
-        let mut example = Self { features: Vec::new(), tokens: vec![0] };
-        read(text, 0, text.len(), &marks, &mut example);
+        let mut example = Self { features: Vec::new(), tokens: vec![0], breaks: vec![0] };
+        read(text, lexicon, &mut example);
         example
     }
 
     fn features(&self, window: &Window) -> &[u32] {
         &self.features[self.tokens[window.from] as usize..self.tokens[window.to] as usize]
+    }
+
+    fn windows(&self) -> impl Iterator<Item = Window> {
+        windows(self.len(), &self.breaks)
     }
 
     fn len(&self) -> usize {
@@ -87,7 +94,7 @@ impl Fitted {
     /// The largest raw sum of any window; minus infinity for a text without tokens.
     pub fn strongest(&self, example: &Example, sums: &mut Vec<f32>) -> f32 {
         self.sums(example, sums);
-        windows(example.len()).map(|window| self.raw(sums, &window)).fold(f32::NEG_INFINITY, f32::max)
+        example.windows().map(|window| self.raw(sums, &window)).fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// Weights rounded to bytes, the value of one step, and the biases.
@@ -158,7 +165,7 @@ fn chosen(
 ) -> [Option<Window>; LENGTHS.len() + 1] {
     let mut best: [Option<(f32, Window)>; LENGTHS.len()] = [None; LENGTHS.len()];
     let mut random = None;
-    for (seen, window) in windows(example.len()).enumerate() {
+    for (seen, window) in example.windows().enumerate() {
         let raw = now.raw(sums, &window);
         let slot = &mut best[window.scale];
         if slot.is_none_or(|(strongest, _)| raw > strongest) {
