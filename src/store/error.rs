@@ -7,13 +7,14 @@ use std::time::Duration;
 /// and never 401. Texts name no key, no address and no credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// There is no connection, or it broke. Trying again may help; the store reconnects by itself.
+    /// There is no connection (the text says why: also wrong credentials), or it broke. Trying again may help; the store
+    /// reconnects by itself.
     #[error("the state store is unavailable: {0}")]
     Unavailable(Cow<'static, str>),
     /// No answer in time. The call may have taken effect.
     #[error("the state store did not answer within {0:?}")]
     Timeout(Duration),
-    /// The store answered and refused: out of memory, wrong credentials, no permission.
+    /// The store answered and refused: out of memory, no permission.
     #[error("the state store refused: {0}")]
     Refused(Cow<'static, str>),
     /// The call itself makes no sense, whatever the store: a defect of the caller.
