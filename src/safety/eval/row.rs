@@ -134,16 +134,19 @@ fn entities(text: &str, spans: Option<&Value>) -> Result<Vec<Entity>, &'static s
         let characters = usize::try_from(span.get(name)?.as_u64()?).ok()?;
         bytes.get(characters).copied()
     };
-    spans
-        .iter()
-        .map(|span| {
-            let kind = span.get("type").and_then(Value::as_str).ok_or("a span has no type")?.to_owned();
-            let (Some(start), Some(end)) = (place(span, "start"), place(span, "end")) else {
-                return Err("a span lies outside of the text");
-            };
-            Ok(Entity { kind, span: start..end.max(start) })
-        })
-        .collect()
+    let mut values: Vec<Entity> = Vec::with_capacity(spans.len());
+    for span in spans {
+        let kind = span.get("type").and_then(Value::as_str).ok_or("a span has no type")?.to_owned();
+        let (Some(start), Some(end)) = (place(span, "start"), place(span, "end")) else {
+            return Err("a span lies outside of the text");
+        };
+        let value = Entity { kind, span: start..end.max(start) };
+        // Some sets list a value several times; it can be found but once.
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    Ok(values)
 }
 
 #[cfg(test)]
