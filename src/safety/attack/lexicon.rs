@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(found("ignoring the previous text"), [("ignore", 0), ("previous", 13)]);
         assert_eq!(found("signore, previously so farther"), []);
         assert_eq!(found("so\n far, ignor"), [("previous", 4), ("ignore", 9)]);
-        assert_eq!(found("请忽略它 무시하고 <|im_end|>"), [("ignore", 6), ("ignore", 13), ("previous", 25)]);
+        assert_eq!(found("请忽略它 무시하고 <|im_end|>"), [("ignore", 6), ("ignore", 13), ("previous", 28)]);
         assert_eq!(found("today to"), [("ignore", 0), ("ignore", 6)]);
     }
 

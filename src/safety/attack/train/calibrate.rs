@@ -5,7 +5,7 @@ use super::{Label, Row};
 
 /// Parts of innocent texts that reach the points of the calibration by any of the heads together. The last point has no
 /// such part: it stands for what hardly any innocent text reaches.
-const REACHED: [f64; KNOTS - 1] = [0.5, 0.06, 0.008, 0.0025];
+const REACHED: [f64; KNOTS - 1] = [0.5, 0.1, 0.009, 0.0025];
 /// Part of system messages that may reach the point of decision.
 const SYSTEM: f64 = 0.01;
 /// The index of the point of decision.
