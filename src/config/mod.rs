@@ -82,13 +82,17 @@ impl Config {
         resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
     }
 
-    /// The engine of a route, or that of the first route: what `safety scan` judges with. Scopes do not matter there.
+    /// The engine of a route, or that of the first route, as it would judge in mode `security` whatever the mode is now: what
+    /// `safety scan` judges with, so that a guard can be measured before it is switched on. Scopes do not matter there.
     ///
     /// # Errors
     /// What is wrong with the section, or no route has that name.
     pub fn safety_engine(&self, route: Option<&str>) -> Result<std::sync::Arc<crate::safety::Engine>, Vec<Diagnostic>> {
-        let mut problems = Problems::new(self);
-        let settings = resolve::safety(self, &mut problems);
+        let mut on = self.clone();
+        on.root.safety.mode = crate::safety::Mode::Security;
+        on.root.routes.iter_mut().for_each(|route| route.safety.mode = None);
+        let mut problems = Problems::new(&on);
+        let settings = resolve::safety(&on, &mut problems);
         let place = route.map_or(Some(0), |name| self.root.routes.iter().position(|route| route.name == name));
         let found = place.and_then(|place| settings.routes.get(place));
         match found {

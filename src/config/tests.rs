@@ -145,7 +145,7 @@ fn with_examples(text: &str) -> String {
     for line in keys {
         let body = line.strip_prefix('#').filter(|b| !b.is_empty() && (!b.starts_with(' ') || b.starts_with("  ")));
         // An empty collection makes room for the example below it.
-        let empty = ["secrets: {}", "providers: []", "organisations: []", "plugins: []", "chains: {}", "routes: []"];
+        let empty = ["  modules: {}", "secrets: {}", "providers: []", "organisations: []", "plugins: []", "chains: {}", "routes: []"];
         if let Some(body) = body {
             out.push_str(body);
         } else if !empty.contains(&line) {
@@ -291,11 +291,11 @@ fn the_environment_overrides_the_file_and_is_named_when_wrong() {
     assert!(snapshot.providers["a"].api_key.is_some());
     assert!(snapshot.providers["b"].api_key.is_none(), "a real credential must not go to a stand-in");
 
-    let wrong = Environment::of([("HTTP_PORT", "many"), ("SAFETY_ENGINE_MODE", "security")]);
+    let wrong = Environment::of([("HTTP_PORT", "many"), ("SAFETY_ENGINE_MODE", "loud")]);
     let found = opened("version: 1\n", wrong).map(|_| ()).unwrap_err();
     let text: Vec<String> = found.iter().map(|d| format!("{}: {}", d.file, d.message)).collect();
     assert!(text.contains(&"environment HTTP_PORT: expected a port number".to_owned()), "{text:?}");
-    assert!(text.contains(&"environment SAFETY_ENGINE_MODE: SafetySec is not enforced by this build".to_owned()), "{text:?}");
+    assert!(text.contains(&"environment SAFETY_ENGINE_MODE: expected noop, observe or security".to_owned()), "{text:?}");
 }
 
 #[test]

@@ -73,8 +73,11 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
         }
     }
     let known = Known::of(config);
+    let on = |mode: Option<Mode>| mode.is_some_and(|mode| mode != Mode::Noop);
+    let used = on(Some(config.root.safety.mode)) || config.root.routes.iter().any(|route| on(route.safety.mode));
     let mut members = Vec::new();
-    for blueprint in modules::BUILT_IN {
+    // Where nothing runs, nothing is built but what is written about, so that a mistake shows before it is switched on.
+    for blueprint in modules::BUILT_IN.iter().filter(|blueprint| used || written.contains_key(blueprint.name)) {
         let standard = SafetyModuleEntry::default();
         let entry = written.get(blueprint.name).unwrap_or(&standard);
         let here = format!("safety.modules.{}", blueprint.name);
@@ -110,8 +113,8 @@ fn on_route(
 ) -> (Vec<Member>, Vec<Scope>) {
     let different = route.map(|route| &route.modules);
     for name in different.into_iter().flat_map(BTreeMap::keys) {
-        if !members.iter().any(|(member, _)| member.name() == name) {
-            let known = members.iter().map(|(member, _)| member.name());
+        if modules::find(name).is_none() {
+            let known = modules::BUILT_IN.iter().map(|blueprint| blueprint.name);
             absent(&format!("{here}.modules.{name}"), "safety module", name, known, problems);
         }
     }
