@@ -34,7 +34,7 @@ chains:
     post_response: {parallel: [audit_log], async: true}
 ";
 
-/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's default pack to that. `governed` is
+/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's default pack to that (it observes: the answers are checked). `governed` is
 /// everything else.
 pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     let chain = match &args.chain {
@@ -44,7 +44,7 @@ pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     Ok(vec![
         Variant { name: "empty", evidence: false, log: "warn", chain: EMPTY.to_owned() },
         Variant { name: "evidence", evidence: true, log: "warn", chain: EMPTY.to_owned() },
-        Variant { name: "guarded", evidence: true, log: "warn", chain: format!("{EMPTY}safety: {{mode: security}}\n") },
+        Variant { name: "guarded", evidence: true, log: "warn", chain: format!("{EMPTY}safety: {{mode: observe}}\n") },
         Variant { name: "governed", evidence: true, log: "info", chain },
     ])
 }
