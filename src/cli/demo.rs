@@ -42,6 +42,8 @@ pub fn run(args: &Args, builder: Builder) -> i32 {
         .replace(ADMIN, &args.admin.to_string())
         .replace(PROVIDER, &args.provider.to_string())
         .replace("./var/evidence", &evidence.display().to_string())
+        .replace("./var/odock.db", &folder.join("odock.db").display().to_string())
+        .replace("./var/usage", &folder.join("usage").display().to_string())
         .replace("./var/odock-edge.sock", &folder.join("upgrade.sock").display().to_string());
     let path = folder.join("demo.yaml");
     if let Err(error) = std::fs::create_dir_all(&evidence).and_then(|()| std::fs::write(&path, config)) {
@@ -76,7 +78,8 @@ Anthropic's dialect:
 What was decided, and why (take the id from x-request-id):
   odock-edge evidence show REQUEST_ID --dir {evidence}
   odock-edge evidence verify --dir {evidence}
-What it cost, and the configuration of this demo:
+What it cost, how the gateway is doing, and the configuration of this demo:
+  odock-edge usage -c {config} --by model
   curl -s http://{admin}/metrics
   cat {config}
 "#,

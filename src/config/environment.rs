@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Config;
 use super::problems::Problems;
-use super::sections::{Size, Span, Tls};
+use super::sections::{RecordsKind, SecretRef, Size, Span, StateKind, Tls};
 use crate::route::ProviderKind;
 use crate::safety::Mode as SafetyMode;
 
@@ -37,9 +37,7 @@ impl Environment {
 }
 
 /// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
-const NOT_APPLIED: [(&str, &str); 7] = [
-    ("POSTGRES_DSN", "this build keeps its records in a file"),
-    ("REDIS_ADDR", "this build keeps its state in the process"),
+const NOT_APPLIED: [(&str, &str); 5] = [
     ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
     ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
     ("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY", "provider credentials are references to secrets here"),
@@ -54,6 +52,8 @@ pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
     overrides.server(config);
     overrides.plugins(config);
     overrides.safety(config);
+    overrides.stores(config);
+    overrides.governance(config);
     overrides.providers(config);
     let Overrides { places, wrong, .. } = overrides;
     for (path, variable) in places {
@@ -67,9 +67,6 @@ pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
         if environment.get(variable).is_some() {
             problems.warn_in_environment(variable, format!("set but not applied: {why}"));
         }
-    }
-    if environment.get("RATELIMIT_GLOBAL_POLICY").is_some() {
-        problems.error_in_environment("RATELIMIT_GLOBAL_POLICY", "rate limits are not enforced by this build".into());
     }
     problems.into_found()
 }
@@ -187,6 +184,24 @@ impl Overrides<'_> {
         }
     }
 
+    /// Addresses of shared stores. They may hold a password, so that only the name of the variable is taken over.
+    fn stores(&mut self, config: &mut Config) {
+        let (state, records) = (&mut config.root.state, &mut config.root.records);
+        if self.take("REDIS_ADDR", "state.url", "an address", |_| Some(())).is_some() {
+            (state.kind, state.url) = (StateKind::Redis, Some(SecretRef::Env("REDIS_ADDR".into())));
+        }
+        if self.take("POSTGRES_DSN", "records.url", "an address", |_| Some(())).is_some() {
+            (records.kind, records.url) = (RecordsKind::Postgres, Some(SecretRef::Env("POSTGRES_DSN".into())));
+        }
+    }
+
+    fn governance(&mut self, config: &mut Config) {
+        let policy = |text: &str| serde_json::from_str(text).ok();
+        if let Some(policy) = self.take("RATELIMIT_GLOBAL_POLICY", "policies", "a policy as JSON", policy) {
+            config.root.policies = policy;
+        }
+    }
+
     /// Fills in what a provider leaves open. The well-known credential variables apply only to a provider without an
     /// address of its own, so that a real credential never goes to a stand-in.
     fn providers(&mut self, config: &mut Config) {
@@ -208,7 +223,7 @@ impl Overrides<'_> {
             if provider.api_key.is_none() {
                 let bare = if family == "HUGGINGFACE" { "HF_TOKEN".to_owned() } else { format!("{family}_API_KEY") };
                 let name = [format!("PROVIDER_{family}_API_KEY"), bare].into_iter().find(|n| self.environment.get(n).is_some());
-                provider.api_key = name.map(super::sections::SecretRef::Env);
+                provider.api_key = name.map(SecretRef::Env);
             }
         }
     }
