@@ -34,8 +34,8 @@ chains:
     post_response: {parallel: [audit_log], async: true}
 ";
 
-/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's default pack to that (it observes: the answers are checked). `governed` is
-/// everything else.
+/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's
+/// default pack to that (observing, because the answers are checked). `governed` is everything else.
 pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     let chain = match &args.chain {
         Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,

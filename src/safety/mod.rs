@@ -22,6 +22,8 @@ mod scanner;
 
 pub use decision::{Decision, Ruling};
 pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, guarded, verdicts};
+#[cfg(test)]
+pub(crate) use engine::tests::pair as test_pair;
 pub use finding::{Category, Finding, Findings};
 pub use passage::{Passage, Side};
 pub use policy::{Action, OnError, Policy, Risk, SessionRule};

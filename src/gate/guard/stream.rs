@@ -512,3 +512,7 @@ fn alone(template: &str, span: &Range<usize>, channel: Channel, text: &str) -> S
     }
     frame.to_string()
 }
+
+#[cfg(test)]
+#[path = "stream_test.rs"]
+mod tests;

@@ -1,0 +1,147 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::super::{SessionPolicy, Sessions};
+use super::*;
+use crate::gate::run::tests::exchange;
+use crate::safety::{Engine, OnError, SessionRule};
+use crate::store::{RiskPolicy, RiskSessions, RiskState, RiskUpdate, StateError};
+use crate::telemetry::Metrics;
+
+/// One session for everybody, that never fades.
+#[derive(Default)]
+struct OneSession(Mutex<f64>);
+
+#[async_trait]
+impl RiskSessions for OneSession {
+    async fn record(&self, key: &str, update: RiskUpdate, policy: &RiskPolicy) -> Result<RiskState, StateError> {
+        *self.0.lock() += update.add;
+        Ok(self.read(key, policy).await?.unwrap())
+    }
+    async fn read(&self, _: &str, _: &RiskPolicy) -> Result<Option<RiskState>, StateError> {
+        let score = *self.0.lock();
+        Ok(Some(RiskState { score, flags: 0, requests: 1, blocks: 0, redactions: 0, last_seen: 0, crossed: false }))
+    }
+    async fn reset(&self, _: &str) -> Result<bool, StateError> {
+        Ok(false)
+    }
+}
+
+fn guard(mode: Mode, score: f32) -> Arc<Guard> {
+    let (members, _) = crate::safety::test_pair(score);
+    let scopes = members.iter().map(|_| crate::plugin::Scope::default()).collect();
+    let risk = RiskPolicy { half_life: Duration::ZERO, ttl: Duration::from_secs(60), threshold: 0.85 };
+    let policy = SessionPolicy { risk, faint_ceiling: 0.3, on_store_error: OnError::Allow };
+    let metrics = Metrics::new().unwrap();
+    let sessions = Sessions::new(Arc::new(OneSession::default()), b"key", policy, metrics.safety_sessions());
+    Guard::new(Arc::new(Engine::new(mode, SessionRule::default(), members, None)), scopes, sessions, &metrics).unwrap()
+}
+
+fn delta(index: u32, text: &str) -> String {
+    json!({"choices": [{"index": index, "delta": {"content": text}, "finish_reason": null}]}).to_string()
+}
+
+const LAST: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+
+/// What a client puts together, frame by frame, until the stream ends or is stopped.
+fn client(stream: &mut StreamGuard, frames: &[String]) -> (String, Option<Box<Denial>>) {
+    let mut said = String::new();
+    let mut hear = |data: &str| {
+        if let Ok(event) = serde_json::from_str::<Value>(data) {
+            said.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+        }
+        assert!(!said.contains("secret"), "it was on the wire: {said}");
+    };
+    for frame in frames {
+        match stream.frame(None, frame) {
+            Flow::Pass => hear(frame),
+            Flow::Frames(list) => {
+                assert!(!list.is_empty(), "a frame that waits is a caller who waits");
+                list.iter().for_each(|(_, data)| hear(data));
+            }
+            Flow::Stop(denial) => return (said, Some(denial)),
+        }
+    }
+    (said, None)
+}
+
+fn frames(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| delta(0, part)).chain([LAST.to_owned(), "[DONE]".to_owned()]).collect()
+}
+
+#[test]
+fn every_cut_gives_the_same_and_no_frame_waits() {
+    let guard = guard(Mode::Security, 0.9);
+    let text = "a secret, sec ret, secsecret; and a last secre";
+    let expected = "a [REDACTED:word], sec ret, sec[REDACTED:word]; and a last secre";
+    for at in 0..=text.len() {
+        let mut stream = guard.stream(&mut exchange("k")).unwrap();
+        assert_eq!(client(&mut stream, &frames(&[&text[..at], &text[at..]])), (expected.to_owned(), None), "cut at {at}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_cuts_give_the_same(words in prop::collection::vec("secret|sec|[a-z ]{0,5}", 1..12), sizes in prop::collection::vec(1usize..7, 1..60)) {
+        let text = words.concat();
+        let mut parts = Vec::new();
+        let (mut at, mut sizes) = (0, sizes.into_iter().cycle());
+        while at < text.len() {
+            let end = (at + sizes.next().unwrap()).min(text.len());
+            parts.push(&text[at..end]);
+            at = end;
+        }
+        let mut stream = guard(Mode::Security, 0.1).stream(&mut exchange("k")).unwrap();
+        let whole = text.replace("secret", "[REDACTED:word]");
+        prop_assert_eq!(client(&mut stream, &frames(&parts)), (whole, None));
+    }
+}
+
+#[test]
+fn ten_thousand_streams_at_once_are_kept_apart() {
+    let guard = guard(Mode::Security, 0.9);
+    let mut streams: Vec<(StreamGuard, String)> = (0..10_000).map(|_| (guard.stream(&mut exchange("k")).unwrap(), String::new())).collect();
+    let parts = |n: usize| [format!("canary{n} se"), "cre".to_owned(), format!("t{n}")];
+    for step in 0..4 {
+        for (n, (stream, said)) in streams.iter_mut().enumerate() {
+            let frame = parts(n).get(step).map_or(LAST.to_owned(), |part| delta(0, part));
+            let out = match stream.frame(None, &frame) {
+                Flow::Pass => vec![(None, frame)],
+                Flow::Frames(frames) => frames,
+                Flow::Stop(denial) => panic!("{n}: {denial:?}"),
+            };
+            for (_, data) in out {
+                let event: Value = serde_json::from_str(&data).unwrap();
+                said.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+            }
+        }
+    }
+    for (n, (_, said)) in streams.iter().enumerate() {
+        assert_eq!(*said, format!("canary{n} [REDACTED:word]{n}"));
+    }
+}
+
+#[test]
+fn a_finding_in_the_middle_stops_the_stream_and_nothing_of_it_leaves() {
+    let guard = guard(Mode::Security, 0.9);
+    let mut stream = guard.stream(&mut exchange("k")).unwrap();
+    let (said, stopped) = client(&mut stream, &frames(&["all is well, att", "ack follows"]));
+    assert_eq!((said.as_str(), stopped.unwrap().code.as_ref()), ("all is well, ", "safety_blocked"));
+    assert!(matches!(stream.frame(None, &delta(0, "more")), Flow::Stop(_)), "it stays stopped");
+    let (_, decision, ..) = stream.settle();
+    assert_eq!(decision.action, SafetyAction::Block);
+}
+
+#[test]
+fn observing_passes_every_frame_and_finds_the_same() {
+    let guard = guard(Mode::Observe, 0.9);
+    let mut stream = guard.stream(&mut exchange("k")).unwrap();
+    for frame in frames(&["a sec", "ret att", "ack"]).iter().chain(["no json".to_owned()].iter()) {
+        assert_eq!(stream.frame(None, frame), Flow::Pass);
+    }
+    let (judgement, decision, ..) = stream.settle();
+    assert_eq!((decision.action, decision.would), (SafetyAction::Observe, SafetyAction::Block));
+    assert_eq!(judgement.runs.iter().filter(|run| run.found()).count(), 2);
+}
