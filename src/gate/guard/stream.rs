@@ -395,7 +395,10 @@ impl Line {
         for mut watch in self.scanners.drain(..) {
             let Some(run) = runs.get_mut(watch.run) else { continue };
             let before = found.len();
-            let result = crate::safety::guarded(|| Ok(watch.scanner.finish(&mut found)));
+            let result = crate::safety::guarded(|| {
+                watch.scanner.finish(&mut found);
+                Ok(())
+            });
             found.iter().skip(before).for_each(|finding| run.note(finding));
             if let Err(failure) = result {
                 run.failure = Some(failure);
