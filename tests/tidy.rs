@@ -113,9 +113,10 @@ const RULES: &[Rule] = &[
             "src/identity/secret.rs",
             "src/plugin/harness",
             "src/telemetry/metrics.rs",
+            "src/usage/spool.rs",
             "plugins/roster.rs",
         ],
-        why: "files are read when a configuration is loaded, never on a request (evidence reads its own log, metrics /proc, commands what a person names)",
+        why: "files are read when a configuration is loaded, never on a request (evidence reads its own log, metrics /proc, the usage spool what it or a process before wrote, commands what a person names)",
     },
     Rule {
         pattern: r"\b(todo|unimplemented|dbg)!|\b(TODO|FIXME|XXX|HACK)\b",

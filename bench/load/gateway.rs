@@ -15,7 +15,13 @@ pub struct Variant {
     log: &'static str,
     /// `plugins` and `chains`.
     chain: String,
+    /// Limits, budgets and usage.
+    full: bool,
 }
+
+/// No limit is near: what is measured is asking, not refusing.
+const POLICY: &str =
+    "{ratelimit: {requests: {per_second: 900000, per_minute: 50000000}, tokens: {per_minute: 900000000000}, concurrency: {max: 100000}}}";
 
 const EMPTY: &str = "chains: {default: {}}\n";
 
@@ -35,17 +41,19 @@ chains:
 ";
 
 /// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's
-/// default pack to that (observing, because the answers are checked). `governed` is everything else.
+/// default pack to that (observing, because the answers are checked), `governed` the chain people start with. `full` is all of governance on the
+/// empty chain: limits of four scopes, two budgets and usage.
 pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     let chain = match &args.chain {
         Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => GOVERNED.to_owned(),
     };
     Ok(vec![
-        Variant { name: "empty", evidence: false, log: "warn", chain: EMPTY.to_owned() },
-        Variant { name: "evidence", evidence: true, log: "warn", chain: EMPTY.to_owned() },
-        Variant { name: "guarded", evidence: true, log: "warn", chain: format!("{EMPTY}safety: {{mode: observe}}\n") },
-        Variant { name: "governed", evidence: true, log: "info", chain },
+        Variant { name: "empty", evidence: false, log: "warn", chain: EMPTY.to_owned(), full: false },
+        Variant { name: "evidence", evidence: true, log: "warn", chain: EMPTY.to_owned(), full: false },
+        Variant { name: "guarded", evidence: true, log: "warn", chain: format!("{EMPTY}safety: {{mode: observe}}\n"), full: false },
+        Variant { name: "governed", evidence: true, log: "info", chain, full: false },
+        Variant { name: "full", evidence: false, log: "warn", chain: EMPTY.to_owned(), full: true },
     ])
 }
 
@@ -75,21 +83,34 @@ fn configuration(variant: &Variant, listen: SocketAddr, admin: SocketAddr, upstr
     for byte in ring::digest::digest(&ring::digest::SHA256, client::KEY.as_bytes()).as_ref() {
         let _ = write!(sha256, "{byte:02x}");
     }
-    let Variant { evidence, log, chain, .. } = variant;
+    let Variant { evidence, log, chain, full, .. } = variant;
     let folder = folder.display();
+    let (policy, global) = if *full { (format!(", policies: {POLICY}"), format!("policies: {POLICY}\n")) } else { Default::default() };
+    let pricing = match full {
+        true => ", max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 0.001}, output: {text_cost_per_1k_tokens: 0.002}}",
+        false => "",
+    };
+    let accounts = match full {
+        true => format!(
+            "    policies: {POLICY}\n    budgets: [{{name: all, period: MONTHLY, amount: 5000000}}, {{name: key, owner: {{type: APIKEY, name: bench}}, period: DAILY, amount: 5000000}}]\n"
+        ),
+        false => String::new(),
+    };
     format!(
         r#"version: 1
 server: {{listen: ["{listen}"], threads: 1, upgrade_sock: "{folder}/upgrade.sock"}}
 admin: {{listen: "{admin}"}}
 log: {{level: {log}}}
 evidence: {{enabled: {evidence}, path: "{folder}/evidence"}}
-providers:
+records: {{path: "{folder}/odock.db"}}
+governance: {{usage: {full}, usage_spool: "{folder}/usage"}}
+{global}providers:
   - {{name: mock, type: openai, base_url: "http://{upstream}", api_key: {{env: BENCH_PROVIDER_KEY}}}}
 organisations:
   - name: acme
-    models: [{{name: bench, provider: mock, slug: mock-model}}]
-    api_keys: [{{name: bench, sha256: "{sha256}", models: "*"}}]
-routes:
+    models: [{{name: bench, provider: mock, slug: mock-model{pricing}{policy}}}]
+    api_keys: [{{name: bench, sha256: "{sha256}", models: "*"{policy}}}]
+{accounts}routes:
   - {{name: openai, match: {{path_prefix: /v1/}}, chain: default}}
 {chain}"#
     )

@@ -104,6 +104,12 @@ pub fn bars(rows: &[Row], cells: &[Cell]) -> bool {
     };
     println!();
     for (index, row) in rows.iter().enumerate() {
+        if row.name == "full" {
+            let of = |name: &str| rows.iter().position(|row| row.name == name);
+            let cpu = |target| against(rows, cells, "c=32", target, |c| c.cpu_us, |a, b| a / b);
+            let more = of("empty").map_or(f64::NAN, |empty| cpu(index) - cpu(empty));
+            bar("full: CPU per request on top of empty, × bare".to_owned(), more, 0.15);
+        }
         let cpu_limit = match row.name {
             "empty" => 1.3,
             "governed" => 1.6,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::plan::Counter;
 use super::{Field, Scope, ScopePlan};
 use crate::error::{Denial, codes};
-use crate::store::{Correction, LeaseId, Limit, Limits, StateError, StateKey, Take};
+use crate::store::{Allowance, Correction, LeaseId, Limit, Limits, StateError, StateKey, Take};
 
 /// When limits are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,7 +94,7 @@ pub enum Refusal {
     Store(StateError),
 }
 
-/// How a limit stands after it let a request through, for the answer's headers.
+/// How a limit stands after it was asked, for the answer's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Whose.
@@ -214,29 +214,23 @@ impl Gate<'_> {
             judge(scope, counter.field, allowance.allowed);
         }
         if let Some(at) = taken.refused {
-            let (Some((scope, counter, _)), Some(allowance)) = (asked.get(at), taken.each.get(at)) else {
+            let (Some((scope, counter, _)), Some(take), Some(allowance)) = (asked.get(at), takes.get(at), taken.each.get(at)) else {
                 return Err(Refusal::Store(StateError::Invalid("a limit refused that was not asked")));
             };
+            receipt.standing.push(standing(scope, counter, &take.limit, allowance));
             return Err(denied(scope.scope, counter.field, retry_after(counter.field, allowance.retry_after)));
         }
         receipt.lease = Some(ask.lease);
         for (((scope, counter, cost), take), allowance) in asked.iter().zip(&takes).zip(&taken.each) {
-            let (limit, per) = match take.limit {
-                Limit::Slots { max, ttl } => {
-                    receipt.slots.push((counter.key.clone(), ttl));
-                    (max, Duration::ZERO)
+            match take.limit {
+                Limit::Slots { ttl, .. } => receipt.slots.push((counter.key.clone(), ttl)),
+                Limit::Window { per, .. } if counter.field == Field::TokensPerMinute => {
+                    receipt.tokens.push(Estimate { key: counter.key.clone(), per, at: taken.at, tokens: *cost });
                 }
-                Limit::Window { limit, per } => {
-                    if counter.field == Field::TokensPerMinute {
-                        receipt.tokens.push(Estimate { key: counter.key.clone(), per, at: taken.at, tokens: *cost });
-                    }
-                    (limit, per)
-                }
-                Limit::Rate { per, burst, .. } => (burst, per),
-            };
+                Limit::Window { .. } | Limit::Rate { .. } => {}
+            }
             if !scope.shadow {
-                let (remaining, reset_after) = (allowance.remaining, allowance.reset_after);
-                receipt.standing.push(Standing { scope: scope.scope, field: counter.field, limit, per, remaining, reset_after });
+                receipt.standing.push(standing(scope, counter, &take.limit, allowance));
             }
         }
         Ok(())
@@ -288,6 +282,16 @@ impl Receipt {
         }
         store.finish(lease, &slots, &corrections).await
     }
+}
+
+fn standing(scope: &ScopePlan, counter: &Counter, limit: &Limit, allowance: &Allowance) -> Standing {
+    let (limit, per) = match *limit {
+        Limit::Slots { max, .. } => (max, Duration::ZERO),
+        Limit::Window { limit, per } => (limit, per),
+        Limit::Rate { per, burst, .. } => (burst, per),
+    };
+    let (remaining, reset_after) = (allowance.remaining, allowance.reset_after);
+    Standing { scope: scope.scope, field: counter.field, limit, per, remaining, reset_after }
 }
 
 /// A slot is free when somebody leaves; a second is as good a guess as any.

@@ -64,7 +64,8 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             if let Some(exchange) = &mut cx.exchange {
                 exchange.outcome.denial = Some((*denial).clone());
             }
-            let sent = respond::deny(session, &denial, dialect, &cx.id, close).await;
+            let limits = cx.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
+            let sent = respond::deny(session, &denial, dialect, &cx.id, close, limits).await;
             cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
             if close && sent.is_ok() {

@@ -41,6 +41,9 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     let provider_id = PROVIDER_IDS.iter().find_map(|name| head.headers.get(name)).and_then(|v| v.to_str().ok());
     exchange.outcome.provider_request_id = provider_id.map(|v| v.get(..128).unwrap_or(v).to_owned());
     clean_head(head, matches!(cx.destination, Some(Destination::Provider { .. })), &cx.id_value)?;
+    if let Some(governed) = &cx.governed {
+        respond::tell(head, governed.headers(exchange.facts.dialect))?;
+    }
 
     let streamed = is_event_stream(head);
     let chain = &route.chain;

@@ -21,7 +21,7 @@ use crate::limit::{Ask, Gate, Receipt, Refusal, ScopePlan, Stage};
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Books, Cost, How, Pricing, Quantities, Who};
-use crate::wire::{Endpoint, Usage, UsageSource};
+use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -78,9 +78,10 @@ pub struct Governed {
 }
 
 impl Governed {
-    /// How the limits stand, for the answer's headers.
-    pub fn standing(&self) -> impl Iterator<Item = &crate::limit::Standing> {
-        self.global.standing.iter().chain(&self.receipt.standing)
+    /// The header fields that tell how the limits stand.
+    pub fn headers(&self, dialect: Dialect) -> Vec<(&'static str, String)> {
+        let standing: Vec<_> = self.global.standing.iter().chain(&self.receipt.standing).copied().collect();
+        crate::limit::headers(&standing, dialect, SystemTime::now())
     }
 }
 

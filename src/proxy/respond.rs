@@ -36,12 +36,29 @@ pub fn render(
     Ok((head, body))
 }
 
-/// Sends a denial. With `close` the connection ends afterwards, because the caller is still sending a body.
+/// Puts fields of our own into a head, in place of those of the same name.
+///
+/// # Errors
+/// When Pingora refuses the values; they are ASCII, so it does not.
+pub fn tell(head: &mut ResponseHeader, fields: Vec<(&'static str, String)>) -> pingora::Result<()> {
+    fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
+}
+
+/// Sends a denial with these fields. With `close` the connection ends afterwards, because the caller is still sending a
+/// body.
 ///
 /// # Errors
 /// The caller is gone.
-pub async fn deny(session: &mut Session, denial: &Denial, dialect: Dialect, id: &RequestId, close: bool) -> pingora::Result<()> {
-    let (head, body) = render(denial, dialect, id, None)?;
+pub async fn deny(
+    session: &mut Session,
+    denial: &Denial,
+    dialect: Dialect,
+    id: &RequestId,
+    close: bool,
+    fields: Vec<(&'static str, String)>,
+) -> pingora::Result<()> {
+    let (mut head, body) = render(denial, dialect, id, None)?;
+    tell(&mut head, fields)?;
     if close {
         session.set_keepalive(None);
     }

@@ -29,7 +29,8 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
     }
     cx.status = status;
     let dialect = Endpoint::of(&session.req_header().method, session.req_header().uri.path()).1;
-    let sent = respond::deny(session, &denial, dialect, &cx.id, false).await;
+    let limits = cx.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
+    let sent = respond::deny(session, &denial, dialect, &cx.id, false, limits).await;
     cx.caller_gone |= sent.is_err();
     FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() }
 }
@@ -142,7 +143,7 @@ impl Ledger for EvidenceLedger {
     }
 
     fn add(&self, request: RequestId, execution: Execution) {
-        self.evidence.execution(request, execution);
+        self.evidence.execution(request, &execution);
     }
 }
 

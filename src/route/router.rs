@@ -29,7 +29,7 @@ impl Matcher {
             return exact == path;
         }
         let Some(prefix) = &self.path_prefix else { return true };
-        path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(prefix.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn headers_fit(&self, headers: &HeaderMap) -> bool {

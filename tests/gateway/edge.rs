@@ -64,6 +64,20 @@ pub struct Setup {
     pub more: String,
     /// Members of `evidence`, in flow form.
     pub evidence: String,
+    /// Members of `governance`, in flow form; without any no usage is kept.
+    pub governance: String,
+    /// Members of `state`, in flow form.
+    pub state: String,
+    /// Members of `records`, in flow form.
+    pub records: String,
+    /// The gateway's own policy, in flow form.
+    pub policies: String,
+    /// Lines of the organisation `acme`: policies, budgets, quotas.
+    pub acme: Vec<String>,
+    /// Further members of the team `support`, of the model `fast` and of the key `main`, in flow form.
+    pub team: String,
+    pub fast: String,
+    pub main: String,
     /// The level of the log.
     pub log: Option<&'static str>,
     /// Whether the test's own plugins are linked in.
@@ -116,27 +130,33 @@ impl Setup {
         let key = sha256_hex;
         let chain = if self.chain.is_empty() { "    {}\n".to_owned() } else { self.chain.iter().map(|l| format!("    {l}\n")).collect() };
         let plugins = if self.plugins.is_empty() { "plugins: []\n".to_owned() } else { format!("plugins:\n{}", list(&self.plugins)) };
-        let route = if self.route.is_empty() { String::new() } else { format!(", {}", self.route) };
+        let more = |members: &str| if members.is_empty() { String::new() } else { format!(", {members}") };
+        let route = more(&self.route);
+        let section = |name: &str, members: &str| if members.is_empty() { String::new() } else { format!("{name}: {{{members}}}\n") };
         format!(
             "version: 1\n\
              server:\n  listen: [\"127.0.0.1:{port}\"]\n  upgrade_sock: \"{dir}/upgrade.sock\"\n{server}\
              admin: {{listen: \"127.0.0.1:{admin}\"}}\n\
              log: {{format: json, level: {level}}}\n\
              evidence: {{path: \"{dir}/evidence\"{evidence}}}\n\
+             governance: {{usage_spool: \"{dir}/usage\", {governance}}}\n\
+             records: {{{records}}}\n\
+             {stores}\
              providers:\n\
              \x20 - name: mock\n    type: openai\n    base_url: \"{scheme}://{host}:{upstream}\"\n    api_key: {{env: MOCK_PROVIDER_KEY}}\n{provider}\
              \x20 - {{name: claude, type: anthropic, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
              \x20 - {{name: off, type: openai, enabled: false, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
              organisations:\n\
              \x20 - name: acme\n\
-             \x20   teams: [{{name: support}}]\n\
+             {acme}\
+             \x20   teams: [{{name: support{team}}}]\n\
              \x20   models:\n\
-             \x20     - {{name: fast, provider: mock, slug: real-model-1}}\n\
+             \x20     - {{name: fast, provider: mock, slug: real-model-1{fast}}}\n\
              \x20     - {{name: secret, provider: mock, slug: real-model-2}}\n\
              \x20     - {{name: claude-fast, provider: claude, slug: claude-real-1}}\n\
              \x20     - {{name: switched-off, provider: off}}\n\
              \x20   api_keys:\n\
-             \x20     - {{name: main, sha256: \"{main}\", models: [fast, claude-fast, switched-off]}}\n\
+             \x20     - {{name: main, sha256: \"{main}\", models: [fast, claude-fast, switched-off]{main_more}}}\n\
              \x20     - {{name: bare, sha256: \"{bare}\", models: []}}\n\
              \x20     - {{name: old, sha256: \"{old}\", models: [fast], expiry: \"2020-01-01T00:00:00Z\"}}\n\
              \x20     - {{name: gone, sha256: \"{gone}\", models: [fast], revoked: true}}\n\
@@ -148,7 +168,14 @@ impl Setup {
              routes:\n\
              \x20 - {{name: llm, match: {{path_prefix: /v1/}}, chain: default{route}}}\n{routes}{more}",
             server = indent(&self.server, "  "),
-            evidence = if self.evidence.is_empty() { String::new() } else { format!(", {}", self.evidence) },
+            evidence = more(&self.evidence),
+            governance = if self.governance.is_empty() { "usage: false" } else { &self.governance },
+            records = if self.records.is_empty() { format!("path: \"{dir}/odock.db\"") } else { self.records.clone() },
+            stores = section("state", &self.state) + &section("policies", &self.policies),
+            acme = self.acme.iter().map(|l| format!("    {l}\n")).collect::<String>(),
+            team = more(&self.team),
+            fast = more(&self.fast),
+            main_more = more(&self.main),
             level = self.log.unwrap_or("info"),
             scheme = self.base_scheme.unwrap_or("http"),
             host = if self.base_scheme == Some("https") { "localhost" } else { "127.0.0.1" },
@@ -170,19 +197,24 @@ impl Setup {
         let (port, admin) = (free_port(), free_port());
         let file = dir.path().join("odock.yaml");
         std::fs::write(&file, self.yaml(port, admin, dir.path())).unwrap();
+        let (child, output) = self.spawn(&file, dir.path());
+        let mut edge = Edge { port, admin, file, dir, child, output };
+        edge.wait_ready().await;
+        edge
+    }
+
+    fn spawn(&self, file: &Path, dir: &Path) -> (Child, Arc<Mutex<Vec<u8>>>) {
         let args = ["run".to_owned(), "-c".to_owned(), file.display().to_string()];
         let mut command = if self.faults { crate::faults::command(&args) } else { binary() };
         if !self.faults {
             command.args(&args);
         }
-        command.env("MOCK_PROVIDER_KEY", PROVIDER_KEY).envs(self.env.iter().cloned()).current_dir(dir.path());
+        command.env("MOCK_PROVIDER_KEY", PROVIDER_KEY).envs(self.env.iter().cloned()).current_dir(dir);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
         collect(child.stdout.take().unwrap(), output.clone());
         collect(child.stderr.take().unwrap(), output.clone());
-        let mut edge = Edge { port, admin, file, dir, child, output };
-        edge.wait_ready().await;
-        edge
+        (child, output)
     }
 }
 
@@ -237,6 +269,14 @@ impl Edge {
             assert!(Instant::now() < end, "the gateway was not ready within {START:?}:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Kills the process as a power cut would, and starts another with the same files.
+    pub async fn killed_and_started_again(&mut self, setup: &Setup) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.output) = setup.spawn(&self.file, self.dir.path());
+        self.wait_ready().await;
     }
 
     pub async fn ready(&self) -> bool {
