@@ -46,8 +46,8 @@ pub struct LaterEntry<'a> {
 }
 
 impl RequestEntry<'_> {
-    /// Appends the entry under this number.
-    pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
+    /// Appends the entry without its number, and says where in `out` that belongs.
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
         let Finished { facts, model, tags, executions, safety, outcome } = self.finished;
         let caller = facts.caller.as_deref();
         let mut page = Page::new(out);
@@ -93,7 +93,7 @@ impl RequestEntry<'_> {
             }
             list.put(b"]");
         }
-        entry.number("seq", seq);
+        let number_at = entry.member("seq").written();
         entry.number("status", outcome.status.into());
         entry.flag("stream", facts.stream);
         texts(&mut entry, "tags", tags);
@@ -112,20 +112,22 @@ impl RequestEntry<'_> {
         usage.close();
         entry.text_if("user", caller.and_then(|caller| caller.user.as_ref()).map(|user| &*user.id));
         entry.close();
+        number_at
     }
 }
 
 impl LaterEntry<'_> {
-    /// Appends the entry under this number.
-    pub fn write(&self, seq: u64, out: &mut Vec<u8>) {
+    /// As [`RequestEntry::write`].
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
         let mut page = Page::new(out);
         let mut entry = Object::open(&mut page);
         at(&mut entry, self.at);
         write_execution(self.execution, entry.member("execution"));
         entry.word("kind", "execution");
         request_id(&mut entry, self.request);
-        entry.number("seq", seq);
+        let number_at = entry.member("seq").written();
         entry.close();
+        number_at
     }
 }
 

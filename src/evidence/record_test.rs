@@ -366,17 +366,24 @@ prop_compose! {
     }
 }
 
+/// What is written behind something else, with its number put in.
+fn numbered(seq: u64, write: impl FnOnce(&mut Vec<u8>) -> usize) -> Vec<u8> {
+    let mut out = b"before".to_vec();
+    let number_at = write(&mut out);
+    out.splice(number_at..number_at, seq.to_string().into_bytes());
+    out.split_off(6)
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_what_serde_would_write(finished in any_finished(), took in any_duration(), seq in any::<u64>(), chain in any_text()) {
-        let mut written = Vec::new();
-        RequestEntry { finished: &finished, chain: &chain, config: "c0ffee", duration: took }.write(seq, &mut written);
+        let entry = RequestEntry { finished: &finished, chain: &chain, config: "c0ffee", duration: took };
+        let written = numbered(seq, |out| entry.write(out));
         let model = RequestModel::of(&finished, &chain, "c0ffee", took, seq);
         prop_assert_eq!(String::from_utf8(written), Ok(serde_json::to_string(&model).unwrap()));
         for execution in &finished.executions {
             let (request, at) = (finished.facts.id, finished.facts.received_at);
-            let mut written = Vec::new();
-            LaterEntry { request, execution, at }.write(seq, &mut written);
+            let written = numbered(seq, |out| LaterEntry { request, execution, at }.write(out));
             let model = LaterModel::of(request, execution, at, seq);
             prop_assert_eq!(String::from_utf8(written), Ok(serde_json::to_string(&model).unwrap()));
         }

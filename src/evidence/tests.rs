@@ -212,7 +212,7 @@ fn entries_are_canonical() {
     let dir = tempfile::tempdir().unwrap();
     let (evidence, _) = start(&settings(dir.path()));
     evidence.request(&finished(1), &policy());
-    evidence.execution(RequestId([1; 16]), execution(Decision::Error));
+    evidence.execution(RequestId([1; 16]), &execution(Decision::Error));
     assert!(evidence.close(PATIENCE));
     let text = fs::read_to_string(dir.path().join("evidence-000001.jsonl")).unwrap();
     for line in text.lines() {
@@ -225,7 +225,7 @@ fn a_later_execution_is_linked_to_its_request() {
     let dir = tempfile::tempdir().unwrap();
     let (evidence, metrics) = start(&settings(dir.path()));
     evidence.request(&finished(7), &policy());
-    evidence.execution(RequestId([7; 16]), Execution { response_path: false, ..execution(Decision::Allowed) });
+    evidence.execution(RequestId([7; 16]), &Execution { response_path: false, ..execution(Decision::Allowed) });
     evidence.request(&finished(8), &policy());
     assert!(evidence.close(PATIENCE));
     let found = show(dir.path(), &RequestId([7; 16]).to_string()).unwrap();

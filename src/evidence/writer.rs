@@ -1,14 +1,15 @@
 //! From the request path to the disk: a bounded queue and one thread behind it.
 //!
-//! A request pays for one push into the queue; the thread looks at the queue by itself, so a push wakes nobody unless the
+//! A request writes its record where it ends, while everything is at hand and can be let go of at once; what the queue
+//! holds are bytes. The thread numbers and links them. It looks at the queue by itself, so a push wakes nobody unless the
 //! queue is half full. When the queue is full or the disk refuses, records are dropped and counted, in the metric and in
 //! the next checkpoint: evidence never holds up traffic and never has a gap that nobody sees.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,16 +22,19 @@ use super::record::{LaterEntry, RequestEntry};
 use crate::config::EvidenceSettings;
 use crate::gate::{Execution, Finished, RequestId};
 use crate::telemetry::EvidenceMetrics;
+use crate::wire::object::Page;
 
-/// How long the thread lets records gather while there are some. Short, so that what waits stays in the cache in which
-/// the requests left it, and is written in small helpings between them.
+/// How long the thread lets records gather while there are some. Short, so that what waits is still in a cache and is
+/// written in small helpings between the requests.
 const GATHER: Duration = Duration::from_millis(5);
 /// How often it looks when there are none.
 const IDLE: Duration = Duration::from_millis(100);
 /// Records after which the thread lets others run: where cores are few, a request must not wait for a whole batch.
-const HELPING: u64 = 8;
+const HELPING: u64 = 32;
 /// Bytes after which a batch is written at once.
 const BATCH: usize = 1 << 20;
+/// Bytes of a buffer that are kept for the records to come.
+const KEPT: usize = 1 << 20;
 /// How long after a refused write the files are opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -65,17 +69,33 @@ pub struct Evidence(Option<Arc<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
-    jobs: SyncSender<Job>,
-    half: i64,
+    waiting: Arc<Mutex<Waiting>>,
+    capacity: i64,
     metrics: EvidenceMetrics,
     closing: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
     waker: Thread,
 }
 
-enum Job {
-    Request { finished: Arc<Finished>, policy: Policy, duration: Duration },
-    Execution { request: RequestId, execution: Box<Execution>, at: SystemTime },
+/// Records that wait, one behind the other.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    records: Vec<Record>,
+}
+
+/// Where a record stands among those that wait.
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    start: usize,
+    /// Where its number belongs, which it has not got yet.
+    number_at: usize,
+    end: usize,
+}
+
+thread_local! {
+    /// A record while it is written; kept, so that writing one allocates nothing.
+    static PAPER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Evidence {
@@ -97,10 +117,12 @@ impl Evidence {
         signer.publish(&settings.path).map_err(failed)?;
         let log = Log::open(&claim.directory, signer.clone(), Totals::default()).map_err(failed)?;
         metrics.checkpoints.inc();
-        let (sender, jobs) = sync_channel(settings.queue.max(2));
+        let waiting = Arc::<Mutex<Waiting>>::default();
         let closing = Arc::new(AtomicBool::new(false));
         let writer = Writer {
-            jobs,
+            waiting: waiting.clone(),
+            taken: Waiting::default(),
+            next: 0,
             closing: closing.clone(),
             log: Some(log),
             claim,
@@ -115,26 +137,28 @@ impl Evidence {
         };
         let thread = thread::Builder::new().name("evidence".to_owned()).spawn(move || writer.run()).map_err(failed)?;
         let waker = thread.thread().clone();
-        let half = i64::try_from(settings.queue.max(2) / 2).unwrap_or(i64::MAX);
-        Ok(Self(Some(Arc::new(Queue { jobs: sender, half, metrics, closing, thread: Mutex::new(Some(thread)), waker }))))
+        let capacity = i64::try_from(settings.queue.max(2)).unwrap_or(i64::MAX);
+        Ok(Self(Some(Arc::new(Queue { waiting, capacity, metrics, closing, thread: Mutex::new(Some(thread)), waker }))))
     }
 
     /// Keeps the record of a request that ends now.
-    pub fn request(&self, finished: &Arc<Finished>, policy: &Policy) {
+    pub fn request(&self, finished: &Finished, policy: &Policy) {
         self.record(finished, policy, finished.facts.received.elapsed());
     }
 
     /// Keeps the record of a request that took so long; for records that are closed some time after the answer.
-    pub fn record(&self, finished: &Arc<Finished>, policy: &Policy, duration: Duration) {
+    pub fn record(&self, finished: &Finished, policy: &Policy, duration: Duration) {
         if let Some(queue) = &self.0 {
-            queue.push(Job::Request { finished: finished.clone(), policy: policy.clone(), duration });
+            let entry = RequestEntry { finished, chain: &policy.chain, config: &policy.config, duration };
+            queue.push(|out| entry.write(out));
         }
     }
 
     /// Keeps an execution that ended after its request was recorded.
-    pub fn execution(&self, request: RequestId, execution: Execution) {
+    pub fn execution(&self, request: RequestId, execution: &Execution) {
         if let Some(queue) = &self.0 {
-            queue.push(Job::Execution { request, execution: Box::new(execution), at: SystemTime::now() });
+            let entry = LaterEntry { request, execution, at: SystemTime::now() };
+            queue.push(|out| entry.write(out));
         }
     }
 
@@ -156,13 +180,28 @@ impl Evidence {
 }
 
 impl Queue {
-    fn push(&self, job: Job) {
+    /// Takes a record in. `write` appends it and says where its number belongs.
+    fn push(&self, write: impl FnOnce(&mut Vec<u8>) -> usize) {
+        let depth = self.metrics.queue_depth.get();
+        if self.closing.load(Ordering::Acquire) || depth >= self.capacity {
+            return self.metrics.dropped.inc();
+        }
         // Counted first, so that the writer's subtraction never comes before it.
         self.metrics.queue_depth.inc();
-        if self.closing.load(Ordering::Acquire) || self.jobs.try_send(job).is_err() {
-            self.metrics.queue_depth.dec();
-            self.metrics.dropped.inc();
-        } else if self.metrics.queue_depth.get() == self.half {
+        let mut write = Some(write);
+        let mut put = |paper: &mut Vec<u8>| {
+            paper.clear();
+            if let Some(write) = write.take() {
+                let number_at = write(paper);
+                self.waiting.lock().add(paper, number_at);
+            }
+        };
+        // Another sheet for a thread that is ending.
+        let done = PAPER.try_with(|paper| paper.try_borrow_mut().map(|mut paper| put(&mut paper)));
+        if !matches!(done, Ok(Ok(()))) {
+            put(&mut Vec::new());
+        }
+        if depth + 1 == self.capacity / 2 {
             self.waker.unpark();
         }
     }
@@ -179,9 +218,33 @@ impl Drop for Queue {
     }
 }
 
+impl Waiting {
+    fn add(&mut self, record: &[u8], number_at: usize) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        self.records.push(Record { start, number_at: start + number_at, end: self.bytes.len() });
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+        self.records.clear();
+        self.records.shrink_to(KEPT / size_of::<Record>());
+    }
+
+    /// A record before and behind its number.
+    fn parts(&self, record: Record) -> [&[u8]; 2] {
+        [record.start..record.number_at, record.number_at..record.end].map(|part| self.bytes.get(part).unwrap_or_default())
+    }
+}
+
 /// The thread's side.
 struct Writer {
-    jobs: Receiver<Job>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// What was taken out of the queue at once.
+    taken: Waiting,
+    /// The next of its records.
+    next: usize,
     closing: Arc<AtomicBool>,
     /// `None` after a refused write, until the files could be opened again.
     log: Option<Log>,
@@ -222,14 +285,19 @@ impl Writer {
         }
         let (mut taken, mut full) = (0, true);
         while self.log.as_ref().is_none_or(|log| log.buffered() < BATCH) && taken < self.every {
-            let Ok(job) = self.jobs.try_recv() else {
+            let Some(record) = self.take() else {
                 full = false;
                 break;
             };
             taken += 1;
             self.metrics.queue_depth.dec();
             if let Some(log) = &mut self.log {
-                job.append(log);
+                let [before, behind] = self.taken.parts(record);
+                log.push_with(|seq, out| {
+                    out.extend_from_slice(before);
+                    Page::new(out).decimal(seq);
+                    out.extend_from_slice(behind);
+                });
             }
             if taken.is_multiple_of(HELPING) {
                 thread::yield_now();
@@ -249,6 +317,19 @@ impl Writer {
             }
         }
         (taken, full)
+    }
+
+    /// The next record that waits.
+    fn take(&mut self) -> Option<Record> {
+        if self.next == self.taken.records.len() {
+            self.taken.clear();
+            self.next = 0;
+            // The two change places, so that neither has to grow again.
+            std::mem::swap(&mut *self.waiting.lock(), &mut self.taken);
+        }
+        let record = self.taken.records.get(self.next).copied()?;
+        self.next += 1;
+        Some(record)
     }
 
     fn sign(&mut self) {
@@ -296,20 +377,5 @@ impl Writer {
 
     fn totals(&self) -> Totals {
         Totals { records: self.metrics.written.get(), dropped: self.metrics.dropped.get() }
-    }
-}
-
-impl Job {
-    fn append(&self, log: &mut Log) {
-        match self {
-            Self::Request { finished, policy, duration } => {
-                let entry = RequestEntry { finished, chain: &policy.chain, config: &policy.config, duration: *duration };
-                log.push_with(|seq, out| entry.write(seq, out));
-            }
-            Self::Execution { request, execution, at } => {
-                let entry = LaterEntry { request: *request, execution, at: *at };
-                log.push_with(|seq, out| entry.write(seq, out));
-            }
-        }
     }
 }

@@ -38,6 +38,11 @@ impl<'o> Page<'o> {
         }
     }
 
+    /// How long what it appends to is by now, what is still on the page included.
+    pub fn written(&self) -> usize {
+        self.out.len() + self.used
+    }
+
     #[cold]
     fn turn(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(self.bytes.get(..self.used).unwrap_or_default());
