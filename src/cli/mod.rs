@@ -12,6 +12,7 @@ mod plugins;
 mod run;
 mod safety;
 mod schema;
+mod usage;
 
 use std::io::Write;
 
@@ -34,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   odock-edge run -c conf/odock.yaml        serve
   odock-edge explain model_not_allowed     what a code means and what to do
   odock-edge safety eval prompts.jsonl     how good the guard is on your own texts
+  odock-edge usage -c conf/odock.yaml --by team   what was used, and what it cost
   odock-edge evidence verify var/evidence/*.jsonl";
 
 /// The edge data plane of the Odock AI gateway.
@@ -66,6 +68,8 @@ enum Command {
     Safety(safety::Args),
     /// Show or verify evidence
     Evidence(evidence::Args),
+    /// Print what was used, by whom, and what it cost
+    Usage(usage::Args),
     /// Print shell completions
     Completions(completions::Args),
 }
@@ -97,6 +101,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::Plugins(args) => plugins::run(&args, &builder),
         Command::Safety(args) => safety::run(&args, &builder),
         Command::Evidence(args) => evidence::run(args),
+        Command::Usage(args) => usage::run(&args, &builder),
         Command::Completions(args) => completions::run(&args),
     };
     log::logger().flush();
