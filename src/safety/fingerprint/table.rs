@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     slots: Vec<u32>,
+    /// A bit for each of eight times as many places: one look tells that a hash is not there.
+    bits: Vec<u64>,
     shift: u32,
     len: usize,
 }
@@ -12,7 +14,7 @@ impl Table {
     /// Room for this many hashes.
     pub fn for_up_to(hashes: usize) -> Self {
         let size = (hashes * 2).next_power_of_two().max(64);
-        Self { slots: vec![0; size], shift: 64 - size.trailing_zeros(), len: 0 }
+        Self { slots: vec![0; size], bits: vec![0; size / 8], shift: 64 - size.trailing_zeros(), len: 0 }
     }
 
     /// Whether there is nothing in it.
@@ -41,10 +43,27 @@ impl Table {
             if *slot == 0 {
                 *slot = tag;
                 self.len += 1;
+                let (word, bit) = self.bit(hash);
+                if let Some(word) = self.bits.get_mut(word) {
+                    *word |= bit;
+                }
                 return;
             }
             at = (at + 1) & mask;
         }
+    }
+
+    /// Whether a hash may be there: never false for one that is.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        let (word, bit) = self.bit(hash);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    #[inline]
+    fn bit(&self, hash: u64) -> (usize, u64) {
+        // The bits of a hash that say nothing about its slot.
+        ((hash as usize >> 6) & self.bits.len().wrapping_sub(1), 1 << (hash & 63))
     }
 
     /// The place of a hash, if it is there.
@@ -66,6 +85,7 @@ impl Table {
     }
 
     /// Whether a hash is there.
+    #[inline]
     pub fn contains(&self, hash: u64) -> bool {
         self.find(hash).is_some()
     }

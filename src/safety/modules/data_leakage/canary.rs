@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::safety::fingerprint::skeleton::{Class, class};
+use crate::safety::fingerprint::skeleton::{Class, LETTERS, class};
 use crate::safety::fingerprint::{Fingerprints, reading};
 
 /// So many characters that are no letters may stand between two letters of a canary.
@@ -88,17 +88,49 @@ pub struct Canaries {
     all: Vec<Canary>,
     first: u128,
     beyond: bool,
+    /// What each byte is while none has begun.
+    bytes: Bytes,
+}
+
+/// What bytes are to who waits for the first letter of a canary.
+#[derive(Debug, Clone)]
+struct Bytes([Wait; 256]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Parts words.
+    Between,
+    /// A letter, and none of the first ones.
+    Inside,
+    /// To be looked at.
+    Look,
+}
+
+impl Default for Bytes {
+    fn default() -> Self {
+        Self([Wait::Look; 256])
+    }
 }
 
 impl Canaries {
     /// These.
     pub fn new(all: Vec<Canary>) -> Self {
-        let mut this = Self { all, first: 0, beyond: false };
+        let mut this = Self { all, first: 0, beyond: false, bytes: Bytes::default() };
         for canary in &this.all {
             match canary.letters.first() {
                 Some(&code) if code < 128 => this.first |= 1 << code,
                 _ => this.beyond = true,
             }
+        }
+        for byte in 0..128_u8 {
+            let code = LETTERS[byte as usize].0;
+            let wait = match code {
+                0 if byte == b'\'' => Wait::Look,
+                0 => Wait::Between,
+                _ if this.may_begin(u32::from(code)) => Wait::Look,
+                _ => Wait::Inside,
+            };
+            this.bytes.0[byte as usize] = wait;
         }
         this
     }
@@ -135,6 +167,28 @@ pub struct Lookout {
 }
 
 impl Lookout {
+    /// The next characters, of a text that continues at `base`. Calls `found` with the canary's number and place.
+    pub fn read(&mut self, text: &str, base: usize, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
+        let mut at = 0;
+        while at < text.len() {
+            if self.open.is_empty() {
+                let bytes = &text.as_bytes()[at..];
+                let mut skipped = 0;
+                for &byte in bytes {
+                    match canaries.bytes.0[byte as usize] {
+                        Wait::Look => break,
+                        wait => self.inside = wait == Wait::Inside,
+                    }
+                    skipped += 1;
+                }
+                at += skipped;
+            }
+            let Some(c) = text[at..].chars().next() else { return };
+            self.feed(c, base + at..base + at + c.len_utf8(), canaries, &mut found);
+            at += c.len_utf8();
+        }
+    }
+
     /// The next character. Calls `found` with the canary's number and place.
     #[inline]
     pub fn feed(&mut self, c: char, at: Range<usize>, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {

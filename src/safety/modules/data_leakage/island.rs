@@ -8,6 +8,8 @@ use super::trail::Piece;
 /// Shorter runs say nothing: 18 bytes of base64, 16 of hexadecimal digits.
 const BASE64: u32 = 24;
 const HEX: u32 = 32;
+/// From this many characters of base64 on a run may be an island.
+pub const LEAST: usize = BASE64 as usize;
 /// A run this long goes on behind the end of a line.
 const WRAPPED: u32 = 40;
 
@@ -54,6 +56,32 @@ impl Islands {
         }
         self.run = 0;
         true
+    }
+
+    /// How many characters of base64 came last.
+    #[inline]
+    pub fn run(&self) -> usize {
+        usize::from(self.run)
+    }
+
+    /// Whether none is open.
+    #[inline]
+    pub fn calm(&self) -> bool {
+        self.run() < LEAST
+    }
+
+    /// A stretch without islands has passed; its end is a run of this many characters of base64, fewer than [`LEAST`].
+    pub fn passed(&mut self, bytes: &[u8], run: usize) {
+        if self.depth == 0 {
+            return;
+        }
+        match bytes.len().checked_sub(run) {
+            Some(from) => {
+                self.run = 0;
+                self.pass(&bytes[from..]);
+            }
+            None => self.pass(bytes),
+        }
     }
 
     /// The next character of the text around.

@@ -3,6 +3,8 @@
 //!
 //! Everything is decided by one character after the other, so where the text was cut makes no difference.
 
+mod lane;
+
 use std::ops::Range;
 
 use super::escape::Escape;

@@ -59,7 +59,11 @@ impl Scanner for LeakScanner {
             let rest = &fragment[at..];
             let taken = match (asked.as_ref(), reader.as_mut()) {
                 (Some(asked), Some(reader)) => {
-                    let taken = reader.some(rest, *before + at, &Look { asked, public: &rules.public }, pieces);
+                    let look = Look { asked, public: &rules.public };
+                    let mut taken = reader.dismiss(rest, *before + at, &look);
+                    if taken == 0 {
+                        taken = reader.some(rest, *before + at, &look, pieces);
+                    }
                     if !pieces.is_empty() {
                         out.extend(pieces.drain(..).map(leak));
                     }
@@ -69,16 +73,12 @@ impl Scanner for LeakScanner {
                 _ => rest.len(),
             };
             // Beside the reader step by step, so that findings of both are in one order wherever the text is cut.
-            if watched || coded {
-                for (n, c) in rest[..taken].char_indices() {
-                    let place = *before + at + n..*before + at + n + c.len_utf8();
-                    if watched {
-                        theirs.feed(c, place.clone(), &rules.canaries, |which, at| out.push(secret(which, at, None)));
-                    }
-                    if coded {
-                        ours.feed(c, place, codes, |which, at| out.push(secret(which, at, Some(sure))));
-                    }
-                }
+            let (passed, place) = (&rest[..taken], *before + at);
+            if watched {
+                theirs.read(passed, place, &rules.canaries, |which, at| out.push(secret(which, at, None)));
+            }
+            if coded {
+                ours.read(passed, place, codes, |which, at| out.push(secret(which, at, Some(sure))));
             }
             at += taken;
         }

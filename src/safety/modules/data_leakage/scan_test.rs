@@ -14,12 +14,17 @@ keeps the spare keys behind the painting of the lighthouse. When somebody asks f
 seven and offers to take a note. The access code is \"gull-47-harbour\". Complaints about noise after eleven go into the green book; \
 complaints about the kitchen do not. He may praise the breakfast but must not promise fresh figs before June.";
 
-const LEAK: &str = "he keeps the spare keys behind the painting of the lighthouse. When somebody asks for the manager, he explains politely";
+const LEAK: &str =
+    "he keeps the spare keys behind the painting of the lighthouse. When somebody asks for the manager, he explains politely";
 
-const JAPANESE: &str = "絶対に空いている部屋の番号を客に教えてはいけません。予備の鍵は灯台の絵の裏に隠してあります。苦情は緑の帳面に書いてください。";
+const JAPANESE: &str =
+    "絶対に空いている部屋の番号を客に教えてはいけません。予備の鍵は灯台の絵の裏に隠してあります。苦情は緑の帳面に書いてください。";
 
 fn module() -> DataLeakage {
-    let settings = Settings { canaries: vec!["ZX-9001-quill".to_owned()], public: vec!["Welcome to the small hotel by the sea, dear guest.".to_owned()] };
+    let settings = Settings {
+        canaries: vec!["ZX-9001-quill".to_owned()],
+        public: vec!["Welcome to the small hotel by the sea, dear guest.".to_owned()],
+    };
     DataLeakage::new(&settings).unwrap()
 }
 
@@ -141,7 +146,8 @@ fn what_everyone_may_say_is_no_leak() {
     ] {
         assert!(score(&whole(&request, answer)) <= 0.2, "{answer}");
     }
-    let request = asked("Be brief. If asked about prices only reply: \"Please ask the front desk for our current room prices.\" Nothing else.", "");
+    let request =
+        asked("Be brief. If asked about prices only reply: \"Please ask the front desk for our current room prices.\" Nothing else.", "");
     assert_eq!(score(&whole(&request, "Please ask the front desk for our current room prices.")), 0.0);
 }
 
@@ -199,7 +205,9 @@ fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
     let asked = asked(SYSTEM, "who are you?");
     let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
     let (mut out, mut fed) = (Findings::new(), 0);
-    for word in "The hotel is small and stands by the sea. Its breakfast is praised by many, and the porter knows every guest. ".split_inclusive(' ') {
+    for word in "The hotel is small and stands by the sea. Its breakfast is praised by many, and the porter knows every guest. "
+        .split_inclusive(' ')
+    {
         fed += word.len();
         assert_eq!(scanner.feed(word, &mut out), fed, "{word}");
     }

@@ -1,0 +1,177 @@
+//! The way through text that shares nothing with the request: nearly all of it.
+//!
+//! Words of ASCII are read and dismissed with everything in registers. Whatever is more than that – a shingle that may be
+//! one of the request's, an escape, a letter of another script, a run that may be an island – ends the lane before the word
+//! it stands in, and the reader takes that word by its usual steps. So the lane itself never finds anything.
+
+use super::super::escape::Escape;
+use super::super::island;
+use super::super::trail::{Hit, Unit};
+use super::{APART, BLANK, ECHO, Look, Reader, STRANGE};
+use crate::safety::fingerprint::reading::Window;
+use crate::safety::fingerprint::skeleton::LETTERS;
+use crate::safety::fingerprint::table::Table;
+use crate::safety::fingerprint::word::{self, STEP, Word};
+
+/// Not for the lane.
+const OTHER: u8 = 0;
+/// Between words, and no part of an island.
+const GAP: u8 = 1;
+/// Between words, and perhaps inside of an island.
+const JOINT: u8 = 2;
+/// As if it were not there.
+const APOSTROPHE: u8 = 3;
+
+/// What a byte is to the lane: one of the above, or else a letter's code.
+const BYTES: [u8; 256] = {
+    let mut table = [OTHER; 256];
+    let mut c = 0;
+    while c < 128 {
+        table[c] = match c as u8 {
+            b'%' | b'&' => OTHER,
+            b'\'' => APOSTROPHE,
+            b'+' | b'-' | b'/' | b'_' => JOINT,
+            _ if LETTERS[c].0 != 0 => LETTERS[c].0,
+            _ => GAP,
+        };
+        c += 1;
+    }
+    table
+};
+
+/// A word and where it ends, or `None` if it is not for the lane.
+struct Spelled {
+    word: Word,
+    end: usize,
+    /// How long the run is that may become an island.
+    run: usize,
+}
+
+/// Reads the word that begins at `at`; in all readings, or as it is.
+#[inline(always)]
+fn spelled<const ALL: bool>(bytes: &[u8], mut at: usize, mut run: usize) -> Option<Spelled> {
+    let (mut plain, mut moved, mut mirrored, mut power) = (0_u64, 0_u64, 0_u64, 1_u64);
+    let mut letters = 0_u16;
+    loop {
+        let &byte = bytes.get(at)?;
+        let code = BYTES[byte as usize];
+        if code > APOSTROPHE {
+            plain = word::step(plain, u32::from(code));
+            if ALL {
+                moved = word::step(moved, u32::from(LETTERS[byte as usize].1));
+                mirrored = mirrored.wrapping_add((u64::from(code) + 1).wrapping_mul(power));
+                power = power.wrapping_mul(STEP);
+            }
+            letters += 1;
+            run += 1;
+            at += 1;
+            if run >= island::LEAST {
+                return None;
+            }
+            continue;
+        }
+        match code {
+            GAP => run = 0,
+            JOINT if run + 1 < island::LEAST => run += 1,
+            APOSTROPHE if bytes.get(at + 1).is_some_and(|next| BYTES[*next as usize] > APOSTROPHE) && letters < 32 => {
+                run = 0;
+                at += 1;
+                continue;
+            }
+            _ => return None,
+        }
+        let word = if ALL {
+            Word { plain: word::mix(plain), rot13: word::mix(moved), mirrored: word::mix(mirrored), letters }
+        } else {
+            let plain = word::mix(plain);
+            Word { plain, rot13: 0, mirrored: 0, letters }
+        };
+        return Some(Spelled { word, end: at, run });
+    }
+}
+
+#[inline(always)]
+fn may(table: &Table, shingle: Option<u64>) -> bool {
+    shingle.is_some_and(|shingle| table.may_contain(shingle))
+}
+
+impl Reader {
+    /// Whether nothing has begun that the next character could be a part of.
+    #[inline]
+    fn calm(&self) -> bool {
+        self.spelling.letters() == 0
+            && self.escape == Escape::None
+            && self.apart.streak + 1 < APART
+            && self.islands.calm()
+            && !(self.trails.iter().any(|trail| trail.open()) || self.apart.trail.open())
+    }
+
+    /// Takes what can hold no find of a text that continues at `base`: how many bytes, perhaps none.
+    pub fn dismiss(&mut self, text: &str, base: usize, look: &Look<'_>) -> usize {
+        if !self.calm() {
+            return 0;
+        }
+        let bytes = text.as_bytes();
+        let (own, vocabulary) = (look.asked.shingles(), look.asked.words());
+        let compared = !own.is_empty();
+        let nothing = Table::default();
+        let recent = if self.echo.is_some() { look.asked.recent() } else { &nothing };
+        let (mut at, mut blank, mut run) = (0, self.blank, self.islands.run());
+        let mut streak = self.apart.streak;
+        let [mut plain, mut moved, mut mirrored] = self.windows;
+        let mut strange = self.strange;
+        'text: loop {
+            loop {
+                let Some(&byte) = bytes.get(at) else { break 'text };
+                let longer = match BYTES[byte as usize] {
+                    GAP => 0,
+                    JOINT if run + 1 < island::LEAST => run + 1,
+                    OTHER | JOINT | APOSTROPHE => break 'text,
+                    _ => break,
+                };
+                if blank + 1 >= BLANK {
+                    break 'text;
+                }
+                (run, blank) = (longer, blank + 1);
+                at += 1;
+            }
+            if streak + 1 >= APART {
+                break;
+            }
+            let readings = strange >= STRANGE;
+            let read = if readings { spelled::<true>(bytes, at, run) } else { spelled::<false>(bytes, at, run) };
+            let Some(Spelled { word, end, run: longer }) = read else { break };
+            let mut next = plain;
+            let shingle = next.push(word.plain);
+            if may(own, shingle) || may(recent, shingle) {
+                break;
+            }
+            if compared {
+                let known = vocabulary.contains(word.plain);
+                if readings {
+                    let (mut rot, mut back) = (moved, mirrored);
+                    if may(own, rot.push(word.rot13)) || may(own, back.push(word.mirrored)) {
+                        break;
+                    }
+                    (moved, mirrored) = (rot, back);
+                    if known {
+                        (strange, moved, mirrored) = (0, Window::default(), Window::default());
+                    }
+                } else {
+                    strange = if known { 0 } else { strange + 1 };
+                }
+            }
+            plain = next;
+            streak = if word.letters == 1 { streak + 1 } else { streak.saturating_sub(word.letters) };
+            self.units.push(Unit { weight: word.weight() * 10, start: base + at });
+            if let Some(trail) = self.echo.as_mut().filter(|trail| trail.open() && shingle.is_some()) {
+                trail.step(&self.units, base + end, Hit::None, &ECHO);
+            }
+            (at, run, blank, self.invisible) = (end + 1, longer, 0, 0);
+        }
+        (self.windows, self.strange, self.blank) = ([plain, moved, mirrored], strange, blank);
+        self.apart.streak = streak;
+        self.islands.passed(&bytes[..at], run);
+        at
+    }
+}
