@@ -127,6 +127,10 @@ impl Plugin for AuditLog {
         Ok(Verdict::Next)
     }
 
+    fn is_prompt(&self) -> bool {
+        true
+    }
+
     async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
         self.tell("response", |field| field.of_outcome(cx), |key, value| cx.note(key, value));
         Ok(())

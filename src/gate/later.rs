@@ -7,11 +7,12 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use super::background::Job;
 use super::{Background, Chain, Decision, Execution, Finished, Gate, RequestId};
 
 /// Where a finished request is put on record.
@@ -24,7 +25,8 @@ pub trait Ledger: Send + Sync + 'static {
 }
 
 /// Queues the chain's `post_response` steps: ordered ones first, joined ones next, background ones last, each of which
-/// also has an `enqueued` entry. When the queue is full none of them runs, and each is on record as dropped.
+/// also has an `enqueued` entry. When the queue is full none of them runs, and each is on record as dropped. Steps that are
+/// all prompt run at once; the queue gets what is left of them if one waits nevertheless.
 pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, queue: &Background, ledger: L) {
     let queued = Instant::now();
     let closing = Closing { chain: Arc::clone(chain), finished, later: Vec::new(), done: 0, closed: false, queued, ledger };
@@ -32,8 +34,15 @@ pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, que
     if stage.all().next().is_none() {
         return; // Dropping it closes the record.
     }
+    let mut job: Job = Box::pin(closing.run());
+    if stage.all().all(|step| step.instance().plugin.is_prompt()) {
+        let mut context = Context::from_waker(Waker::noop());
+        if job.as_mut().poll(&mut context).is_ready() {
+            return;
+        }
+    }
     // A job that is refused is dropped, and closes its record by that.
-    drop(queue.push(Box::pin(closing.run())));
+    drop(queue.push(job));
 }
 
 /// The end of one request. Dropping it closes the record if it is still open, with what did not run on record as dropped.

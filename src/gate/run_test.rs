@@ -43,7 +43,7 @@ impl Puppet {
                 tokio::task::yield_now().await;
                 panic!("with the prompt in it")
             }
-            "hang" => {
+            "hang" | "prompt_hang" => {
                 tokio::time::sleep(FOREVER).await;
                 Ok(Verdict::Next)
             }
@@ -87,6 +87,10 @@ impl Plugin for Puppet {
             cx.set_response_header("x-step", &self.arg)?;
         }
         self.act(&mut |key, value| cx.note(key, value)).await
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.act.starts_with("prompt")
     }
 
     async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
@@ -487,6 +491,29 @@ async fn after_the_answer_each_record_is_closed_once_with_all_that_ran() {
     post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
     drop((queue, workers));
     assert_eq!(book.0.lock().len(), 1);
+}
+
+#[tokio::test]
+async fn steps_that_are_all_prompt_need_no_queue() {
+    let chain = after(FOREVER, &["prompt"], &["prompt"], &["prompt"]);
+    let book = Book::default();
+    post_response(&chain, Arc::new(exchange("k").finish()), &Background::closed(), book.clone());
+    let record = std::mem::take(&mut *book.0.lock());
+    let decisions: Vec<&str> = record[0].executions.iter().map(|e| e.decision.as_str()).collect();
+    assert_eq!((record.len(), decisions), (1, vec!["enqueued", "allowed", "allowed", "allowed"]));
+
+    // One that does not keep its word is queued all the same and runs into its timeout there.
+    let chain = after(Duration::from_millis(30), &["prompt"], &["prompt_hang"], &[]);
+    let queue = Background::start(8, 1, None);
+    post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
+    assert_eq!((queue.stats().pending, queue.drain(Duration::from_secs(5)).await), (1, 0));
+    let added = book.1.lock();
+    assert_eq!((book.0.lock().len(), added[0].1.decision), (1, Decision::Timeout));
+
+    // With one among them that is not, all wait.
+    let chain = after(FOREVER, &["prompt"], &[""], &[]);
+    post_response(&chain, Arc::new(exchange("k").finish()), &Background::closed(), book.clone());
+    assert_eq!(said(&book.0.lock()[1].executions).iter().map(|(_, decision)| *decision).collect::<Vec<_>>(), ["dropped"; 2]);
 }
 
 #[tokio::test]

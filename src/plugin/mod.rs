@@ -98,7 +98,13 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
-    /// Everything is over; runs from the queue and can refuse nothing.
+    /// Whether [`Self::post_response`] never waits and is over in a few microseconds. Where that holds for all steps after
+    /// the answer they run where the request ended, which is cheaper than a place in the queue.
+    fn is_prompt(&self) -> bool {
+        false
+    }
+
+    /// Everything is over; runs from the queue, unless [`Self::is_prompt`], and can refuse nothing.
     ///
     /// # Errors
     /// Go to evidence and metrics alone.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::context::{Context, Destination};
 use super::live::Live;
-use super::govern::Turn;
+use super::govern::{Steering, Turn};
 use super::{Edge, address, body, framing, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
@@ -143,7 +143,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     };
     exchange.outcome.bytes_in = body.len() as u64;
-    let mut model_span = decode(&route, &body, exchange)?;
+    let mut steering = Some(decode(&route, &body, exchange)?);
     exchange.draft.body = body;
 
     if !route.chain.is_empty(Gate::PreRoute) {
@@ -153,14 +153,14 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             Verdict::Abort(denial) => return Err(Refusal::Denied { denial, close: false }),
         }
         if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
-            model_span = None;
+            steering = None;
         }
     }
+    cx.model_span = steering.as_ref().and_then(|steering| steering.model_span.clone());
     cx.destination = Some(destination(&live, &route, exchange, caller.as_deref())?);
     if let Some(caller) = &caller {
-        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller).await?;
+        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller, steering).await?;
     }
-    cx.model_span = model_span;
     cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
     Ok(())
 }
@@ -303,18 +303,18 @@ async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -
 }
 
 /// Reads model and stream flag out of the body. A guarded route refuses what it cannot read.
-fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Option<std::ops::Range<usize>>, Refusal> {
+fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steering, Refusal> {
     if body.is_empty() && route.upstream.is_some() {
-        return Ok(None);
+        return Ok(Steering::default());
     }
     match wire::head(body) {
         Ok(head) => {
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
-            Ok(head.model_span)
+            Ok(Steering { model_span: head.model_span, max_tokens: head.max_tokens })
         }
-        Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(None),
+        Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(Steering::default()),
         Err(error) => {
             Err(Denial::of(codes::INVALID_REQUEST).with_message(format!("the request is not valid for this endpoint: {error}")).into())
         }

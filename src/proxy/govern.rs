@@ -60,6 +60,15 @@ pub struct Turn<'a> {
     pub governed: &'a mut Option<Box<Governed>>,
 }
 
+/// What decoding found in a body that steers the request, for as long as the body is the caller's own.
+#[derive(Debug, Clone, Default)]
+pub struct Steering {
+    /// Where the model stands.
+    pub model_span: Option<std::ops::Range<usize>>,
+    /// The most tokens that are wanted.
+    pub max_tokens: Option<u64>,
+}
+
 /// The governed side of one request, from its key to its end.
 #[derive(Default)]
 pub struct Governed {
@@ -120,16 +129,24 @@ impl Governor {
     ///
     /// # Errors
     /// A policy, budget or quota refuses, or cannot be asked.
-    pub async fn last(&self, turn: Turn<'_>, exchange: &Exchange, caller: &Caller) -> Result<(), Denial> {
+    pub async fn last(&self, turn: Turn<'_>, exchange: &Exchange, caller: &Caller, read: Option<Steering>) -> Result<(), Denial> {
         let terms = &caller.terms;
         let name = exchange.facts.provider.as_ref().and(exchange.draft.model.as_deref());
         let model = name.and_then(|name| turn.snapshot.models.get(&caller.organisation.id, name));
         let of_model = model.and_then(|model| model.limits.as_deref());
         let global = turn.snapshot.policy.as_deref();
+        // Where nothing is limited and nothing kept there is nothing to find out.
+        let limited = global.is_some() || of_model.is_some() || !terms.scopes.is_empty() || !terms.accounts.is_empty();
+        if !limited && !self.books.keeps_any() {
+            return Ok(());
+        }
         let settings = &turn.snapshot.governance;
         let body = &exchange.draft.body;
-        // Plugins may have changed the body since it was decoded: what leaves is what is counted.
-        let asked = crate::wire::head(body).ok().and_then(|head| head.max_tokens);
+        let asked = match read {
+            Some(read) => read.max_tokens,
+            // Plugins have changed the body since it was decoded: what leaves is what is counted.
+            None => crate::wire::head(body).ok().and_then(|head| head.max_tokens),
+        };
         let tokens_in = budget::input_tokens(body);
         let tokens_out = match exchange.facts.endpoint {
             Endpoint::Embeddings => 0,
@@ -297,7 +314,12 @@ impl Governor {
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
     pub fn finished(&self, cx: &mut Context, exchange: &Exchange, took: Duration) {
-        let Some(governed) = cx.governed.as_deref_mut() else { return self.refused(cx, exchange, took) };
+        let Some(governed) = cx.governed.as_deref_mut() else {
+            if self.books.keeps_any() {
+                self.refused(cx, exchange, took);
+            }
+            return;
+        };
         if let Some(holding) = &governed.holding {
             holding.done.store(true, Ordering::Release);
         }

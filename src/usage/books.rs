@@ -49,6 +49,11 @@ impl Books {
         Ok(Self(Arc::new(Inner { spool, records: OnceLock::new(), metrics })))
     }
 
+    /// Whether anything is kept.
+    pub fn keeps_any(&self) -> bool {
+        self.0.spool.is_some()
+    }
+
     /// A request was accepted. When this returns it is on disk that there is one.
     ///
     /// # Errors
