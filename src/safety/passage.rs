@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::attack::{Detector, Hits};
+use super::entity::{self, Entity, Find};
 use super::fingerprint::Fingerprints;
 use super::normal::Normal;
 use crate::wire::{Kind, Role};
@@ -32,12 +33,13 @@ pub struct Passage<'a> {
     pub asked: Option<&'a Arc<Fingerprints>>,
     normal: Normal<'a>,
     weighed: OnceLock<Hits>,
+    values: OnceLock<Vec<Find>>,
 }
 
 impl<'a> Passage<'a> {
     /// A passage of one side's words.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
-        Self { text, side, kind, role, asked: None, normal: Normal::new(text), weighed: OnceLock::new() }
+        Self { text, side, kind, role, asked: None, normal: Normal::new(text), weighed: OnceLock::new(), values: OnceLock::new() }
     }
 
     /// What it really says; worked out once for all modules that ask.
@@ -48,6 +50,11 @@ impl<'a> Passage<'a> {
     /// How much it looks like an attack; worked out once for all modules that ask, which share one detector.
     pub fn weighed(&self, detector: &Detector) -> &Hits {
         self.weighed.get_or_init(|| detector.weigh(&self.normal, self.role == Role::System || self.kind == Kind::Instruction))
+    }
+
+    /// Personal data and secrets of every built-in kind; worked out once for all modules that ask.
+    pub fn values(&self) -> &[Find] {
+        self.values.get_or_init(|| entity::Detector::new(Entity::ALL, Vec::new()).scan(self.text))
     }
 
     /// The same passage of an answer to this request.

@@ -175,6 +175,11 @@ impl Detector {
         Self { chosen: entities.into_iter().collect(), own }
     }
 
+    /// Whether it looks for every built-in kind and for nothing else.
+    pub fn plain(&self) -> bool {
+        self.own.is_empty() && Entity::ALL.into_iter().all(|entity| self.chosen.has(entity))
+    }
+
     /// The category of a find.
     pub fn name(&self, kind: Kind) -> &str {
         match kind {

@@ -9,6 +9,7 @@ pub mod reading;
 pub mod skeleton;
 mod spoken;
 pub mod table;
+pub mod values;
 pub mod word;
 
 use std::sync::OnceLock;
@@ -38,6 +39,7 @@ pub struct Fingerprints {
     known_shingles: OnceLock<Table>,
     known_grams: OnceLock<Table>,
     recent: OnceLock<Table>,
+    values: OnceLock<Table>,
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +133,11 @@ impl Fingerprints {
     /// Shingles of the caller's last words.
     pub fn recent(&self) -> &Table {
         self.recent.get_or_init(|| reading::shingles(latest(&self.known, MOST_RECENT)))
+    }
+
+    /// Whether a value of this [number](values::number) stands in the request, whoever said it.
+    pub fn has_value(&self, number: u64) -> bool {
+        self.values.get_or_init(|| values::all([&self.system, &self.known])).contains(number)
     }
 
     fn own(&self) -> &Own {

@@ -7,6 +7,7 @@ mod island;
 mod reader;
 mod scan;
 mod trail;
+mod values;
 
 use std::sync::Arc;
 
@@ -14,12 +15,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Blueprint;
+use crate::safety::entity::{Detector, Entity};
 use crate::safety::fingerprint::reading;
 use crate::safety::fingerprint::table::Table;
 use crate::safety::{Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Side};
 use crate::wire::Kind;
 use canary::{Canaries, Canary};
 use scan::LeakScanner;
+use values::Told;
 
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "data_leakage";
@@ -38,7 +41,7 @@ pub static BLUEPRINT: Blueprint = Blueprint {
 };
 
 /// What the operator can say about it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Strings that stand in no text but secret ones: whoever sees one in an answer knows that something leaked. At least
@@ -46,19 +49,29 @@ pub struct Settings {
     pub canaries: Vec<String>,
     /// Sentences of system prompts that answers may repeat: a greeting, a disclaimer, a refusal.
     pub public: Vec<String>,
+    /// Whether personal data and secrets count that an answer holds and its request does not.
+    pub sensitive_output: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { canaries: Vec::new(), public: Vec::new(), sensitive_output: true }
+    }
 }
 
 /// The module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DataLeakage {
     rules: Arc<Rules>,
 }
 
 /// What does not change from one answer to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Rules {
     canaries: Canaries,
     public: Table,
+    /// Of personal data and secrets, if they count.
+    values: Option<Arc<Detector>>,
 }
 
 impl DataLeakage {
@@ -81,7 +94,8 @@ impl DataLeakage {
                 }
             });
         }
-        Ok(Self { rules: Arc::new(Rules { canaries: Canaries::new(canaries), public }) })
+        let values = settings.sensitive_output.then(|| Arc::new(Detector::new(Entity::ALL, Vec::new())));
+        Ok(Self { rules: Arc::new(Rules { canaries: Canaries::new(canaries), public, values }) })
     }
 }
 
@@ -103,9 +117,16 @@ impl SafetyModule for DataLeakage {
     }
 
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
-        let mut scanner = LeakScanner::new(&self.rules, passage.asked);
+        let mut scanner = LeakScanner::of_a_whole(&self.rules, passage.asked);
         scanner.feed(passage.text, out);
         scanner.finish(out);
+        if self.rules.values.is_some() {
+            let mut told = Told::default();
+            for find in passage.values() {
+                let value = passage.text.get(find.span.clone()).unwrap_or_default();
+                out.extend(told.judge(find.clone(), value, passage.asked.map(AsRef::as_ref)));
+            }
+        }
         Ok(())
     }
 

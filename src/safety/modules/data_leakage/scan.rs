@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::canary::{self, Canaries, Lookout};
 use super::reader::{Look, Reader};
 use super::trail::Piece;
+use super::values::Watch;
 use super::{NAME, Rules};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Finding, Findings, Scanner, Settled};
@@ -27,6 +28,8 @@ pub struct LeakScanner {
     codes: Canaries,
     sure: Vec<bool>,
     ours: Lookout,
+    /// Personal data and secrets; of a whole text they are known otherwise.
+    values: Option<Watch>,
     at: usize,
     pieces: Vec<Piece>,
 }
@@ -34,6 +37,11 @@ pub struct LeakScanner {
 impl LeakScanner {
     /// For an answer to this request.
     pub fn new(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
+        Self { values: rules.values.as_ref().map(Watch::new), ..Self::of_a_whole(rules, asked) }
+    }
+
+    /// The same without an eye on personal data and secrets.
+    pub fn of_a_whole(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
         let asked = asked.filter(|asked| !asked.is_empty());
         let (codes, sure) = asked.map(|asked| canary::of_request(asked)).unwrap_or_default();
         Self {
@@ -44,6 +52,7 @@ impl LeakScanner {
             codes,
             sure,
             ours: Lookout::default(),
+            values: None,
             at: 0,
             pieces: Vec::new(),
         }
@@ -52,7 +61,7 @@ impl LeakScanner {
 
 impl Scanner for LeakScanner {
     fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
-        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces } = self;
+        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces, values } = self;
         let (watched, coded) = (!rules.canaries.is_empty(), !codes.is_empty());
         let mut at = 0;
         while at < fragment.len() {
@@ -82,8 +91,10 @@ impl Scanner for LeakScanner {
             }
             at += taken;
         }
+        let open = values.as_mut().map(|values| values.feed(fragment, asked.as_deref(), out));
         self.at += fragment.len();
         let now = self.reader.as_ref().map_or(self.at, |reader| reader.settled(self.at));
+        let now = now.min(open.unwrap_or(self.at));
         now.min(self.theirs.settled(self.at)).min(self.ours.settled(self.at))
     }
 
@@ -97,6 +108,9 @@ impl Scanner for LeakScanner {
         self.theirs.finish(&self.rules.canaries, |which, at| out.push(secret(which, at, None)));
         let sure = &self.sure;
         self.ours.finish(&self.codes, |which, at| out.push(secret(which, at, Some(sure))));
+        if let Some(values) = &mut self.values {
+            values.finish(self.asked.as_deref(), out);
+        }
     }
 }
 

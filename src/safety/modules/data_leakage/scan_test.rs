@@ -24,6 +24,7 @@ fn module() -> DataLeakage {
     let settings = Settings {
         canaries: vec!["ZX-9001-quill".to_owned()],
         public: vec!["Welcome to the small hotel by the sea, dear guest.".to_owned()],
+        ..Settings::default()
     };
     DataLeakage::new(&settings).unwrap()
 }
@@ -39,7 +40,7 @@ fn asked(system: &str, user: &str) -> Arc<Fingerprints> {
 fn whole(asked: &Arc<Fingerprints>, answer: &str) -> Findings {
     let mut out = Findings::new();
     module().scan(&Passage::new(answer, Side::Response, Kind::Content, Role::Assistant).answering(asked), &mut out).unwrap();
-    out
+    in_order(out)
 }
 
 /// Findings of an answer in these fragments. Checks on the way that no finding reaches back before what has left.
@@ -57,7 +58,13 @@ fn cut<'f>(asked: &Arc<Fingerprints>, fragments: impl IntoIterator<Item = &'f st
     let known = out.len();
     scanner.finish(&mut out);
     assert!(out[known..].iter().all(|f| f.span.start >= left || f.span.is_empty()), "{:?} after {left}", &out[known..]);
-    out
+    in_order(out)
+}
+
+/// What is looked for side by side is found in no order.
+fn in_order(mut found: Findings) -> Findings {
+    found.sort_by(|a, b| (a.span.start, a.span.end, &a.category).cmp(&(b.span.start, b.span.end, &b.category)));
+    found
 }
 
 fn score(findings: &[Finding]) -> f32 {
@@ -175,7 +182,7 @@ been cold since the first week of November although I wrote to you twice and was
     assert!(whole(&asked, "You wrote about the broken radiator in the upper bedroom; I am sorry that it has been cold.").is_empty());
     let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
     let mut out = Findings::new();
-    assert_eq!(scanner.feed(words, &mut out), words.len(), "nothing is held for an echo");
+    assert_eq!(scanner.feed(&format!("{words} "), &mut out), words.len() + 1, "nothing is held for an echo");
 }
 
 #[test]
@@ -198,6 +205,52 @@ fn the_findings_of_every_two_way_split_are_those_of_the_whole() {
         let chars: Vec<String> = answer.chars().map(String::from).collect();
         assert_eq!(cut(&asked, chars.iter().map(String::as_str)), expected, "{how}");
     }
+}
+
+const TABLE: &str = "Ada ada@harbour-hotel.com 4111 1111 1111 1111, Bea bea@harbour-hotel.com, Cyd cyd@harbour-hotel.com, Dov \
+dov@harbour-hotel.com, Eve eve@harbour-hotel.com, Fay fay@harbour-hotel.com, Gus gus@harbour-hotel.com, Hal hal@harbour-hotel.com, Ida \
+ida@harbour-hotel.com, Jon jon@harbour-hotel.com, Kay kay@harbour-hotel.com.";
+
+fn provider_key() -> String {
+    format!("sk-ant-{}-{}AA", "api03", "Zq8vR2mXw7Lk4TnB9cJ3".repeat(5).get(..93).unwrap())
+}
+
+#[test]
+fn values_that_the_request_does_not_hold_are_noted_once_and_weigh_by_their_sort() {
+    let found = |asked: &Arc<Fingerprints>, answer: &str| -> Vec<(Range<usize>, f32)> {
+        let found = whole(asked, answer);
+        assert!(found.iter().all(|f| f.category == "sensitive_output" && !f.redact), "{found:?}");
+        found.into_iter().map(|f| (f.span, f.score)).collect()
+    };
+    let request = asked("Be kind. Orders go to desk@harbour-hotel.com.", "My mail is ADA@harbour-hotel.com");
+    assert_eq!(found(&request, "Write to ada@harbour-hotel.com or desk@harbour-hotel.com."), []);
+    assert_eq!(found(&request, "See bea@harbour-hotel.com, really bea@harbour-hotel.com"), [(4..25, 0.2)]);
+    assert_eq!(found(&request, "For instance ada@example.org on 192.168.0.1"), []);
+    let key = provider_key();
+    assert_eq!(found(&request, &format!("It is {key}.")), [(6..6 + key.len(), 0.6)]);
+    assert_eq!(found(&asked("", &format!("is {key} valid?")), &format!("{key} is.")), []);
+    // One person's data is faint; a table of ten is not, and what follows adds nothing.
+    let scores: Vec<f32> = found(&request, TABLE).into_iter().map(|(_, score)| score).collect();
+    assert_eq!(scores.len(), 10);
+    assert!(scores[..9].iter().all(|score| *score == 0.2) && scores[9] == 0.55, "{scores:?}");
+    let settings = Settings { sensitive_output: false, ..Settings::default() };
+    let mut out = Findings::new();
+    let passage = Passage::new(TABLE, Side::Response, Kind::Content, Role::Assistant);
+    DataLeakage::new(&settings).unwrap().scan(&passage, &mut out).unwrap();
+    assert_eq!(out, []);
+}
+
+#[test]
+fn values_are_the_same_at_every_two_way_split_and_do_not_leave_before_they_are_seen() {
+    let request = asked(SYSTEM, "who stays tonight? not ada@harbour-hotel.com");
+    let answer = format!("Guests: {TABLE} The key is {}, é", provider_key());
+    let expected = whole(&request, &answer);
+    assert!(expected.len() > 10);
+    for at in (0..=answer.len()).filter(|&at| answer.is_char_boundary(at)) {
+        assert_eq!(cut(&request, [&answer[..at], &answer[at..]]), expected, "{at}");
+    }
+    let chars: Vec<String> = answer.chars().map(String::from).collect();
+    assert_eq!(cut(&request, chars.iter().map(String::as_str)), expected);
 }
 
 #[test]

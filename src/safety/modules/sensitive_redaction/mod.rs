@@ -116,7 +116,12 @@ impl SafetyModule for SensitiveRedaction {
     }
 
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
-        out.extend(self.rules.detector.scan(passage.text).into_iter().map(|find| self.rules.finding(find)));
+        let rules = &self.rules;
+        if rules.detector.plain() {
+            out.extend(passage.values().iter().map(|find| rules.finding(find.clone())));
+        } else {
+            out.extend(rules.detector.scan(passage.text).into_iter().map(|find| rules.finding(find)));
+        }
         Ok(())
     }
 
