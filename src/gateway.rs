@@ -26,16 +26,22 @@ use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
 use crate::plugin::{Manifest, Roster, SharedHost};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
+use crate::store::StateError;
 use crate::store::memory::MemoryState;
+use crate::store::records::UsageRecord;
 use crate::store::redis::{self, RedisState};
 use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
-use crate::usage::Books;
+use crate::usage::{Books, Debts};
 
 /// After the last request is done, this long is left for answers on their way into the socket.
 const LINGER: Duration = Duration::from_millis(100);
 /// Between two looks for reservations that nobody renews.
 const REAPING: Duration = Duration::from_secs(30);
+/// Between two tries to open the record store.
+const REOPENING: Duration = Duration::from_secs(2);
+/// How long the process waits for its record store before it says that it is ready without it.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a new process has to come up before an upgrade is given up.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -349,15 +355,18 @@ impl Shared {
         if settings.usage_spool.is_none() {
             return;
         }
-        let (records, books) = (self.records.clone(), self.governor.books.clone());
+        let (records, books, shared) = (self.records.clone(), self.governor.books.clone(), self.clone());
         tokio::spawn(async move {
-            let opened = match &records {
-                RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
-                RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
-            };
-            match opened {
-                Ok(records) => books.keep(Arc::new(records), settings.usage_retention).await,
-                Err(error) => log::error!(target: "usage", "usage waits in its spool: {error}"),
+            loop {
+                let opened = match &records {
+                    RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
+                    RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
+                };
+                match opened {
+                    Ok(records) => return books.keep(Arc::new(records), settings.usage_retention, shared.as_ref()).await,
+                    Err(error) => log::error!(target: "usage", "usage waits in its spool: {error}"),
+                }
+                tokio::time::sleep(REOPENING).await;
             }
         });
     }
@@ -407,6 +416,18 @@ impl Shared {
     }
 }
 
+#[async_trait]
+impl Debts for Shared {
+    async fn pay(&self, record: &UsageRecord) -> Result<(), StateError> {
+        let live = self.live.load_full();
+        match live.snapshot.directory.api_key(&record.key) {
+            Some(key) => self.governor.charge(&key.caller.terms.accounts, record).await,
+            // Without the key nobody knows its accounts; what it had reserved ends with its lease.
+            None => Ok(()),
+        }
+    }
+}
+
 /// The service beside the proxy: readiness, systemd, health probes, drain.
 struct Upkeep {
     shared: Arc<Shared>,
@@ -427,7 +448,15 @@ impl BackgroundService for Upkeep {
             tokio::spawn(async move {
                 while let Ok(phase) = phases.recv().await {
                     match phase {
-                        ExecutionPhase::Running => announce(&shared),
+                        ExecutionPhase::Running => {
+                            // Budgets whose counters begin anew ask the records what was used: who is told to come should
+                            // not be refused for it. A store that is away is no reason to serve nobody.
+                            let patience = Instant::now() + RECORDS_PATIENCE;
+                            while !shared.governor.books.is_ready() && Instant::now() < patience {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
+                            announce(&shared);
+                        }
                         ExecutionPhase::GracefulUpgradeCloseTimeout => shared.closing.store(true, Ordering::Relaxed),
                         _ => {}
                     }

@@ -189,6 +189,20 @@ impl Account {
         Ok(Some(open))
     }
 
+    /// The window of a moment without rollover, whether or not it is open; microseconds since the Unix epoch.
+    pub fn window(&self, at: i64) -> Option<Open> {
+        let window = self.schedule.window(at)?;
+        Some(Open { window, key: self.key(window), limit: self.limit, keep_until: window.end / 1000 + KEPT })
+    }
+
+    /// Tells a counter that lost it what was used before.
+    ///
+    /// # Errors
+    /// When a store did not answer.
+    pub async fn tell(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<(), StateError> {
+        self.used(store, past, window).await.map(drop)
+    }
+
     /// What a window's counter says was used; one that has never counted is told what the records say.
     async fn used(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<i64, StateError> {
         let key = self.key(window);

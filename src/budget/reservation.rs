@@ -133,7 +133,15 @@ impl Reservation {
         if this.holds.is_empty() {
             return Ok(this);
         }
-        let reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+        let mut reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+        if reserved.each.iter().any(|counted| !counted.seeded) {
+            // The store lost what it had counted since the window was opened here: it is told again, and asked again.
+            this.release(store).await.map_err(Exceeded::Store)?;
+            for held in &this.holds {
+                held.account.tell(store, past, held.open.window).await.map_err(Exceeded::Store)?;
+            }
+            reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+        }
         match reserved.refused {
             None => Ok(this),
             Some(at) => {
@@ -142,6 +150,16 @@ impl Reservation {
                 Err(Exceeded::Denied { denial: Box::new(denial(&held.account, &held.open, now)), account })
             }
         }
+    }
+
+    /// The reservation that a process made at this moment that is gone since, so that it can be paid. Microseconds since
+    /// the Unix epoch.
+    pub fn of_orphan(accounts: &[Arc<Account>], lease: LeaseId, at: i64) -> Self {
+        let held = |account: &Arc<Account>| {
+            let open = account.window(at)?;
+            Some(Held { account: Arc::clone(account), open: Arc::new(open), amount: 0 })
+        };
+        Self { lease, holds: accounts.iter().filter_map(held).collect() }
     }
 
     /// Whether anything is held.

@@ -18,6 +18,7 @@ use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
 use crate::limit::{Ask, Gate, Receipt, Refusal, ScopePlan, Stage};
 
+use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Books, Cost, How, Pricing, Quantities, Who};
@@ -309,6 +310,25 @@ impl Governor {
                 Err(_) => self.metrics.store_errors.inc(),
             }
         }
+    }
+
+    /// Pays what a process that is gone had reserved in these accounts for a request.
+    ///
+    /// # Errors
+    /// When the store does not answer; repeated, it changes nothing.
+    pub async fn charge(&self, accounts: &[Arc<Account>], record: &UsageRecord) -> Result<(), StateError> {
+        // An id that is no number is none of ours: nothing was reserved under it.
+        let Ok(id) = u128::from_str_radix(&record.request_id, 16) else { return Ok(()) };
+        let reservation = Reservation::of_orphan(accounts, LeaseId(id), record.at.saturating_mul(1000));
+        let actual = Actual {
+            tokens_in: record.input_tokens,
+            tokens_out: record.output_tokens,
+            cost: record.cost_nanos.unwrap_or(0),
+            ..Actual::default()
+        };
+        let (_, crossed) = reservation.settle(self.state.as_ref(), &actual).await?;
+        crossed.iter().for_each(|crossing| tell(crossing, &self.metrics));
+        Ok(())
     }
 
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:

@@ -27,6 +27,16 @@ const FORGETTING: Duration = Duration::from_secs(3600);
 /// Records forgotten at once.
 const FORGOTTEN: u32 = 10_000;
 
+/// Who pays, in counters that outlive a process, what one that is gone had reserved.
+#[async_trait]
+pub trait Debts: Send + Sync {
+    /// Pays it; repeated, it changes nothing.
+    ///
+    /// # Errors
+    /// When the counters cannot be asked; it is tried again.
+    async fn pay(&self, record: &UsageRecord) -> Result<(), StateError>;
+}
+
 /// The books of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Books(Arc<Inner>);
@@ -78,8 +88,8 @@ impl Books {
     }
 
     /// Carries records to the store for as long as the process runs, and forgets what is older than `retention`.
-    pub async fn keep(&self, records: Arc<dyn RecordStore>, retention: Duration) {
-        self.recover(&records).await;
+    pub async fn keep(&self, records: Arc<dyn RecordStore>, retention: Duration, debts: &dyn Debts) {
+        self.recover(&records, debts).await;
         // Whoever was first stays: there is one store for the life of a process.
         let _ = self.0.records.set(Arc::clone(&records));
         let mut pause = PAUSE;
@@ -129,11 +139,11 @@ impl Books {
     }
 
     /// Writes what processes that are gone left behind, orphans too, before anything is counted on.
-    async fn recover(&self, records: &Arc<dyn RecordStore>) {
+    async fn recover(&self, records: &Arc<dyn RecordStore>, debts: &dyn Debts) {
         let Some(spool) = &self.0.spool else { return };
         let mut pause = PAUSE;
         loop {
-            match self.take_over(spool, records.as_ref()).await {
+            match self.take_over(spool, records.as_ref(), debts).await {
                 Ok(()) => return,
                 Err(error) => log::warn!(target: "usage", "what an earlier process left is not in the record store yet: {error}"),
             }
@@ -142,21 +152,32 @@ impl Books {
         }
     }
 
-    async fn take_over(&self, spool: &Spool, records: &dyn RecordStore) -> Result<(), String> {
+    async fn take_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
         records.migrate().await.map_err(|error: RecordError| error.to_string())?;
         for leftover in spool.leftovers().map_err(|error| error.to_string())? {
             for batch in leftover.records.chunks(BATCH) {
                 let new = records.append_usage(&rows(batch)).await.map_err(|error| error.to_string())?;
                 self.0.metrics.flushed.inc_by(new);
             }
-            let orphans = leftover.records.iter().filter(|record| record.orphan).count();
+            let mut orphans = 0_u64;
+            for pending in leftover.records.iter().filter(|record| record.orphan) {
+                orphans += 1;
+                if let Ok(record) = record::orphan(pending.id, &pending.payload) {
+                    debts.pay(&record).await.map_err(|error| error.to_string())?;
+                }
+            }
             if orphans > 0 {
-                self.0.metrics.recovered.inc_by(orphans as u64);
+                self.0.metrics.recovered.inc_by(orphans);
                 log::warn!(target: "usage", orphans; "a process was killed with requests under way; they are charged what they had reserved");
             }
             leftover.done().map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether what was used before can be asked: the record store was reached, or nothing is kept.
+    pub fn is_ready(&self) -> bool {
+        self.0.spool.is_none() || self.0.records.get().is_some()
     }
 
     /// The record store, once it was reached.
@@ -168,7 +189,7 @@ impl Books {
 fn rows(pending: &[Pending]) -> Vec<UsageRecord> {
     let row = |pending: &Pending| {
         let read = match pending.orphan {
-            true => record::orphan(pending.id, &pending.payload).map(|(row, _)| row),
+            true => record::orphan(pending.id, &pending.payload),
             false => record::row(pending.id, &pending.payload),
         };
         // The checksum said that the frame is ours: another build's format, which no later try makes readable.

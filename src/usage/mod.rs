@@ -5,7 +5,7 @@ mod price;
 mod record;
 mod spool;
 
-pub use books::Books;
+pub use books::{Books, Debts};
 pub use price::{Cost, Pricing, Quantities, SidePrices, ToolPrices};
 pub use record::{AtMost, How, Who};
 pub use spool::{Leftover, Pending, Place, Spool};

@@ -279,7 +279,7 @@ pub fn row(id: u128, payload: &[u8]) -> Result<UsageRecord, serde_json::Error> {
 ///
 /// # Errors
 /// It is none of ours.
-pub fn orphan(id: u128, payload: &[u8]) -> Result<(UsageRecord, AtMost), serde_json::Error> {
+pub fn orphan(id: u128, payload: &[u8]) -> Result<UsageRecord, serde_json::Error> {
     let most = serde_json::from_slice::<Written>(payload)?.at_most;
     let mut record = row(id, payload)?;
     record.end = "killed".to_owned();
@@ -287,7 +287,7 @@ pub fn orphan(id: u128, payload: &[u8]) -> Result<(UsageRecord, AtMost), serde_j
     (record.input_tokens, record.output_tokens) = (most.tokens_in, most.tokens_out);
     record.total_tokens = most.tokens_in.saturating_add(most.tokens_out);
     record.cost_nanos = (most.cost > 0).then_some(most.cost);
-    Ok((record, most))
+    Ok(record)
 }
 
 #[cfg(test)]
@@ -350,8 +350,7 @@ mod tests {
     fn an_orphan_is_charged_what_it_had_reserved() {
         let mut out = Vec::new();
         begin(&who(), UNIX_EPOCH + Duration::from_secs(1), AtMost { tokens_in: 10, tokens_out: 20, cost: 30 }, &mut out);
-        let (row, most) = orphan(7, &out).unwrap();
-        assert_eq!(most, AtMost { tokens_in: 10, tokens_out: 20, cost: 30 });
+        let row = orphan(7, &out).unwrap();
         assert_eq!((row.end.as_str(), row.usage_source.as_str(), row.status), ("killed", "reservation", 0));
         assert_eq!((row.input_tokens, row.output_tokens, row.total_tokens, row.cost_nanos), (10, 20, 30, Some(30)));
     }

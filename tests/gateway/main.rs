@@ -16,6 +16,8 @@ mod evasions;
 mod evidence;
 mod failures;
 mod framing;
+mod governance;
+mod governance_shared;
 mod held;
 mod lifecycle;
 mod observe;

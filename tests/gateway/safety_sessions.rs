@@ -11,14 +11,14 @@ use crate::edge::{Edge, KEY, Setup, eventually, free_port};
 use crate::upstream::Upstream;
 
 /// A server of the test's own, ended on drop.
-struct Redis {
-    port: u16,
+pub struct Redis {
+    pub port: u16,
     child: Child,
 }
 
 impl Redis {
     /// `None` where no `redis-server` is installed.
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
@@ -33,7 +33,7 @@ impl Redis {
         panic!("redis-server does not answer");
     }
 
-    fn ask(&self, args: &[&str]) -> String {
+    pub fn ask(&self, args: &[&str]) -> String {
         let out = Command::new("redis-cli").arg("-p").arg(self.port.to_string()).args(args).output().unwrap();
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
     }

@@ -1,0 +1,212 @@
+//! The bars of budgets and limits, with one process and with three on one Redis: nothing is spent beyond a budget, nothing
+//! is refused that has room, and no limit lets more through than it says.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{self, Request};
+use crate::edge::{Edge, KEY, Setup, cli};
+use crate::safety_sessions::Redis;
+use crate::upstream::{Act, Upstream, provider};
+
+/// With 9 and 4 tokens an answer costs 0.017 USD; at worst a request of 27 and 36 tokens 0.099 USD.
+const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
+const COST: i64 = 17_000_000;
+
+fn asking() -> Request {
+    let body = json!({"model": "fast", "max_tokens": 36, "messages": [{"role": "user", "content": "Hello"}]});
+    Request::post("/v1/chat/completions", body.to_string()).bearer(KEY)
+}
+
+fn worst() -> i64 {
+    (asking().body.len() as i64 + 2) / 3 * 1_000_000 + 36 * 2_000_000
+}
+
+/// A provider that takes its time, so that requests overlap.
+async fn slow() -> Upstream {
+    Upstream::with(|seen| match provider(seen) {
+        Act::Answer(answer) => Act::Answer(answer.delay(Duration::from_millis(30))),
+        other => other,
+    })
+    .await
+}
+
+async fn fleet(setup: &Setup, redis: Option<&Redis>, count: usize) -> Vec<Edge> {
+    let mut setup = setup.clone();
+    if let Some(redis) = redis {
+        setup.state = "kind: redis, url: {env: STATE_URL}".into();
+        setup.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
+    }
+    let mut edges = Vec::new();
+    for _ in 0..count {
+        edges.push(setup.clone().start().await);
+    }
+    edges
+}
+
+/// How many of `count` requests at once, spread over all gateways, were answered with 200; every other one with `other`.
+async fn at_once(edges: &[Edge], count: usize, other: u16) -> usize {
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..count {
+        let port = edges[number % edges.len()].port;
+        calls.spawn(async move { client::send(port, &asking()).await });
+    }
+    let mut good = 0;
+    while let Some(answer) = calls.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.status == 200 || answer.status == other, "{}: {}", answer.status, answer.text());
+        good += usize::from(answer.status == 200);
+    }
+    good
+}
+
+fn spent(edges: &[Edge]) -> (i64, i64) {
+    let mut sum = (0, 0);
+    for edge in edges {
+        let (code, out, err) = cli(&["usage", "-c", &edge.file.display().to_string(), "--by", "status", "--format", "json"]);
+        assert_eq!(code, 0, "{err}");
+        for line in serde_json::from_str::<Vec<Value>>(&out).unwrap() {
+            let usd: f64 = line["cost_usd"].as_str().unwrap().parse().unwrap();
+            sum = (sum.0 + (usd * 1e9).round() as i64, sum.1 + line["requests"].as_i64().unwrap());
+        }
+    }
+    sum
+}
+
+async fn hard_cap(edges: &[Edge]) {
+    let good = at_once(edges, 1000, 402).await;
+    assert!(good > 0 && good as i64 * COST <= 1_000_000_000, "{good}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // With nothing on its way, what has room passes and what has none does not.
+    let mut total = good as i64;
+    let mut more = 0;
+    loop {
+        let answer = edges[more % edges.len()].send(&asking()).await;
+        let room = 1_000_000_000 - total * COST >= worst();
+        assert_eq!(answer.status, if room { 200 } else { 402 }, "after {total}: {}", answer.text());
+        more += 1;
+        if !room {
+            break;
+        }
+        total += 1;
+        // What a shared store is told of the end of a request it is told beside the next one.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (nanos, requests) = spent(edges);
+    assert_eq!((nanos, requests), (total * COST, 1000 + more as i64));
+    assert!(nanos <= 1_000_000_000);
+    eprintln!("{} gateways: {good} of 1000 at once, {total} in all, {nanos} nano-USD", edges.len());
+}
+
+fn budget() -> Setup {
+    Setup {
+        governance: "usage: true".into(),
+        fast: PRICED.into(),
+        acme: vec![r#"budgets: [{name: cap, owner: {type: APIKEY, name: main}, period: MONTHLY, amount: "1.00"}]"#.into()],
+        log: Some("warn"),
+        ..Setup::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_is_a_hard_cap_in_one_process() {
+    let upstream = slow().await;
+    let edges = fleet(&Setup { upstream: upstream.port, ..budget() }, None, 1).await;
+    hard_cap(&edges).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_is_a_hard_cap_over_three_processes() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = slow().await;
+    let edges = fleet(&Setup { upstream: upstream.port, ..budget() }, Some(&redis), 3).await;
+    hard_cap(&edges).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_lets_through_what_it_says_whatever_the_number_of_gateways() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = slow().await;
+    for count in [1, 3] {
+        let minute =
+            Setup { main: "policies: {ratelimit: {requests: {per_minute: 100}}}".into(), log: Some("warn"), ..Setup::to(upstream.port) };
+        let edges = fleet(&minute, Some(&redis), count).await;
+        let good = at_once(&edges, 300, 429).await;
+        assert!((100..=100 + count).contains(&good), "{count} gateways: {good} in a minute");
+        redis.ask(&["FLUSHALL"]);
+
+        let second =
+            Setup { main: "policies: {ratelimit: {requests: {per_second: 20}}}".into(), log: Some("warn"), ..Setup::to(upstream.port) };
+        let edges = fleet(&second, Some(&redis), count).await;
+        let (from, mut good) = (Instant::now(), 0);
+        while from.elapsed() < Duration::from_secs(3) {
+            good += at_once(&edges, 15, 429).await;
+        }
+        // Every window of a second is one of at most so many that cover the time.
+        let windows = from.elapsed().as_secs() as usize + 1;
+        assert!((40..=(20 + count) * windows).contains(&good), "{count} gateways: {good} in {windows} seconds");
+        eprintln!("{count} gateways: {good} in {windows} windows of 20");
+        redis.ask(&["FLUSHALL"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_had_reserved_is_charged_in_the_shared_store() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = slow().await;
+    let setup = Setup { upstream: upstream.port, ..budget() };
+    let mut shared = setup.clone();
+    shared.state = "kind: redis, url: {env: STATE_URL}".into();
+    shared.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
+    let mut edge = shared.clone().start().await;
+    assert_eq!(edge.send(&asking()).await.status, 200);
+    let Act::Answer(late) = provider(&crate::upstream::Seen {
+        connection: 0,
+        nth: 0,
+        method: "POST".into(),
+        path: "/v1/chat/completions".into(),
+        headers: Vec::new(),
+        body: asking().body,
+        complete: true,
+    }) else {
+        panic!("the provider answers")
+    };
+    upstream.next((0..5).map(|_| Act::Answer(late.clone().delay(Duration::from_secs(5)))));
+    let port = edge.port;
+    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(async move { client::Http1::connect(port).await.send(&asking()).await })).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    edge.killed_and_started_again(&shared).await;
+    calls.into_iter().for_each(|call| call.abort());
+    // One cost what it did, five count as what they might have.
+    let used = COST + 5 * worst();
+    let mut total = 0;
+    while edge.send(&asking()).await.status == 200 {
+        total += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let expected = (1_000_000_000 - used - worst()) / COST + 1;
+    assert_eq!(total, expected);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (nanos, requests) = spent(std::slice::from_ref(&edge));
+    assert_eq!((nanos, requests), (used + total * COST, 6 + total + 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_store_that_lost_everything_is_told_what_was_used() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = slow().await;
+    let edges = fleet(&Setup { upstream: upstream.port, ..budget() }, Some(&redis), 1).await;
+    for _ in 0..30 {
+        assert_eq!(edges[0].send(&asking()).await.status, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.ask(&["FLUSHALL"]);
+    let mut total = 30;
+    while edges[0].send(&asking()).await.status == 200 {
+        total += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(total, (1_000_000_000 - worst()) / COST + 1, "as if nothing had been lost");
+}
