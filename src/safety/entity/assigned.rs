@@ -225,9 +225,16 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
         }
     }
     match value(view, at, sort, true) {
+        Some((span, _)) if is_aws(view.left(name, NAME_BYTES), &span) => Sign::Value(span, Entity::AwsKey),
         Some((span, entity)) => Sign::Value(span, entity),
         None => user_option(view, sign),
     }
+}
+
+/// A secret access key: 40 characters under the name that Amazon gives them.
+fn is_aws(name: &[u8], span: &Range<usize>) -> bool {
+    let ours = |word: &[u8]| name.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
+    span.len() == 40 && (ours(b"aws_secret") || ours(b"awssecret") || ours(b"secret_access_key") || ours(b"secretaccesskey"))
 }
 
 /// The index behind an opening quote at `at`.
@@ -254,6 +261,12 @@ fn value(view: &View<'_>, at: usize, sort: Sort, signed: bool) -> Option<(Range<
         }
         end += 1;
     }
+    if quoted && sort != Sort::Key && view.at(end) != closing {
+        let whole = view.run(end, VALUE_BYTES, |b| b > b' ' && b < 0x7f && b != closing);
+        if view.at(whole) == closing && is_strewn(view.slice(at, whole)) {
+            return Some((at..whole, if sort == Sort::Password { Entity::Password } else { Entity::Token }));
+        }
+    }
     if end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
         return None;
     }
@@ -264,7 +277,7 @@ fn value(view: &View<'_>, at: usize, sort: Sort, signed: bool) -> Option<(Range<
     let shape = Shape::of(text);
     let entity = match sort {
         Sort::Password if is_password(text, &shape, quoted, signed) => Entity::Password,
-        Sort::Secret if is_secret(text, &shape, signed) => Entity::Token,
+        Sort::Secret if is_secret(text, &shape, signed) || quoted && (is_strewn(text) || is_chosen(text, &shape)) => Entity::Token,
         Sort::Key if is_key(text, &shape) => Entity::Token,
         _ => return None,
     };
@@ -319,6 +332,33 @@ fn is_secret(text: &[u8], shape: &Shape, signed: bool) -> bool {
         && !is_locator(text)
         && !is_stand_in(text)
         && !is_dated(text, shape)
+}
+
+/// A secret that a person chose, as passwords are: letters, digits, and a sign that names and paths do not have.
+fn is_chosen(text: &[u8], shape: &Shape) -> bool {
+    (10..=64).contains(&shape.len)
+        && shape.digits >= 2
+        && shape.lower + shape.upper >= 4
+        && shape.distinct >= 8
+        && text.iter().any(|b| matches!(b, b'!' | b'#' | b'$' | b'%' | b'^' | b'*' | b'?'))
+        && text.first().is_some_and(u8::is_ascii_alphanumeric)
+        && !text.iter().any(|b| matches!(b, b'{' | b'[' | b'(' | b'\\' | b'/'))
+        && !is_stand_in(text)
+}
+
+/// Letters of both cases, digits and signs in a mix that is neither a pattern nor source text.
+fn is_strewn(text: &[u8]) -> bool {
+    let shape = Shape::of(text);
+    let pattern = [b"a-z".as_slice(), b"A-Z", b"0-9", b"\\d", b"\\w", b"\\s", b"%s", b"://", b"=>", b"&&", b"||"];
+    (12..=VALUE_BYTES).contains(&shape.len)
+        && shape.lower.min(shape.upper) >= 2
+        && shape.digits >= 1
+        && shape.other >= 3
+        && shape.distinct >= 10
+        && shape.turns * 100 >= shape.len * 45
+        && shape.word <= 5
+        && !pattern.iter().any(|part| text.windows(part.len()).any(|w| w == *part))
+        && !is_stand_in(text)
 }
 
 fn is_key(text: &[u8], shape: &Shape) -> bool {

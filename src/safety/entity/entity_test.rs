@@ -61,6 +61,56 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("password", "db postgres://ada:hunter22@db.internal/x", "hunter22"),
     ("token", "Authorization: Bearer 8Jq2mXv9Lk4TnW7zRb3c.", "8Jq2mXv9Lk4TnW7zRb3c"),
     ("token", "use 7kQ2xVb9RmT4nZw6LcHy3PdG8uJsE1fXa5TvN0 there", "7kQ2xVb9RmT4nZw6LcHy3PdG8uJsE1fXa5TvN0"),
+    (
+        "aws_key",
+        "set IQoJb3JpZ2luX2VjEU8JZpDE0iGXlD6gNCFbaEPFjbD0kH8Oool8DklZDOCj2ISaJiHkTj0rLGlko/MXGjtEkDnNfribxUdl7dXTPyLsxPFkThf4VucSmEHgaKwVJ7faC9qEwjky40== now",
+        "IQoJb3JpZ2luX2VjEU8JZpDE0iGXlD6gNCFbaEPFjbD0kH8Oool8DklZDOCj2ISaJiHkTj0rLGlko/MXGjtEkDnNfribxUdl7dXTPyLsxPFkThf4VucSmEHgaKwVJ7faC9qEwjky40==",
+    ),
+    ("aws_key", "secret_access_key = UVsWmflzdE1F8ResqE/DusTpkr0cStY4qWB8dWKn # x", "UVsWmflzdE1F8ResqE/DusTpkr0cStY4qWB8dWKn"),
+    (
+        "slack_token",
+        "cookie d=xoxd-HfDNxSIvPZZ63fFKcZjR4I0b3jRtaW%2Br4Y9OJFLJOqOAf1lLQSA; path",
+        "xoxd-HfDNxSIvPZZ63fFKcZjR4I0b3jRtaW%2Br4Y9OJFLJOqOAf1lLQSA",
+    ),
+    ("stripe_key", "t pk_live_JaiXnkU8Is2g8nprvDd53x83 u", "pk_live_JaiXnkU8Is2g8nprvDd53x83"),
+    (
+        "jwt",
+        "jwe eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..rzjZZZZGeoZDMENc.KHVmDGAkJiG8XnBE3NnYJoQ9WmXeHH2fdeeTFJGv.VvQe1sKhBN88hXJsi6BwhT k",
+        "eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..rzjZZZZGeoZDMENc.KHVmDGAkJiG8XnBE3NnYJoQ9WmXeHH2fdeeTFJGv.VvQe1sKhBN88hXJsi6BwhT",
+    ),
+    (
+        "jwt",
+        "Cookie: sid=eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiIxMjM0NTY3ODkwIiwiYWRtaW4iOnRydWV9; x",
+        "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiIxMjM0NTY3ODkwIiwiYWRtaW4iOnRydWV9",
+    ),
+    (
+        "jwt",
+        "/verify/eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiIxMjM0NTY3ODkwIiwiYWRtaW4iOnRydWV9.p3Fs2QhX6KWxOiixgVoOnzyw2MzP0ZvzOMhfWuBByRe?x",
+        "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiIxMjM0NTY3ODkwIiwiYWRtaW4iOnRydWV9.p3Fs2QhX6KWxOiixgVoOnzyw2MzP0ZvzOMhfWuBByRe",
+    ),
+    (
+        "jwt",
+        "data ZXlKaGJHY2lPaUp1YjI1bElpd2lkSGx3SWpvaVNsZFVJbjAuZXlKemRXSWlPaUl4TWpNME5UWTNPRGt3SWl3aVlXUnRhVzRpT25SeWRXVjkuUU1zbTlXY3o3dVc5WEZPR09lTVZOZW41bjFBZTZwV3pwRjFxSDZZeXR3TQ== end",
+        "ZXlKaGJHY2lPaUp1YjI1bElpd2lkSGx3SWpvaVNsZFVJbjAuZXlKemRXSWlPaUl4TWpNME5UWTNPRGt3SWl3aVlXUnRhVzRpT25SeWRXVjkuUU1zbTlXY3o3dVc5WEZPR09lTVZOZW41bjFBZTZwV3pwRjFxSDZZeXR3TQ==",
+    ),
+    (
+        "private_key",
+        "key MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKeRWmB6vjmW43+Zsy2tthVvn8cEykWOxqL52B9VAz01FuHFAs1a5DfyMYi++HqBybj+q1Vlb7CRdk5JwWY= end",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKeRWmB6vjmW43+Zsy2tthVvn8cEykWOxqL52B9VAz01FuHFAs1a5DfyMYi++HqBybj+q1Vlb7CRdk5JwWY=",
+    ),
+    (
+        "token",
+        "x v8FuKKIBJl5dzpJn0meq7WJjjIBAzupGhv7Ib3M03NBQNSgPwlUQJQQJ99ia1ID6vW5dql05ha064gIiJhgB y",
+        "v8FuKKIBJl5dzpJn0meq7WJjjIBAzupGhv7Ib3M03NBQNSgPwlUQJQQJ99ia1ID6vW5dql05ha064gIiJhgB",
+    ),
+    ("token", "id kT48Q~3cxLmAxzJLJenuHjDUrhhjeyxG4jDPMRCx y", "kT48Q~3cxLmAxzJLJenuHjDUrhhjeyxG4jDPMRCx"),
+    ("token", "jwt:\n  secret: \"9`A'}/aK)W;R4]Tq;_&c>sPz??]H&2L=\"\n", "9`A'}/aK)W;R4]Tq;_&c>sPz??]H&2L="),
+    ("token", "client_secret: \"kestrel#fog71\"\n", "kestrel#fog71"),
+    (
+        "token",
+        "post https://contoso.webhook.office.com/webhookb2/7d0c2a3e-51b8-4f6a-9e2c-3e02ea68ef78 now",
+        "contoso.webhook.office.com/webhookb2/7d0c2a3e-51b8-4f6a-9e2c-3e02ea68ef78",
+    ),
     ("case_number", "see CASE-20241 for more", "CASE-20241"),
 ];
 
@@ -89,6 +139,9 @@ fn what_only_looks_like_it_stays() {
         "foo@bar and @mention and icon@2x.png and git@github.com:a/b.git",
         "DE89 3704 0044 0532 0130 01 and 000-12-3456 and 127.0.0.1 and std::vec::Vec",
         "postgres://user:${PASSWORD}@localhost/db",
+        "-----BEGIN PRIVATE KEY-----\nyour key\n-----END PRIVATE KEY-----",
+        "token: '^[A-Za-z0-9_#]{12,}$' and secret: \"docs/guide#step-2\"",
+        "MIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQswCQYDVQQGEwJJ",
         "-----BEGIN CERTIFICATE-----\nMIIEowIBAAKCAQEA\n-----END CERTIFICATE-----",
     ] {
         assert_eq!(found(text), [], "{text}");

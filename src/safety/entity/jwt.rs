@@ -5,48 +5,79 @@ use super::view::View;
 /// Longer ones are found up to here.
 pub const JWT_BYTES: usize = 8192;
 
-/// The end of a token that begins at `start` with `eyJ`.
+/// The end of a token that begins at `start` with `eyJ`: signed (three parts), unsigned (two) or encrypted (five, the
+/// second empty where the key was agreed on before; RFC 7516).
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
-    if view.slice(start, start + 3) != b"eyJ" || matches!(view.before(start, 1), b'.' | b'/' | b'+') {
+    if view.slice(start, start + 3) != b"eyJ" || matches!(view.before(start, 1), b'.' | b'+') {
         return None;
     }
-    let takes = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    let header = view.run(start, JWT_BYTES, takes);
+    let header = view.run(start, JWT_BYTES, is_part);
     if header - start < 16 || view.at(header) != b'.' || !names_member(view.slice(start, header.min(start + 400))) {
         return None;
     }
-    let payload = view.run(header + 1, JWT_BYTES - (header - start).min(JWT_BYTES - 1), takes);
-    if payload - header - 1 < 16 {
+    let part = |from: usize| view.run(from, JWT_BYTES.saturating_sub(from - start).max(1), is_part);
+    let mut stop = part(header + 1);
+    let agreed = stop == header + 1;
+    if !agreed && stop - header - 1 < 16 {
         return None;
     }
-    if view.at(payload) != b'.' {
-        return Some(payload);
+    let second = stop;
+    let mut parts = 2;
+    while parts < 5 && view.at(stop) == b'.' {
+        let next = part(stop + 1);
+        if next == stop + 1 {
+            break;
+        }
+        stop = next;
+        parts += 1;
     }
-    let room = JWT_BYTES.saturating_sub(payload - start);
-    let signature = view.run(payload + 1, room, takes);
-    let signature = if signature == payload + 1 { payload } else { signature };
-    let stand_in = super::gate::is_stand_in(view.slice(payload, signature));
-    (!stand_in).then_some(signature)
+    let whole = if agreed { parts == 5 } else { !super::gate::is_stand_in(view.slice(second, stop)) };
+    whole.then_some(stop)
+}
+
+/// The end of a token that was put into base64 once more, as secrets of clusters and some cookies are.
+pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
+    if view.at(start) != b'Z' || view.slice(start, start + 4) != b"ZXlK" {
+        return None;
+    }
+    // The header alone decides; it is read before the rest, which is longer.
+    let token = decoded(view.slice(start, start + 200));
+    let header = token.split(|b| *b == b'.').next().unwrap_or_default();
+    if !names_member(header) {
+        return None;
+    }
+    let end = view.run(start, JWT_BYTES, |b| is_part(b) || matches!(b, b'+' | b'/' | b'='));
+    (end - start >= 60).then_some(end)
+}
+
+fn is_part(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// Whether the decoded header is the beginning of an object with one of the members such headers have.
 fn names_member(header: &[u8]) -> bool {
-    let mut json = Vec::with_capacity(header.len());
+    let json = decoded(header);
+    [b"\"alg".as_slice(), b"\"typ", b"\"kid", b"\"enc", b"\"cty"].iter().any(|name| json.windows(name.len()).any(|w| w == *name))
+}
+
+/// Base64 of either alphabet, read as far as it is there.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
     let (mut bits, mut held) = (0u32, 0);
-    for byte in header {
+    for byte in text {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
             b'0'..=b'9' => byte - b'0' + 52,
-            b'-' => 62,
+            b'-' | b'+' => 62,
             _ => 63,
         };
         bits = bits << 6 | u32::from(value);
         held += 6;
         if held >= 8 {
             held -= 8;
-            json.push((bits >> held & 0xff) as u8);
+            bytes.push((bits >> held & 0xff) as u8);
         }
     }
-    [b"\"alg".as_slice(), b"\"typ", b"\"kid", b"\"enc", b"\"cty"].iter().any(|name| json.windows(name.len()).any(|w| w == *name))
+    bytes
 }

@@ -4,6 +4,8 @@ use super::view::View;
 
 /// A block is found up to here; a key of 16,384 bits is shorter.
 pub const BLOCK_BYTES: usize = 16_384;
+/// Less than this between the marks shows where a key goes; the smallest there is has 40 bytes.
+const CONTENT_BYTES: usize = 24;
 /// The longest label between the dashes.
 const LABEL_BYTES: usize = 64;
 
@@ -21,6 +23,43 @@ pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)).then_some(end)
 }
 
+/// The end of a private key in base64 without its armour, beginning at `start`: DER as PKCS #1, PKCS #8 (RFC 5208) or
+/// SEC 1, or the form of OpenSSH. Its lines may be broken and indented.
+pub fn bare_end(view: &View<'_>, start: usize) -> Option<usize> {
+    if !matches!(view.at(start), b'M' | b'b') {
+        return None;
+    }
+    let head = view.slice(start, start + 24);
+    let is = |at: usize, part: &[u8]| head.get(at..at + part.len()) == Some(part);
+    // A sequence of more than 255 bytes, version 0, then an integer or the identifier of an algorithm.
+    let long = is(0, b"MII") && is(6, b"IB") && (is(8, b"AAK") || is(8, b"AAJ") || is(8, b"ADAN"));
+    let curve = is(0, b"MIG") && is(4, b"AgEAMB") || is(0, b"MHcCAQEEI") || is(0, b"MIGkAgEBBD") || is(0, b"MC4CAQAwBQYDK2V");
+    let sealed = is(0, b"MII") && is(6, b"BXBgkqhkiG9w0BBQ");
+    if !(long || curve || sealed || is(0, b"b3BlbnNzaC1rZXktdjE")) {
+        return None;
+    }
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let mut end = view.run(start, BLOCK_BYTES, is_base64);
+    if end - start < 48 {
+        return None;
+    }
+    // A further line is at least as long as nothing but a key has them, or it is the last.
+    while end - start < BLOCK_BYTES && matches!(view.at(end), b'\r' | b'\n' | b'\\') {
+        let next = view.run(end, 32, |b| b.is_ascii_whitespace());
+        let next = next + 2 * usize::from(view.at(next) == b'\\' && view.at(next + 1) == b'n');
+        let stop = view.run(next, BLOCK_BYTES, is_base64);
+        let last = view.before(stop, 1) == b'=';
+        if stop - next < 40 && !last || stop == next {
+            break;
+        }
+        end = stop;
+        if last {
+            break;
+        }
+    }
+    Some(end)
+}
+
 /// The end of a block whose `-----BEGIN` stands at `start`. The lines between its marks may be quoted, indented or one
 /// line of source text; a block without an end mark reaches as far as what could be its content.
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
@@ -36,6 +75,9 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     while at < most {
         let byte = view.at(at);
         if byte == b'-' && view.slice(at, at + 9) == b"-----END " {
+            if content - body < CONTENT_BYTES {
+                return None;
+            }
             let stop = view.run(at + 9, LABEL_BYTES, |b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b' ');
             return Some(view.run(stop, 5, |b| b == b'-'));
         }
@@ -54,5 +96,5 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
             break;
         }
     }
-    (content > body).then_some(content)
+    (content - body >= CONTENT_BYTES).then_some(content)
 }

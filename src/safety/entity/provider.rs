@@ -4,8 +4,8 @@ use super::Entity;
 use super::gate::{Shape, is_stand_in};
 use super::view::View;
 
-/// The longest key with a prefix.
-const KEY_BYTES: usize = 1024;
+/// The longest key with a prefix: temporary credentials carry their policy.
+const KEY_BYTES: usize = 2048;
 
 /// One issuer's form.
 struct Form {
@@ -28,6 +28,9 @@ enum Alphabet {
     Url,
     /// The same and `.`.
     Dotted,
+    /// Base64 of either alphabet, percent-encoded or not, padded at its end. It never begins inside such a stretch, so
+    /// that long forms stay linear.
+    Base64,
     /// Standard base64 and the URL-safe one, with `.`, `~`, `=` and `:`.
     Any,
 }
@@ -39,6 +42,7 @@ impl Alphabet {
             Self::Hex => byte.is_ascii_hexdigit(),
             Self::Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
             Self::Dotted => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'),
+            Self::Base64 => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/' | b'%'),
             Self::Any => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'~' | b'=' | b'+' | b'/' | b'%' | b':'),
         }
     }
@@ -48,7 +52,7 @@ const fn form(prefix: &'static str, entity: Entity, least: usize, most: usize, a
     Form { prefix: prefix.as_bytes(), entity, least, most, alphabet }
 }
 
-use Alphabet::{Any, Dotted, Hex, Upper, Url};
+use Alphabet::{Any, Base64, Dotted, Hex, Upper, Url};
 use Entity::{AnthropicKey, AwsKey, GithubToken, GoogleKey, OpenaiKey, SlackToken, StripeKey, Token};
 
 /// Longer prefixes of one family stand before shorter ones.
@@ -57,6 +61,7 @@ static FORMS: &[Form] = &[
     form("sk-or-", Token, 30, 120, Url),
     form("sk-lf-", Token, 30, 60, Url),
     form("sk-proj-", OpenaiKey, 20, 220, Url),
+    form("sess-", OpenaiKey, 40, 60, Url),
     form("sk-svcacct-", OpenaiKey, 20, 220, Url),
     form("sk-admin-", OpenaiKey, 20, 220, Url),
     form("sk-", OpenaiKey, 20, 220, Url),
@@ -66,6 +71,8 @@ static FORMS: &[Form] = &[
     form("rk_live_", StripeKey, 10, 120, Url),
     form("rk_test_", StripeKey, 10, 120, Url),
     form("rk_prod_", StripeKey, 10, 120, Url),
+    form("pk_live_", StripeKey, 20, 120, Url),
+    form("pk_test_", StripeKey, 20, 120, Url),
     form("whsec_", StripeKey, 20, 80, Any),
     form("AKIA", AwsKey, 16, 16, Upper),
     form("ASIA", AwsKey, 16, 16, Upper),
@@ -73,10 +80,17 @@ static FORMS: &[Form] = &[
     form("ACCA", AwsKey, 16, 16, Upper),
     form("A3T", AwsKey, 17, 17, Upper),
     form("ABSK", AwsKey, 100, 300, Any),
+    form("bedrock-api-key-", AwsKey, 60, 2048, Base64),
+    // Session tokens: how their first bytes read in base64.
+    form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
+    form("FwoGZXIvYXdz", AwsKey, 80, 2048, Base64),
+    form("FQoGZXIvYXdz", AwsKey, 80, 2048, Base64),
     form("AIza", GoogleKey, 35, 35, Url),
     form("ya29.", GoogleKey, 20, 600, Dotted),
     form("GOCSPX-", GoogleKey, 20, 40, Url),
     form("1//0", GoogleKey, 40, 200, Url),
+    form("4/0A", GoogleKey, 60, 120, Url),
+    form("APA91b", GoogleKey, 100, 240, Url),
     form("ghp_", GithubToken, 36, 255, Url),
     form("gho_", GithubToken, 36, 255, Url),
     form("ghu_", GithubToken, 36, 255, Url),
@@ -85,6 +99,8 @@ static FORMS: &[Form] = &[
     form("github_pat_", GithubToken, 22, 255, Url),
     form("xoxa-", SlackToken, 16, 300, Url),
     form("xoxb-", SlackToken, 16, 300, Url),
+    form("xoxc-", SlackToken, 16, 300, Url),
+    form("xoxd-", SlackToken, 40, 400, Any),
     form("xoxe.", SlackToken, 20, 400, Dotted),
     form("xoxe-", SlackToken, 16, 400, Url),
     form("xoxo-", SlackToken, 16, 300, Url),
@@ -106,6 +122,8 @@ static FORMS: &[Form] = &[
     form("gloas-", Token, 60, 80, Url),
     form("glwt-", Token, 18, 80, Url),
     form("GR1348941", Token, 20, 60, Url),
+    form("LTAI", Token, 12, 24, Url),
+    form("AKID", Token, 32, 36, Url),
     form("hf_", Token, 30, 60, Url),
     form("api_org_", Token, 30, 60, Url),
     form("npm_", Token, 30, 60, Url),
@@ -182,7 +200,7 @@ static FORMS: &[Form] = &[
     form("CFPAT-", Token, 40, 50, Url),
     form("duffel_live_", Token, 40, 50, Url),
     form("duffel_test_", Token, 40, 50, Url),
-    form("ops_eyJ", Token, 100, 1000, Any),
+    form("ops_eyJ", Token, 100, 1000, Base64),
     form("SWMTKN-1-", Token, 60, 90, Url),
     form("SWMKEY-1-", Token, 40, 60, Any),
     form("fo1_", Token, 40, 60, Url),
@@ -253,7 +271,13 @@ pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
         if !(0..form.prefix.len()).all(|i| form.prefix.get(i) == Some(&view.at(start + i))) {
             continue;
         }
+        if form.alphabet == Base64 && matches!(view.before(start, 1), b'/' | b'+' | b'%') {
+            continue;
+        }
         let mut end = view.run(body, form.most.min(KEY_BYTES) + 1, |b| form.alphabet.takes(b));
+        if form.alphabet == Base64 {
+            end = view.run(end, 2, |b| b == b'=');
+        }
         if form.alphabet == Any || form.alphabet == Dotted {
             while end > body && matches!(view.before(end, 1), b'.' | b':' | b'-') {
                 end -= 1;

@@ -247,10 +247,10 @@ impl Finder<'_> {
             if let Some((stop, entity)) = provider::find(view, start) {
                 return Step::Found(start..stop, entity);
             }
-            if let Some(stop) = key_block::encoded_end(view, start) {
+            if let Some(stop) = key_block::encoded_end(view, start).or_else(|| key_block::bare_end(view, start)) {
                 return Step::Found(start..stop, Entity::PrivateKey);
             }
-            if let Some(stop) = jwt::end(view, start) {
+            if let Some(stop) = jwt::end(view, start).or_else(|| jwt::encoded_end(view, start)) {
                 return Step::Found(start..stop, Entity::Jwt);
             }
         }

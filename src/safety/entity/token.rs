@@ -37,11 +37,12 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
         let middle = view.run(end + 1, 8, is_part);
         return Some(start..view.run(middle + 1, 80, is_part));
     }
-    if word.len() == 4 && word.ends_with(b"Q") && next == b'~' {
+    // A client secret of Entra: three characters, a digit, `Q~`.
+    if word.len() == 5 && word.ends_with(b"Q") && word.get(3).is_some_and(u8::is_ascii_digit) && next == b'~' {
         let stop = view.run(end, 40, |b| is_part(b) || matches!(b, b'~' | b'.'));
-        return (stop - start >= 36).then_some(start..stop);
+        return (stop - start >= 36 && !is_stand_in(view.slice(start, stop))).then_some(start..stop);
     }
-    if mailchimp(word) {
+    if mailchimp(word) || signed_azure(word) {
         return Some(start..end);
     }
     if !(20..=200).contains(&word.len()) || matches!(word.len(), 64 | 76) || is_uuid(word) {
@@ -112,6 +113,11 @@ fn mailchimp(word: &[u8]) -> bool {
         && word.iter().skip(35).all(u8::is_ascii_digit)
 }
 
+/// A key of Azure that names itself: 52 drawn characters, a signature, where it was made and by whom.
+fn signed_azure(word: &[u8]) -> bool {
+    (80..=88).contains(&word.len()) && word.get(52..58) == Some(b"JQQJ99") && word.iter().all(u8::is_ascii_alphanumeric)
+}
+
 /// A chat bot's token, at its colon: an account number, then `AA` and 33 characters.
 pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>> {
     let digits = view.left(colon, 11).iter().rev().take_while(|b| b.is_ascii_digit()).count();
@@ -125,6 +131,7 @@ pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usi
 
 /// The secret part of a webhook's address, from behind `https://`.
 pub fn webhook(view: &View<'_>, host: usize) -> Option<Range<usize>> {
+    const TEAMS: &[u8] = b".webhook.office.com/webhookb2/";
     const HOSTS: [&[u8]; 5] = [
         b"outlook.office.com/webhook/",
         b"hooks.slack.com/services/",
@@ -132,8 +139,15 @@ pub fn webhook(view: &View<'_>, host: usize) -> Option<Range<usize>> {
         b"discordapp.com/api/webhooks/",
         b"hooks.slack.com/workflows/",
     ];
-    let known = HOSTS.iter().find(|known| view.at(host) == known[0] && view.slice(host, host + known.len()) == **known)?;
-    let start = host + known.len();
+    let known = HOSTS.iter().find(|known| view.at(host) == known[0] && view.slice(host, host + known.len()) == **known);
+    let start = match known {
+        Some(known) => host + known.len(),
+        None => {
+            let tenant = view.run(host, 40, is_part);
+            let ours = view.at(tenant) == b'.' && view.at(tenant + 1) == b'w' && view.slice(tenant, tenant + TEAMS.len()) == TEAMS;
+            ours.then_some(tenant + TEAMS.len())?
+        }
+    };
     let end = view.run(start, 200, |b| is_part(b) || matches!(b, b'/' | b'@'));
     (end - start >= 24 && !is_stand_in(view.slice(start, end))).then_some(host..end)
 }
