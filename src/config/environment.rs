@@ -37,11 +37,10 @@ impl Environment {
 }
 
 /// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
-const NOT_APPLIED: [(&str, &str); 5] = [
+const NOT_APPLIED: [(&str, &str); 4] = [
     ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
     ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
     ("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY", "provider credentials are references to secrets here"),
-    ("CACHE_INVALIDATION_SECRET", "there is no cache to invalidate; reload instead"),
     ("OBSERVABILITY_OTEL_EXPORTER", "telemetry is scraped from the admin listener"),
 ];
 
@@ -199,6 +198,9 @@ impl Overrides<'_> {
         let policy = |text: &str| serde_json::from_str(text).ok();
         if let Some(policy) = self.take("RATELIMIT_GLOBAL_POLICY", "policies", "a policy as JSON", policy) {
             config.root.policies = policy;
+        }
+        if self.take("CACHE_INVALIDATION_SECRET", "governance.invalidation_secret", "a secret", |_| Some(())).is_some() {
+            config.root.governance.invalidation_secret = Some(SecretRef::Env("CACHE_INVALIDATION_SECRET".into()));
         }
     }
 

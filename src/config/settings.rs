@@ -52,6 +52,8 @@ pub struct TlsFiles {
 /// The listener for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
+    /// What its API asks for; `None`: there is none, only metrics and probes.
+    pub token: Option<Secret>,
     /// `None` switches it off.
     pub listen: Option<SocketAddr>,
 }
@@ -167,6 +169,10 @@ pub enum FingerprintKey {
 /// How limits, budgets and usage behave where nothing is certain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GovernanceSettings {
+    /// Keys made at run time; `None`: they are not known.
+    pub keys: Option<KeySettings>,
+    /// What `POST /v1/internal/cache/invalidate` asks for; `None`: there is no such endpoint.
+    pub invalidation_secret: Option<Secret>,
     /// A limit or budget that cannot be asked lets the request through, uncounted.
     pub allow_on_store_error: bool,
     /// A model without a price is refused where a budget counts money.
@@ -181,4 +187,24 @@ pub struct GovernanceSettings {
     pub usage_spool: Option<PathBuf>,
     /// Requests that were refused after their key was known have a usage record too.
     pub record_denials: bool,
+}
+
+/// Keys made at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySettings {
+    /// The key of the hash that secrets are known by.
+    pub hashing: HashingKey,
+    /// How long keys are served after the record store answered last.
+    pub grace: Duration,
+    /// Where they are kept for a start without the record store.
+    pub file: PathBuf,
+}
+
+/// Where the hashing key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashingKey {
+    /// A secret of the operator.
+    Given(Secret),
+    /// A file that is made at the first use (mode 0600) and read afterwards.
+    File(PathBuf),
 }

@@ -12,7 +12,7 @@ use super::resolve::{InstancePart, Parts, RoutePart, StepPart, resolve};
 use super::schema::{Unknown, unknown_in};
 use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
 use crate::gate::{Chain, ChainSpec, Style};
-use crate::identity::{Directory, Keys};
+use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
 use crate::plugin::{Instance, Manifest, Roster, SharedHost};
 use crate::route::{Models, Provider, Route, Router};
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub chains: BTreeMap<String, Arc<Chain>>,
     /// Virtual keys by the hash of their secret.
     pub keys: Keys,
+    /// What keys made at run time meet, by organisation.
+    pub homes: Arc<Homes>,
     /// Models by organisation and name.
     pub models: Models,
     /// Providers by name.
@@ -91,6 +93,7 @@ pub(super) fn build(
         providers,
         directory,
         keys,
+        homes,
         models,
         instances,
         chains,
@@ -126,6 +129,7 @@ pub(super) fn build(
         routes,
         chains: compiled,
         keys,
+        homes: Arc::new(homes),
         models,
         providers,
         directory,

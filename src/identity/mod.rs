@@ -1,15 +1,20 @@
 //! Who calls: organisations, teams, users and the virtual keys that stand for them.
 //!
-//! Everything here is resolved when the configuration is loaded and shared by reference afterwards; nothing is looked
-//! up in a database while a request waits.
+//! Everything here is resolved when the configuration is loaded, or follows the record store beside the requests, and is
+//! shared by reference; nothing is looked up in a database while a request waits.
 
 mod directory;
 mod keys;
+mod runtime;
 mod secret;
 mod terms;
 
 pub use directory::{Directory, KeyEntry, ModelEntry};
 pub use keys::{KeyRecord, Keys, authenticate, fingerprint};
+pub use runtime::{
+    ALL_AGAIN, CHANGED, Desk, DeskError, GrantChange, Home, Homes, Issued, KeyAsk, KeyHasher, KeyTable, Keyring, RotateAsk, describe,
+    is_minted_id,
+};
 pub use secret::Secret;
 pub use terms::Terms;
 
@@ -91,9 +96,9 @@ pub struct Caller {
     /// Set for keys of kind [`KeyKind::User`].
     pub user: Option<Arc<User>>,
     /// Names of the organisation's models this key may use; `'*'` of the configuration is expanded at load.
-    pub models: HashSet<String>,
+    pub models: Arc<HashSet<String>>,
     /// Names of the organisation's MCP servers this key may use.
-    pub mcp_servers: HashSet<String>,
+    pub mcp_servers: Arc<HashSet<String>>,
     /// Its limits and budgets.
     pub terms: Arc<Terms>,
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::budget::Account;
+use super::{Team, User};
+use crate::budget::{Account, AccountKind, OwnerKind};
 use crate::limit::ScopePlan;
 
 /// What holds for every request of a key, in the order in which it is asked. Found when the configuration is loaded.
@@ -12,4 +13,24 @@ pub struct Terms {
     pub scopes: Vec<Arc<ScopePlan>>,
     /// Budgets, then quotas, of organisation, team or user, and key.
     pub accounts: Vec<Arc<Account>>,
+}
+
+impl Terms {
+    /// What holds for a key: the policies it meets and those of the organisation's accounts that it draws on.
+    pub fn of(
+        accounts: &[Arc<Account>],
+        scopes: impl IntoIterator<Item = Option<Arc<ScopePlan>>>,
+        key: &str,
+        (team, user): (Option<&Team>, Option<&User>),
+    ) -> Self {
+        let draws = |account: &&Arc<Account>| match account.owner {
+            OwnerKind::Org => true,
+            OwnerKind::Team => team.is_some_and(|team| team.id == account.owner_id),
+            OwnerKind::User => user.is_some_and(|user| user.id == account.owner_id),
+            OwnerKind::ApiKey => *account.owner_id == *key,
+        };
+        let mut mine: Vec<_> = accounts.iter().filter(draws).cloned().collect();
+        mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
+        Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine }
+    }
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 use super::absent;
 use super::organisations::Members;
 use super::process::positive;
+use super::secrets;
 use crate::budget::{Account, AccountError, AccountKind, MissingUsage, Owner, OwnerKind};
 use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::sections::{ApiKeyEntry, Certainty, OnStoreError, OrganisationEntry};
-use crate::config::settings::GovernanceSettings;
-use crate::identity::{Team, Terms, User};
+use crate::config::sections::{ApiKeyEntry, Certainty, OnStoreError, OrganisationEntry, RecordsKind};
+use crate::config::settings::{GovernanceSettings, HashingKey, KeySettings};
+use crate::identity::is_minted_id;
 use crate::limit::{Policy, Scope, ScopePlan};
 
 /// The accounts of one organisation with their owners, budgets first: of several without room the first is told.
-pub(super) struct Accounts(Vec<Arc<Account>>);
+pub(super) struct Accounts(pub Vec<Arc<Account>>);
 
 /// Finds the owner of every budget and quota of an organisation.
 pub(super) fn accounts(entry: &OrganisationEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> Accounts {
@@ -94,6 +95,8 @@ fn owner(owner: &Owner, entry: &OrganisationEntry, members: &Members, at: &str, 
             }
             found
         }
+        // Whether a key made at run time is there changes without the file.
+        OwnerKind::ApiKey if is_minted_id(name) => Some(name.into()),
         OwnerKind::ApiKey => {
             let found = entry.api_keys.iter().find(|key| key.name == name || key.id.as_deref() == Some(name));
             if found.is_none() {
@@ -129,24 +132,6 @@ pub(super) fn plan(
     ScopePlan::new(scope, organisation, owner, policy).map(Arc::new)
 }
 
-/// What holds for a key: the policies it meets and the accounts it draws on.
-pub(super) fn terms(
-    accounts: &Accounts,
-    scopes: impl IntoIterator<Item = Option<Arc<ScopePlan>>>,
-    key: &str,
-    (team, user): (Option<&Team>, Option<&User>),
-) -> Arc<Terms> {
-    let draws = |account: &&Arc<Account>| match account.owner {
-        OwnerKind::Org => true,
-        OwnerKind::Team => team.is_some_and(|team| team.id == account.owner_id),
-        OwnerKind::User => user.is_some_and(|user| user.id == account.owner_id),
-        OwnerKind::ApiKey => *account.owner_id == *key,
-    };
-    let mut mine: Vec<_> = accounts.0.iter().filter(draws).cloned().collect();
-    mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
-    Arc::new(Terms { scopes: scopes.into_iter().flatten().collect(), accounts: mine })
-}
-
 /// How limits, budgets and usage behave where nothing is certain.
 pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> GovernanceSettings {
     let written = &config.root.governance;
@@ -155,6 +140,11 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
     }
     positive("governance.usage_retention", written.usage_retention, problems);
     GovernanceSettings {
+        keys: keys(config, problems),
+        invalidation_secret: written
+            .invalidation_secret
+            .as_ref()
+            .and_then(|reference| secrets::require(reference, "governance.invalidation_secret", config, problems)),
         allow_on_store_error: written.on_store_error == OnStoreError::Allow,
         refuse_unpriced: written.unknown_price == Certainty::Deny,
         missing_usage: match written.missing_usage {
@@ -167,6 +157,38 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
         usage_spool: written.usage.then(|| written.usage_spool.clone()),
         record_denials: written.record_denials,
     }
+}
+
+/// Keys made at run time.
+fn keys(config: &Config, problems: &mut Problems<'_>) -> Option<KeySettings> {
+    let written = &config.root.governance;
+    if !written.virtual_keys {
+        return None;
+    }
+    positive("governance.key_grace", written.key_grace, problems);
+    let records = &config.root.records;
+    let hashing = match (&written.key_hash_secret, records.kind) {
+        (Some(reference), _) => {
+            let secret = secrets::require(reference, "governance.key_hash_secret", config, problems)?;
+            if secret.expose().len() < 32 {
+                problems.error("governance.key_hash_secret", "is shorter than 32 bytes").help("make one: openssl rand -hex 32".to_owned());
+            }
+            HashingKey::Given(secret)
+        }
+        (None, RecordsKind::Embedded) => HashingKey::File({
+            let mut path = records.path.clone().into_os_string();
+            path.push(".key");
+            path.into()
+        }),
+        (None, RecordsKind::Postgres) => {
+            let finding = problems.warn("records", "keys made at run time are not known: replicas must hash under one secret");
+            finding.help("give `governance.key_hash_secret`, or set `governance.virtual_keys: false`".to_owned());
+            return None;
+        }
+    };
+    let mut file = written.usage_spool.clone().into_os_string();
+    file.push(".keys");
+    Some(KeySettings { hashing, grace: written.key_grace.0, file: file.into() })
 }
 
 /// The gateway's own policy. Its counters lie under a tag of their own: they are asked before anybody is known.

@@ -24,7 +24,7 @@ use super::diagnostic::suggestion;
 use super::problems::Problems;
 use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
 use crate::gate::{Gate, Style};
-use crate::identity::{Directory, Keys};
+use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
 use crate::plugin::{InstanceSpec, Manifest, Roster};
 use crate::route::{Matcher, Models, Overflow, Provider, Upstream};
@@ -42,6 +42,7 @@ pub(super) struct Parts {
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     pub directory: Arc<Directory>,
     pub keys: Keys,
+    pub homes: Homes,
     pub models: Models,
     pub instances: Vec<InstancePart>,
     pub chains: BTreeMap<String, Vec<StepPart>>,
@@ -94,7 +95,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     let policy = governance::global(config, problems);
     let plugins = process::plugins(config, problems);
     let providers = providers::resolve(config, problems);
-    let organisations::World { directory, keys, models } = organisations::resolve(config, &providers, problems);
+    let organisations::World { directory, keys, models, homes } = organisations::resolve(config, &providers, problems);
     let instances = plugins::instances(config, roster, problems);
     let chains = plugins::chains(config, roster, &instances, problems);
     let routes = routes::resolve(config, problems);
@@ -110,6 +111,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
         providers,
         directory,
         keys,
+        homes,
         models,
         instances,
         chains,

@@ -9,7 +9,10 @@ use super::{absent, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
 use crate::config::sections::{ApiKeyEntry, KeyType, ModelGrant, OrganisationEntry};
-use crate::identity::{Caller, Directory, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, User, fingerprint};
+use crate::identity::{
+    Caller, Directory, Home, Homes, KeyEntry, KeyKind, KeyRecord, Keys, ModelEntry, Organisation, Team, Terms, User, fingerprint,
+    is_minted_id,
+};
 use crate::limit::{Scope, ScopePlan};
 use crate::route::{Model, Models, Provider};
 
@@ -18,6 +21,8 @@ pub(super) struct World {
     pub directory: Arc<Directory>,
     pub keys: Keys,
     pub models: Models,
+    /// What keys made at run time meet.
+    pub homes: Homes,
 }
 
 type Providers = HashMap<Arc<str>, Arc<Provider>>;
@@ -53,6 +58,7 @@ struct Plans {
 pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Problems<'_>) -> World {
     let mut builder = Builder::default();
     let mut taken = Taken::default();
+    let mut homes = Homes::new();
     for (index, entry) in config.root.organisations.iter().enumerate() {
         let here = format!("organisations[{index}]");
         let id = taken.claim(&entry.name, entry.id.as_deref(), &here, "organisation", problems);
@@ -63,13 +69,14 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
         for (number, key) in entry.api_keys.iter().enumerate() {
             builder.key(key, entry, &members, &accounts, &format!("{here}.api_keys[{number}]"), problems);
         }
+        homes.insert(Arc::clone(&members.organisation.id), home(entry, &members, &accounts));
         let mut key_names = HashSet::new();
         for (number, key) in entry.api_keys.iter().enumerate() {
             unique(&mut key_names, &key.name, &format!("{here}.api_keys[{number}].name"), "key", problems);
         }
     }
     let Builder { organisations, teams, users, entries, listed, keys, models, .. } = builder;
-    World { directory: Arc::new(Directory::new(organisations, teams, users, entries, listed)), keys, models }
+    World { directory: Arc::new(Directory::new(organisations, teams, users, entries, listed)), keys, models, homes }
 }
 
 /// Names and ids taken so far. A name is an id too, so that a scope that lists either means one thing.
@@ -170,7 +177,7 @@ impl Builder {
                 organisation: Arc::clone(&home),
             }));
             for (position, key) in model.api_keys.iter().enumerate() {
-                if !entry.api_keys.iter().any(|k| k.name == *key || k.id.as_ref() == Some(key)) {
+                if !is_minted_id(key) && !entry.api_keys.iter().any(|k| k.name == *key || k.id.as_ref() == Some(key)) {
                     absent(&format!("{at}.api_keys[{position}]"), "key", key, entry.api_keys.iter().map(|k| k.name.as_str()), problems);
                 }
             }
@@ -222,21 +229,41 @@ impl Builder {
         let of_team = team.as_ref().and_then(|team| members.plans.teams.get(&team.id).cloned());
         let scopes = [members.plans.organisation.clone(), of_team, own];
         let caller = Arc::new(Caller {
-            terms: governance::terms(accounts, scopes, &id, (team.as_deref(), user.as_deref())),
+            terms: Arc::new(Terms::of(&accounts.0, scopes, &id, (team.as_deref(), user.as_deref()))),
             key_id: id.into(),
             key_name: entry.name.as_str().into(),
             kind,
             organisation: Arc::clone(&members.organisation),
             team,
             user,
-            models,
-            mcp_servers: entry.mcp_servers.iter().cloned().collect(),
+            models: Arc::new(models),
+            mcp_servers: Arc::new(entry.mcp_servers.iter().cloned().collect()),
         });
         self.entries.push(KeyEntry { caller: Arc::clone(&caller), revoked: entry.revoked });
         let record = KeyRecord { caller, expires: entry.expiry.as_ref().map(|e| e.at), revoked: entry.revoked };
         if self.keys.insert(digest, record).is_some() {
             problems.error(&format!("{here}.sha256"), "another key has the same secret");
         }
+    }
+}
+
+/// What keys of this organisation meet that are made at run time.
+fn home(entry: &OrganisationEntry, members: &Members, accounts: &Accounts) -> Home {
+    let mut granted: HashMap<String, Vec<String>> = HashMap::new();
+    for model in &entry.models {
+        for key in model.api_keys.iter().filter(|key| is_minted_id(key)) {
+            granted.entry(key.clone()).or_default().push(model.name.clone());
+        }
+    }
+    Home {
+        organisation: Arc::clone(&members.organisation),
+        teams: members.teams.values().map(|team| (Arc::clone(&team.id), Arc::clone(team))).collect(),
+        users: members.users.values().map(|user| (Arc::clone(&user.id), Arc::clone(user))).collect(),
+        models: Arc::new(members.models.clone()),
+        granted,
+        plan: members.plans.organisation.clone(),
+        team_plans: members.plans.teams.clone(),
+        accounts: accounts.0.clone(),
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn server(config: &Config, problems: &mut Problems<'_>) -> ServerSett
 pub(super) fn admin(config: &Config, server: &ServerSettings, problems: &mut Problems<'_>) -> AdminSettings {
     let text = config.root.admin.listen.as_str();
     if text == "off" {
-        return AdminSettings { listen: None };
+        return AdminSettings { token: None, listen: None };
     }
     let listen = match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
@@ -80,7 +80,11 @@ pub(super) fn admin(config: &Config, server: &ServerSettings, problems: &mut Pro
             finding.help("listen on 127.0.0.1, or fence it off".to_owned());
         }
     }
-    AdminSettings { listen }
+    let token = config.root.admin.token.as_ref().and_then(|reference| secrets::require(reference, "admin.token", config, problems));
+    if token.as_ref().is_some_and(|token| token.expose().len() < 16) {
+        problems.error("admin.token", "is shorter than 16 bytes").help("make one: openssl rand -hex 32".to_owned());
+    }
+    AdminSettings { token, listen }
 }
 
 pub(in crate::config) fn log(config: &Config, problems: &mut Problems<'_>) -> LogSettings {

@@ -84,6 +84,17 @@ pub struct Governance {
     pub usage_retention: Span,
     /// Where usage waits on its way to the record store.
     pub usage_spool: PathBuf,
+    /// Know keys that are made at run time, and keep them in the record store.
+    pub virtual_keys: bool,
+    /// At least 32 bytes under which the secrets of such keys are hashed; the same on every replica. Without it an embedded
+    /// store has a file beside it, made at the first use; with a server these keys are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_hash_secret: Option<SecretRef>,
+    /// How long such keys are served from memory, or at a start from a file, after the record store answered last.
+    pub key_grace: Span,
+    /// What `POST /v1/internal/cache/invalidate` asks for; without it there is no such endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invalidation_secret: Option<SecretRef>,
     /// Write a usage record of requests that were refused after their key was known.
     pub record_denials: bool,
 }
@@ -98,6 +109,10 @@ impl Default for Governance {
             usage: true,
             usage_retention: Span::seconds(90 * 86_400),
             usage_spool: "./var/usage".into(),
+            virtual_keys: true,
+            key_hash_secret: None,
+            key_grace: Span::seconds(15 * 60),
+            invalidation_secret: None,
             record_denials: true,
         }
     }

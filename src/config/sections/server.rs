@@ -70,13 +70,16 @@ pub struct Tls {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    /// What the API for keys asks for, as `Authorization: Bearer`; without it there is no such API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretRef>,
     /// Address of /metrics, /livez, /readyz and /version; `off` for none. Not for the open network.
     pub listen: String,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:9090".into() }
+        Self { token: None, listen: "127.0.0.1:9090".into() }
     }
 }
 

@@ -38,7 +38,7 @@ impl CallerCase {
             organisation: Arc::new(Organisation { id: organisation.clone(), name: organisation, metadata: self.metadata.clone() }),
             team: team.map(Arc::new),
             user: user.map(Arc::new),
-            models: self.models.iter().cloned().collect(),
+            models: Arc::new(self.models.iter().cloned().collect()),
             mcp_servers: Default::default(),
             terms: Arc::default(),
         }))

@@ -1,0 +1,152 @@
+//! How changes of keys arrive: at once by the bus, and by asking again and again whether the bus was heard or not.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::keyring::Keyring;
+use super::file;
+use crate::store::records::{RecordError, RecordStore};
+use crate::store::{InvalidationBus, Notice, Subscription};
+
+/// Says on the bus that keys have changed.
+pub const CHANGED: &str = "keys";
+/// Says on the bus that all keys are to be read again.
+pub const ALL_AGAIN: &str = "keys:*";
+
+/// Between two questions; with the timeout of a store that hangs it is what a revocation takes with the bus cut.
+const POLL: Duration = Duration::from_secs(1);
+/// Keys read at once.
+const PAGE: u32 = 10_000;
+/// Between two writings of the file, at least, and as a multiple of what the last one took.
+const SAVING: (Duration, u32) = (Duration::from_secs(2), 20);
+/// Between two notes that the file is still true.
+const TOUCHING: Duration = Duration::from_secs(5);
+
+/// What one process knows of where it stands.
+struct Position {
+    /// The version up to which changes were read.
+    version: i64,
+    migrated: bool,
+    /// All keys have been read from the store.
+    complete: bool,
+    unsaved: bool,
+    saved: Instant,
+    save_took: Duration,
+    touched: Instant,
+}
+
+/// Keeps the ring current for as long as the process runs.
+pub(super) async fn follow(ring: Arc<Keyring>, records: Arc<dyn RecordStore>, bus: Arc<dyn InvalidationBus>, path: PathBuf) {
+    let mut heard = bus.subscribe();
+    let now = Instant::now();
+    let mut at =
+        Position { version: 0, migrated: false, complete: false, unsaved: false, saved: now, save_took: Duration::ZERO, touched: now };
+    let mut listening = true;
+    let mut told = false;
+    loop {
+        match read(&ring, records.as_ref(), &mut at).await {
+            Ok(()) => {
+                if told {
+                    log::info!(target: "keys", keys = ring.table().len(); "the record store answers again");
+                }
+                told = false;
+                ring.reached();
+                keep(&ring, &path, &mut at).await;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    log::warn!(target: "keys", "keys made at run time are as they were: {error}");
+                }
+                if !ring.is_loaded() {
+                    from_file(&ring, path.clone()).await;
+                }
+                ring.missed();
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            notice = next(&mut heard, listening) => match notice {
+                Some(Notice::Message(message)) if &*message == ALL_AGAIN => at = Position { version: 0, complete: false, ..at },
+                Some(_) => {}
+                None => listening = false,
+            },
+        }
+    }
+}
+
+/// The next notice; never, when there is none to come.
+async fn next(heard: &mut Subscription, listening: bool) -> Option<Notice> {
+    match listening {
+        true => heard.next().await,
+        false => std::future::pending().await,
+    }
+}
+
+/// Reads everything, or what changed.
+async fn read(ring: &Keyring, records: &dyn RecordStore, at: &mut Position) -> Result<(), RecordError> {
+    if !at.migrated {
+        records.migrate().await?;
+        at.migrated = true;
+    }
+    let all = !at.complete;
+    if all {
+        at.version = 0;
+        ring.table().begin_reading();
+    }
+    loop {
+        let rows = records.keys_since(at.version, PAGE).await?;
+        for row in &rows {
+            at.version = at.version.max(row.version);
+            ring.table().put(row.into());
+        }
+        at.unsaved |= !rows.is_empty();
+        if rows.len() < PAGE as usize {
+            break;
+        }
+    }
+    if all {
+        ring.table().end_reading();
+        at.complete = true;
+        at.unsaved = true;
+    }
+    Ok(())
+}
+
+/// Writes the file when it is time to.
+async fn keep(ring: &Arc<Keyring>, path: &std::path::Path, at: &mut Position) {
+    let first = at.save_took == Duration::ZERO;
+    if at.unsaved && (first || at.saved.elapsed() >= SAVING.0.max(at.save_took * SAVING.1)) {
+        let started = Instant::now();
+        let (ring, path) = (Arc::clone(ring), path.to_owned());
+        let written = tokio::task::spawn_blocking(move || file::save(&path, ring.table(), ring.hasher())).await;
+        if let Ok(Err(error)) = written {
+            log::warn!(target: "keys", "keys are not kept for a start without the record store: {error}");
+        }
+        let now = Instant::now();
+        (at.unsaved, at.saved, at.touched, at.save_took) = (false, now, now, (now - started).max(Duration::from_millis(1)));
+    } else if at.touched.elapsed() >= TOUCHING {
+        at.touched = Instant::now();
+        // A file that is not there is told about when it is written.
+        let _ = file::touch(path);
+    }
+}
+
+/// Starts with what was known when the store answered last.
+async fn from_file(ring: &Arc<Keyring>, path: PathBuf) {
+    let reader = Arc::clone(ring);
+    let shown = path.display().to_string();
+    let read = tokio::task::spawn_blocking(move || file::load(&path, reader.table(), reader.hasher())).await;
+    match read {
+        Ok(Ok(as_of)) => {
+            ring.loaded_as_of(as_of);
+            let age = SystemTime::now().duration_since(as_of).unwrap_or_default().as_secs();
+            log::warn!(target: "keys", keys = ring.table().len(), age_seconds = age; "keys are those of {shown}");
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Ok(Err(error)) => log::error!(target: "keys", "{shown}: {error}"),
+        Err(error) => log::error!(target: "keys", "{shown}: {error}"),
+    }
+}

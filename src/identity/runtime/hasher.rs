@@ -1,0 +1,152 @@
+//! How secrets are made, and the keyed hash they are known by.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::identity::Secret;
+
+/// `sk_`, what every secret begins with.
+const PREFIX: &str = "sk_";
+/// Hex digits of a secret: 192 bits.
+const DIGITS: usize = 48;
+
+/// HMAC-SHA-256 (RFC 2104) under a key that is not in the record store: who reads the store can test no guess.
+pub struct KeyHasher(hmac::Key);
+
+impl std::fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHasher")
+    }
+}
+
+impl KeyHasher {
+    /// Hashes under this secret, the same on every replica that shares a record store.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// Hashes under the secret in a file; it is made, with mode 0600, if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, is open to others, or is too short.
+    pub fn kept_in(path: &Path) -> io::Result<Self> {
+        let mut bytes = zeroize::Zeroizing::new(Vec::new());
+        match File::open(path) {
+            Ok(mut file) => {
+                if file.metadata()?.permissions().mode() & 0o077 != 0 {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users may read it; set its mode to 0600"));
+                }
+                file.read_to_end(&mut bytes)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::made(path),
+            Err(error) => return Err(error),
+        }
+        if bytes.len() < 32 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "is shorter than 32 bytes"));
+        }
+        Ok(Self::new(&bytes))
+    }
+
+    fn made(path: &Path) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let bytes = zeroize::Zeroizing::new(random::<32>()?);
+        // Complete before it has its name: two processes that start at once agree on whichever was first.
+        let draft = path.with_extension(format!("{}.new", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(&*bytes)?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&draft, path);
+        std::fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Self::kept_in(path),
+        }
+    }
+
+    /// What a secret is looked up by.
+    pub fn fingerprint(&self, secret: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, secret);
+        let mut out = [0; 32];
+        out.copy_from_slice(tag.as_ref());
+        out
+    }
+
+    /// Whether this is the hash of these bytes, in constant time.
+    pub fn vouches(&self, bytes: &[u8], tag: &[u8]) -> bool {
+        hmac::verify(&self.0, bytes, tag).is_ok()
+    }
+}
+
+/// A new secret and what people recognise it by, such as `sk_11…50ae`.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub fn mint() -> io::Result<(Secret, String)> {
+    let digits = hex(&random::<{ DIGITS / 2 }>()?);
+    let hint = format!("{PREFIX}{}…{}", &digits[..2], &digits[DIGITS - 4..]);
+    Ok((Secret::new(format!("{PREFIX}{digits}")), hint))
+}
+
+/// A new identifier of a key.
+///
+/// # Errors
+/// The system has no randomness to give.
+pub(super) fn mint_id() -> io::Result<String> {
+    Ok(format!("key_{}", hex(&random::<12>()?)))
+}
+
+/// Whether this could be a secret of [`mint`]: nothing else is worth a hash.
+pub(super) fn is_minted(secret: &[u8]) -> bool {
+    secret.len() == PREFIX.len() + DIGITS && secret.starts_with(PREFIX.as_bytes()) && secret[PREFIX.len()..].iter().all(is_digit)
+}
+
+pub(super) fn is_digit(byte: &u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(byte)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_their_form_and_are_new_each_time() {
+        let (one, hint) = mint().unwrap();
+        assert!(is_minted(one.expose().as_bytes()), "{}", one.expose().len());
+        assert_eq!(hint.chars().count(), 10);
+        assert!(one.expose().ends_with(hint.rsplit('…').next().unwrap()));
+        assert_ne!(one, mint().unwrap().0);
+        for other in ["", "sk_", "sk_4f", &one.expose().to_uppercase(), &one.expose()[1..]] {
+            assert!(!is_minted(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_key_in_a_file_is_made_once_and_never_open_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("below/odock.db.key");
+        let made = KeyHasher::kept_in(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(made.fingerprint(b"a"), KeyHasher::kept_in(&path).unwrap().fingerprint(b"a"));
+        assert!(made.vouches(b"a", &made.fingerprint(b"a")) && !made.vouches(b"b", &made.fingerprint(b"a")));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(KeyHasher::kept_in(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+}

@@ -1,0 +1,90 @@
+//! What a loaded configuration makes of a key that was made at run time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::hasher::is_digit;
+use crate::budget::Account;
+use crate::identity::{Caller, KeyKind, Organisation, Team, Terms, User};
+use crate::limit::{Policy, Scope, ScopePlan};
+
+/// All organisations by their identifier.
+pub type Homes = HashMap<Arc<str>, Home>;
+
+/// One organisation: everything a key of it meets.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The tenant.
+    pub organisation: Arc<Organisation>,
+    /// Its teams by identifier.
+    pub teams: HashMap<Arc<str>, Arc<Team>>,
+    /// Its users by identifier.
+    pub users: HashMap<Arc<str>, Arc<User>>,
+    /// The names of its models.
+    pub models: Arc<HashSet<String>>,
+    /// Models that are granted from their own side, by the identifier of the key.
+    pub granted: HashMap<String, Vec<String>>,
+    /// The policy of the organisation.
+    pub plan: Option<Arc<ScopePlan>>,
+    /// The policies of its teams, by identifier.
+    pub team_plans: HashMap<Arc<str>, Arc<ScopePlan>>,
+    /// Its budgets and quotas, whosever they are.
+    pub accounts: Vec<Arc<Account>>,
+}
+
+/// A key as the table keeps it.
+pub(super) struct Kept<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub kind: KeyKind,
+    /// The identifier of the team or user.
+    pub owner: Option<&'a str>,
+    pub policies: Option<&'a str>,
+    pub models: &'a Arc<HashSet<String>>,
+    pub mcp_servers: &'a Arc<HashSet<String>>,
+}
+
+impl Home {
+    /// The principal that a key stands for; `None` when its team or user is gone or its policies cannot be read, and then
+    /// the key is refused.
+    pub(super) fn caller(&self, key: &Kept<'_>) -> Option<Caller> {
+        let (mut team, mut user) = (None, None);
+        match key.kind {
+            KeyKind::Organisation => {}
+            KeyKind::Team => team = Some(self.teams.get(key.owner?)?.clone()),
+            KeyKind::User => user = Some(self.users.get(key.owner?)?.clone()),
+        }
+        let own = match key.policies {
+            None => None,
+            Some(text) => {
+                let policy = serde_json::from_str::<Policy>(text)
+                    .inspect_err(|error| log::error!(target: "keys", key = key.id; "the policies of a key cannot be read, it is refused: {error}"))
+                    .ok()?;
+                ScopePlan::new(Scope::ApiKey, &self.organisation.id, key.id, &policy).map(Arc::new)
+            }
+        };
+        let of_team = team.as_ref().and_then(|team| self.team_plans.get(&team.id).cloned());
+        let scopes = [self.plan.clone(), of_team, own];
+        let models = match self.granted.get(key.id) {
+            _ if key.models.contains("*") => Arc::clone(&self.models),
+            Some(more) => Arc::new(key.models.iter().chain(more).cloned().collect()),
+            None => Arc::clone(key.models),
+        };
+        Some(Caller {
+            key_id: key.id.into(),
+            key_name: key.name.into(),
+            kind: key.kind,
+            organisation: Arc::clone(&self.organisation),
+            terms: Arc::new(Terms::of(&self.accounts, scopes, key.id, (team.as_deref(), user.as_deref()))),
+            team,
+            user,
+            models,
+            mcp_servers: Arc::clone(key.mcp_servers),
+        })
+    }
+}
+
+/// Whether this has the form of an identifier made at run time: `key_` and 24 hex digits.
+pub fn is_minted_id(id: &str) -> bool {
+    id.strip_prefix("key_").is_some_and(|digits| digits.len() == 24 && digits.as_bytes().iter().all(is_digit))
+}

@@ -1,0 +1,126 @@
+//! All keys of the process: those of the configuration, then those made at run time.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::follow;
+use super::hasher::{KeyHasher, is_minted};
+use super::home::Homes;
+use super::table::{Found, KeyTable};
+use crate::error::{Denial, codes};
+use crate::identity::{Caller, Keys, authenticate};
+use crate::store::InvalidationBus;
+use crate::store::records::RecordStore;
+
+/// What a caller is told to wait while the store is away.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The keys made at run time and how sure this process is of them.
+pub struct Keyring {
+    hasher: KeyHasher,
+    table: KeyTable,
+    grace: Duration,
+    /// When the store answered last, in milliseconds since the epoch; 0: nothing was ever loaded.
+    as_of: AtomicI64,
+    /// Whether the store answered when it was asked last.
+    reachable: AtomicBool,
+    /// Whether the first attempt to load is over, however it ended.
+    tried: AtomicBool,
+    records: OnceLock<Arc<dyn RecordStore>>,
+}
+
+impl Keyring {
+    /// An empty ring. Keys are served for `grace` after the store answered last.
+    pub fn new(hasher: KeyHasher, homes: Arc<Homes>, grace: Duration) -> Self {
+        Self {
+            hasher,
+            table: KeyTable::new(homes),
+            grace,
+            as_of: AtomicI64::new(0),
+            reachable: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
+            records: OnceLock::new(),
+        }
+    }
+
+    /// Keeps it current for as long as the process runs; `path` is the file for a start without the store.
+    pub async fn follow(self: Arc<Self>, records: Arc<dyn RecordStore>, bus: Arc<dyn InvalidationBus>, path: PathBuf) {
+        // There is one store for the life of a process.
+        let _ = self.records.set(Arc::clone(&records));
+        follow::follow(self, records, bus, path).await;
+    }
+
+    /// The keys.
+    pub fn table(&self) -> &KeyTable {
+        &self.table
+    }
+
+    /// What makes fingerprints.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    /// The store that keys are kept in, once the process runs.
+    pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
+        self.records.get()
+    }
+
+    /// Whether the first attempt to load is over: before that, requests are better sent to somebody else.
+    pub fn is_ready(&self) -> bool {
+        self.tried.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.as_of.load(Ordering::Acquire) != 0
+    }
+
+    pub(super) fn reached(&self) {
+        self.loaded_as_of(SystemTime::now());
+        self.reachable.store(true, Ordering::Release);
+        self.tried.store(true, Ordering::Release);
+    }
+
+    pub(super) fn missed(&self) {
+        self.reachable.store(false, Ordering::Release);
+        self.tried.store(true, Ordering::Release);
+    }
+
+    pub(super) fn loaded_as_of(&self, time: SystemTime) {
+        self.as_of.store(millis(time).max(1), Ordering::Release);
+    }
+
+    /// Finds the principal of a presented secret.
+    ///
+    /// # Errors
+    /// `unauthorized`, `api_key_revoked`, `api_key_expired`; `store_unavailable` when only the store could tell.
+    pub fn authenticate(&self, configured: &Keys, secret: &[u8], now: SystemTime) -> Result<Arc<Caller>, Denial> {
+        let unknown = match authenticate(configured, secret, now) {
+            Err(denial) if denial.code == codes::UNAUTHORIZED.code && is_minted(secret) => denial,
+            known => return known,
+        };
+        let (now, as_of) = (millis(now), self.as_of.load(Ordering::Acquire));
+        let reachable = self.reachable.load(Ordering::Acquire);
+        let within = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
+        if as_of == 0 || (!reachable && now.saturating_sub(as_of) > within) {
+            return Err(unavailable());
+        }
+        match self.table.find(self.hasher.fingerprint(secret), now) {
+            Found::Caller(caller) => Ok(caller),
+            Found::Revoked => Err(Denial::of(codes::KEY_REVOKED)),
+            Found::Expired => Err(Denial::of(codes::KEY_EXPIRED)),
+            // It may have been made since the store was heard of.
+            Found::Unknown if !reachable => Err(unavailable()),
+            Found::Unknown => Err(unknown),
+        }
+    }
+}
+
+fn unavailable() -> Denial {
+    Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(RETRY)
+}
+
+fn millis(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,307 @@
+//! The keys made at run time, all of them, in this process.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use super::home::{Homes, Kept};
+use crate::identity::{Caller, KeyKind, fingerprint};
+use crate::store::records::{KeyOwner, KeyRow, Resource};
+
+const SHARDS: usize = 64;
+/// Distinct texts and sets of grants after which those that nobody uses are thrown away.
+const POOLED: usize = 4096;
+
+/// What the table says of a fingerprint.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    /// Nobody's.
+    Unknown,
+    /// Switched off.
+    Revoked,
+    /// Past its expiry.
+    Expired,
+    /// A principal.
+    Caller(Arc<Caller>),
+}
+
+/// A key in the form in which it is read from a store or a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub fingerprint: [u8; 32],
+    pub id: String,
+    pub name: String,
+    pub organisation: String,
+    pub kind: u8,
+    pub owner: Option<String>,
+    pub policies: Option<String>,
+    pub models: Vec<String>,
+    pub mcp_servers: Vec<String>,
+    pub expires: Option<i64>,
+    pub revoked: bool,
+}
+
+impl From<&KeyRow> for Entry {
+    fn from(row: &KeyRow) -> Self {
+        let names = |resource: Resource| row.grants.iter().filter(move |g| g.resource == resource).map(|g| g.name.clone()).collect();
+        let (kind, owner) = match &row.owner {
+            KeyOwner::Organisation => (0, None),
+            KeyOwner::Team(team) => (1, Some(team.clone())),
+            KeyOwner::User(user) => (2, Some(user.clone())),
+        };
+        Self {
+            fingerprint: row.fingerprint,
+            id: row.id.clone(),
+            name: row.name.clone(),
+            organisation: row.organisation.clone(),
+            kind,
+            owner,
+            policies: (row.policies != "{}" && !row.policies.is_empty()).then(|| row.policies.clone()),
+            models: names(Resource::Model),
+            mcp_servers: names(Resource::McpServer),
+            expires: row.expires,
+            revoked: row.revoked,
+        }
+    }
+}
+
+type Names = Arc<HashSet<String>>;
+
+/// What is kept of a key: what many keys share is shared.
+struct Slot {
+    id: Box<str>,
+    name: Box<str>,
+    organisation: Arc<str>,
+    kind: KeyKind,
+    owner: Option<Arc<str>>,
+    policies: Option<Arc<str>>,
+    models: Names,
+    mcp_servers: Names,
+    expires: i64,
+    revoked: bool,
+    /// The reading in which it was seen last.
+    reading: u8,
+    /// Made when the key is used first under a configuration.
+    caller: OnceLock<Option<Arc<Caller>>>,
+}
+
+/// Fingerprints are keyed hashes already: no caller can choose where they fall.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        let mut word = [0; 8];
+        let start = bytes.get(8..16).unwrap_or(bytes);
+        let n = start.len().min(8);
+        word[..n].copy_from_slice(&start[..n]);
+        self.0 = u64::from_le_bytes(word);
+    }
+}
+
+type Shard = HashMap<Fingerprint, Slot, BuildHasherDefault<AsIs>>;
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+struct Fingerprint([u8; 32]);
+
+impl std::hash::Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+/// Where a key is, by its identifier, and what keys share.
+#[derive(Default)]
+struct Register {
+    places: HashMap<[u8; 16], Fingerprint>,
+    texts: HashSet<Arc<str>>,
+    names: HashMap<Vec<String>, Names>,
+}
+
+/// The table.
+pub struct KeyTable {
+    shards: Vec<RwLock<Shard>>,
+    register: Mutex<Register>,
+    homes: ArcSwap<Homes>,
+    reading: AtomicU8,
+    count: AtomicUsize,
+}
+
+impl KeyTable {
+    /// An empty table for this configuration.
+    pub fn new(homes: Arc<Homes>) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            register: Mutex::default(),
+            homes: ArcSwap::new(homes),
+            reading: AtomicU8::new(0),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Another configuration was loaded: what keys stand for is found anew.
+    pub fn rehome(&self, homes: Arc<Homes>) {
+        self.homes.store(homes);
+        for shard in &self.shards {
+            shard.write().values_mut().for_each(|slot| slot.caller = OnceLock::new());
+        }
+    }
+
+    fn shard(&self, fingerprint: &Fingerprint) -> &RwLock<Shard> {
+        &self.shards[usize::from(fingerprint.0[0]) % SHARDS]
+    }
+
+    /// What is known of a fingerprint at this time (milliseconds since the epoch). Revoked wins over expired.
+    pub(super) fn find(&self, fingerprint: [u8; 32], now: i64) -> Found {
+        let fingerprint = Fingerprint(fingerprint);
+        let shard = self.shard(&fingerprint).read();
+        let Some(slot) = shard.get(&fingerprint) else { return Found::Unknown };
+        if slot.revoked {
+            return Found::Revoked;
+        }
+        if now >= slot.expires {
+            return Found::Expired;
+        }
+        slot.caller.get_or_init(|| self.caller(slot)).as_ref().map_or(Found::Unknown, |caller| Found::Caller(Arc::clone(caller)))
+    }
+
+    fn caller(&self, slot: &Slot) -> Option<Arc<Caller>> {
+        let homes = self.homes.load();
+        let key = Kept {
+            id: &slot.id,
+            name: &slot.name,
+            kind: slot.kind,
+            owner: slot.owner.as_deref(),
+            policies: slot.policies.as_deref(),
+            models: &slot.models,
+            mcp_servers: &slot.mcp_servers,
+        };
+        homes.get(&slot.organisation)?.caller(&key).map(Arc::new)
+    }
+
+    /// Begins to read all keys anew; [`KeyTable::end_reading`] forgets those that were not among them.
+    pub(super) fn begin_reading(&self) {
+        self.reading.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets every key that was not put since the reading began.
+    pub(super) fn end_reading(&self) {
+        let reading = self.reading.load(Ordering::Relaxed);
+        let mut left = 0;
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.retain(|_, slot| slot.reading == reading);
+            left += shard.len();
+        }
+        let mut register = self.register.lock();
+        register.places.retain(|_, place| self.shard(place).read().contains_key(place));
+        self.count.store(left, Ordering::Relaxed);
+    }
+
+    /// Puts a key, or what became of it.
+    pub(super) fn put(&self, entry: Entry) {
+        let mut register = self.register.lock();
+        let place = Fingerprint(entry.fingerprint);
+        let mut id = [0; 16];
+        id.copy_from_slice(&fingerprint(entry.id.as_bytes())[..16]);
+        let slot = Slot {
+            id: entry.id.into(),
+            name: entry.name.into(),
+            organisation: register.text(entry.organisation),
+            kind: match entry.kind {
+                1 => KeyKind::Team,
+                2 => KeyKind::User,
+                _ => KeyKind::Organisation,
+            },
+            owner: entry.owner.map(|owner| register.text(owner)),
+            policies: entry.policies.map(|policies| register.text(policies)),
+            models: register.names(entry.models),
+            mcp_servers: register.names(entry.mcp_servers),
+            expires: entry.expires.unwrap_or(i64::MAX),
+            revoked: entry.revoked,
+            reading: self.reading.load(Ordering::Relaxed),
+            caller: OnceLock::new(),
+        };
+        let before = register.places.insert(id, place);
+        if self.shard(&place).write().insert(place, slot).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        // The secret before is nobody's from now on.
+        if let Some(before) = before.filter(|before| *before != place)
+            && self.shard(&before).write().remove(&before).is_some()
+        {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All keys, a part of them at a time.
+    pub(super) fn entries(&self, mut each: impl FnMut(&Entry) -> std::io::Result<()>) -> std::io::Result<()> {
+        let list = |names: &Names| names.iter().cloned().collect();
+        for shard in &self.shards {
+            let some: Vec<Entry> = shard
+                .read()
+                .iter()
+                .map(|(fingerprint, slot)| Entry {
+                    fingerprint: fingerprint.0,
+                    id: slot.id.to_string(),
+                    name: slot.name.to_string(),
+                    organisation: slot.organisation.to_string(),
+                    kind: slot.kind as u8,
+                    owner: slot.owner.as_deref().map(str::to_owned),
+                    policies: slot.policies.as_deref().map(str::to_owned),
+                    models: list(&slot.models),
+                    mcp_servers: list(&slot.mcp_servers),
+                    expires: (slot.expires != i64::MAX).then_some(slot.expires),
+                    revoked: slot.revoked,
+                })
+                .collect();
+            some.iter().try_for_each(&mut each)?;
+        }
+        Ok(())
+    }
+}
+
+impl Register {
+    fn text(&mut self, text: String) -> Arc<str> {
+        if let Some(found) = self.texts.get(text.as_str()) {
+            return Arc::clone(found);
+        }
+        if self.texts.len() >= POOLED && self.texts.len().is_power_of_two() {
+            self.texts.retain(|text| Arc::strong_count(text) > 1);
+        }
+        let text: Arc<str> = text.into();
+        self.texts.insert(Arc::clone(&text));
+        text
+    }
+
+    fn names(&mut self, mut names: Vec<String>) -> Names {
+        names.sort_unstable();
+        if let Some(found) = self.names.get(&names) {
+            return Arc::clone(found);
+        }
+        if self.names.len() >= POOLED && self.names.len().is_power_of_two() {
+            self.names.retain(|_, names| Arc::strong_count(names) > 1);
+        }
+        let set: Names = Arc::new(names.iter().cloned().collect());
+        self.names.insert(names, Arc::clone(&set));
+        set
+    }
+}
