@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use super::super::{FAILED, OK, print, tell};
+use super::super::{FAILED, print, tell};
 use crate::safety::attack::train::{Options, Row, train};
 
 const EXAMPLES: &str = r#"Rows are JSON lines: {"text", "label"} with label 1 for an attack and 0 for none; other labels are passed over. "kind"
