@@ -118,6 +118,10 @@ pub(super) fn without_probabilities(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[path = "fields_test.rs"]
+mod fields;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
