@@ -26,7 +26,7 @@ pub fn words(text: &str, mut f: impl FnMut(u64, u16, Range<usize>)) {
             }
             continue;
         }
-        let c = text[at..].chars().next().unwrap_or(' ');
+        let c = if byte.is_ascii() { char::from(byte) } else { text[at..].chars().next().unwrap_or(' ') };
         match class(c) {
             Class::Letter(code) if letters < LONGEST => {
                 if letters == 0 {
