@@ -36,6 +36,12 @@ pub struct Spelling {
     letters: u16,
 }
 
+impl Default for Spelling {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Spelling {
     /// No letter yet.
     pub const fn new() -> Self {
