@@ -9,27 +9,30 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Rfc3339(pub SystemTime);
 
 impl Rfc3339 {
-    /// The 27 characters; digit by digit, because log lines and records need one for every request.
+    /// The 27 characters; two digits at a time, because log lines and records need one for every request.
     pub fn digits(self) -> [u8; 27] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
         let (year, month, day) = civil(days);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let fields = [
-            (0..4, year),
-            (5..7, month),
-            (8..10, day),
-            (11..13, hour),
-            (14..16, minute),
-            (17..19, second),
-            (20..26, u64::from(since.subsec_micros())),
+        let micros = u64::from(since.subsec_micros());
+        let pairs = [
+            (0, year / 100),
+            (2, year),
+            (5, month),
+            (8, day),
+            (11, hour),
+            (14, minute),
+            (17, second),
+            (20, micros / 10_000),
+            (22, micros / 100),
+            (24, micros),
         ];
-        for (place, mut number) in fields {
-            for digit in text[place].iter_mut().rev() {
-                *digit = b'0' + (number % 10) as u8;
-                number /= 10;
-            }
+        for (at, number) in pairs {
+            let number = (number % 100) as u8;
+            text[at] = b'0' + number / 10;
+            text[at + 1] = b'0' + number % 10;
         }
         text
     }
