@@ -24,6 +24,7 @@ use crate::config::{self, Diagnostic, RecordsSettings, Snapshot, StateSettings};
 use crate::evidence::{Evidence, Signer};
 use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
+use crate::identity::{KeyHasher, Keyring};
 use crate::plugin::{Manifest, Roster, SharedHost};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
 use crate::store::StateError;
@@ -57,6 +58,9 @@ pub enum GatewayError {
     /// The evidence directory or its signing key cannot be used.
     #[error("evidence: {0}")]
     Evidence(String),
+    /// The key under which keys made at run time are hashed.
+    #[error("the hashing key of keys: {0}")]
+    Keys(String),
     /// The directory in which usage waits cannot be used.
     #[error("governance.usage_spool: {0}")]
     Usage(String),
@@ -102,6 +106,8 @@ struct Shared {
     drain: Duration,
     /// Limits, budgets, quotas and usage.
     governor: Arc<Governor>,
+    /// Keys made at run time.
+    keyring: Option<Arc<Keyring>>,
     records: RecordsSettings,
     /// What this process listens on, whatever was loaded since.
     listening: Vec<SocketAddr>,
@@ -158,7 +164,9 @@ impl Builder {
         let spool = live.load().snapshot.governance.usage_spool.clone();
         let books = Books::open(spool.as_deref(), metrics.governance()).map_err(|e| GatewayError::Usage(e.to_string()))?;
         let governor = Arc::new(Governor::new(state.store.clone(), books, metrics.governance()));
+        let keyring = keyring(&live.load().snapshot)?;
         let shared = Arc::new(Shared {
+            keyring,
             config: config.to_owned(),
             roster,
             host,
@@ -199,6 +207,7 @@ impl Builder {
             evidence: shared.evidence.clone(),
             background: shared.background.clone(),
             governor: shared.governor.clone(),
+            keyring: shared.keyring.clone(),
             metrics: shared.metrics.clone(),
         };
         let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, edge);
@@ -225,6 +234,9 @@ impl Builder {
             let app = Admin {
                 metrics: shared.metrics.clone(),
                 ready: shared.ready.clone(),
+                live: shared.live.clone(),
+                keyring: shared.keyring.clone(),
+                bus: shared.state.store.clone(),
                 config_hash: Box::new(move || live.load().snapshot.hash.clone()),
             };
             let mut service = Service::new("admin".to_owned(), HttpServer::new_app(app));
@@ -262,6 +274,13 @@ fn state(config: &config::Config) -> Result<State, GatewayError> {
             Ok(State { store: Arc::new(store), secret: address.expose().as_bytes().to_vec() })
         }
     }
+}
+
+/// The ring of keys made at run time, still empty.
+fn keyring(snapshot: &Snapshot) -> Result<Option<Arc<Keyring>>, GatewayError> {
+    let Some(settings) = &snapshot.governance.keys else { return Ok(None) };
+    let hasher = KeyHasher::of(&settings.hashing).map_err(|error| GatewayError::Keys(error.to_string()))?;
+    Ok(Some(Arc::new(Keyring::new(hasher, snapshot.homes.clone(), settings.grace))))
 }
 
 /// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
@@ -312,7 +331,11 @@ impl Shared {
                     log::warn!(target: "reload", "listeners and TLS files are taken at start: send SIGUSR2 to apply the new ones");
                 }
                 let hash = live.snapshot.hash.clone();
+                let homes = live.snapshot.homes.clone();
                 self.live.store(Arc::new(live));
+                if let Some(keyring) = &self.keyring {
+                    keyring.table().rehome(homes);
+                }
                 self.probe();
                 log::info!(target: "reload", config_hash = hash.as_str(), took_ms = started.elapsed().as_millis() as u64; "configuration reloaded");
             }
@@ -367,6 +390,28 @@ impl Shared {
                     Err(error) => log::error!(target: "usage", "usage waits in its spool: {error}"),
                 }
                 tokio::time::sleep(REOPENING).await;
+            }
+        });
+    }
+
+    /// Keeps keys made at run time current, beside what usage does with the same store.
+    fn follow_keys(&self) {
+        let (Some(keyring), Some(settings)) = (self.keyring.clone(), self.live.load().snapshot.governance.keys.clone()) else { return };
+        let (records, bus) = (self.records.clone(), self.state.store.clone());
+        tokio::spawn(async move {
+            loop {
+                let opened = match &records {
+                    RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
+                    RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
+                };
+                match opened {
+                    Ok(records) => return keyring.follow(Arc::new(records), bus, settings.file).await,
+                    Err(error) => {
+                        log::error!(target: "keys", "the record store cannot be opened: {error}");
+                        keyring.without_store(settings.file.clone()).await;
+                    }
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
             }
         });
     }
@@ -442,6 +487,7 @@ impl BackgroundService for Upkeep {
         }
         self.shared.probe();
         self.shared.govern();
+        self.shared.follow_keys();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {
             let shared = self.shared.clone();

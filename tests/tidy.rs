@@ -111,6 +111,8 @@ const RULES: &[Rule] = &[
             "src/cli/",
             "src/proxy/live.rs",
             "src/identity/secret.rs",
+            "src/identity/runtime/hasher.rs",
+            "src/identity/runtime/file.rs",
             "src/plugin/harness",
             "src/telemetry/metrics.rs",
             "src/usage/spool.rs",

@@ -6,6 +6,7 @@ mod completions;
 mod demo;
 mod evidence;
 mod explain;
+mod keys;
 mod migrate;
 mod mock_provider;
 mod plugins;
@@ -35,6 +36,7 @@ const EXAMPLES: &str = "Examples:
   odock-edge run -c conf/odock.yaml        serve
   odock-edge explain model_not_allowed     what a code means and what to do
   odock-edge safety eval prompts.jsonl     how good the guard is on your own texts
+  odock-edge keys create -c conf/odock.yaml --organisation acme --name app --model fast
   odock-edge usage -c conf/odock.yaml --by team   what was used, and what it cost
   odock-edge evidence verify var/evidence/*.jsonl";
 
@@ -60,6 +62,8 @@ enum Command {
     Schema,
     /// Explain a code of an error answer; without one, list them all
     Explain(explain::Args),
+    /// Make, list, rotate, revoke and grant virtual keys
+    Keys(keys::Args),
     /// Bring the record store up to date
     Migrate(migrate::Args),
     /// List the plugins of this build or show one
@@ -97,6 +101,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::MockProvider(args) => mock_provider::run(args),
         Command::Schema => schema::run(&builder),
         Command::Explain(args) => explain::run(&args),
+        Command::Keys(args) => keys::run(&args, &builder),
         Command::Migrate(args) => migrate::run(&args, &builder),
         Command::Plugins(args) => plugins::run(&args, &builder),
         Command::Safety(args) => safety::run(&args, &builder),

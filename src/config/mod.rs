@@ -21,7 +21,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use environment::Environment;
 pub use schema::schema;
 pub use settings::{
-    AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, LogFormat, LogSettings, PluginSettings, RecordsSettings,
+    AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, HashingKey, KeySettings, LogFormat, LogSettings, PluginSettings, RecordsSettings,
     RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,
 };
 pub use snapshot::Snapshot;
@@ -80,6 +80,17 @@ impl Config {
     pub fn records_settings(&self) -> Result<RecordsSettings, Vec<Diagnostic>> {
         let mut problems = Problems::new(self);
         resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
+    }
+
+    /// Where keys made at run time are kept and hashed, and the organisations they belong to; `None` where they are
+    /// switched off.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn virtual_keys(&self) -> Result<Option<(KeySettings, crate::identity::Homes)>, Vec<Diagnostic>> {
+        let mut problems = Problems::new(self);
+        let found = resolve::virtual_keys(self, &mut problems);
+        if problems.refused() { Err(problems.into_found()) } else { Ok(found) }
     }
 
     /// The engine of a route, or that of the first route, as it would judge in mode `security` whatever the mode is now: what

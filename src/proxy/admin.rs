@@ -1,14 +1,20 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`. Loopback unless configured otherwise.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, and the API for keys where a
+//! token for it is configured. Loopback unless configured otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
+use super::admin_keys;
+use super::live::Live;
+use crate::identity::Keyring;
+use crate::store::StateStore;
 use crate::telemetry::Metrics;
 
 /// What the admin listener shows.
@@ -17,6 +23,12 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Set when traffic is accepted, cleared when draining.
     pub ready: Arc<AtomicBool>,
+    /// The configuration in use.
+    pub live: Arc<ArcSwap<Live>>,
+    /// Keys made at run time.
+    pub keyring: Option<Arc<Keyring>>,
+    /// Where changes of keys are told.
+    pub bus: Arc<dyn StateStore>,
     /// The hash of the configuration in use.
     pub config_hash: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -24,6 +36,9 @@ pub struct Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if session.req_header().uri.path().starts_with(admin_keys::PATH) {
+            return admin_keys::respond(self, session).await;
+        }
         let head = session.req_header();
         if head.method != Method::GET && head.method != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
@@ -31,6 +46,9 @@ impl ServeHttp for Admin {
         match head.uri.path() {
             "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render().into_bytes()),
             "/livez" => text(StatusCode::OK, "ok\n"),
+            // Keys made at run time are being read: until then their holders are better served elsewhere. A store that is
+            // away ends the reading too, for everybody else can be served.
+            "/readyz" if self.keyring.as_ref().is_some_and(|ring| !ring.is_ready()) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
             "/readyz" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
             "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/version" => {
@@ -46,7 +64,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<Vec<u8>> {
     answer(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
     let length = body.len();
     let mut response = Response::new(body);
     *response.status_mut() = status;

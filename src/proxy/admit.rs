@@ -14,7 +14,7 @@ use serde_json::json;
 use super::context::{Context, Destination};
 use super::live::Live;
 use super::govern::{Steering, Turn};
-use super::{Edge, address, body, framing, respond, tap};
+use super::{Edge, address, body, counter, framing, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
@@ -93,6 +93,9 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         // A connection that stops being HTTP is one that no gate can see.
         return Err(refuse(codes::METHOD_NOT_ALLOWED));
     }
+    if let Some(service) = counter::Service::of(snapshot, &head.method, path) {
+        return Err(counter::serve(service, edge, session, cx).await);
+    }
     let host = || host_of(&head.headers, &head.uri);
     let route = match snapshot.routes.find(host, path, &head.method, &head.headers) {
         Match::Route(route) => route.clone(),
@@ -116,7 +119,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     let length = declared_length(session);
     edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, client_ip, length).await?;
     let caller = match route.auth {
-        true => Some(authenticate(session, &snapshot.keys)?),
+        true => Some(authenticate(session, &snapshot.keys, edge.keyring.as_deref())?),
         false => None,
     };
     exchange.facts.caller = caller.clone();
@@ -246,7 +249,7 @@ fn is_ambiguous(path: &str) -> bool {
 
 /// Finds the caller by the credential it presented. Several credentials at once are taken in the order of the
 /// documentation: `Authorization`, `x-api-key`, `x-goog-api-key`, `?key=`.
-fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>, Denial> {
+pub(super) fn authenticate(session: &Session, keys: &identity::Keys, ring: Option<&identity::Keyring>) -> Result<Arc<Caller>, Denial> {
     let head = session.req_header();
     let bearer = head.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes).and_then(|v| {
         let (scheme, token) = v.split_at_checked(7)?;
@@ -257,7 +260,11 @@ fn authenticate(session: &Session, keys: &identity::Keys) -> Result<Arc<Caller>,
     let Some(secret) = bearer.or_else(|| header(&X_API_KEY)).or_else(|| header(&X_GOOG_API_KEY)).or_else(query) else {
         return Err(Denial::of(codes::UNAUTHORIZED));
     };
-    identity::authenticate(keys, secret.trim_ascii(), SystemTime::now())
+    let (secret, now) = (secret.trim_ascii(), SystemTime::now());
+    match ring {
+        Some(ring) => ring.authenticate(keys, secret, now),
+        None => identity::authenticate(keys, secret, now),
+    }
 }
 
 /// Refuses what a provider route has no meaning for, so that nothing passes it unread.
@@ -286,7 +293,12 @@ async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -
     names.sort_by(|a, b| a.name.cmp(&b.name));
     let data: Vec<_> =
         names.iter().map(|m| json!({"id": &*m.name, "object": "model", "created": 0, "owned_by": &*m.provider.name})).collect();
-    let body = Bytes::from(json!({"object": "list", "data": data}).to_string());
+    say(session, cx, &json!({"object": "list", "data": data})).await
+}
+
+/// Answers 200 with this.
+pub(super) async fn say(session: &mut Session, cx: &mut Context, answer: &serde_json::Value) -> Refusal {
+    let body = Bytes::from(answer.to_string());
     let head = pingora_http::ResponseHeader::build(200, Some(4)).and_then(|mut head| {
         head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
         head.insert_header(http::header::CONTENT_LENGTH, body.len())?;

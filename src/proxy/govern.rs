@@ -101,6 +101,11 @@ impl Governor {
         Self { state, books, metrics, holding: Mutex::default(), settling: Arc::default() }
     }
 
+    /// The bus on which replicas tell one another of changes.
+    pub fn bus(&self) -> &dyn StateStore {
+        self.state.as_ref()
+    }
+
     /// The gateway's own policy, before anything is known of the caller but its address.
     ///
     /// # Errors

@@ -9,7 +9,9 @@
 
 mod address;
 mod admin;
+mod admin_keys;
 mod admit;
+mod counter;
 mod answer;
 mod body;
 mod context;
@@ -45,6 +47,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::evidence::Evidence;
 use crate::gate::Background;
+use crate::identity::Keyring;
 use crate::telemetry::Metrics;
 
 /// The proxy: what is shared between requests. Everything a request decides by is in its pinned [`Live`].
@@ -61,6 +64,8 @@ pub struct Edge {
     pub background: Background,
     /// Limits, budgets and quotas.
     pub governor: Arc<Governor>,
+    /// Keys made at run time.
+    pub keyring: Option<Arc<Keyring>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::Config;
 use super::diagnostic::suggestion;
 use super::problems::Problems;
-use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
+use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, KeySettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
 use crate::gate::{Gate, Style};
 use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
@@ -118,6 +118,13 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
         routes,
         safety,
     }
+}
+
+/// Keys made at run time, and the organisations they belong to.
+pub(super) fn virtual_keys(config: &Config, problems: &mut Problems<'_>) -> Option<(KeySettings, Homes)> {
+    let settings = governance::settings(config, problems).keys?;
+    let providers = providers::resolve(config, problems);
+    Some((settings, organisations::resolve(config, &providers, problems).homes))
 }
 
 /// Checks that a name can be a metric label and a path segment, and is used once.

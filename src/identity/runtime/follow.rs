@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::keyring::Keyring;
 use super::file;
+use super::keyring::Keyring;
 use crate::store::records::{RecordError, RecordStore};
 use crate::store::{InvalidationBus, Notice, Subscription};
 
@@ -135,7 +135,7 @@ async fn keep(ring: &Arc<Keyring>, path: &std::path::Path, at: &mut Position) {
 }
 
 /// Starts with what was known when the store answered last.
-async fn from_file(ring: &Arc<Keyring>, path: PathBuf) {
+pub(super) async fn from_file(ring: &Arc<Keyring>, path: PathBuf) {
     let reader = Arc::clone(ring);
     let shown = path.display().to_string();
     let read = tokio::task::spawn_blocking(move || file::load(&path, reader.table(), reader.hasher())).await;

@@ -8,6 +8,7 @@ use std::path::Path;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::config::HashingKey;
 use crate::identity::Secret;
 
 /// `sk_`, what every secret begins with.
@@ -25,6 +26,19 @@ impl std::fmt::Debug for KeyHasher {
 }
 
 impl KeyHasher {
+    /// Hashes as the settings say.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn of(key: &HashingKey) -> io::Result<Self> {
+        match key {
+            HashingKey::Given(secret) => Ok(Self::new(secret.expose().as_bytes())),
+            HashingKey::File(path) => {
+                Self::kept_in(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+            }
+        }
+    }
+
     /// Hashes under this secret, the same on every replica that shares a record store.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))

@@ -58,7 +58,9 @@ impl Home {
             None => None,
             Some(text) => {
                 let policy = serde_json::from_str::<Policy>(text)
-                    .inspect_err(|error| log::error!(target: "keys", key = key.id; "the policies of a key cannot be read, it is refused: {error}"))
+                    .inspect_err(
+                        |error| log::error!(target: "keys", key = key.id; "the policies of a key cannot be read, it is refused: {error}"),
+                    )
                     .ok()?;
                 ScopePlan::new(Scope::ApiKey, &self.organisation.id, key.id, &policy).map(Arc::new)
             }

@@ -52,6 +52,14 @@ impl Keyring {
         follow::follow(self, records, bus, path).await;
     }
 
+    /// The store cannot even be opened: keys are those of the file.
+    pub async fn without_store(self: &Arc<Self>, path: PathBuf) {
+        if !self.is_loaded() {
+            follow::from_file(self, path).await;
+        }
+        self.missed();
+    }
+
     /// The keys.
     pub fn table(&self) -> &KeyTable {
         &self.table

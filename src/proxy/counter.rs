@@ -1,0 +1,102 @@
+//! The two services of the traffic listener that are not traffic: telling a caller what its key stands for, and telling
+//! replicas to read keys again.
+
+use http::Method;
+use pingora_proxy::Session;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
+
+use super::admit::{Refusal, authenticate, say};
+use super::context::Context;
+use super::{Edge, body};
+use crate::config::Snapshot;
+use crate::error::{Denial, codes};
+use crate::identity::{ALL_AGAIN, KeyKind};
+
+/// The largest command.
+const COMMAND: usize = 64 << 10;
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub enum Service {
+    /// `POST /v1/keys/validate`
+    Validate,
+    /// `POST /v1/internal/cache/invalidate`, where a secret for it is configured.
+    Invalidate,
+}
+
+impl Service {
+    /// The service of a path, whatever routes there are.
+    pub fn of(snapshot: &Snapshot, method: &Method, path: &str) -> Option<Self> {
+        if method != Method::POST || !path.ends_with("ate") {
+            return None;
+        }
+        match path {
+            "/v1/keys/validate" => Some(Self::Validate),
+            "/v1/internal/cache/invalidate" => snapshot.governance.invalidation_secret.as_ref().map(|_| Self::Invalidate),
+            _ => None,
+        }
+    }
+}
+
+/// Answers.
+pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mut Context) -> Refusal {
+    let answer = match service {
+        Service::Validate => validate(edge, session, cx),
+        Service::Invalidate => invalidate(edge, session, cx).await,
+    };
+    match answer {
+        Ok(answer) => {
+            // Nothing is read of a body that nobody asked for; the connection ends with the answer then.
+            if !session.as_mut().is_body_done() {
+                session.set_keepalive(None);
+            }
+            say(session, cx, &answer).await
+        }
+        Err(denial) => denial.into(),
+    }
+}
+
+/// What the presented key stands for: nothing that its holder could not find out by calling.
+fn validate(edge: &Edge, session: &Session, cx: &Context) -> Result<Value, Denial> {
+    let caller = authenticate(session, &cx.live.snapshot.keys, edge.keyring.as_deref())?;
+    let mut models: Vec<&String> = caller.models.iter().collect();
+    models.sort_unstable();
+    Ok(json!({
+        "valid": true,
+        "id": &*caller.key_id,
+        "name": &*caller.key_name,
+        "type": match caller.kind {
+            KeyKind::Organisation => "ORGANISATION",
+            KeyKind::Team => "TEAM",
+            KeyKind::User => "USER",
+        },
+        "organisation": &*caller.organisation.id,
+        "team": caller.team.as_ref().map(|team| &*team.id),
+        "user": caller.user.as_ref().map(|user| &*user.id),
+        "models": models,
+    }))
+}
+
+/// Tells all replicas to read keys again. The command says what has changed; whatever it says, all keys are read.
+async fn invalidate(edge: &Edge, session: &mut Session, cx: &Context) -> Result<Value, Denial> {
+    let snapshot = &cx.live.snapshot;
+    let headers = &session.req_header().headers;
+    let header = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
+    let bearer = header("authorization").and_then(|value| value.strip_prefix(b"Bearer "));
+    let presented = header("x-cache-invalidation-secret").or(bearer).unwrap_or_default();
+    let secret = snapshot.governance.invalidation_secret.as_ref().ok_or_else(|| Denial::of(codes::ROUTE_NOT_FOUND))?;
+    if !bool::from(secret.expose().as_bytes().ct_eq(presented)) {
+        return Err(Denial::of(codes::UNAUTHORIZED));
+    }
+    let command = match body::read(session, COMMAND, snapshot.server.body_timeout).await {
+        Ok(command) => command,
+        Err(body::ReadError::Denied(denial)) => return Err(denial),
+        Err(body::ReadError::CallerGone) => return Err(Denial::of(codes::CALLER_GONE)),
+    };
+    if !command.is_empty() && serde_json::from_slice::<Value>(&command).is_err() {
+        return Err(Denial::of(codes::INVALID_REQUEST).with_message("a command is JSON"));
+    }
+    edge.governor.bus().publish(ALL_AGAIN).await.map_err(|_| Denial::of(codes::STORE_UNAVAILABLE))?;
+    Ok(json!({"status": "ok"}))
+}
