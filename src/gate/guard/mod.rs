@@ -11,7 +11,7 @@ pub use risk::{SessionKey, SessionPolicy, Sessions, StoreGone};
 pub use stream::{Flow, StreamGuard};
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -25,9 +25,15 @@ use crate::safety::{
 use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics};
 use crate::wire::{Kind, Role};
 use body::{Look, Order, Unreadable};
+use risk::Noted;
 
 /// Bodies from here on are read on a thread of their own, so that no other request waits for them.
 const LARGE: usize = 256 * 1024;
+
+/// In the place of a module: every module of a phase looked and found nothing.
+const EVERY_MODULE: &str = "every_module";
+/// The same of those that have no entry of their own.
+const EVERY_OTHER: &str = "every_other";
 
 /// What SafetySec keeps of one request.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +50,8 @@ pub struct Guarded {
     blocked: bool,
     /// Something was redacted.
     redacted: bool,
+    /// Members whose findings the session is still to be told of.
+    flags: u32,
 }
 
 impl Guarded {
@@ -224,8 +232,8 @@ impl Guard {
         }
         let session = self.session(ex);
         let kept = guarded(ex);
-        let (counted, blocked, redacted) = (kept.counted, kept.blocked, kept.redacted);
-        self.sessions.note(session, counted, blocked, redacted);
+        let Guarded { counted, blocked, redacted, flags, .. } = *kept;
+        self.sessions.note(session, Noted { counted, blocked, redacted, flags });
     }
 
     async fn look(self: &Arc<Self>, ex: &Exchange, phase: Phase, side: Side, body: Bytes) -> Result<Look, Unreadable> {
@@ -273,7 +281,11 @@ impl Guard {
         let risk = self.engine.risk(judgement);
         let mut score = None;
         let mut gone = false;
-        if !risk.is_none() {
+        // What adds no score, as an address that is redacted, decides nothing: nobody waits for the store to hear of it.
+        let weighs = risk.add > 0.0 || risk.faint > 0.0;
+        if !weighs {
+            guarded(ex).flags |= risk.flags;
+        } else {
             let session = self.session(ex);
             // A request that was counted on its way in is not counted again on the answer's way out.
             let counted = std::mem::replace(&mut guarded(ex).counted, true);
@@ -284,7 +296,7 @@ impl Guard {
         }
         let decision = self.engine.decide(judgement, score);
         let began = began.saturating_duration_since(ex.facts.received);
-        let level = (!risk.is_none()).then_some(score);
+        let level = weighs.then_some(score);
         self.write(ex, judgement, &decision, level, side, began);
         let kept = guarded(ex);
         kept.blocked |= decision.action == SafetyAction::Block;
@@ -305,14 +317,15 @@ impl Guard {
         decision: &Decision,
         score: Option<Option<f64>>,
         side: Side,
-        began: std::time::Duration,
+        began: Duration,
     ) {
         let phase = judgement.phase;
         self.decisions[phase as usize].decided(word(decision));
         let threshold = self.engine.rule().block_threshold;
         let level = score.map(|score| score.map_or(Level::Unknown, |score| Level::of(score, threshold)));
         let kept = guarded(ex);
-        kept.readings.reserve(judgement.runs.len());
+        let first = kept.readings.len();
+        let mut quiet: Option<Duration> = None;
         for (run, ruling) in judgement.runs.iter().zip(&decision.of) {
             let outcome = match &run.failure {
                 Some(Failure::Panicked) => Outcome::Panicked,
@@ -326,6 +339,10 @@ impl Guard {
             if let Some(failure) = &run.failure {
                 log::warn!(target: "safety", security_module = run.module, phase = phase.as_str(); "the module could not look: {}", failure.text());
             }
+            if !outcome.is_notable() {
+                *quiet.get_or_insert_default() += run.took;
+                continue;
+            }
             kept.readings.push(Reading {
                 module: run.module,
                 phase,
@@ -337,6 +354,22 @@ impl Guard {
                 error: run.failure.as_ref().map(|failure| failure.text().to_owned().into()),
                 started: began,
                 took: run.took,
+            });
+        }
+        // Who looked and found nothing is one entry of a phase: nearly every request is like that.
+        if let Some(took) = quiet {
+            let module = if kept.readings.len() == first { EVERY_MODULE } else { EVERY_OTHER };
+            kept.readings.push(Reading {
+                module,
+                phase,
+                side,
+                outcome: Outcome::Done(SafetyAction::Allow),
+                categories: Vec::new(),
+                reason: "nothing found",
+                session: None,
+                error: None,
+                started: began,
+                took,
             });
         }
     }

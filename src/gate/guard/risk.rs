@@ -4,7 +4,6 @@
 //! a second for all requests of a session together; a session that has more than it can hold loses counts, never scores.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +28,8 @@ pub struct SessionKey([u8; 16]);
 impl SessionKey {
     /// As the store knows it.
     pub fn hex(&self) -> String {
-        self.0.iter().fold(String::with_capacity(32), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 }
 
@@ -41,6 +38,18 @@ struct Counts {
     requests: u32,
     blocks: u32,
     redactions: u32,
+    flags: u32,
+}
+
+/// What one request leaves to be told about, besides that it took place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Noted {
+    /// The store knows of the request already.
+    pub counted: bool,
+    pub blocked: bool,
+    pub redacted: bool,
+    /// Members that found something which adds no score.
+    pub flags: u32,
 }
 
 /// What configuration decides about sessions.
@@ -160,9 +169,10 @@ impl Sessions {
         }
     }
 
-    /// Notes that a request took place, for the next [`Self::tell`]. `counted` says that the store knows of it already.
-    pub fn note(&self, key: SessionKey, counted: bool, blocked: bool, redacted: bool) {
-        if counted && !blocked && !redacted {
+    /// Notes that a request took place, for the next [`Self::tell`].
+    pub(super) fn note(&self, key: SessionKey, request: Noted) {
+        let Noted { counted, blocked, redacted, flags } = request;
+        if counted && !blocked && !redacted && flags == 0 {
             return;
         }
         let mut shard = self.pending[usize::from(key.0[0]) % SHARDS].lock();
@@ -173,14 +183,15 @@ impl Sessions {
         counts.requests = counts.requests.saturating_add(u32::from(!counted));
         counts.blocks = counts.blocks.saturating_add(u32::from(blocked));
         counts.redactions = counts.redactions.saturating_add(u32::from(redacted));
+        counts.flags |= flags;
     }
 
     /// Tells the store what was noted.
     pub async fn tell(&self) {
         for shard in &self.pending {
             let noted = std::mem::take(&mut *shard.lock());
-            for (key, Counts { requests, blocks, redactions }) in noted {
-                let update = RiskUpdate { requests, blocks, redactions, ..self.update(Risk::default(), requests) };
+            for (key, Counts { requests, blocks, redactions, flags }) in noted {
+                let update = RiskUpdate { blocks, redactions, flags, ..self.update(Risk::default(), requests) };
                 if let Err(error) = self.store.record(&key.hex(), update, &self.policy.risk).await {
                     self.metrics.failed();
                     log::debug!(target: "safety", "counts of a session were lost: {error}");
