@@ -80,6 +80,8 @@ static FORMS: &[Form] = &[
     form("ACCA", AwsKey, 16, 16, Upper),
     form("A3T", AwsKey, 17, 17, Upper),
     form("ABSK", AwsKey, 100, 300, Any),
+    form("amzn.mws.", AwsKey, 36, 36, Url),
+    form("da2-", AwsKey, 26, 26, Url),
     form("bedrock-api-key-", AwsKey, 60, 2048, Base64),
     // Session tokens: how their first bytes read in base64.
     form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
