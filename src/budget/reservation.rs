@@ -35,7 +35,7 @@ pub struct Actual {
 }
 
 /// Why nothing was reserved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Exceeded {
     /// An account has no room.
     Denied {
@@ -45,7 +45,18 @@ pub enum Exceeded {
         account: usize,
     },
     /// A store did not answer.
-    Store(StateError),
+    Store {
+        /// How.
+        error: StateError,
+        /// What may be held nevertheless, to be released.
+        unsure: Option<Reservation>,
+    },
+}
+
+impl From<StateError> for Exceeded {
+    fn from(error: StateError) -> Self {
+        Self::Store { error, unsure: None }
+    }
 }
 
 /// An account passed a threshold.
@@ -125,7 +136,7 @@ impl Reservation {
     ) -> Result<Self, Exceeded> {
         let mut holds = Vec::with_capacity(accounts.len());
         for account in accounts {
-            if let Some(open) = account.open(store, past, now).await.map_err(Exceeded::Store)? {
+            if let Some(open) = account.open(store, past, now).await? {
                 holds.push(Held { account: Arc::clone(account), open, amount: worst.of(account.metric) });
             }
         }
@@ -133,14 +144,20 @@ impl Reservation {
         if this.holds.is_empty() {
             return Ok(this);
         }
-        let mut reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+        let mut reserved = match store.reserve(lease, ttl, &this.asked()).await {
+            Ok(reserved) => reserved,
+            Err(error) => return Err(Exceeded::Store { error, unsure: Some(this) }),
+        };
         if reserved.each.iter().any(|counted| !counted.seeded) {
             // The store lost what it had counted since the window was opened here: it is told again, and asked again.
-            this.release(store).await.map_err(Exceeded::Store)?;
+            this.release(store).await?;
             for held in &this.holds {
-                held.account.tell(store, past, held.open.window).await.map_err(Exceeded::Store)?;
+                held.account.tell(store, past, held.open.window).await?;
             }
-            reserved = store.reserve(lease, ttl, &this.asked()).await.map_err(Exceeded::Store)?;
+            reserved = match store.reserve(lease, ttl, &this.asked()).await {
+                Ok(reserved) => reserved,
+                Err(error) => return Err(Exceeded::Store { error, unsure: Some(this) }),
+            };
         }
         match reserved.refused {
             None => Ok(this),

@@ -222,8 +222,15 @@ impl Governor {
                 self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
                 Err(*denial)
             }
-            Err(Exceeded::Store(error)) => {
+            Err(Exceeded::Store { error, unsure }) => {
                 self.metrics.budget("error");
+                if settings.allow_on_store_error {
+                    // The request goes on: whether it is held shows when it is settled.
+                    governed.reservation = unsure;
+                } else if let Some(unsure) = unsure {
+                    let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
+                    tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
+                }
                 self.unanswered(&error, settings)
             }
         }

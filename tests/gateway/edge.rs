@@ -70,6 +70,8 @@ pub struct Setup {
     pub state: String,
     /// Members of `records`, in flow form.
     pub records: String,
+    /// Further members of `admin:`, in flow form.
+    pub operators: String,
     /// The gateway's own policy, in flow form.
     pub policies: String,
     /// Lines of the organisation `acme`: policies, budgets, quotas.
@@ -136,7 +138,7 @@ impl Setup {
         format!(
             "version: 1\n\
              server:\n  listen: [\"127.0.0.1:{port}\"]\n  upgrade_sock: \"{dir}/upgrade.sock\"\n{server}\
-             admin: {{listen: \"127.0.0.1:{admin}\"}}\n\
+             admin: {{listen: \"127.0.0.1:{admin}\"{operators}}}\n\
              log: {{format: json, level: {level}}}\n\
              evidence: {{path: \"{dir}/evidence\"{evidence}}}\n\
              governance: {{usage_spool: \"{dir}/usage\", {governance}}}\n\
@@ -168,6 +170,7 @@ impl Setup {
              routes:\n\
              \x20 - {{name: llm, match: {{path_prefix: /v1/}}, chain: default{route}}}\n{routes}{more}",
             server = indent(&self.server, "  "),
+            operators = more(&self.operators),
             evidence = more(&self.evidence),
             governance = if self.governance.is_empty() { "usage: false" } else { &self.governance },
             records = if self.records.is_empty() { format!("path: \"{dir}/odock.db\"") } else { self.records.clone() },
