@@ -239,3 +239,44 @@ async fn many_streams_at_once_are_kept_apart() {
         task.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_canary_anywhere_in_a_served_dialect_does_not_reach_the_provider() {
+    const CANARY: &str = "the.canary@example.org";
+    let calls = json!([{"id": "c", "type": "function", "function": {"name": "f", "arguments": format!("{{\"to\":\"{CANARY}\"}}")}}]);
+    let said = json!({"type": "text", "text": CANARY});
+    let dialects = [
+        (
+            "/v1/chat/completions",
+            json!({"model": "fast", "user": CANARY, "messages": [
+            {"role": "system", "content": CANARY}, {"role": "user", "name": CANARY, "content": [said]},
+            {"role": "assistant", "content": CANARY, "tool_calls": calls}, {"role": "tool", "tool_call_id": "c", "content": CANARY}]}),
+        ),
+        ("/v1/completions", json!({"model": "fast", "prompt": [CANARY, "more"], "suffix": CANARY})),
+        ("/v1/embeddings", json!({"model": "fast", "input": CANARY})),
+        ("/v1/embeddings", json!({"model": "fast", "input": ["more", CANARY]})),
+        (
+            "/v1/responses",
+            json!({"model": "fast", "instructions": CANARY, "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": CANARY}]}, {"type": "function_call_output", "call_id": "c", "output": CANARY},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": format!("{{\"to\":\"{CANARY}\"}}")}]}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "claude-fast", "max_tokens": 9, "system": [said], "messages": [
+            {"role": "user", "content": [said, {"type": "document", "title": CANARY, "source": {"type": "text", "media_type": "text/plain", "data": CANARY}}]},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {"to": CANARY}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [said]}]}]}),
+        ),
+    ];
+    let upstream = Upstream::start().await;
+    let edge = guarded(&upstream, "security").start().await;
+    for (path, body) in dialects {
+        let body = body.to_string();
+        let got = edge.send(&Request::post(path, body.clone()).bearer(KEY)).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+        let seen = upstream.last();
+        assert!(seen.json().is_object() && !seen.text().contains("canary"), "{path}: {}", seen.text());
+        assert_eq!(seen.text().matches("[REDACTED:email]").count(), body.matches(CANARY).count(), "{path}: {}", seen.text());
+    }
+}
