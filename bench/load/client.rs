@@ -1,7 +1,8 @@
-//! The load: one fixed chat request over kept connections, as fast as they come back.
+//! The load: a chat over kept connections, as fast as they come back. As in a real conversation the system prompt and the
+//! history come again with every request, and the caller's last words, about half of the body, are new each time.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -71,20 +72,48 @@ pub struct Outcome {
     pub p99: f64,
 }
 
-/// The whole request, rendered once. Its text has an address to mask and nothing else of interest.
-pub fn request(stream: bool) -> Vec<u8> {
-    let head = format!(
-        r#"{{"model":"bench","stream":{stream},"messages":[{{"role":"system","content":"You are a helpful assistant."}},{{"role":"user","content":"Write to jane.doe@example.com about the weather. "#
-    );
-    let filler = "The quick brown fox jumps over the lazy dog while we wait for an answer. ".repeat(20);
-    let tail = r#""}]}"#;
-    let body = format!("{head}{}{tail}", &filler[..BODY.saturating_sub(head.len() + tail.len())]);
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
-         accept: */*\r\nuser-agent: load/1\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+const SYSTEM: &str = "You are the assistant of a small travel agency. Answer in short sentences, name prices in euros, and say when \
+    you do not know something. Trains come before planes.";
+const HISTORY: [(&str, &str); 2] = [
+    ("user", "We are two adults and a child and would like to see the sea in May. Which towns are close?"),
+    ("assistant", "Trieste takes six hours with one change, and Venice a little more. Both have quiet beaches."),
+];
+/// Where the words stand that are new each time.
+const NEW: &str = "aaaa aaaa aaaa";
+
+/// A request, rendered once but for its new words. Its text has an address to mask.
+pub struct Question {
+    bytes: Vec<u8>,
+    new: Range<usize>,
+}
+
+impl Question {
+    pub fn new(stream: bool) -> Self {
+        let said = |(role, text): (&str, &str)| format!(r#"{{"role":"{role}","content":"{text}"}},"#);
+        let before: String = [("system", SYSTEM)].into_iter().chain(HISTORY).map(said).collect();
+        let head = format!(
+            r#"{{"model":"bench","stream":{stream},"messages":[{before}{{"role":"user","content":"Write to jane.doe@example.com about {NEW}. "#
+        );
+        let filler = "The quick brown fox jumps over the lazy dog while we wait for an answer. ".repeat(20);
+        let tail = r#""}]}"#;
+        let body = format!("{head}{}{tail}", &filler[..BODY.saturating_sub(head.len() + tail.len())]);
+        let bytes = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
+             accept: */*\r\nuser-agent: load/1\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let new = bytes.find(NEW).map_or(0..0, |at| at..at + NEW.len());
+        Self { bytes: bytes.into_bytes(), new }
+    }
+
+    /// The request with words of this number.
+    pub fn ask(&mut self, mut number: u64) -> &[u8] {
+        for letter in self.bytes[self.new.clone()].iter_mut().filter(|letter| **letter != b' ') {
+            *letter = b'a' + (number % 26) as u8;
+            number /= 26;
+        }
+        &self.bytes
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -103,8 +132,8 @@ pub fn check(target: SocketAddr) -> Result<()> {
             }
         };
         for stream in [false, true] {
-            let request = request(stream);
-            let answered = tokio::time::timeout(Duration::from_secs(5), connection.exchange(&request)).await;
+            let mut question = Question::new(stream);
+            let answered = tokio::time::timeout(Duration::from_secs(5), connection.exchange(question.ask(0))).await;
             let status = answered.map_err(|_| "no answer within 5 s")??.status;
             let answer = connection.answer();
             if status != 200 || !answer.contains(if stream { "[DONE]" } else { "jane.doe@example.com" }) {
@@ -124,11 +153,9 @@ pub fn run(load: &Load) -> Result<()> {
 }
 
 async fn drive(load: &Load) -> Result<Outcome> {
-    let request = Rc::new(request(load.stream));
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs_f64(load.seconds);
-    let callers: Vec<_> =
-        (0..load.connections).map(|index| tokio::task::spawn_local(call(load.clone(), request.clone(), begin, end, index))).collect();
+    let callers: Vec<_> = (0..load.connections).map(|index| tokio::task::spawn_local(call(load.clone(), begin, end, index))).collect();
     tokio::time::sleep_until(begin.into()).await;
     println!("warm");
     let mut times = Vec::new();
@@ -154,7 +181,11 @@ struct Seen {
     given_up: usize,
 }
 
-async fn call(load: Load, request: Rc<Vec<u8>>, begin: Instant, end: Instant, mut count: usize) -> Seen {
+async fn call(load: Load, begin: Instant, end: Instant, index: usize) -> Seen {
+    let mut question = Question::new(load.stream);
+    // No two callers of any process ask the same.
+    let first = (u64::from(std::process::id()) << 36) + ((index as u64) << 24);
+    let mut count = index;
     let mut seen = Seen { times: Vec::with_capacity(1 << 18), ..Seen::default() };
     let mut kept: Option<Connection> = None;
     loop {
@@ -164,15 +195,16 @@ async fn call(load: Load, request: Rc<Vec<u8>>, begin: Instant, end: Instant, mu
         }
         count += 1;
         let give_up = load.give_up > 0 && count.is_multiple_of(load.give_up);
+        let request = question.ask(first + count as u64);
         let result = async {
             let mut connection = match kept.take() {
                 Some(connection) => connection,
                 None => Connection::open(load.target).await?,
             };
             if give_up {
-                return connection.abandon(&request, count.is_multiple_of(2 * load.give_up)).await.map(|()| None);
+                return connection.abandon(request, count.is_multiple_of(2 * load.give_up)).await.map(|()| None);
             }
-            let exchange = connection.exchange(&request).await?;
+            let exchange = connection.exchange(request).await?;
             kept = Some(connection);
             Ok::<_, std::io::Error>(Some(exchange))
         };
