@@ -8,7 +8,7 @@ use super::family::family;
 use super::features::{Sink, read};
 use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
-use super::window::Window;
+use super::window::{Window, allowance};
 
 /// The weights that come with the gateway; the README beside says how they were made.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
@@ -95,6 +95,7 @@ impl Detector {
         let strongest = self.model.strongest(&sums.sums, &sums.breaks);
         std::array::from_fn(|head| {
             strongest[head].map_or_else(Hit::default, |(raw, window)| {
+                let raw = raw - allowance(sums.read);
                 let start = sums.starts.get(window.from).map_or(0, |&start| start as usize);
                 let end = sums.starts.get(window.to).map_or(folded.len(), |&start| start as usize);
                 let score = self.model.score(head, raw, system);
@@ -117,6 +118,10 @@ struct Sums<'a> {
     breaks: Vec<u32>,
     /// At which tokens which ideas begin.
     ideas: Vec<(u32, Idea)>,
+    /// How many tokens had features.
+    read: usize,
+    /// Whether the present token has any.
+    featured: bool,
 }
 
 impl<'a> Sums<'a> {
@@ -130,6 +135,8 @@ impl<'a> Sums<'a> {
             starts: Vec::with_capacity(bytes / 4 + 1),
             breaks: vec![0],
             ideas: Vec::with_capacity(bytes / 16),
+            read: 0,
+            featured: false,
         }
     }
 
@@ -143,6 +150,7 @@ impl<'a> Sums<'a> {
 impl Sink for Sums<'_> {
     #[inline]
     fn feature(&mut self, bucket: u32) {
+        self.featured = true;
         let weights = self.model.weights(bucket);
         for (sum, weight) in self.sum.iter_mut().zip(weights) {
             *sum += i32::from(weight);
@@ -156,6 +164,8 @@ impl Sink for Sums<'_> {
 
     #[inline]
     fn token(&mut self, start: usize, ends: bool) {
+        self.read += usize::from(self.featured);
+        self.featured = false;
         self.sums.push(self.sum);
         self.starts.push(start as u32);
         if ends {

@@ -11,6 +11,17 @@ const SENTENCES: usize = 6;
 /// Keeps one token from being a verdict.
 const DAMPING: f32 = 16.0;
 
+/// Tokens that a text may have before its length counts against its strongest window.
+const FEW: f32 = 768.0;
+/// How much higher the strongest window has to be for each e-fold of tokens.
+const GROWTH: f32 = 1.0;
+
+/// How much higher the strongest window has to be in a text of which so many tokens were read: the maximum of many windows
+/// is high by chance, and grows with the logarithm of their number.
+pub fn allowance(read: usize) -> f32 {
+    GROWTH * (read as f32 / FEW).max(1.0).ln()
+}
+
 /// A stretch of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -68,6 +79,14 @@ mod tests {
             }
         }
         assert_eq!(windows(0, &[]).count(), 0);
+    }
+
+    #[test]
+    fn only_long_texts_have_to_look_worse_and_the_longer_the_more() {
+        assert_eq!(allowance(0), 0.0);
+        assert_eq!(allowance(FEW as usize), 0.0);
+        assert!(allowance(2 * FEW as usize) > 0.0);
+        assert!(allowance(8 * FEW as usize) > allowance(4 * FEW as usize));
     }
 
     #[test]
