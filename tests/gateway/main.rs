@@ -19,6 +19,7 @@ mod framing;
 mod governance;
 mod governance_shared;
 mod held;
+mod keys;
 mod lifecycle;
 mod observe;
 mod order;

@@ -1,0 +1,288 @@
+//! Virtual keys made at run time, through the binary.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{Request, Response};
+use crate::edge::{Edge, KEY, Setup, cli, eventually, free_port};
+use crate::safety_sessions::Redis;
+use crate::upstream::Upstream;
+
+const TOKEN: &str = "token-of-the-operator-0001";
+const INVALIDATION: &str = "secret-of-the-bus-0001";
+
+fn setup(upstream: &Upstream) -> Setup {
+    Setup { governance: "usage: false".into(), ..Setup::to(upstream.port) }
+}
+
+fn command(edge: &Edge, arguments: &[&str]) -> (i32, Value, String) {
+    let file = edge.file.display().to_string();
+    let all: Vec<&str> = ["keys"].into_iter().chain(arguments.iter().copied()).chain(["-c", &file, "--format", "json"]).collect();
+    let (code, out, err) = cli(&all);
+    (code, serde_json::from_str(&out).unwrap_or_default(), err)
+}
+
+fn done(edge: &Edge, arguments: &[&str]) -> Value {
+    let (code, answer, err) = command(edge, arguments);
+    assert_eq!(code, 0, "{arguments:?}: {err}");
+    answer
+}
+
+fn create(edge: &Edge, name: &str, more: &[&str]) -> (String, String) {
+    let arguments: Vec<&str> = ["create", "--organisation", "acme", "--name", name].into_iter().chain(more.iter().copied()).collect();
+    let made = done(edge, &arguments);
+    let text = |member: &str| made[member].as_str().unwrap().to_owned();
+    (text("id"), text("key"))
+}
+
+async fn code(edge: &Edge, key: &str, model: &str) -> (u16, String) {
+    let answer = edge.send(&Request::chat(key, model, false)).await;
+    (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
+}
+
+/// Waits until a key is answered so; says how long that took.
+async fn becomes(edge: &Edge, key: &str, model: &str, wanted: (u16, &str), within: Duration) -> Duration {
+    let from = Instant::now();
+    loop {
+        let (status, code) = code(edge, key, model).await;
+        if (status, code.as_str()) == wanted {
+            return from.elapsed();
+        }
+        assert!(from.elapsed() < within, "{status} {code} instead of {wanted:?}\n{}", edge.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const SOON: Duration = Duration::from_secs(5);
+
+async fn life_of_a_key(edge: &Edge, upstream: &Upstream) {
+    let (id, secret) = create(edge, "app", &["--team", "support", "--model", "fast"]);
+    assert!(secret.starts_with("sk_") && secret.len() == 51, "{secret}");
+    becomes(edge, &secret, "fast", (200, ""), SOON).await;
+    assert_eq!(code(edge, &secret, "secret").await, (403, "model_not_allowed".into()));
+    assert_eq!(code(edge, &secret, "theirs").await, (400, "model_not_found".into()));
+
+    let listed = done(edge, &["list"]);
+    assert_eq!(listed[0]["id"], json!(id));
+    assert!(!listed.to_string().contains(&secret), "a listing shows a secret");
+    let (status, _, err) = command(edge, &["reveal", &id]);
+    assert!(status == 1 && err.contains("keys rotate") && !err.contains(&secret), "{status} {err}");
+
+    done(edge, &["grant", &id, "--model", "secret"]);
+    becomes(edge, &secret, "secret", (200, ""), SOON).await;
+    done(edge, &["revoke-grant", &id, "--model", "secret"]);
+    becomes(edge, &secret, "secret", (403, "model_not_allowed"), SOON).await;
+
+    let rotated = done(edge, &["rotate", &id]);
+    assert_eq!((&rotated["id"], &rotated["rotations"]), (&json!(id), &json!(1)));
+    let new = rotated["key"].as_str().unwrap().to_owned();
+    becomes(edge, &secret, "fast", (401, "unauthorized"), SOON).await;
+    assert_eq!(code(edge, &new, "fast").await, (200, String::new()));
+
+    done(edge, &["revoke", &id]);
+    becomes(edge, &new, "fast", (401, "api_key_revoked"), SOON).await;
+    assert_eq!(command(edge, &["rotate", &id]).0, 1, "a revoked key was rotated");
+    done(edge, &["unrevoke", &id]);
+    becomes(edge, &new, "fast", (200, ""), SOON).await;
+
+    let expiry = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4)).to_string();
+    let (_, short) = create(edge, "short", &["--model", "*", "--expiry", &expiry]);
+    becomes(edge, &short, "secret", (200, ""), SOON).await;
+    becomes(edge, &short, "secret", (401, "api_key_expired"), SOON).await;
+    let before = upstream.count();
+    assert_eq!(code(edge, "sk_000000000000000000000000000000000000000000000000", "fast").await, (401, "unauthorized".into()));
+    assert_eq!(upstream.count(), before);
+    // Keys of the file know nothing of all this.
+    assert_eq!(code(edge, KEY, "fast").await, (200, String::new()));
+}
+
+#[tokio::test]
+async fn a_key_is_made_used_rotated_revoked_and_granted() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).start().await;
+    life_of_a_key(&edge, &upstream).await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_before_anything_is_kept() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).start().await;
+    for (arguments, why) in [
+        (&["--organisation", "nobody"][..], "no organisation"),
+        (&["--organisation", "acme", "--team", "nobody"], "no team"),
+        (&["--organisation", "acme", "--type", "USER"], "one of type user a user"),
+        (&["--organisation", "acme", "--model", "nothing"], "no model"),
+        (&["--organisation", "acme", "--expiry", "2020-01-01"], "has passed"),
+        (&["--organisation", "acme", "--expiry", "2090-01-01", "--timezone", "Nowhere/At-All"], "no time zone"),
+        (&["--organisation", "acme", "--policies", "{\"rate\":1}"], "--policies"),
+    ] {
+        let all: Vec<&str> = ["create", "--name", "app"].into_iter().chain(arguments.iter().copied()).collect();
+        let (code, _, err) = command(&edge, &all);
+        assert!(code == 1 && err.contains(why), "{arguments:?}: {code} {err}");
+    }
+    assert_eq!(done(&edge, &["list"]), json!([]));
+    let made = done(&edge, &["create", "--organisation", "acme", "--name", "app", "--expiry", "2090-07-01", "--timezone", "Europe/Vienna"]);
+    assert_eq!(made["expiry"], json!("2090-06-30T22:00:00Z"));
+}
+
+#[tokio::test]
+async fn a_key_in_the_query_reaches_neither_log_nor_provider() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).plain("plain", "default", "").start().await;
+    let (_, secret) = create(&edge, "app", &["--model", "fast"]);
+    becomes(&edge, &secret, "fast", (200, ""), SOON).await;
+    let body = json!({"model": "fast", "messages": [{"role": "user", "content": "Hello"}]}).to_string();
+    for path in ["/v1/chat/completions", "/plain/there"] {
+        let answer = edge.send(&Request::post(&format!("{path}?key={secret}&other=1"), body.clone())).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let seen = format!("{:?} {}", upstream.last().headers, upstream.last().path);
+        assert!(!seen.contains(&secret), "{path}: the provider saw the key");
+    }
+    for header in ["x-api-key", "x-goog-api-key"] {
+        let answer = edge.send(&Request::post("/v1/chat/completions", body.clone()).header(header, &secret)).await;
+        assert_eq!(answer.status, 200, "{header}");
+    }
+    assert!(!edge.log().contains(&secret) && !edge.evidence().contains(&secret), "a secret was written down");
+}
+
+#[tokio::test]
+async fn validate_and_invalidate() {
+    let upstream = Upstream::start().await;
+    let mut open = setup(&upstream);
+    open.env.push(("CACHE_INVALIDATION_SECRET".into(), INVALIDATION.into()));
+    let edge = open.start().await;
+    let ask = |path: &str| Request::post(path, "");
+    let valid = edge.send(&ask("/v1/keys/validate").bearer(KEY)).await;
+    assert_eq!((valid.status, &valid.json()["valid"], &valid.json()["name"]), (200, &json!(true), &json!("main")));
+    for (key, code) in
+        [("sk_nobody", "unauthorized"), (crate::edge::KEY_EXPIRED, "api_key_expired"), (crate::edge::KEY_REVOKED, "api_key_revoked")]
+    {
+        let refused = edge.send(&ask("/v1/keys/validate").bearer(key)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (401, code));
+    }
+    let invalidate = |secret: &str| ask("/v1/internal/cache/invalidate").header("x-cache-invalidation-secret", secret);
+    assert_eq!(edge.send(&invalidate("another")).await.status, 401);
+    assert_eq!(edge.send(&ask("/v1/internal/cache/invalidate")).await.status, 401);
+    assert_eq!(edge.send(&invalidate(INVALIDATION)).await.status, 200);
+
+    let closed = setup(&upstream).start().await;
+    assert_eq!(closed.send(&invalidate("").bearer(KEY)).await.status, 404);
+}
+
+async fn operator(edge: &Edge, method: &str, path: &str, body: &str, token: &str) -> Response {
+    let mut request = Request::post(path, body.to_owned()).bearer(token);
+    request.method = method.to_owned();
+    crate::client::send(edge.admin, &request).await
+}
+
+#[tokio::test]
+async fn operators_with_the_token_keep_keys_over_the_admin_listener() {
+    let upstream = Upstream::start().await;
+    let with = Setup { operators: "token: {env: ADMIN_TOKEN}".into(), env: vec![("ADMIN_TOKEN".into(), TOKEN.into())], ..setup(&upstream) };
+    let edge = with.start().await;
+    let ask = json!({"organisation": "acme", "name": "api", "models": ["fast"]}).to_string();
+    assert_eq!(operator(&edge, "POST", "/v1/keys", &ask, "wrong").await.status, 401);
+    let made = operator(&edge, "POST", "/v1/keys", &ask, TOKEN).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let made = made.json();
+    let (id, secret) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    becomes(&edge, secret, "fast", (200, ""), SOON).await;
+    assert_eq!(operator(&edge, "POST", "/v1/keys", &ask, TOKEN).await.status, 409);
+    assert_eq!(operator(&edge, "GET", "/v1/keys", "", TOKEN).await.json()["data"][0]["id"], json!(id));
+    assert_eq!(operator(&edge, "POST", &format!("/v1/keys/{id}/revoke"), "", TOKEN).await.status, 200);
+    becomes(&edge, secret, "fast", (401, "api_key_revoked"), Duration::from_secs(1)).await;
+    assert_eq!(operator(&edge, "POST", "/v1/keys/key_none/revoke", "", TOKEN).await.status, 404);
+
+    let closed = setup(&upstream).start().await;
+    assert_eq!(operator(&closed, "GET", "/v1/keys", "", TOKEN).await.status, 404);
+}
+
+#[tokio::test]
+async fn without_its_store_nobody_is_called_unauthorized() {
+    let upstream = Upstream::start().await;
+    let edge = bereft(&upstream, "15m").start().await;
+    let minted = "sk_000000000000000000000000000000000000000000000000";
+    let answer = edge.send(&Request::chat(minted, "fast", false)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "store_unavailable"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(code(&edge, KEY, "fast").await, (200, String::new()));
+    assert!(edge.ready().await, "who can serve is ready");
+}
+
+/// The store is a server that is not there; the grace is short.
+fn bereft(upstream: &Upstream, grace: &str) -> Setup {
+    Setup {
+        governance: format!("usage: false, key_grace: {grace}, key_hash_secret: {{env: HASHING}}"),
+        records: "kind: postgres, url: {env: NOWHERE}".to_owned(),
+        env: vec![
+            ("NOWHERE".into(), format!("postgres://nobody@127.0.0.1:{}/nothing", free_port())),
+            ("HASHING".into(), "0123456789abcdef0123456789abcdef".into()),
+        ],
+        ..Setup::to(upstream.port)
+    }
+}
+
+#[tokio::test]
+async fn known_keys_outlive_a_start_without_the_store_for_the_grace() {
+    let upstream = Upstream::start().await;
+    let mut edge = setup(&upstream).start().await;
+    let (_, known) = create(&edge, "app", &["--model", "fast"]);
+    becomes(&edge, &known, "fast", (200, ""), SOON).await;
+    let kept = edge.dir.path().join("usage.keys");
+    assert!(eventually(SOON, || std::fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"app\""))).await, "no file of keys");
+    assert!(!std::fs::read_to_string(&kept).unwrap().contains(&known));
+    std::fs::write(edge.dir.path().join("odock.db"), "not a database at all, and longer than a header of one would have to be").unwrap();
+    for more in ["odock.db-wal", "odock.db-shm"] {
+        let _ = std::fs::remove_file(edge.dir.path().join(more));
+    }
+    let again = Setup { governance: "usage: false, key_grace: 8s".into(), ..setup(&upstream) };
+    edge.rewrite(&again);
+    edge.killed_and_started_again(&again).await;
+    assert_eq!(code(&edge, &known, "fast").await, (200, String::new()));
+    let unknown = "sk_000000000000000000000000000000000000000000000000";
+    assert_eq!(code(&edge, unknown, "fast").await, (503, "store_unavailable".into()));
+    becomes(&edge, &known, "fast", (503, "store_unavailable"), Duration::from_secs(20)).await;
+    assert_eq!(code(&edge, KEY, "fast").await, (200, String::new()));
+    assert!(edge.ready().await);
+}
+
+#[tokio::test]
+async fn a_revocation_is_everywhere_within_a_second_and_within_five_without_the_bus() {
+    let mut redis = Redis::start().await;
+    let Some(port) = redis.as_ref().map(|redis| redis.port) else { return };
+    let upstream = Upstream::start().await;
+    let shared = tempfile::tempdir().unwrap();
+    let mut fleet = Vec::new();
+    for _ in 0..2 {
+        let mut one = setup(&upstream);
+        one.records = format!("path: \"{}\"", shared.path().join("odock.db").display());
+        one.state = "kind: redis, url: {env: STATE_URL}".into();
+        one.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{port}")));
+        one.env.push(("ADMIN_TOKEN".into(), TOKEN.into()));
+        one.operators = "token: {env: ADMIN_TOKEN}".into();
+        fleet.push(one.start().await);
+    }
+    let ask = json!({"organisation": "acme", "name": "app", "models": ["fast"]}).to_string();
+    let made = operator(&fleet[0], "POST", "/v1/keys", &ask, TOKEN).await.json();
+    let (id, secret) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    for edge in &fleet {
+        becomes(edge, secret, "fast", (200, ""), SOON).await;
+    }
+    for (bus, bound) in [(true, Duration::from_secs(1)), (false, Duration::from_secs(5))] {
+        if !bus {
+            operator(&fleet[0], "POST", &format!("/v1/keys/{id}/unrevoke"), "", TOKEN).await;
+            for edge in &fleet {
+                becomes(edge, secret, "fast", (200, ""), SOON).await;
+            }
+            drop(redis.take());
+        }
+        let from = Instant::now();
+        operator(&fleet[0], "POST", &format!("/v1/keys/{id}/revoke"), "", TOKEN).await;
+        for edge in &fleet {
+            becomes(edge, secret, "fast", (401, "api_key_revoked"), bound).await;
+        }
+        println!("revoked on both after {:?}, bus {bus}", from.elapsed());
+        assert!(from.elapsed() <= bound + Duration::from_millis(500), "{:?}", from.elapsed());
+    }
+}
