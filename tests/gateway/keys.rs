@@ -282,7 +282,7 @@ async fn a_revocation_is_everywhere_within_a_second_and_within_five_without_the_
         for edge in &fleet {
             becomes(edge, secret, "fast", (401, "api_key_revoked"), bound).await;
         }
-        println!("revoked on both after {:?}, bus {bus}", from.elapsed());
+        eprintln!("revoked on both after {:?}, bus {bus}", from.elapsed());
         assert!(from.elapsed() <= bound + Duration::from_millis(500), "{:?}", from.elapsed());
     }
 }
