@@ -1,6 +1,8 @@
 //! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
 //! drain.
 
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +15,11 @@ use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::{Opt, ServerConf};
-use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
+use signals::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -43,8 +46,6 @@ const REAPING: Duration = Duration::from_secs(30);
 const REOPENING: Duration = Duration::from_secs(2);
 /// How long the process waits for its record store before it says that it is ready without it.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(3);
-/// How long a new process has to come up before an upgrade is given up.
-const UPGRADE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why the gateway does not run.
 #[derive(Debug, thiserror::Error)]
@@ -265,9 +266,7 @@ fn addresses(server: &config::ServerSettings, admin: Option<SocketAddr>) -> impl
 /// The store of counters and sessions. A server that is away is no error here: who needs it is told when it is asked.
 fn state(config: &config::Config) -> Result<State, GatewayError> {
     match config.state_settings().map_err(GatewayError::Config)? {
-        StateSettings::Embedded => {
-            Ok(State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() })
-        }
+        StateSettings::Embedded => Ok(State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() }),
         StateSettings::Redis(address) => {
             let store = RedisState::open(address.expose(), redis::Options::default()).map_err(|e| GatewayError::State(e.to_string()))?;
             // All replicas know the address, and nobody else does.
@@ -319,7 +318,8 @@ impl Shared {
     /// Loads the file again. A file with errors changes nothing.
     fn reload(&self) {
         let started = Instant::now();
-        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics).and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics, &self.state)?));
+        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics)
+            .and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics, &self.state)?));
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(live) => {
@@ -544,82 +544,4 @@ fn announce(shared: &Shared) {
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     // Without NOTIFY_SOCKET there is no systemd to tell.
     let _ = sd_notify::notify(states);
-}
-
-/// The signals that end this process.
-struct Signals {
-    shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Signals {
-    async fn recv(&self) -> ShutdownSignal {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::user_defined2(), SignalKind::quit()];
-        let [Ok(mut terminate), Ok(mut interrupt), Ok(mut replace), Ok(mut hand_over)] = kinds.map(signal) else {
-            log::error!(target: "start", "signals cannot be handled; stopping");
-            return ShutdownSignal::FastShutdown;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
-                _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
-                // Somebody else started the new process with --upgrade.
-                _ = hand_over.recv() => {
-                    if self.shared.live.load().snapshot.server.upgrade_sock.exists() {
-                        return ShutdownSignal::GracefulUpgrade;
-                    }
-                    log::error!(target: "upgrade", "this process stays: no process waits at server.upgrade_sock");
-                }
-                _ = replace.recv() => match self.start_successor().await {
-                    Ok(pid) => {
-                        notify(&[sd_notify::NotifyState::MainPid(pid)]);
-                        return ShutdownSignal::GracefulUpgrade;
-                    }
-                    Err(reason) => log::error!(target: "upgrade", "this process stays: {reason}"),
-                },
-            }
-        }
-    }
-}
-
-impl Signals {
-    /// Starts the binary that is now at our path and waits until it stands ready to take the listeners.
-    async fn start_successor(&self) -> Result<u32, String> {
-        let shared = self.shared.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            let _runtime = tokio::runtime::Handle::current().enter();
-            shared.replaceable()
-        });
-        checked.await.map_err(|error| error.to_string())??;
-        let sock = self.shared.live.load().snapshot.server.upgrade_sock.clone();
-        let _ = std::fs::remove_file(&sock);
-        let binary = std::env::args_os().next().ok_or("no program name")?;
-        let mut child = tokio::process::Command::new(binary)
-            .arg("run")
-            .arg("--config")
-            .arg(&self.shared.config)
-            .arg("--upgrade")
-            .stdin(std::process::Stdio::null())
-            .spawn()
-            .map_err(|e| e.to_string())?;
-        let pid = child.id().ok_or("the new process is gone")?;
-        let deadline = Instant::now() + UPGRADE_PATIENCE;
-        while !sock.exists() {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Err(format!("the new process ended with {status}"));
-            }
-            if Instant::now() > deadline {
-                let _ = child.kill().await;
-                return Err("the new process did not come up in time".to_owned());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        // The socket exists a moment before it listens.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the new process ended with {status}"));
-        }
-        log::info!(target: "upgrade", pid = pid; "handing over");
-        Ok(pid)
-    }
 }

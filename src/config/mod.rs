@@ -21,8 +21,8 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use environment::Environment;
 pub use schema::schema;
 pub use settings::{
-    AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, HashingKey, KeySettings, LogFormat, LogSettings, PluginSettings, RecordsSettings,
-    RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,
+    AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, HashingKey, KeySettings, LogFormat, LogSettings, PluginSettings,
+    RecordsSettings, RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,
 };
 pub use snapshot::Snapshot;
 

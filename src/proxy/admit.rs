@@ -12,14 +12,14 @@ use pingora_proxy::Session;
 use serde_json::json;
 
 use super::context::{Context, Destination};
-use super::live::Live;
 use super::govern::{Steering, Turn};
+use super::live::Live;
 use super::{Edge, address, body, counter, framing, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
-use crate::safety::Phase;
 use crate::route::{Match, ProviderKind, Route};
+use crate::safety::Phase;
 use crate::wire::{self, Dialect, Endpoint};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -192,13 +192,7 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    fn new(
-        dialect: Dialect,
-        endpoint: Endpoint,
-        id: RequestId,
-        scanner: Option<StreamChain>,
-        guard: Option<StreamGuard>,
-    ) -> Self {
+    fn new(dialect: Dialect, endpoint: Endpoint, id: RequestId, scanner: Option<StreamChain>, guard: Option<StreamGuard>) -> Self {
         Self {
             parser: sse::Parser::new(MAX_EVENT),
             guard,
@@ -281,9 +275,9 @@ impl Streaming {
         match flow {
             Flow::Stop(denial) => Err(denial),
             Flow::Pass => filtered(&mut self.scanner, event.event.as_deref(), &event.data, Some(event), out),
-            Flow::Frames(frames) => frames
-                .iter()
-                .try_for_each(|(name, data)| filtered(&mut self.scanner, name.as_deref(), data, (*name == event.event).then_some(event), out)),
+            Flow::Frames(frames) => frames.iter().try_for_each(|(name, data)| {
+                filtered(&mut self.scanner, name.as_deref(), data, (*name == event.event).then_some(event), out)
+            }),
         }
     }
 

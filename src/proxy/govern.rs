@@ -5,7 +5,6 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -501,7 +500,7 @@ fn tell(crossing: &Crossing, metrics: &GovernanceMetrics) {
 fn at_once(work: impl Future<Output = ()> + Send + 'static) {
     let mut work = Box::pin(work);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    if let Poll::Pending = work.as_mut().poll(&mut context) {
+    if work.as_mut().poll(&mut context).is_pending() {
         tokio::spawn(work);
     }
 }

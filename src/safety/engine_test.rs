@@ -210,7 +210,7 @@ fn kinds_are_selectable() {
     passage.kind = Kind::ToolDefinition;
     let found = |members: &[Member], passage: &Passage<'_>| {
         let engine = Engine::new(Mode::Security, SessionRule::default(), members.to_vec(), None);
-        engine.judge(Phase::PreUpstream, &[passage.clone()]).runs.iter().any(Run::found)
+        engine.judge(Phase::PreUpstream, std::slice::from_ref(passage)).runs.iter().any(Run::found)
     };
     assert!(!found(&members, &passage));
     members[0].policy.kinds = Some(vec![Kind::ToolDefinition]);

@@ -12,18 +12,18 @@ mod engine;
 pub mod entity;
 pub mod eval;
 mod finding;
-pub mod normal;
 pub mod fingerprint;
 pub mod modules;
+pub mod normal;
 mod passage;
 mod policy;
 pub mod redact;
 mod scanner;
 
 pub use decision::{Decision, Ruling};
-pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, guarded, verdicts};
 #[cfg(test)]
 pub(crate) use engine::tests::pair as test_pair;
+pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, guarded, verdicts};
 pub use finding::{Category, Finding, Findings};
 pub use passage::{Passage, Side};
 pub use policy::{Action, OnError, Policy, Risk, SessionRule};

@@ -20,7 +20,7 @@ mod reservations;
 mod risk;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 mod conformance;
 
 pub use bus::{InvalidationBus, Notice, Subscription};

@@ -257,8 +257,8 @@ fn after_version(path: &str) -> Option<(bool, &str)> {
 fn normal(path: &str) -> Cow<'_, str> {
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let mut before = 0;
-    let mut odd = |byte| matches!((std::mem::replace(&mut before, byte), byte), (_, b'%' | b'\\') | (b'/', b'/' | b'.'));
-    if !trimmed.bytes().any(|byte| odd(byte)) {
+    let odd = |byte| matches!((std::mem::replace(&mut before, byte), byte), (_, b'%' | b'\\') | (b'/', b'/' | b'.'));
+    if !trimmed.bytes().any(odd) {
         return Cow::Borrowed(trimmed);
     }
     let decoded = percent_decoded(trimmed).replace('\\', "/");

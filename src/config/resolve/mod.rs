@@ -22,7 +22,9 @@ use std::sync::Arc;
 use super::Config;
 use super::diagnostic::suggestion;
 use super::problems::Problems;
-use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, KeySettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
+use super::settings::{
+    AdminSettings, EvidenceSettings, GovernanceSettings, KeySettings, LogSettings, PluginSettings, SafetySettings, ServerSettings,
+};
 use crate::gate::{Gate, Style};
 use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;

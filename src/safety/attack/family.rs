@@ -34,6 +34,7 @@ pub fn family(head: usize, found: u64) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::super::model::JAILBREAK;
     use super::*;

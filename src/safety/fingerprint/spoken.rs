@@ -15,8 +15,27 @@ const LEFT: &[u8] = "“".as_bytes();
 
 /// Words that ask for what follows to be said.
 const ASKING: [&str; 21] = [
-    "say", "saying", "says", "reply", "replies", "respond", "response", "print", "answer", "greet", "greeting", "message", "tell", "output",
-    "state", "ask", "antworte", "sage", "responde", "répondez", "réponds",
+    "say",
+    "saying",
+    "says",
+    "reply",
+    "replies",
+    "respond",
+    "response",
+    "print",
+    "answer",
+    "greet",
+    "greeting",
+    "message",
+    "tell",
+    "output",
+    "state",
+    "ask",
+    "antworte",
+    "sage",
+    "responde",
+    "répondez",
+    "réponds",
 ];
 
 /// The insides of quotations that a text wants to have said, in order.

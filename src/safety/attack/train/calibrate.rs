@@ -44,8 +44,8 @@ fn thresholds(raw: &[[f32; HEADS]], part: f64) -> [f32; HEADS] {
     });
     let allowed = (raw.len() as f64 * part) as usize;
     let mut found = [0.0; HEADS];
-    for rank in 0..raw.len() {
-        let tried: [f32; HEADS] = std::array::from_fn(|head| sorted[head][rank]);
+    let ranks = (0..raw.len()).map(|rank| std::array::from_fn::<f32, HEADS, _>(|head| sorted[head][rank]));
+    for (rank, tried) in ranks.enumerate() {
         // At a threshold of its own sum a text would still pass: the next lower text's sum is outside.
         let passed = raw.iter().filter(|raw| raw.iter().zip(tried).any(|(sum, threshold)| *sum > threshold)).count();
         if rank > 0 && passed > allowed {
@@ -57,6 +57,7 @@ fn thresholds(raw: &[[f32; HEADS]], part: f64) -> [f32; HEADS] {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

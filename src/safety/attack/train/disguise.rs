@@ -86,6 +86,7 @@ fn mistyped(text: &str, chance: &mut Chance) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -276,6 +276,7 @@ fn gibberish(chance: &mut Chance, out: &mut String) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

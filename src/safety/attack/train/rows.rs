@@ -109,6 +109,7 @@ pub fn forms(raw: &str) -> (String, Vec<String>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
 

@@ -277,6 +277,7 @@ pub fn of_request(asked: &Fingerprints) -> (Canaries, Vec<bool>) {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

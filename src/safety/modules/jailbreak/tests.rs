@@ -1,6 +1,6 @@
 use super::*;
 use crate::safety::attack::FLOOR;
-use crate::safety::{Finding, Findings, Passage, SafetyModule, Side};
+use crate::safety::{Finding, Findings, Passage, Side};
 use crate::wire::{Kind, Role};
 
 fn findings(text: &str, role: Role) -> Findings {

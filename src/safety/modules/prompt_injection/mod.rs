@@ -26,4 +26,5 @@ pub static BLUEPRINT: Blueprint = Blueprint {
 };
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;
