@@ -202,7 +202,9 @@ mod tests {
 
     #[test]
     fn labels_hold_nothing_that_a_caller_chooses() {
-        const BOUNDED: [&str; 16] = [
+        const BOUNDED: [&str; 18] = [
+            "ratelimit_stage",
+            "ratelimit_module",
             "security_module",
             "phase",
             "route",
