@@ -15,7 +15,7 @@ use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
 use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
-use crate::limit::{Ask, Gate, Receipt, Refusal, ScopePlan, Stage};
+use crate::limit::{Ask, Field, Gate, Receipt, Refusal, ScopePlan, Stage};
 
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
@@ -25,6 +25,9 @@ use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// How long a request that found no place or no room waits before it is refused.
+const GIVING_BACK: Duration = Duration::from_millis(10);
 
 /// Where requests are counted. One for the process, whatever configurations come and go.
 pub struct Governor {
@@ -210,8 +213,14 @@ impl Governor {
             return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
         }
         let (state, past): (_, &dyn Past) = (self.state.as_ref(), &self.books);
-        let make = Reservation::make(state, past, accounts, ask.lease, ask.now, settings.reservation_ttl, &governed.worst);
-        match make.await {
+        let make = || Reservation::make(state, past, accounts, ask.lease, ask.now, settings.reservation_ttl, &governed.worst);
+        let mut made = make().await;
+        if matches!(made, Err(Exceeded::Denied { .. })) {
+            // What the request before had reserved is given back a moment after its caller has the answer.
+            tokio::time::sleep(GIVING_BACK).await;
+            made = make().await;
+        }
+        match made {
             Ok(reservation) => {
                 self.metrics.budget("reserved");
                 governed.reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
@@ -245,8 +254,18 @@ impl Governor {
         settings: &GovernanceSettings,
     ) -> Result<(), Denial> {
         let gate = Gate { stage, requests, tokens };
-        let decided = |d: crate::limit::Decision| self.metrics.limit(d.stage.as_str(), d.field.module(), d.outcome.as_str());
-        match gate.ask(self.state.as_ref(), ask, receipt, decided).await {
+        let mut decided = Vec::new();
+        let mut asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.push(decision)).await;
+        if matches!(&asked, Err(Refusal::Denied(denial)) if denial.limit == Some(Field::Concurrency.limit())) {
+            // A caller has its answer a moment before the place is given back, and may ask again in that moment.
+            tokio::time::sleep(GIVING_BACK).await;
+            decided.clear();
+            asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.push(decision)).await;
+        }
+        for d in decided {
+            self.metrics.limit(d.stage.as_str(), d.field.module(), d.outcome.as_str());
+        }
+        match asked {
             Ok(()) => Ok(()),
             Err(Refusal::Denied(denial)) => Err(*denial),
             Err(Refusal::Store(error)) => self.unanswered(&error, settings),
