@@ -2,8 +2,8 @@
 //!
 //! A [`Policy`] is what a person wrote for one [`Scope`]; a [`ScopePlan`] is the same with its counters named. Every scope
 //! that has a policy must let a request pass, and nothing is taken from any counter unless all of them do. The gates are
-//! those of the product: before the key is known the network alone, then [`Gate::early`] with what the head tells, then
-//! [`Gate::last`] with model and tokens, and [`Receipt::finish`] when the request is over.
+//! those of the product: before the key is known the network alone, then [`Stage::Early`] with what the head tells, then
+//! [`Stage::Final`] with model and tokens, and [`Receipt::finish`] when the request is over.
 
 mod gate;
 mod headers;

@@ -1,6 +1,6 @@
 //! What a text really says: folded to plain letters, and with encodings and disguises taken off.
 //!
-//! [`fold`] undoes how characters are written (full-width, invisible, look-alike, piled-up ones) and leads every offset back
+//! [`fold()`] undoes how characters are written (full-width, invisible, look-alike, piled-up ones) and leads every offset back
 //! to the raw text. [`views`] takes off what changes whole stretches (encodings, ciphers, spacing) and says where each stood.
 //! Both take time linear in the text and memory bounded by it; a plain ASCII text costs little more than reading it.
 
