@@ -167,6 +167,13 @@ async fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
     for (n, text) in bad.iter().enumerate() {
         std::fs::write(&edge.file, text).unwrap();
         edge.signal("HUP", None);
+        // One bad file may have several lines to say; how many reloads failed is what tells that this one is done.
+        for _ in 0..200 {
+            if edge.metric("gateway_config_reloads_total", &["failure"]).await > n as f64 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         edge.logged("the running configuration stays", n).await;
         assert_eq!(edge.config_hash().await, hash, "{n}");
         assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
