@@ -92,7 +92,7 @@ fn configuration(variant: &Variant, listen: SocketAddr, admin: SocketAddr, upstr
     };
     let accounts = match full {
         true => format!(
-            "    policies: {POLICY}\n    budgets: [{{name: all, period: MONTHLY, amount: 5000000}}, {{name: key, owner: {{type: APIKEY, name: bench}}, period: DAILY, amount: 5000000}}]\n"
+            "    policies: {POLICY}\n    budgets: [{{name: all, period: MONTHLY, amount: 4000000}}, {{name: key, owner: {{type: APIKEY, name: bench}}, period: DAILY, amount: 4000000}}]\n"
         ),
         false => String::new(),
     };
