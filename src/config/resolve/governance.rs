@@ -138,6 +138,9 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
     if written.reservation_ttl.0 < Duration::from_secs(30) {
         problems.error("governance.reservation_ttl", "must be at least 30s: reservations of long requests are renewed every quarter of it");
     }
+    if written.unknown_price == Certainty::Estimate {
+        problems.error("governance.unknown_price", "is deny or allow: there is nothing to estimate a price from");
+    }
     positive("governance.usage_retention", written.usage_retention, problems);
     GovernanceSettings {
         keys: keys(config, problems),

@@ -70,8 +70,8 @@ pub struct Governance {
     /// A limit or budget cannot be asked: `deny` answers 503 `store_unavailable`, `allow` lets the request through
     /// uncounted, and the metrics say so.
     pub on_store_error: OnStoreError,
-    /// A budget counts money and the model has no price: `deny` refuses, `estimate` takes the dearest price of the
-    /// organisation, `allow` counts nothing.
+    /// A budget counts money and the model has no price: `deny` refuses, `allow` counts nothing. There is nothing to
+    /// estimate a price from.
     pub unknown_price: Certainty,
     /// An answer came without token counts: `deny` counts the worst case that was reserved, `estimate` counts what its
     /// text suggests, `allow` counts nothing.
