@@ -22,6 +22,8 @@ const HEAD: usize = 4 + 4 + 1 + 16;
 const MAX_PAYLOAD: usize = 1 << 20;
 /// What is written later is written at the latest when so much has gathered.
 const GATHER: usize = 64 << 10;
+/// Records that wait in memory for a disk that takes nothing, bytes.
+const MAX_GATHERED: usize = 64 << 20;
 /// Bytes read at once; several frames of any length fit.
 const PIECE: u64 = 4 << 20;
 /// What the files end in.
@@ -104,8 +106,15 @@ impl Spool {
     /// It could not be written; the request must not go on as if it were.
     pub fn begin(&self, id: u128, payload: &[u8]) -> io::Result<()> {
         let mut writer = self.writer.lock();
-        writer.gather(Kind::Begin, id, payload)?;
-        writer.write()?;
+        let frame = writer.gather(Kind::Begin, id, payload)?;
+        if let Err(error) = writer.write() {
+            // The request does not go on: what is not on disk of it must not come back as one that was killed.
+            let rest = writer.gathered.len();
+            if rest >= frame {
+                writer.gathered.truncate(rest - frame);
+            }
+            return Err(error);
+        }
         let number = writer.number;
         writer.open.insert(id, number);
         Ok(())
@@ -114,10 +123,14 @@ impl Spool {
     /// A request is over; its record goes to disk with the next write.
     ///
     /// # Errors
-    /// The record is longer than a frame may be, or the disk is full; the record stays in memory then, and the next call
-    /// tries again.
+    /// The record is longer than a frame may be, or the disk is full; the record stays in memory then, as long as there is
+    /// little of that, and the next call tries again.
     pub fn end(&self, id: u128, payload: &[u8]) -> io::Result<()> {
         let mut writer = self.writer.lock();
+        if writer.gathered.len() >= MAX_GATHERED {
+            writer.open.remove(&id);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "too many records wait for the disk; this one is lost"));
+        }
         writer.gather(Kind::End, id, payload)?;
         writer.waiting += 1;
         writer.open.remove(&id);
@@ -293,7 +306,8 @@ impl Leftover {
 }
 
 impl Writer {
-    fn gather(&mut self, kind: Kind, id: u128, payload: &[u8]) -> io::Result<()> {
+    /// Appends a frame and says how long it is.
+    fn gather(&mut self, kind: Kind, id: u128, payload: &[u8]) -> io::Result<usize> {
         if payload.len() > MAX_PAYLOAD {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record is longer than a frame may be"));
         }
@@ -306,7 +320,7 @@ impl Writer {
         self.gathered.extend_from_slice(payload);
         let sum = crc32fast::hash(&self.gathered[start + 8..]);
         self.gathered[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
-        Ok(())
+        Ok(self.gathered.len() - start)
     }
 
     fn write(&mut self) -> io::Result<()> {

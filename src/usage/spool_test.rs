@@ -120,6 +120,25 @@ fn a_record_longer_than_a_frame_is_refused_and_the_next_one_is_not() {
     assert_eq!(ids(&records), (2..10).collect::<Vec<_>>(), "records beyond one piece are read too");
 }
 
+#[test]
+fn a_disk_that_takes_nothing_refuses_beginnings_and_keeps_only_so_many_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
+    let good = std::mem::replace(&mut spool.writer.lock().file, File::open(path(dir.path(), "a", 0)).unwrap());
+    for id in 1..=100 {
+        assert!(spool.begin(id, b"begun").is_err());
+    }
+    assert_eq!(spool.writer.lock().gathered.len(), 0, "what was refused is not written later");
+    for id in 1000..1100 {
+        let _ = spool.end(id, &vec![7; MAX_PAYLOAD]);
+    }
+    let waiting = spool.writer.lock().gathered.len();
+    assert!((1..=MAX_GATHERED + 2 * MAX_PAYLOAD).contains(&waiting), "{waiting}");
+    spool.writer.lock().file = good;
+    let (records, _) = spool.next(1000).unwrap();
+    assert!(!records.is_empty() && records.iter().all(|record| record.id >= 1000), "what was kept arrives");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Begin,
