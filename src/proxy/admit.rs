@@ -324,7 +324,7 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
-            Ok(Steering { model_span: head.model_span, max_tokens: head.max_tokens })
+            Ok(Steering { model_span: head.model_span, max_tokens: head.max_tokens, choices: head.choices })
         }
         Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(Steering::default()),
         Err(error) => {

@@ -70,6 +70,8 @@ pub struct Steering {
     pub model_span: Option<std::ops::Range<usize>>,
     /// The most tokens that are wanted.
     pub max_tokens: Option<u64>,
+    /// How many answers are wanted.
+    pub choices: Option<u64>,
 }
 
 /// The governed side of one request, from its key to its end.
@@ -150,15 +152,15 @@ impl Governor {
         }
         let settings = &turn.snapshot.governance;
         let body = &exchange.draft.body;
-        let asked = match read {
-            Some(read) => read.max_tokens,
+        let (asked, choices) = match read {
+            Some(read) => (read.max_tokens, read.choices),
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
-            None => crate::wire::head(body).ok().and_then(|head| head.max_tokens),
+            None => crate::wire::head(body).map_or((None, None), |head| (head.max_tokens, head.choices)),
         };
         let tokens_in = budget::input_tokens(body);
         let tokens_out = match exchange.facts.endpoint {
             Endpoint::Embeddings => 0,
-            _ => budget::output_tokens(asked, None, model.map_or(0, |model| model.max_output_tokens)),
+            _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)),
         };
         let pricing = model.and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();

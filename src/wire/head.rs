@@ -56,6 +56,8 @@ pub struct Head<'a> {
     pub include_usage: bool,
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
     pub max_tokens: Option<u64>,
+    /// How many answers are wanted: the larger of `n` and `best_of`.
+    pub choices: Option<u64>,
 }
 
 /// Reads the steering members of a request body.
@@ -95,6 +97,7 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
             "include_usage" => head.include_usage |= scan.scalar()? == Scalar::Bool(true),
             "stream_options" => head.include_usage |= asks_for_usage(scan)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?)),
+            "n" | "best_of" => head.choices = head.choices.max(whole(&scan.scalar()?)),
             other => {
                 // Go servers match members without regard to case: `Model` beside `model` would steer past us.
                 if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {
@@ -149,13 +152,13 @@ mod tests {
 
     #[test]
     fn steering_members() {
-        let body = br#"{"messages":[{"role":"user","content":"a \"model\": \"x\""}], "max_tokens":5,"max_completion_tokens":9.0,
+        let body = br#"{"messages":[{"role":"user","content":"a \"model\": \"x\""}], "max_tokens":5,"n":3,"max_completion_tokens":9.0,
             "stream":true,"stream_options":{"include_usage":true,"x":[1,{}]},"model" : "gpt-4o"}"#;
         let head = head(body).unwrap();
         assert!(matches!(head.model, Some(Cow::Borrowed("gpt-4o"))));
         assert_eq!(&body[head.model_span.clone().unwrap()], br#""gpt-4o""#);
         assert!(head.stream && head.include_usage);
-        assert_eq!(head.max_tokens, Some(9));
+        assert_eq!((head.max_tokens, head.choices), (Some(9), Some(3)));
     }
 
     #[test]
