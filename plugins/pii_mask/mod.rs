@@ -26,6 +26,7 @@ use mask::Masking;
 use restore::Restoring;
 use stream::{Filter, Work};
 use vaults::Vaults;
+use wire::Form;
 
 /// What `plugins show pii_mask` prints.
 pub static MANIFEST: Manifest = Manifest {
@@ -79,35 +80,6 @@ struct PiiMask {
     vaults: Arc<Vaults>,
 }
 
-/// How a body is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Text,
-    /// Sound, pictures: nothing to read.
-    Media,
-}
-
-/// Reads the form off the content type and the first byte. On the API of a model only the byte counts: providers parse
-/// what they are sent, whatever it is called.
-fn form(dialect: Dialect, content_type: Option<&str>, body: &[u8]) -> Form {
-    if content_type == Some("application/json") {
-        return Form::Json;
-    }
-    let media = content_type.map(|t| t.trim_start().to_ascii_lowercase()).unwrap_or_default();
-    if media.contains("json") {
-        return Form::Json;
-    }
-    let opens = matches!(body.iter().find(|b| !b.is_ascii_whitespace()), Some(b'{' | b'['));
-    if opens && dialect != Dialect::Plain {
-        return Form::Json;
-    }
-    if ["audio/", "image/", "video/"].iter().any(|kind| media.starts_with(kind)) {
-        return Form::Media;
-    }
-    if opens && !media.starts_with("text/") { Form::Json } else { Form::Text }
-}
-
 fn unreadable(_: Unreadable) -> PluginError {
     PluginError::failed("the body is neither JSON nor text")
 }
@@ -128,7 +100,7 @@ impl PiiMask {
 
     fn restore(&self, cx: &mut PostUpstream<'_>, body: &Bytes) -> Result<(), PluginError> {
         let mut restoring = self.restoring(cx);
-        let json = match form(cx.dialect(), cx.response_header("content-type"), body) {
+        let json = match Form::of(cx.dialect(), cx.response_header("content-type"), body) {
             Form::Media => return Ok(()),
             form => form == Form::Json,
         };
@@ -143,7 +115,7 @@ impl PiiMask {
     }
 
     fn mask_answer(&self, cx: &mut PostUpstream<'_>, body: &Bytes) -> Result<(), PluginError> {
-        let form = form(cx.dialect(), cx.response_header("content-type"), body);
+        let form = Form::of(cx.dialect(), cx.response_header("content-type"), body);
         if form == Form::Media || !self.detector.may_find(body) {
             return Ok(());
         }
@@ -171,7 +143,7 @@ impl Plugin for PiiMask {
             return Ok(Verdict::Next);
         }
         let body = body.clone();
-        let json = match form(cx.dialect(), cx.header("content-type"), &body) {
+        let json = match Form::of(cx.dialect(), cx.header("content-type"), &body) {
             Form::Media => return Ok(Verdict::Next),
             form => form == Form::Json,
         };

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::pointer::Pointer;
-use super::template::Template;
 use crate::plugin::prelude::*;
+use wire::Pointer;
 
 /// Configuration of `request_transform`. Texts may hold placeholders such as `{caller.team.name}`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -89,15 +88,9 @@ const NOT_OURS: [&str; 12] = [
 ];
 
 impl Config {
-    /// Compiles everything; `storage` says whether organisations may be read.
-    pub fn compile(self, storage: bool) -> Result<Rules, BuildError> {
-        let template = |path: String, text: &str| {
-            let template = Template::parse(text).map_err(|error| BuildError::at(path.clone(), error))?;
-            if template.reads_organisations() && !storage {
-                return Err(BuildError::at(path, "organisation.metadata needs `storage_access: [organisations]`"));
-            }
-            Ok(template)
-        };
+    /// Compiles everything; `host` says what may be read.
+    pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
+        let template = |path: String, text: &str| Template::compile(text, host).map_err(|error| BuildError::at(path, error));
         let mut set_headers = Vec::new();
         for (name, text) in &self.headers.set {
             let path = format!("headers.set.{name}");

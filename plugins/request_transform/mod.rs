@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use crate::plugin::prelude::*;
 
 mod config;
-mod pointer;
-mod template;
 
 use config::{Config, FieldValue, Rules};
 
@@ -31,8 +29,7 @@ pub static MANIFEST: Manifest = Manifest {
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;
-        let storage = !matches!(cx.host.storage().organisation(""), Err(HostError::NotGranted(_)));
-        Ok(Arc::new(RequestTransform { rules: config.compile(storage)?, host: cx.host.clone() }))
+        Ok(Arc::new(RequestTransform { rules: config.compile(&cx.host)?, host: cx.host.clone() }))
     },
 };
 

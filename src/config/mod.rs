@@ -20,6 +20,7 @@ mod tests;
 pub use diagnostic::{Diagnostic, Severity};
 pub use environment::Environment;
 pub use schema::schema;
+pub use sections::Span;
 pub use settings::{
     AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, HashingKey, KeySettings, LogFormat, LogSettings, PluginSettings,
     RecordsSettings, RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+mod digest;
+mod glob;
 mod grant;
 pub mod harness;
 pub mod host;
@@ -12,20 +14,28 @@ pub mod instance;
 pub mod manifest;
 pub mod network;
 pub mod prelude;
+mod remembered;
 pub mod roster;
 mod scope;
 pub mod storage;
+mod subject;
+mod template;
 pub mod view;
 
 use crate::error::Denial;
 use crate::wire::Dialect;
+pub use digest::{Digester, hex};
+pub use glob::Glob;
 pub use grant::Granted;
 pub use host::{Egress, Host, HostError, HttpRequest, HttpResponse, SharedHost};
 pub use instance::{Instance, InstanceSpec, Mode, OnError};
 pub use manifest::{BuildContext, BuildError, Manifest, Need, NeedSet, StorageScope};
+pub use remembered::Remembered;
 pub use roster::{BUNDLED, Roster};
 pub use scope::Scope;
 pub use storage::Storage;
+pub use subject::{Named, Subject};
+pub use template::Template;
 pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
 
 /// What a step says about the request or the answer it was shown.

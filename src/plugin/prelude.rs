@@ -10,12 +10,14 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
-pub use {log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
+pub use {aho_corasick, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
 
 pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
 pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
 pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
+pub use super::{Digester, Glob, Named, Remembered, Subject, Template, hex};
 pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
+pub use crate::config::Span;
 pub use crate::error::Denial;
 pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, RequestId, Style};
 pub use crate::identity::{Caller, Organisation, Team, User};

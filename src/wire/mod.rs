@@ -3,10 +3,14 @@
 pub mod endpoint;
 pub mod ends;
 pub mod envelope;
+mod form;
 mod grammar;
 pub mod head;
 pub mod json;
 pub mod object;
+mod places;
+pub mod pointer;
+mod probabilities;
 mod scan;
 pub mod sse;
 pub mod texts;
@@ -14,7 +18,11 @@ pub mod usage;
 
 pub use endpoint::{Dialect, Endpoint};
 pub use ends::{Ends, ends};
+pub use form::Form;
 pub use head::{Head, ParseError, head};
 pub use json::{SpliceError, set_string, splice};
+pub use places::places;
+pub use pointer::Pointer;
+pub use probabilities::without_probabilities;
 pub use texts::{Channel, Kind, Lane, Role, Text, stream_texts, texts};
 pub use usage::{Usage, UsageSource, UsageStream};

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::body::without_probabilities;
 use super::{Guard, SessionKey};
 use crate::error::{Denial, codes};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
     Action, Admitted, Category, Decision, Findings, Judgement, Mode, Passage, Phase, Risk, Run, SafetyAction, Scanner, Side, redact,
 };
-use crate::wire::{self, Channel, Ends, Kind, Lane, Text};
+use crate::wire::{self, Channel, Ends, Kind, Lane, Text, without_probabilities};
 
 /// Texts of one stream at the most; a provider that opens more is not one.
 const MOST_LINES: usize = 4096;

@@ -119,6 +119,11 @@ impl<'a> View<'a> {
         self.facts.id
     }
 
+    /// The trace the caller's `traceparent` names: 32 hex digits.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.facts.trace_id.as_deref()
+    }
+
     /// Who calls, if the route authenticates.
     pub fn caller(&self) -> Option<&Caller> {
         self.facts.caller.as_deref()

@@ -1,0 +1,72 @@
+//! Answers of systems outside, kept for a while: bounded in number and in time.
+
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+/// What was answered to what, by digest. The one unused for longest goes first.
+#[derive(Debug)]
+pub struct Remembered<V>(Mutex<LruCache<[u8; 32], (Instant, V)>>);
+
+impl<V: Clone> Remembered<V> {
+    /// Keeps at most `capacity` answers.
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        let mut cache = LruCache::unbounded();
+        cache.resize(capacity);
+        Self(Mutex::new(cache))
+    }
+
+    /// What was answered, if that still holds.
+    pub fn get(&self, key: &[u8; 32], now: Instant) -> Option<V> {
+        let mut cache = self.0.lock();
+        match cache.get(key) {
+            Some((until, value)) if *until > now => Some(value.clone()),
+            Some(_) => {
+                cache.pop(key);
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Keeps an answer; one that holds for no time is not kept.
+    pub fn keep(&self, key: [u8; 32], value: V, now: Instant, ttl: Duration) {
+        if let Some(until) = now.checked_add(ttl).filter(|_| !ttl.is_zero()) {
+            self.0.lock().put(key, (until, value));
+        }
+    }
+
+    /// How many answers are kept, those that no longer hold included.
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_forgets_what_is_old_and_what_is_too_much() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let kept = Remembered::new(NonZeroUsize::new(2).unwrap());
+        kept.keep([1; 32], "one", now, second);
+        assert_eq!(kept.get(&[1; 32], now), Some("one"));
+        assert_eq!(kept.get(&[1; 32], now + second), None);
+        assert!(kept.is_empty());
+        kept.keep([1; 32], "never", now, Duration::ZERO);
+        assert!(kept.is_empty());
+        for n in 1..=3 {
+            kept.keep([n; 32], "n", now, second);
+        }
+        assert_eq!((kept.len(), kept.get(&[1; 32], now)), (2, None));
+    }
+}

@@ -1,0 +1,48 @@
+//! Who calls, as systems outside are told: names and ids, never a secret and nothing of the traffic.
+
+use serde::Serialize;
+
+use crate::identity::{Caller, KeyKind};
+
+/// The caller for a document that leaves the gateway.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Subject<'a> {
+    /// The virtual key, never its secret.
+    pub key: Named<'a>,
+    /// On whose behalf it acts: `organisation`, `team` or `user`.
+    pub kind: &'static str,
+    /// The tenant.
+    pub organisation: Named<'a>,
+    /// The team, for keys of a team.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team: Option<Named<'a>>,
+    /// The user, for keys of a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Named<'a>>,
+}
+
+/// Something with an id and a name.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Named<'a> {
+    /// Stable.
+    pub id: &'a str,
+    /// For people.
+    pub name: &'a str,
+}
+
+impl<'a> Subject<'a> {
+    /// What may be said of a caller.
+    pub fn of(caller: &'a Caller) -> Self {
+        Self {
+            key: Named { id: &caller.key_id, name: &caller.key_name },
+            kind: match caller.kind {
+                KeyKind::Organisation => "organisation",
+                KeyKind::Team => "team",
+                KeyKind::User => "user",
+            },
+            organisation: Named { id: &caller.organisation.id, name: &caller.organisation.name },
+            team: caller.team.as_ref().map(|team| Named { id: &team.id, name: &team.name }),
+            user: caller.user.as_ref().map(|user| Named { id: &user.id, name: &user.name }),
+        }
+    }
+}
