@@ -28,11 +28,11 @@ use crate::evidence::{Evidence, Signer};
 use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
 use crate::identity::{KeyHasher, Keyring};
-use crate::plugin::{Manifest, Roster, SharedHost};
+use crate::plugin::{Manifest, Roster, SharedHost, Stores};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
-use crate::store::records::UsageRecord;
+use crate::store::records::{RecordError, RecordStore, UsageRecord};
 use crate::store::redis::{self, RedisState};
 use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
@@ -94,6 +94,8 @@ struct Shared {
     config: PathBuf,
     roster: Roster,
     host: SharedHost,
+    /// What plugins with a storage grant ask.
+    stores: Stores,
     metrics: Arc<Metrics>,
     live: Arc<ArcSwap<Live>>,
     flights: Arc<Flights>,
@@ -110,6 +112,7 @@ struct Shared {
     /// Keys made at run time.
     keyring: Option<Arc<Keyring>>,
     records: RecordsSettings,
+    opened: parking_lot::Mutex<Option<Arc<dyn RecordStore>>>,
     /// What this process listens on, whatever was loaded since.
     listening: Vec<SocketAddr>,
 }
@@ -153,24 +156,29 @@ impl Builder {
         let loaded = config::load(config, &roster).map_err(GatewayError::Config)?;
         let plugins = loaded.config.plugin_settings();
         let (background, workers) = Background::new(plugins.async_queue, plugins.async_workers, Some(metrics.pool("plugins")));
-        let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone());
+        let stores = Stores::default();
+        let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone()).with_stores(stores.clone());
         let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
         let signer = Signer::load(&snapshot.evidence.signing_key).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let evidence =
             Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
-        let state = state(&loaded.config)?;
+        let state = state(&loaded.config, &stores)?;
         let live = Arc::new(ArcSwap::from_pointee(Live::new(snapshot, &metrics, &state)?));
         let spool = live.load().snapshot.governance.usage_spool.clone();
         let books = Books::open(spool.as_deref(), metrics.governance()).map_err(|e| GatewayError::Usage(e.to_string()))?;
         let governor = Arc::new(Governor::new(state.store.clone(), books, metrics.governance()));
         let keyring = keyring(&live.load().snapshot)?;
+        if let Some(keyring) = &keyring {
+            stores.offer_keyring(Arc::clone(keyring));
+        }
         let shared = Arc::new(Shared {
             keyring,
             config: config.to_owned(),
             roster,
             host,
+            stores,
             metrics,
             live,
             flights: Arc::default(),
@@ -183,6 +191,7 @@ impl Builder {
             drain: settings.drain,
             governor,
             records: loaded.config.records_settings().map_err(GatewayError::Config)?,
+            opened: parking_lot::Mutex::default(),
             listening: addresses(&settings, admin).collect(),
         });
 
@@ -264,15 +273,18 @@ fn addresses(server: &config::ServerSettings, admin: Option<SocketAddr>) -> impl
 }
 
 /// The store of counters and sessions. A server that is away is no error here: who needs it is told when it is asked.
-fn state(config: &config::Config) -> Result<State, GatewayError> {
-    match config.state_settings().map_err(GatewayError::Config)? {
-        StateSettings::Embedded => Ok(State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() }),
+fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError> {
+    let state = match config.state_settings().map_err(GatewayError::Config)? {
+        StateSettings::Embedded => State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() },
         StateSettings::Redis(address) => {
             let store = RedisState::open(address.expose(), redis::Options::default()).map_err(|e| GatewayError::State(e.to_string()))?;
+            stores.offer_values(Arc::new(store.clone()));
             // All replicas know the address, and nobody else does.
-            Ok(State { store: Arc::new(store), secret: address.expose().as_bytes().to_vec() })
+            State { store: Arc::new(store), secret: address.expose().as_bytes().to_vec() }
         }
-    }
+    };
+    stores.offer_state(state.store.clone());
+    Ok(state)
 }
 
 /// The ring of keys made at run time, still empty.
@@ -374,19 +386,20 @@ impl Shared {
                 shared.governor.reap(organisations.collect::<Vec<_>>()).await;
             }
         });
+        if let RecordsSettings::Postgres(_) = &self.records
+            && let Err(error) = self.opened()
+        {
+            log::error!(target: "records", "the record store cannot be used: {error}");
+        }
         let settings = self.live.load().snapshot.governance.clone();
         if settings.usage_spool.is_none() {
             return;
         }
-        let (records, books, shared) = (self.records.clone(), self.governor.books.clone(), self.clone());
+        let (books, shared) = (self.governor.books.clone(), self.clone());
         tokio::spawn(async move {
             loop {
-                let opened = match &records {
-                    RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
-                    RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
-                };
-                match opened {
-                    Ok(records) => return books.keep(Arc::new(records), settings.usage_retention, shared.as_ref()).await,
+                match shared.opened() {
+                    Ok(records) => return books.keep(records, settings.usage_retention, shared.as_ref()).await,
                     Err(error) => log::error!(target: "usage", "usage waits in its spool: {error}"),
                 }
                 tokio::time::sleep(REOPENING).await;
@@ -394,18 +407,33 @@ impl Shared {
         });
     }
 
+    /// The record store, opened once for all that use it. A server that is away is no error here.
+    fn opened(&self) -> Result<Arc<dyn RecordStore>, RecordError> {
+        let mut opened = self.opened.lock();
+        if let Some(records) = &*opened {
+            return Ok(records.clone());
+        }
+        let records: Arc<dyn RecordStore> = match &self.records {
+            RecordsSettings::Embedded(path) => Arc::new(SqlRecords::embedded(path, sql::Options::default())?),
+            RecordsSettings::Postgres(address) => {
+                let records = Arc::new(SqlRecords::postgres(address.expose(), sql::Options::default())?);
+                self.stores.offer_statements(records.clone());
+                records
+            }
+        };
+        self.stores.offer_records(records.clone());
+        *opened = Some(records.clone());
+        Ok(records)
+    }
+
     /// Keeps keys made at run time current, beside what usage does with the same store.
-    fn follow_keys(&self) {
+    fn follow_keys(self: &Arc<Self>) {
         let (Some(keyring), Some(settings)) = (self.keyring.clone(), self.live.load().snapshot.governance.keys.clone()) else { return };
-        let (records, bus) = (self.records.clone(), self.state.store.clone());
+        let (shared, bus) = (self.clone(), self.state.store.clone());
         tokio::spawn(async move {
             loop {
-                let opened = match &records {
-                    RecordsSettings::Embedded(path) => SqlRecords::embedded(path, sql::Options::default()),
-                    RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), sql::Options::default()),
-                };
-                match opened {
-                    Ok(records) => return keyring.follow(Arc::new(records), bus, settings.file).await,
+                match shared.opened() {
+                    Ok(records) => return keyring.follow(records, bus, settings.file).await,
                     Err(error) => {
                         log::error!(target: "keys", "the record store cannot be opened: {error}");
                         keyring.without_store(settings.file.clone()).await;

@@ -88,7 +88,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong with the configuration.
-    pub fn virtual_keys(&self) -> Result<Option<(KeySettings, crate::identity::Homes)>, Vec<Diagnostic>> {
+    pub fn virtual_keys(&self) -> Result<Option<(KeySettings, std::sync::Arc<crate::identity::Homes>)>, Vec<Diagnostic>> {
         let mut problems = Problems::new(self);
         let found = resolve::virtual_keys(self, &mut problems);
         if problems.refused() { Err(problems.into_found()) } else { Ok(found) }

@@ -129,7 +129,7 @@ pub(super) fn build(
         routes,
         chains: compiled,
         keys,
-        homes: Arc::new(homes),
+        homes,
         models,
         providers,
         directory,

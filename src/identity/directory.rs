@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Caller, Organisation, Team, User};
+use super::{Caller, Home, Homes, Organisation, Team, User};
 
 /// A virtual key as plugins with the `api_keys` scope see it.
 #[derive(Debug, Clone)]
@@ -36,6 +36,7 @@ pub struct Directory {
     users: Vec<Arc<User>>,
     api_keys: HashMap<Arc<str>, KeyEntry>,
     models: Vec<Arc<ModelEntry>>,
+    homes: Arc<Homes>,
 }
 
 impl Directory {
@@ -48,7 +49,18 @@ impl Directory {
         models: Vec<Arc<ModelEntry>>,
     ) -> Self {
         let api_keys = api_keys.into_iter().map(|k| (Arc::clone(&k.caller.key_id), k)).collect();
-        Self { organisations, teams, users, api_keys, models }
+        Self { organisations, teams, users, api_keys, models, homes: Arc::default() }
+    }
+
+    /// The same with what keys made at run time meet.
+    pub fn with_homes(mut self, homes: Arc<Homes>) -> Self {
+        self.homes = homes;
+        self
+    }
+
+    /// What keys of an organisation (by its id) meet.
+    pub fn home(&self, organisation: &str) -> Option<&Home> {
+        self.homes.get(organisation)
     }
 
     /// All organisations.
@@ -94,12 +106,5 @@ impl Directory {
     /// The model of this name within an organisation.
     pub fn model(&self, organisation: &str, name: &str) -> Option<&Arc<ModelEntry>> {
         self.models(organisation).find(|m| &*m.name == name)
-    }
-
-    /// The names of the models granted to a key (by its id), sorted; `None` for an unknown key.
-    pub fn model_access(&self, key_id: &str) -> Option<Vec<&str>> {
-        let mut names: Vec<&str> = self.api_keys.get(key_id)?.caller.models.iter().map(String::as_str).collect();
-        names.sort_unstable();
-        Some(names)
     }
 }

@@ -163,6 +163,11 @@ impl ScopePlan {
         Some(Self { scope, shadow: policy.shadow, policy: policy.clone(), requests, tokens })
     }
 
+    /// What it was made of.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Counters of requests.
     pub fn requests(&self) -> &[Counter] {
         &self.requests

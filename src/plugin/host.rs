@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::Granted;
+use super::delivery::{Delivery, DeliveryId, Dispatch, Undelivered};
 use super::manifest::{Need, NeedSet};
 use super::network::{HostName, Target};
-use super::storage::Storage;
+use super::storage::{Storage, Stores};
 use crate::gate::Background;
 use crate::identity::{Directory, Secret};
 
@@ -56,9 +57,24 @@ pub enum HostError {
     /// The secret is not in `grant.secrets`.
     #[error("secret `{0}` is not in grant.secrets")]
     NoSecret(String),
+    /// A store did not answer, was not reached yet, or does not take this.
+    #[error("not available: {0}")]
+    Store(&'static str),
+    /// PostgreSQL did not do it. The text quotes no value.
+    #[error("{0}")]
+    Sql(String),
     /// The background queue is full or closed.
     #[error("the background queue is full")]
     QueueFull,
+    /// The delivery is none that the outbox could keep.
+    #[error("delivery refused: {0}")]
+    BadDelivery(&'static str),
+    /// So much waits to be delivered that the operator wants no more.
+    #[error("the outbox is full")]
+    OutboxFull,
+    /// The delivery could not be written.
+    #[error("the outbox does not take it: {0}")]
+    Outbox(&'static str),
 }
 
 /// A call to a system outside.
@@ -167,18 +183,32 @@ impl Resolver for SystemResolver {
 pub struct SharedHost {
     egress: Arc<dyn Egress>,
     resolver: Arc<dyn Resolver>,
+    dispatch: Arc<dyn Dispatch>,
     background: Background,
+    stores: Stores,
 }
 
 impl SharedHost {
     /// Calls go out through `egress`, jobs into `background`.
     pub fn new(egress: Arc<dyn Egress>, background: Background) -> Self {
-        Self { egress, resolver: Arc::new(SystemResolver), background }
+        Self { egress, resolver: Arc::new(SystemResolver), dispatch: Arc::new(Undelivered), background, stores: Stores::default() }
+    }
+
+    /// The same with an outbox.
+    pub fn with_dispatch(mut self, dispatch: Arc<dyn Dispatch>) -> Self {
+        self.dispatch = dispatch;
+        self
     }
 
     /// The same with another resolver.
     pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// The same with these stores.
+    pub fn with_stores(mut self, stores: Stores) -> Self {
+        self.stores = stores;
         self
     }
 
@@ -208,6 +238,8 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     instance: Arc<str>,
     needs: NeedSet,
+    /// The instance observes.
+    observes: bool,
     granted: Granted,
     shared: SharedHost,
     storage: Storage,
@@ -215,8 +247,16 @@ struct Inner {
 
 impl Host {
     pub(crate) fn new(instance: Arc<str>, needs: NeedSet, granted: Granted, shared: SharedHost, directory: Arc<Directory>) -> Self {
-        let storage = Storage::new(needs, directory);
-        Self(Arc::new(Inner { instance, needs, granted, shared, storage }))
+        let storage = Storage::new(needs, directory, shared.stores.clone(), Arc::clone(&instance));
+        Self(Arc::new(Inner { instance, needs, observes: false, granted, shared, storage }))
+    }
+
+    /// The same for an instance that observes: what it hands over is noted and not sent.
+    pub(crate) fn observing(mut self, observes: bool) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.observes = observes;
+        }
+        self
     }
 
     /// A host that was granted nothing, for tests of a plugin's `build`.
@@ -318,6 +358,20 @@ impl Host {
     /// What is stored, one granted group at a time.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// Hands something over that must leave the gateway at least once: it is on disk when this returns, and
+    /// `Plugin::deliver` gets it. Does not wait, so any gate may call it. In observe mode it is on record and goes nowhere.
+    /// Whoever calls tells evidence of it with `cx.external(destination, Some(id))`.
+    ///
+    /// # Errors
+    /// Without `deliver`; for a delivery that [`Delivery`] says cannot be kept; [`HostError::OutboxFull`] where
+    /// `outbox.on_full` is `deny`; [`HostError::Outbox`] when the disk refuses.
+    pub fn deliver(&self, delivery: Delivery) -> Result<DeliveryId, HostError> {
+        self.need(Need::Deliver)?;
+        delivery.check()?;
+        self.0.shared.dispatch.dispatch(&self.0.instance, &delivery, self.0.observes)?;
+        Ok(delivery.id)
     }
 
     /// Queues a job to run off the request's path. The queue is bounded.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+pub mod delivery;
 mod digest;
 mod glob;
 mod grant;
@@ -24,6 +25,7 @@ pub mod view;
 
 use crate::error::Denial;
 use crate::wire::Dialect;
+pub use delivery::{Delivered, Delivery, DeliveryId, Dispatch, Notice};
 pub use digest::{Digester, hex};
 pub use glob::Glob;
 pub use grant::Granted;
@@ -33,7 +35,7 @@ pub use manifest::{BuildContext, BuildError, Manifest, Need, NeedSet, StorageSco
 pub use remembered::Remembered;
 pub use roster::{BUNDLED, Roster};
 pub use scope::Scope;
-pub use storage::Storage;
+pub use storage::{Storage, Stores};
 pub use subject::{Named, Subject};
 pub use template::Template;
 pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
@@ -119,6 +121,36 @@ pub trait Plugin: Send + Sync + 'static {
     /// # Errors
     /// Go to evidence and metrics alone.
     async fn post_response(&self, _cx: &PostResponse<'_>) -> Result<(), PluginError> {
+        Ok(())
+    }
+
+    /// Sends what the plugin handed over with [`Host::deliver`], through the host. Runs beside the traffic, under the outbox'
+    /// timeout; when to try again, in which order and how often is the outbox' business.
+    async fn deliver(&self, _delivery: &Delivery) -> Delivered {
+        Delivered::dead("this plugin sends nothing")
+    }
+
+    /// How many deliveries for one destination [`Self::deliver_all`] wants to be given at once, at most.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Sends several deliveries for one destination, in their order, and says of each what became of it; of those it says
+    /// nothing about, that they are to be tried again.
+    async fn deliver_all(&self, deliveries: &[Delivery]) -> Vec<Delivered> {
+        let mut all = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            all.push(self.deliver(delivery).await);
+        }
+        all
+    }
+
+    /// Something happened that no request shows: a threshold of a budget was crossed. Told to every instance with the need
+    /// `notices`, whether or not it stands in a chain.
+    ///
+    /// # Errors
+    /// Go to the log alone.
+    async fn notice(&self, _notice: &Notice) -> Result<(), PluginError> {
         Ok(())
     }
 }

@@ -12,8 +12,10 @@ pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
 pub use {aho_corasick, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
 
+pub use super::delivery::{Delivered, Delivery, DeliveryId, Notice};
 pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
 pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
+pub use super::storage::{BudgetStanding, PolicyInForce, Shelf, SqlValue, Storage, Tables};
 pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
 pub use super::{Digester, Glob, Named, Remembered, Subject, Template, hex};
 pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
@@ -21,5 +23,6 @@ pub use crate::config::Span;
 pub use crate::error::Denial;
 pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, RequestId, Style};
 pub use crate::identity::{Caller, Organisation, Team, User};
+pub use crate::store::records::{UsageBy, UsageFilter, UsageSum};
 pub use crate::telemetry::log::{Fields as LogFields, line as log_line};
 pub use crate::wire::{self, Dialect, Endpoint, Usage};

@@ -1,21 +1,120 @@
-//! What a plugin with a storage grant may look up: the configured world, one group at a time, without secrets.
+//! What a plugin with a storage grant may ask: the world as it is, one group at a time and without secrets, and the stores
+//! themselves for who was granted them by name.
+//!
+//! What the configuration holds, and the keys made at run time, are in this process and answered at once. What is counted
+//! and recorded is asked of its store, which takes a round trip and can fail: a plugin does that off the request's path
+//! where it can.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::host::HostError;
 use super::manifest::{Need, NeedSet, StorageScope};
-use crate::identity::{Directory, KeyEntry, ModelEntry, Organisation, Team, User};
+use crate::budget::Account;
+use crate::identity::{Directory, Home, KeyEntry, Keyring, ModelEntry, Organisation, Team, User};
+use crate::limit::Policy;
+use crate::store::records::{RecordStore, Statements, UsageBy, UsageFilter, UsageSum};
+use crate::store::{StateKey, StateStore, Values};
 
-/// Scoped, read-only access to what is stored.
+pub use crate::store::records::SqlValue;
+
+/// Rows of one query at most.
+const ROWS: usize = 10_000;
+/// Longest name of a value, and longest value, bytes.
+const NAME: usize = 256;
+const VALUE: usize = 1 << 20;
+
+/// The stores of the process, handed in one by one as it starts. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Stores(Arc<Opened>);
+
+#[derive(Default)]
+struct Opened {
+    keyring: OnceLock<Arc<Keyring>>,
+    state: OnceLock<Arc<dyn StateStore>>,
+    records: OnceLock<Arc<dyn RecordStore>>,
+    statements: OnceLock<Arc<dyn Statements>>,
+    values: OnceLock<Arc<dyn Values>>,
+}
+
+// There is one of each for the life of a process: whoever was first stays.
+impl Stores {
+    /// The keys made at run time.
+    pub fn offer_keyring(&self, keyring: Arc<Keyring>) {
+        let _ = self.0.keyring.set(keyring);
+    }
+
+    /// Counters and reservations.
+    pub fn offer_state(&self, state: Arc<dyn StateStore>) {
+        let _ = self.0.state.set(state);
+    }
+
+    /// What is recorded.
+    pub fn offer_records(&self, records: Arc<dyn RecordStore>) {
+        let _ = self.0.records.set(records);
+    }
+
+    /// PostgreSQL, where it keeps the records.
+    pub fn offer_statements(&self, statements: Arc<dyn Statements>) {
+        let _ = self.0.statements.set(statements);
+    }
+
+    /// Redis, where it keeps the state.
+    pub fn offer_values(&self, values: Arc<dyn Values>) {
+        let _ = self.0.values.set(values);
+    }
+
+    /// The record store; `None` until it was reached for the first time.
+    pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
+        self.0.records.get()
+    }
+}
+
+/// How a budget or quota stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetStanding {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `budget` or `quota`.
+    pub kind: &'static str,
+    /// What is counted, such as `COST` (nano-USD) or `REQUESTS`.
+    pub metric: &'static str,
+    /// `ORG`, `TEAM`, `USER` or `APIKEY`.
+    pub owner: &'static str,
+    /// Identifier of the owner.
+    pub owner_id: Arc<str>,
+    /// From when to when it counts now, microseconds since the Unix epoch.
+    pub window: (i64, i64),
+    /// What the window may hold, without what the one before left over.
+    pub limit: i64,
+    /// What was used.
+    pub used: i64,
+    /// What requests under way may use at most.
+    pub reserved: i64,
+}
+
+/// A policy that holds, with whose it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyInForce {
+    /// `organisation`, `team` or `api_key`.
+    pub scope: &'static str,
+    /// What it says.
+    pub policy: Policy,
+}
+
+/// Scoped access to what is stored.
 #[derive(Clone)]
 pub struct Storage {
     granted: NeedSet,
     directory: Arc<Directory>,
+    stores: Stores,
+    /// Whose names in the stores are used.
+    instance: Arc<str>,
 }
 
 impl Storage {
-    pub(crate) fn new(granted: NeedSet, directory: Arc<Directory>) -> Self {
-        Self { granted, directory }
+    pub(crate) fn new(granted: NeedSet, directory: Arc<Directory>, stores: Stores, instance: Arc<str>) -> Self {
+        Self { granted, directory, stores, instance }
     }
 
     fn scope(&self, scope: StorageScope) -> Result<&Directory, HostError> {
@@ -46,12 +145,18 @@ impl Storage {
         Ok(self.scope(StorageScope::Users)?.user(organisation, id))
     }
 
-    /// The key of this id.
+    /// The key of this id, of the configuration or made at run time.
     ///
     /// # Errors
     /// Without the scope `api_keys`.
-    pub fn api_key(&self, id: &str) -> Result<Option<&KeyEntry>, HostError> {
-        Ok(self.scope(StorageScope::ApiKeys)?.api_key(id))
+    pub fn api_key(&self, id: &str) -> Result<Option<KeyEntry>, HostError> {
+        self.scope(StorageScope::ApiKeys)?;
+        Ok(self.key(id))
+    }
+
+    fn key(&self, id: &str) -> Option<KeyEntry> {
+        let made = || self.stores.0.keyring.get()?.table().by_id(id);
+        self.directory.api_key(id).cloned().or_else(made)
     }
 
     /// The model of this name within an organisation (by its id).
@@ -66,7 +171,171 @@ impl Storage {
     ///
     /// # Errors
     /// Without the scope `model_access`.
-    pub fn model_access(&self, key_id: &str) -> Result<Option<Vec<&str>>, HostError> {
-        Ok(self.scope(StorageScope::ModelAccess)?.model_access(key_id))
+    pub fn model_access(&self, key_id: &str) -> Result<Option<Vec<String>>, HostError> {
+        self.scope(StorageScope::ModelAccess)?;
+        Ok(self.key(key_id).map(|key| {
+            let mut names: Vec<String> = key.caller.models.iter().cloned().collect();
+            names.sort_unstable();
+            names
+        }))
+    }
+
+    /// The policies of organisation, team and key that a key (by its id) meets, in that order; `None` for an unknown key.
+    ///
+    /// # Errors
+    /// Without the scope `policies`.
+    pub fn policies(&self, key_id: &str) -> Result<Option<Vec<PolicyInForce>>, HostError> {
+        self.scope(StorageScope::Policies)?;
+        let said = |key: KeyEntry| {
+            let scopes = key.caller.terms.scopes.iter();
+            scopes.map(|plan| PolicyInForce { scope: plan.scope.as_str(), policy: plan.policy().clone() }).collect()
+        };
+        Ok(self.key(key_id).map(said))
+    }
+
+    /// The active budgets and quotas of an organisation (by its id) whose window is open, as they stand; `None` for an
+    /// unknown organisation.
+    ///
+    /// # Errors
+    /// Without the scope `budgets`, and when the state store does not answer.
+    pub async fn budgets(&self, organisation: &str) -> Result<Option<Vec<BudgetStanding>>, HostError> {
+        let Some(home) = self.scope(StorageScope::Budgets)?.home(organisation) else { return Ok(None) };
+        let Home { accounts, .. } = home;
+        let state = self.stores.0.state.get().ok_or(HostError::Store("state store"))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        let open: Vec<(&Arc<Account>, _)> = accounts.iter().filter_map(|account| Some((account, account.window(now)?))).collect();
+        let keys: Vec<&StateKey> = open.iter().map(|(_, open)| &open.key).collect();
+        let counted = state.counters(&keys).await.map_err(|_| HostError::Store("state store"))?;
+        let standing = open.iter().zip(counted).map(|((account, open), counted)| BudgetStanding {
+            name: Arc::clone(&account.name),
+            kind: account.kind.as_str(),
+            metric: account.metric.as_str(),
+            owner: account.owner.as_str(),
+            owner_id: Arc::clone(&account.owner_id),
+            window: (open.window.start, open.window.end),
+            limit: open.limit,
+            used: counted.used,
+            reserved: counted.reserved,
+        });
+        Ok(Some(standing.collect()))
+    }
+
+    /// Sums over the usage records of an organisation (by its id), the dearest first. The filter's own organisation is
+    /// not asked.
+    ///
+    /// # Errors
+    /// Without the scope `usage`, and when the record store does not answer.
+    pub async fn usage(&self, organisation: &str, filter: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, HostError> {
+        self.scope(StorageScope::Usage)?;
+        let records = self.stores.records().ok_or(HostError::Store("record store"))?;
+        let filter = UsageFilter { organisation: Some(organisation.to_owned()), ..filter.clone() };
+        records.sum_usage(&filter, by).await.map_err(|_| HostError::Store("record store"))
+    }
+
+    /// The PostgreSQL server that keeps the records, in a schema of the instance's own.
+    ///
+    /// # Errors
+    /// Without the scope `postgres`, and before the process runs.
+    pub fn postgres(&self) -> Result<Tables, HostError> {
+        self.scope(StorageScope::Postgres)?;
+        let statements = self.stores.0.statements.get().ok_or(HostError::Store("record store"))?;
+        Ok(Tables { statements: Arc::clone(statements), schema: schema(&self.instance) })
+    }
+
+    /// The Redis server that keeps the state, under names of the instance's own.
+    ///
+    /// # Errors
+    /// Without the scope `redis`, and before the process runs.
+    pub fn redis(&self) -> Result<Shelf, HostError> {
+        self.scope(StorageScope::Redis)?;
+        let values = self.stores.0.values.get().ok_or(HostError::Store("state store"))?;
+        Ok(Shelf { values: Arc::clone(values), tag: format!("plugin:{}", self.instance) })
+    }
+}
+
+/// `plugin_` and the instance's name, as PostgreSQL takes names without quotes.
+fn schema(instance: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let mut name: String = "plugin_".chars().chain(instance.chars().map(plain)).collect();
+    name.truncate(63);
+    name
+}
+
+/// Tables on PostgreSQL. Statements take their values as parameters `$1`, `$2`, …; names without a schema are those of
+/// the instance's own, `plugin_NAME`, which is made when it is used first.
+#[derive(Clone)]
+pub struct Tables {
+    statements: Arc<dyn Statements>,
+    schema: String,
+}
+
+impl Tables {
+    /// The instance's schema.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Runs one statement in a transaction of its own; says how many rows it touched.
+    ///
+    /// # Errors
+    /// [`HostError::Sql`] with what the server says, as far as it quotes no value.
+    pub async fn execute(&self, text: &str, values: &[SqlValue]) -> Result<u64, HostError> {
+        self.statements.execute(&self.schema, text, values).await.map_err(|error| HostError::Sql(error.to_string()))
+    }
+
+    /// The rows of one statement, at most 10,000.
+    ///
+    /// # Errors
+    /// As [`Self::execute`]; also for more rows, and for columns of a type that [`SqlValue`] has not.
+    pub async fn query(&self, text: &str, values: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, HostError> {
+        self.statements.query(&self.schema, text, values, ROWS).await.map_err(|error| HostError::Sql(error.to_string()))
+    }
+}
+
+/// Values on Redis, under names that are the instance's own. Every one ends with its time to live.
+#[derive(Clone)]
+pub struct Shelf {
+    values: Arc<dyn Values>,
+    tag: String,
+}
+
+impl Shelf {
+    fn key(&self, name: &str) -> Result<StateKey, HostError> {
+        if name.len() > NAME { Err(HostError::Store("a name is too long")) } else { Ok(StateKey::new(&self.tag, name)) }
+    }
+
+    /// The value of this name.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.values.get(&self.key(name)?).await.map_err(|_| HostError::Store("state store"))
+    }
+
+    /// Puts a value of at most 1 MiB.
+    ///
+    /// # Errors
+    /// When the server does not answer, and for a larger value.
+    pub async fn set(&self, name: &str, value: &[u8], ttl: Duration) -> Result<(), HostError> {
+        if value.len() > VALUE {
+            return Err(HostError::Store("a value is too long"));
+        }
+        self.values.set(&self.key(name)?, value, ttl).await.map_err(|_| HostError::Store("state store"))
+    }
+
+    /// Adds to a number, 0 where nothing is, and says what it is then; its time to live begins anew.
+    ///
+    /// # Errors
+    /// When the server does not answer, and where something else than a number is.
+    pub async fn increment(&self, name: &str, by: i64, ttl: Duration) -> Result<i64, HostError> {
+        self.values.increment(&self.key(name)?, by, ttl).await.map_err(|_| HostError::Store("state store"))
+    }
+
+    /// Takes a value away; says whether there was one.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn remove(&self, name: &str) -> Result<bool, HostError> {
+        self.values.remove(&self.key(name)?).await.map_err(|_| HostError::Store("state store"))
     }
 }

@@ -18,6 +18,7 @@ mod key;
 mod limits;
 mod reservations;
 mod risk;
+mod values;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -30,6 +31,7 @@ pub use key::{LeaseId, StateKey};
 pub use limits::{Allowance, Correction, Limit, Limits, MAX_COUNT, Take, Taken};
 pub use reservations::{Charge, Counted, Hold, Reservations, Reserved, Settled, Settlement};
 pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
+pub use values::Values;
 
 /// Everything that is shared state, as one store.
 pub trait StateStore: Limits + Reservations + RiskSessions + InvalidationBus {}

@@ -44,7 +44,7 @@ pub(super) struct Parts {
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     pub directory: Arc<Directory>,
     pub keys: Keys,
-    pub homes: Homes,
+    pub homes: Arc<Homes>,
     pub models: Models,
     pub instances: Vec<InstancePart>,
     pub chains: BTreeMap<String, Vec<StepPart>>,
@@ -123,7 +123,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
 }
 
 /// Keys made at run time, and the organisations they belong to.
-pub(super) fn virtual_keys(config: &Config, problems: &mut Problems<'_>) -> Option<(KeySettings, Homes)> {
+pub(super) fn virtual_keys(config: &Config, problems: &mut Problems<'_>) -> Option<(KeySettings, Arc<Homes>)> {
     let settings = governance::settings(config, problems).keys?;
     let providers = providers::resolve(config, problems);
     Some((settings, organisations::resolve(config, &providers, problems).homes))

@@ -22,7 +22,7 @@ pub(super) struct World {
     pub keys: Keys,
     pub models: Models,
     /// What keys made at run time meet.
-    pub homes: Homes,
+    pub homes: Arc<Homes>,
 }
 
 type Providers = HashMap<Arc<str>, Arc<Provider>>;
@@ -76,7 +76,9 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
         }
     }
     let Builder { organisations, teams, users, entries, listed, keys, models, .. } = builder;
-    World { directory: Arc::new(Directory::new(organisations, teams, users, entries, listed)), keys, models, homes }
+    let homes = Arc::new(homes);
+    let directory = Directory::new(organisations, teams, users, entries, listed).with_homes(Arc::clone(&homes));
+    World { directory: Arc::new(directory), keys, models, homes }
 }
 
 /// Names and ids taken so far. A name is an id too, so that a scope that lists either means one thing.

@@ -8,7 +8,7 @@ use super::process::positive;
 use super::{InstancePart, StepPart, absent, secrets, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::sections::PluginEntry;
+use crate::config::sections::{PluginEntry, RecordsKind, StateKind};
 use crate::gate::{Gate, Style, placement};
 use crate::plugin::network::HostRule;
 use crate::plugin::{Granted, InstanceSpec, Manifest, Need, Roster, Scope, StorageScope};
@@ -109,7 +109,7 @@ fn granted(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
             }
         }
     }
-    let scopes = storage(entry, manifest, here, problems);
+    let scopes = storage(entry, manifest, here, config, problems);
     for scope in &scopes {
         granted = granted.storage(*scope);
     }
@@ -118,7 +118,7 @@ fn granted(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
 }
 
 /// `storage_access`, with `all` and `*` meaning all that the manifest asks for.
-fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, problems: &mut Problems<'_>) -> Vec<StorageScope> {
+fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config, problems: &mut Problems<'_>) -> Vec<StorageScope> {
     let asked: Vec<StorageScope> =
         manifest.needs.iter().filter_map(|n| if let Need::Storage(scope) = n { Some(*scope) } else { None }).collect();
     let mut scopes = Vec::new();
@@ -143,6 +143,16 @@ fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, problems: &mut 
                 let names: Vec<&str> = StorageScope::ALL.iter().map(|s| s.as_str()).chain(["all"]).collect();
                 absent(&at, "storage scope", name, names.iter().copied(), problems);
             }
+        }
+    }
+    let (state, records) = (&config.root.state.kind, &config.root.records.kind);
+    for (scope, there, what, kind) in [
+        (StorageScope::Postgres, *records == RecordsKind::Postgres, "records", "postgres"),
+        (StorageScope::Redis, *state == StateKind::Redis, "state", "redis"),
+    ] {
+        if !there && entry.enabled && scopes.contains(&scope) {
+            let message = format!("plugin `{}` is granted {}, and {what} are not kept there", manifest.name, scope.as_str());
+            problems.error(&format!("{here}.storage_access"), message).help(format!("set `{what}: {{kind: {kind}, url: …}}`"));
         }
     }
     scopes

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::home::{Homes, Kept};
-use crate::identity::{Caller, KeyKind, fingerprint};
+use crate::identity::{Caller, KeyEntry, KeyKind, fingerprint};
 use crate::store::records::{KeyOwner, KeyRow, Resource};
 
 const SHARDS: usize = 64;
@@ -183,6 +183,15 @@ impl KeyTable {
         slot.caller.get_or_init(|| self.caller(slot)).as_ref().map_or(Found::Unknown, |caller| Found::Caller(Arc::clone(caller)))
     }
 
+    /// The key of this identifier, for who does not have its secret.
+    pub fn by_id(&self, id: &str) -> Option<KeyEntry> {
+        let place = *self.register.lock().places.get(&place_of(id))?;
+        let shard = self.shard(&place).read();
+        let slot = shard.get(&place)?;
+        let caller = Arc::clone(slot.caller.get_or_init(|| self.caller(slot)).as_ref()?);
+        Some(KeyEntry { caller, revoked: slot.revoked })
+    }
+
     fn caller(&self, slot: &Slot) -> Option<Arc<Caller>> {
         let homes = self.homes.load();
         let key = Kept {
@@ -220,8 +229,7 @@ impl KeyTable {
     pub(super) fn put(&self, entry: Entry) {
         let mut register = self.register.lock();
         let place = Fingerprint(entry.fingerprint);
-        let mut id = [0; 16];
-        id.copy_from_slice(&fingerprint(entry.id.as_bytes())[..16]);
+        let id = place_of(&entry.id);
         let slot = Slot {
             id: entry.id.into(),
             name: entry.name.into(),
@@ -277,6 +285,13 @@ impl KeyTable {
         }
         Ok(())
     }
+}
+
+/// What an identifier is found by: shorter than it.
+fn place_of(id: &str) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&fingerprint(id.as_bytes())[..16]);
+    short
 }
 
 impl Register {

@@ -7,12 +7,14 @@ mod journal;
 mod keys;
 mod outbox;
 mod principals;
+mod statements;
 mod usage;
 
 pub use journal::{Journal, JournalEntry};
 pub use keys::{Grant, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
 pub use outbox::{DeadMessage, Depth, NewMessage, Outbox, OutboxMessage};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};
+pub use statements::{SqlValue, Statements};
 pub use usage::{UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
 
 use std::borrow::Cow;

@@ -9,6 +9,7 @@ mod limits;
 mod link;
 mod reservations;
 mod risk;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -223,7 +223,7 @@ fn rows<R: Into<Row>>(found: Result<Vec<R>, sqlx::Error>) -> Result<Vec<Row>, Re
 }
 
 /// What an error means. Texts of the server stay out: they may quote values.
-fn failed(error: sqlx::Error) -> RecordError {
+pub(super) fn failed(error: sqlx::Error) -> RecordError {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => RecordError::Conflict("a row with the same identity"),
         sqlx::Error::Database(database) => {

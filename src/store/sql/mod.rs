@@ -8,14 +8,18 @@ mod journal;
 mod keys;
 mod outbox;
 mod principals;
+mod raw;
 mod row;
 mod statement;
 mod usage;
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use super::records::{Migrated, RecordError, RecordStore};
 use engine::Engine;
@@ -41,6 +45,8 @@ impl Default for Options {
 pub struct SqlRecords {
     engine: Engine,
     timeout: Duration,
+    /// Schemas of others that are there.
+    schemas: Arc<Mutex<HashSet<String>>>,
 }
 
 impl SqlRecords {
@@ -49,7 +55,7 @@ impl SqlRecords {
     /// # Errors
     /// When the file cannot be made.
     pub fn embedded(path: &Path, options: Options) -> Result<Self, RecordError> {
-        Ok(Self { engine: Engine::sqlite(path, options)?, timeout: options.timeout })
+        Ok(Self { engine: Engine::sqlite(path, options)?, timeout: options.timeout, schemas: Arc::default() })
     }
 
     /// The server at `postgres://[user[:password]@]host[:port]/database[?sslmode=…]`. It is connected to with the first
@@ -58,7 +64,7 @@ impl SqlRecords {
     /// # Errors
     /// [`RecordError::Invalid`] for an address of another form.
     pub fn postgres(address: &str, options: Options) -> Result<Self, RecordError> {
-        Ok(Self { engine: Engine::postgres(address, options)?, timeout: options.timeout })
+        Ok(Self { engine: Engine::postgres(address, options)?, timeout: options.timeout, schemas: Arc::default() })
     }
 
     /// Closes all connections after what is under way. An embedded store is one file without a journal beside it then.
