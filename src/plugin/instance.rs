@@ -151,7 +151,7 @@ impl Instance {
             spec.config,
         );
         let name: Arc<str> = spec.name.into();
-        let host = Host::new(Arc::clone(&name), needs, spec.granted, shared.clone(), directory);
+        let host = Host::new(Arc::clone(&name), needs, spec.granted, shared.clone(), directory).observing(spec.mode == Mode::Observe);
         let plugin = (manifest.build)(&BuildContext { config: &spec.config, host, name: &name })?;
         let for_everybody = spec.scope.is_everybody();
         Ok(Arc::new(Self {

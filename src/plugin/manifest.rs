@@ -91,6 +91,10 @@ pub enum Need {
     Mail,
     /// Run after the answer, from the queue.
     Background,
+    /// Hand over what must leave the gateway at least once.
+    Deliver,
+    /// Be told what happens apart from requests, such as a budget's threshold.
+    Notices,
 }
 
 impl Need {
@@ -109,6 +113,8 @@ impl Need {
             Self::Storage(scope) => scope.as_str(),
             Self::Mail => "mail",
             Self::Background => "background",
+            Self::Deliver => "deliver",
+            Self::Notices => "notices",
         }
     }
 
@@ -125,6 +131,8 @@ impl Need {
             Self::Secrets => 8,
             Self::Mail => 9,
             Self::Background => 10,
+            Self::Deliver => 11,
+            Self::Notices => 12,
             Self::Storage(scope) => 16 + scope as u32,
         };
         1 << position
