@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -30,7 +31,7 @@ use crate::gate::{
 };
 use crate::identity::{Caller, Secret};
 use crate::telemetry::Metrics;
-use crate::wire::Endpoint;
+use crate::wire::{Endpoint, sse};
 
 impl Case {
     /// Runs the case. What it returns is what came out otherwise than expected; nothing, if all is well.
@@ -79,12 +80,17 @@ impl Case {
                 _ if seen.denial.is_some() => {}
                 gate => {
                     let response = self.response.as_ref().filter(|_| *gate == Gate::PostUpstream);
+                    // As on a connection: a stream is held for a step that reads answers and filters no streams.
+                    let held = chain.needs_response_body();
                     if let Some(response) = response {
-                        ex.draft.response = Some(response.build()?);
+                        ex.draft.response = Some(response.build(held)?);
                         ex.facts.stream |= response.stream.is_some();
                     }
                     if let Verdict::Abort(denial) = gate::run(&chain, *gate, &mut ex, &headers).await {
                         seen.denial = Some(denial);
+                    } else if held && response.is_some_and(|r| r.stream.is_some()) {
+                        let body = ex.draft.response.as_ref().and_then(|r| r.body.clone()).unwrap_or_default();
+                        seen.frames = frames_of(&body);
                     } else if let Some(frames) = response.and_then(|r| r.stream.as_ref()) {
                         seen.stream(&chain, &mut ex, frames);
                     }
@@ -171,13 +177,26 @@ impl Case {
 }
 
 impl ResponseCase {
-    fn build(&self) -> Result<Response, Refused> {
-        Ok(Response {
-            status: self.status.unwrap_or(200),
-            headers: head(&self.headers)?,
-            body: if self.stream.is_some() { None } else { Some(bytes(&self.body)) },
-        })
+    fn build(&self, held: bool) -> Result<Response, Refused> {
+        let mut headers = head(&self.headers)?;
+        let body = match &self.stream {
+            None => Some(bytes(&self.body)),
+            Some(frames) => {
+                headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("text/event-stream"));
+                let events = frames.iter().flat_map(|frame| sse::encode(frame.event.as_deref(), &frame.data));
+                held.then(|| events.collect())
+            }
+        };
+        Ok(Response { status: self.status.unwrap_or(200), headers, body })
     }
+}
+
+/// The events of a stream that was held.
+fn frames_of(body: &[u8]) -> Vec<OwnedFrame> {
+    let mut parser = sse::Parser::new(body.len() + 1);
+    let mut events: Vec<_> = parser.push(body).flatten().collect();
+    events.extend(parser.finish());
+    events.into_iter().map(|event| (event.event, event.data)).collect()
 }
 
 /// Why a case did not run.
