@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use odock_edge::mock;
 use serde::{Deserialize, Serialize};
 
 use super::Result;
@@ -15,6 +17,9 @@ pub const KEY: &str = "sk_bench";
 /// Length of the request's body [bytes].
 const BODY: usize = 1024;
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Loads of this process so far.
+static LOADS: AtomicU64 = AtomicU64::new(0);
 
 /// A way to load a target.
 pub struct Mode {
@@ -37,7 +42,7 @@ impl Mode {
 }
 
 /// The arguments of the client role.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, clap::Args, Serialize, Deserialize)]
 pub struct Load {
     pub target: SocketAddr,
     #[arg(long)]
@@ -152,10 +157,41 @@ pub fn run(load: &Load) -> Result<()> {
     Ok(())
 }
 
+/// The peer role: the mock provider, and a client for each [`Load`] that is read from stdin, on one thread.
+///
+/// Under load that thread never sleeps. Where client and provider live on the machine of the proxy, a proxy that gives
+/// them time to fall asleep is charged by the kernel for waking them, with every packet; on a network it would not be.
+pub fn peer() -> Result<()> {
+    let provider = mock::bind(mock::Options::at(([127, 0, 0, 1], 0).into()))?;
+    println!("{}", provider.address());
+    let (ask, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(std::io::Result::ok) {
+            let _ = ask.send(line);
+        }
+    });
+    let local = tokio::task::LocalSet::new();
+    runtime()?.block_on(local.run_until(async {
+        tokio::spawn(provider.serve());
+        while let Some(line) = asked.recv().await {
+            let load: Load = serde_json::from_str(&line)?;
+            let outcome = tokio::select! {
+                outcome = drive(&load) => outcome?,
+                () = async { loop { tokio::task::yield_now().await } } => continue,
+            };
+            println!("{}", serde_json::to_string(&outcome)?);
+        }
+        Ok(())
+    }))
+}
+
 async fn drive(load: &Load) -> Result<Outcome> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs_f64(load.seconds);
-    let callers: Vec<_> = (0..load.connections).map(|index| tokio::task::spawn_local(call(load.clone(), begin, end, index))).collect();
+    // No two callers of any load of any process ask the same.
+    let first = u64::from(std::process::id() & 0xfff) << 44 | LOADS.fetch_add(1, Ordering::Relaxed) << 32;
+    let ask = |index| call(load.clone(), begin, end, index, first + ((index as u64) << 24));
+    let callers: Vec<_> = (0..load.connections).map(|index| tokio::task::spawn_local(ask(index))).collect();
     tokio::time::sleep_until(begin.into()).await;
     println!("warm");
     let mut times = Vec::new();
@@ -181,10 +217,8 @@ struct Seen {
     given_up: usize,
 }
 
-async fn call(load: Load, begin: Instant, end: Instant, index: usize) -> Seen {
+async fn call(load: Load, begin: Instant, end: Instant, index: usize, first: u64) -> Seen {
     let mut question = Question::new(load.stream);
-    // No two callers of any process ask the same.
-    let first = (u64::from(std::process::id()) << 36) + ((index as u64) << 24);
     let mut count = index;
     let mut seen = Seen { times: Vec::with_capacity(1 << 18), ..Seen::default() };
     let mut kept: Option<Connection> = None;

@@ -3,7 +3,7 @@
 //! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS]` starts a mock provider, a bare Pingora pass-through
 //! built from the same crates with the same allocator, and the gateway itself in several configurations, and loads them
 //! in turn, round by round, so that a noisy machine is noisy for all. Every process is this binary in another role,
-//! except the gateway. With `taskset` the proxies have core 1 and client and provider core 0.
+//! except the gateway. With `taskset` the proxies have core 1 and client and provider, in one process, core 0.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is a table for people")]
 
 mod bare;
@@ -69,6 +69,9 @@ enum Role {
     /// Answer.
     #[command(hide = true)]
     Mock,
+    /// Answer, and ask what is said on stdin.
+    #[command(hide = true)]
+    Peer,
     /// Ask.
     #[command(hide = true)]
     Client(Load),
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     let done = match args.role {
         Some(Role::Bare { listen, upstream }) => bare::run(listen, upstream).map(|()| true),
         Some(Role::Mock) => serve_mock().map(|()| true),
+        Some(Role::Peer) => client::peer().map(|()| true),
         Some(Role::Client(load)) => client::run(&load).map(|()| true),
         None => match args.soak {
             Some(seconds) => soak::run(&args, seconds),
@@ -111,16 +115,17 @@ struct Target {
     idle_rss: f64,
 }
 
-fn start_mock() -> Result<(Process, SocketAddr)> {
-    let mut mock = Process::role(Core::Client, &["mock"])?;
-    let address = mock.read_line()?.trim().parse()?;
-    Ok((mock, address))
+/// A process in a role that provides, and where.
+fn start_provider(role: &str) -> Result<(Process, SocketAddr)> {
+    let mut provider = Process::role(Core::Client, &[role])?;
+    let address = provider.read_line()?.trim().parse()?;
+    Ok((provider, address))
 }
 
 fn compare(args: &Args) -> Result<bool> {
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
     let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 });
-    let (_provider, upstream) = start_mock()?;
+    let (mut peer, upstream) = start_provider("peer")?;
     let folder = tempfile::tempdir()?;
     let listen = process::free_address()?;
     let bare = Process::role(Core::Proxy, &["bare", &listen.to_string(), &upstream.to_string()])?;
@@ -145,7 +150,7 @@ fn compare(args: &Args) -> Result<bool> {
         for mode in client::MODES {
             for (index, target) in targets.iter().enumerate() {
                 let load = mode.load(target.address, seconds);
-                let (outcome, cpu_us) = measure(&load, target.process.as_ref())?;
+                let (outcome, cpu_us) = measure(&mut peer, &load, target.process.as_ref())?;
                 cells.push(Cell { round, mode: mode.name, target: index, outcome, cpu_us });
             }
         }
@@ -160,16 +165,16 @@ fn compare(args: &Args) -> Result<bool> {
     Ok(held || !args.assert)
 }
 
-/// Runs one load in a process of its own; with it, the CPU the proxy used per request [µs].
-fn measure(load: &Load, proxy: Option<&Process>) -> Result<(Outcome, f64)> {
-    let mut client = Process::role(Core::Client, &load.arguments())?;
+/// Runs one load; with it, the CPU the proxy used per request [µs].
+fn measure(peer: &mut Process, load: &Load, proxy: Option<&Process>) -> Result<(Outcome, f64)> {
     let cpu = || proxy.map_or(Ok(0.0), Process::cpu_seconds);
+    peer.say(&serde_json::to_string(load)?)?;
     // The client says a line when it is warm and one when it is done.
-    client.read_line()?;
+    peer.read_line()?;
     let before = cpu()?;
-    let line = client.read_line()?;
+    let line = peer.read_line()?;
     let used = cpu()? - before;
-    let outcome: Outcome = serde_json::from_str(&line).map_err(|_| format!("the client broke off{}", client.last_words()))?;
+    let outcome: Outcome = serde_json::from_str(&line).map_err(|_| format!("the client broke off{}", peer.last_words()))?;
     if outcome.failed * 100 > outcome.requests {
         return Err(format!("{} of {} requests failed", outcome.failed, outcome.requests).into());
     }

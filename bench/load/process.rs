@@ -2,10 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 
 use super::Result;
@@ -40,6 +40,8 @@ pub struct Process {
     child: Child,
     /// What a role says; the gateway's goes with its stderr.
     stdout: Option<BufReader<ChildStdout>>,
+    /// Where a role listens.
+    stdin: Option<ChildStdin>,
     stderr: File,
 }
 
@@ -70,10 +72,17 @@ impl Process {
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).envs(environment.iter().copied());
         let stdout = if speaks { Stdio::piped() } else { stderr.try_clone()?.into() };
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr.try_clone()?);
+        command.stdin(if speaks { Stdio::piped() } else { Stdio::null() }).stdout(stdout).stderr(stderr.try_clone()?);
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let stdout = child.stdout.take().map(BufReader::new);
-        Ok(Self { child, stdout, stderr })
+        let stdin = child.stdin.take();
+        Ok(Self { child, stdout, stdin, stderr })
+    }
+
+    /// Says a line to its stdin.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().ok_or("a child that does not listen")?;
+        Ok(writeln!(stdin, "{line}").and_then(|()| stdin.flush()).map_err(|error| format!("{error}{}", self.last_words()))?)
     }
 
     /// The next line of its stdout.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{self, Load, Outcome};
 use super::process::{Core, Process};
-use super::{Args, Result, gateway, start_mock};
+use super::{Args, Result, gateway, start_provider};
 
 /// Every so manyth call is given up: five percent.
 const GIVE_UP: usize = 20;
@@ -14,7 +14,7 @@ const ALLOWED: (f64, f64) = (1.2, 8.0);
 
 /// Loads the governed gateway with whole answers and streams, printing RSS and descriptors over time.
 pub fn run(args: &Args, seconds: f64) -> Result<bool> {
-    let (_provider, upstream) = start_mock()?;
+    let (_provider, upstream) = start_provider("mock")?;
     let folder = tempfile::tempdir()?;
     let governed = gateway::variants(args)?.pop().ok_or("no variant")?;
     let (process, target) = gateway::start(args, &governed, upstream, folder.path())?;

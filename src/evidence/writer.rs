@@ -21,7 +21,7 @@ use super::log::{Claim, Log, Totals};
 use super::record::{LaterEntry, RequestEntry};
 use crate::config::EvidenceSettings;
 use crate::gate::{Execution, Finished, RequestId};
-use crate::telemetry::EvidenceMetrics;
+use crate::telemetry::{EvidenceMetrics, Sheets};
 use crate::wire::object::Page;
 
 /// How long the thread lets records gather while there are some. Short, so that what waits is still in a cache and is
@@ -32,9 +32,7 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Records after which the thread lets others run: where cores are few, a request must not wait for a whole batch.
 const HELPING: u64 = 32;
 /// Bytes after which a batch is written at once.
-const BATCH: usize = 1 << 20;
-/// Bytes of a buffer that are kept for the records to come.
-const KEPT: usize = 1 << 20;
+const BATCH: usize = 256 * 1024;
 /// How long after a refused write the files are opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -77,21 +75,19 @@ struct Queue {
     waker: Thread,
 }
 
-/// Records that wait, one behind the other.
+/// Records that wait, each behind its length and the place where its number belongs, which it has not got yet.
 #[derive(Debug, Default)]
-struct Waiting {
-    bytes: Vec<u8>,
-    records: Vec<Record>,
+struct Waiting(Sheets);
+
+/// Where the next record stands: its sheet, and its place there.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    sheet: usize,
+    at: usize,
 }
 
-/// Where a record stands among those that wait.
-#[derive(Debug, Clone, Copy)]
-struct Record {
-    start: usize,
-    /// Where its number belongs, which it has not got yet.
-    number_at: usize,
-    end: usize,
-}
+/// A record before and behind its number.
+type Parts<'a> = [&'a [u8]; 2];
 
 thread_local! {
     /// A record while it is written; kept, so that writing one allocates nothing.
@@ -122,7 +118,7 @@ impl Evidence {
         let writer = Writer {
             waiting: waiting.clone(),
             taken: Waiting::default(),
-            next: 0,
+            next: Place::default(),
             closing: closing.clone(),
             log: Some(log),
             claim,
@@ -220,21 +216,21 @@ impl Drop for Queue {
 
 impl Waiting {
     fn add(&mut self, record: &[u8], number_at: usize) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(record);
-        self.records.push(Record { start, number_at: start + number_at, end: self.bytes.len() });
+        let [length, number_at] = [record.len(), number_at].map(|n| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes());
+        self.0.append(&[&length, &number_at, record]);
     }
 
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT);
-        self.records.clear();
-        self.records.shrink_to(KEPT / size_of::<Record>());
-    }
-
-    /// A record before and behind its number.
-    fn parts(&self, record: Record) -> [&[u8]; 2] {
-        [record.start..record.number_at, record.number_at..record.end].map(|part| self.bytes.get(part).unwrap_or_default())
+    /// The record at a place, and the place behind it.
+    fn read(&self, mut place: Place) -> Option<(Parts<'_>, Place)> {
+        let sheets = self.0.filled();
+        if sheets.get(place.sheet)?.len() == place.at {
+            place = Place { sheet: place.sheet + 1, at: 0 };
+        }
+        let (length, rest) = sheets.get(place.sheet)?.get(place.at..)?.split_first_chunk::<4>()?;
+        let (number_at, rest) = rest.split_first_chunk::<4>()?;
+        let record = rest.get(..u32::from_le_bytes(*length) as usize)?;
+        let (before, behind) = record.split_at_checked(u32::from_le_bytes(*number_at) as usize)?;
+        Some(([before, behind], Place { at: place.at + 8 + record.len(), ..place }))
     }
 }
 
@@ -243,8 +239,8 @@ struct Writer {
     waiting: Arc<Mutex<Waiting>>,
     /// What was taken out of the queue at once.
     taken: Waiting,
-    /// The next of its records.
-    next: usize,
+    /// Where the next of its records is.
+    next: Place,
     closing: Arc<AtomicBool>,
     /// `None` after a refused write, until the files could be opened again.
     log: Option<Log>,
@@ -285,14 +281,12 @@ impl Writer {
         }
         let (mut taken, mut full) = (0, true);
         while self.log.as_ref().is_none_or(|log| log.buffered() < BATCH) && taken < self.every {
-            let Some(record) = self.take() else {
-                full = false;
-                break;
-            };
+            full = self.look();
+            let Some(([before, behind], next)) = self.taken.read(self.next) else { break };
+            self.next = next;
             taken += 1;
             self.metrics.queue_depth.dec();
             if let Some(log) = &mut self.log {
-                let [before, behind] = self.taken.parts(record);
                 log.push_with(|seq, out| {
                     out.extend_from_slice(before);
                     Page::new(out).decimal(seq);
@@ -319,17 +313,15 @@ impl Writer {
         (taken, full)
     }
 
-    /// The next record that waits.
-    fn take(&mut self) -> Option<Record> {
-        if self.next == self.taken.records.len() {
-            self.taken.clear();
-            self.next = 0;
-            // The two change places, so that neither has to grow again.
+    /// Has something at hand to be taken, and says whether there is anything.
+    fn look(&mut self) -> bool {
+        if self.taken.read(self.next).is_none() {
+            self.taken.0.clear();
+            self.next = Place::default();
+            // The two change places, so that each sheet is used again.
             std::mem::swap(&mut *self.waiting.lock(), &mut self.taken);
         }
-        let record = self.taken.records.get(self.next).copied()?;
-        self.next += 1;
-        Some(record)
+        !self.taken.0.is_empty()
     }
 
     fn sign(&mut self) {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::sheets::Sheets;
+
 /// Lines that wait, in bytes; a stderr that takes nothing loses what comes beyond, and the loss is told.
 const CAPACITY: usize = 4 * 1024 * 1024;
-/// Bytes of a buffer that are kept for the next batch.
-const KEPT: usize = 256 * 1024;
 /// How long a line waits at the most while there is traffic.
 const BUSY: Duration = Duration::from_millis(5);
 /// How long the writer sleeps when the last look found nothing.
@@ -19,7 +19,7 @@ const IDLE: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 struct Waiting {
-    bytes: Vec<u8>,
+    lines: Sheets,
     lost: u64,
 }
 
@@ -28,7 +28,7 @@ struct Waiting {
 pub struct Lines {
     waiting: Arc<Mutex<Waiting>>,
     /// What is being written. Held meanwhile, so that batches stay in order when [`Self::flush`] and the thread meet.
-    output: Arc<Mutex<Vec<u8>>>,
+    output: Arc<Mutex<Sheets>>,
     writer: Thread,
 }
 
@@ -39,7 +39,7 @@ impl Lines {
     /// The system gives no thread.
     pub fn start() -> io::Result<Self> {
         let waiting = Arc::<Mutex<Waiting>>::default();
-        let output = Arc::<Mutex<Vec<u8>>>::default();
+        let output = Arc::<Mutex<Sheets>>::default();
         let shared = (waiting.clone(), output.clone());
         let handle = thread::Builder::new().name("log".to_owned()).spawn(move || {
             loop {
@@ -53,10 +53,10 @@ impl Lines {
     /// Adds a formed line, line feed included.
     pub fn append(&self, line: &[u8]) {
         let mut waiting = self.waiting.lock();
-        if waiting.bytes.len() + line.len() > CAPACITY {
+        if waiting.lines.len() + line.len() > CAPACITY {
             waiting.lost += 1;
         } else {
-            waiting.bytes.extend_from_slice(line);
+            waiting.lines.append(&[line]);
         }
     }
 
@@ -71,12 +71,11 @@ impl Lines {
     }
 }
 
-fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Vec<u8>>) -> bool {
+fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Sheets>) -> bool {
     let mut batch = output.lock();
     let lost = {
         let mut waiting = waiting.lock();
-        // The two buffers change places, so that neither has to grow again after each batch.
-        std::mem::swap(&mut waiting.bytes, &mut *batch);
+        std::mem::swap(&mut waiting.lines, &mut *batch);
         std::mem::take(&mut waiting.lost)
     };
     if batch.is_empty() && lost == 0 {
@@ -84,9 +83,10 @@ fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Vec<u8>>) -> bool {
     }
     let mut stderr = io::stderr().lock();
     // A stderr that is gone has nobody to be told about it.
-    let _ = stderr.write_all(&batch);
+    for lines in batch.filled() {
+        let _ = stderr.write_all(lines);
+    }
     batch.clear();
-    batch.shrink_to(KEPT);
     if lost > 0 {
         let _ = writeln!(stderr, "{{\"level\":\"warn\",\"target\":\"log\",\"msg\":\"lines were lost\",\"lines\":{}}}", lost);
     }

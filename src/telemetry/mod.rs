@@ -9,6 +9,7 @@ mod lines;
 pub mod log;
 mod metrics;
 pub mod names;
+mod sheets;
 pub mod time;
 
 #[cfg(test)]
@@ -20,3 +21,4 @@ pub use handles::{
     RouteMetrics, SessionMetrics,
 };
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};
+pub use sheets::Sheets;
