@@ -185,15 +185,11 @@ pub struct Memory {
 
 /// The compiled configuration.
 pub struct Rules {
-    pub url: String,
-    /// Host and port, for evidence.
-    pub system: String,
+    pub destination: Destination,
     pub send: Send,
     kinds: Vec<Kind>,
     pub most_content: usize,
-    pub credential: Option<(HeaderName, HeaderValue)>,
     pub digester: Digester,
-    pub timeout: Duration,
     pub offsets: Offsets,
     pub replacement: String,
     pub show_reason: bool,
@@ -206,21 +202,9 @@ impl Config {
     /// Checks everything that can be checked before there is a request.
     pub fn compile(self, cx: &BuildContext<'_>) -> Result<Rules, BuildError> {
         let host = &cx.host;
-        host.may_fetch(&self.url).map_err(|error| BuildError::at("url", error.to_string()))?;
-        let system = self.url.split("://").nth(1).and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default().to_owned();
+        let receiver = Receiver { url: self.url, token: self.token, token_header: self.token_header, timeout: self.timeout };
+        let destination = receiver.open("", host)?;
         let secret = |key: &str, name: &str| host.secret(name).map_err(|error| BuildError::at(key, error.to_string()));
-        let credential = match &self.token {
-            None => None,
-            Some(name) => {
-                let field = HeaderName::from_bytes(self.token_header.as_bytes())
-                    .map_err(|_| BuildError::at("token_header", "not a header name"))?;
-                let secret = secret("token", name)?;
-                let text = if field == "authorization" { format!("Bearer {}", secret.expose()) } else { secret.expose().to_owned() };
-                let mut value = HeaderValue::from_str(&text).map_err(|_| BuildError::at("token", "the secret is not a header value"))?;
-                value.set_sensitive(true);
-                Some((field, value))
-            }
-        };
         let digest_key = self.digest_key.as_ref().map(|name| secret("digest_key", name)).transpose()?;
         if digest_key.as_ref().is_some_and(|key| key.expose().len() < 16) {
             return Err(BuildError::at("digest_key", "the secret is shorter than 16 bytes"));
@@ -243,14 +227,11 @@ impl Config {
         let ttl = self.remember.ttl.0;
         let memory = (!ttl.is_zero()).then(|| Memory { kept: Remembered::new(capacity), ttl });
         Ok(Rules {
-            system,
-            url: self.url,
+            destination,
             send: self.send,
             kinds: self.texts.iter().map(|kind| kind.kind()).collect(),
             most_content: self.max_content,
-            credential,
             digester: Digester::new(digest_key.as_ref()),
-            timeout: self.timeout.0,
             offsets: self.offsets,
             replacement: self.replacement,
             show_reason: self.show_reason,

@@ -49,8 +49,6 @@ pub static MANIFEST: Manifest = Manifest {
     build: |cx| Ok(Arc::new(HttpCallout { rules: cx.parse::<Config>()?.compile(cx)?, host: cx.host.clone() })),
 };
 
-/// Larger answers are not a ruling.
-const LARGEST_ANSWER: usize = 1 << 20;
 /// Larger rulings are obeyed and not remembered.
 const LARGEST_REMEMBERED: usize = 16 << 10;
 /// A body with more texts than this is not shown to anybody.
@@ -109,20 +107,15 @@ impl HttpCallout {
             return Ok(kept);
         }
         let document = document::with_id(input, cx.request_id(), self.host.instance());
-        let mut request = HttpRequest::post_json(self.rules.url.as_str(), document.to_string());
-        request.timeout = self.rules.timeout;
-        request.max_response = LARGEST_ANSWER;
-        if let Some((name, value)) = &self.rules.credential {
-            request.headers.insert(name.clone(), value.clone());
-        }
-        cx.external(self.rules.system.as_str(), None);
-        let answer = self.host.fetch(request).await?;
+        let system = self.rules.destination.system();
+        cx.external(system, None);
+        let answer = self.host.fetch(self.rules.destination.post(document.to_string())).await?;
         if answer.status != 200 {
             return Err(PluginError::failed(format!("the callout answered with status {}", answer.status)));
         }
         let (ruling, id) = Ruling::read(&answer.body).map_err(PluginError::failed)?;
         if id.is_some() {
-            cx.external(self.rules.system.as_str(), id);
+            cx.external(system, id);
         }
         let ruling = Arc::new(ruling);
         if let Some(memory) = self.rules.memory.as_ref().filter(|_| answer.body.len() <= LARGEST_REMEMBERED) {

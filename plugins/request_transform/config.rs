@@ -71,22 +71,6 @@ pub struct Rules {
 /// Members of a body that steer the request; the gateway has read them when this plugin runs.
 const STEERING: [&str; 2] = ["model", "stream"];
 
-/// Header names the views refuse to write; said here so that a configuration fails when it is loaded.
-const NOT_OURS: [&str; 12] = [
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "x-goog-api-key",
-    "api-key",
-    "cookie",
-    "host",
-    "content-length",
-    "content-encoding",
-    "transfer-encoding",
-    "connection",
-    "x-request-id",
-];
-
 impl Config {
     /// Compiles everything; `host` says what may be read.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
@@ -143,7 +127,7 @@ fn header_name(path: &str, name: &str) -> Result<(), BuildError> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Err(BuildError::at(path, "not a header name"));
     }
-    if NOT_OURS.iter().any(|other| other.eq_ignore_ascii_case(name)) {
+    if is_the_gateways(name) {
         return Err(BuildError::at(path, "credentials and framing are the gateway's own"));
     }
     Ok(())

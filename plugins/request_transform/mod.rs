@@ -52,8 +52,8 @@ impl RequestTransform {
     fn changes(&self, cx: &View<'_>) -> Result<Changes, PluginError> {
         let mut changes = Changes::default();
         for (name, template) in &self.rules.set_headers {
-            match template.render(cx, &self.host)? {
-                Some(value) => changes.headers.push((name.clone(), header_value(value)?)),
+            match template.render_header(cx, &self.host)? {
+                Some(value) => changes.headers.push((name.clone(), value)),
                 None => changes.without_value.push(format!("headers.{name}")),
             }
         }
@@ -119,25 +119,6 @@ impl RequestTransform {
 
 fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-/// A value fit for a head: characters beyond ASCII are percent-encoded, control characters are an error.
-fn header_value(value: String) -> Result<String, PluginError> {
-    if value.chars().any(char::is_control) {
-        return Err(PluginError::failed("a header value would have control characters"));
-    }
-    if value.is_ascii() {
-        return Ok(value);
-    }
-    let mut out = String::with_capacity(value.len() + 8);
-    for byte in value.bytes() {
-        if byte.is_ascii() {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    Ok(out)
 }
 
 macro_rules! write_changes {

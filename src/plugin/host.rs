@@ -279,6 +279,11 @@ impl Host {
         SystemTime::now()
     }
 
+    /// Waits. The instance's timeout goes on.
+    pub async fn pause(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
     /// Checks at load that a URL may be called, so that a plugin can refuse its configuration and not its requests.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
+pub mod brief;
 pub mod delivery;
+mod destination;
 mod digest;
 mod glob;
 mod grant;
@@ -26,6 +28,7 @@ pub mod view;
 use crate::error::Denial;
 use crate::wire::Dialect;
 pub use delivery::{Delivered, Delivery, DeliveryId, Dispatch, Notice};
+pub use destination::{Destination, Receiver};
 pub use digest::{Digester, hex};
 pub use glob::Glob;
 pub use grant::Granted;

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::identity::{Caller, KeyKind};
+use crate::identity::Caller;
 
 /// The caller for a document that leaves the gateway.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Subject<'a> {
     /// The virtual key, never its secret.
     pub key: Named<'a>,
-    /// On whose behalf it acts: `organisation`, `team` or `user`.
+    /// On whose behalf it acts.
     pub kind: &'static str,
     /// The tenant.
     pub organisation: Named<'a>,
@@ -35,11 +35,7 @@ impl<'a> Subject<'a> {
     pub fn of(caller: &'a Caller) -> Self {
         Self {
             key: Named { id: &caller.key_id, name: &caller.key_name },
-            kind: match caller.kind {
-                KeyKind::Organisation => "organisation",
-                KeyKind::Team => "team",
-                KeyKind::User => "user",
-            },
+            kind: caller.kind.as_str(),
             organisation: Named { id: &caller.organisation.id, name: &caller.organisation.name },
             team: caller.team.as_ref().map(|team| Named { id: &team.id, name: &team.name }),
             user: caller.user.as_ref().map(|user| Named { id: &user.id, name: &user.name }),

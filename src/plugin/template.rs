@@ -44,6 +44,14 @@ enum Placeholder {
     Model,
     Provider,
     Endpoint,
+    Dialect,
+    Stream,
+    /// On whose behalf the key acts.
+    Kind,
+    /// What the provider calls the model; read through storage.
+    ModelSlug,
+    /// The provider the model belongs to; read through storage.
+    ModelProvider,
     /// What is written between single quotes.
     Literal(String),
 }
@@ -65,6 +73,11 @@ const KNOWN: &[(&str, Placeholder)] = &[
     ("model", Placeholder::Model),
     ("provider", Placeholder::Provider),
     ("endpoint", Placeholder::Endpoint),
+    ("dialect", Placeholder::Dialect),
+    ("stream", Placeholder::Stream),
+    ("caller.kind", Placeholder::Kind),
+    ("model.slug", Placeholder::ModelSlug),
+    ("model.provider", Placeholder::ModelProvider),
 ];
 
 /// Metadata by the scope that opens it.
@@ -82,14 +95,29 @@ impl Template {
     pub fn compile(text: &str, host: &Host) -> Result<Self, String> {
         let template = Self::parse(text)?;
         for placeholder in template.placeholders() {
-            if let Placeholder::Metadata(scope, _) = placeholder
-                && !may_read(host, *scope)
-            {
-                let (name, _) = METADATA.iter().find(|(_, known)| known == scope).unwrap_or(&METADATA[0]);
-                return Err(format!("{} needs `storage_access: [{}]`", name.trim_end_matches('.'), scope.as_str()));
+            let (name, scope) = match placeholder {
+                Placeholder::Metadata(StorageScope::Organisations, _) => ("organisation.metadata", StorageScope::Organisations),
+                Placeholder::Metadata(StorageScope::Teams, _) => ("caller.team.metadata", StorageScope::Teams),
+                Placeholder::Metadata(scope, _) => ("caller.user.metadata", *scope),
+                Placeholder::ModelSlug | Placeholder::ModelProvider => ("what is known of models", StorageScope::Models),
+                _ => continue,
+            };
+            if !may_read(host, scope) {
+                return Err(format!("{name} needs `storage_access: [{}]`", scope.as_str()));
             }
         }
         Ok(template)
+    }
+
+    /// One placeholder by its name without braces, for an instance.
+    ///
+    /// # Errors
+    /// As for [`Self::compile`].
+    pub fn of_placeholder(name: &str, host: &Host) -> Result<Self, String> {
+        if name.contains(['{', '}', '|', '\'']) {
+            return Err(format!("`{name}` is not the name of a placeholder"));
+        }
+        Self::compile(&format!("{{{name}}}"), host)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -163,6 +191,32 @@ impl Template {
         }
         Ok(Some(out))
     }
+
+    /// The same as the value of a header: what is not ASCII is percent-encoded.
+    ///
+    /// # Errors
+    /// For a value with control characters, and as for [`Self::render`].
+    pub fn render_header(&self, cx: &View<'_>, host: &Host) -> Result<Option<String>, PluginError> {
+        self.render(cx, host)?.map(header_value).transpose()
+    }
+}
+
+fn header_value(value: String) -> Result<String, PluginError> {
+    if value.chars().any(char::is_control) {
+        return Err(PluginError::failed("a header value would have control characters"));
+    }
+    if value.is_ascii() {
+        return Ok(value);
+    }
+    let mut out = String::with_capacity(value.len() + 8);
+    for byte in value.bytes() {
+        if byte.is_ascii() {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Ok(out)
 }
 
 fn may_read(host: &Host, scope: StorageScope) -> bool {
@@ -170,6 +224,7 @@ fn may_read(host: &Host, scope: StorageScope) -> bool {
     let refused = match scope {
         StorageScope::Organisations => storage.organisation("").err(),
         StorageScope::Teams => storage.team("", "").err(),
+        StorageScope::Models => storage.model("", "").err(),
         _ => storage.user("", "").err(),
     };
     !matches!(refused, Some(HostError::NotGranted(_)))
@@ -242,6 +297,15 @@ impl Placeholder {
             Self::Model => cx.model().map(Cow::Borrowed),
             Self::Provider => cx.provider().map(Cow::Borrowed),
             Self::Endpoint => Some(Cow::Borrowed(cx.endpoint().as_str())),
+            Self::Dialect => Some(Cow::Borrowed(cx.dialect().as_str())),
+            Self::Stream => Some(Cow::Borrowed(if cx.streaming() { "true" } else { "false" })),
+            Self::Kind => caller.map(|caller| Cow::Borrowed(caller.kind.as_str())),
+            Self::ModelSlug | Self::ModelProvider => {
+                let Some((caller, model)) = caller.zip(cx.model()) else { return Ok(None) };
+                let entry = host.storage().model(&caller.organisation.id, model)?;
+                let slug = matches!(self, Self::ModelSlug);
+                entry.map(|entry| Cow::Owned(if slug { entry.slug.to_string() } else { entry.provider.to_string() }))
+            }
             Self::Literal(text) => Some(Cow::Borrowed(text)),
         })
     }
@@ -270,6 +334,7 @@ mod tests {
             ("{organisation.metadata.a}", "organisations"),
             ("{model|caller.team.metadata.a}", "teams"),
             ("{caller.user.metadata.a}", "users"),
+            ("{model.slug}", "models"),
         ] {
             let error = Template::compile(text, &Host::detached()).unwrap_err();
             assert!(error.ends_with(&format!("needs `storage_access: [{scope}]`")), "{error}");

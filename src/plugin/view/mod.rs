@@ -44,6 +44,17 @@ const RESERVED: [&str; 15] = [
     "http2-settings",
 ];
 
+/// Whether a header is not a plugin's to write.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    CREDENTIALS.iter().chain(&RESERVED).any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
+/// Whether a header is a credential, frames or routes a message, or is the gateway's own: no plugin writes it, in either
+/// direction, so that a configuration that wants to can be refused when it is loaded.
+pub fn is_the_gateways(name: &str) -> bool {
+    CREDENTIALS.iter().chain(&RESERVED).any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// What a step left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
@@ -270,7 +281,7 @@ fn edited<'h>(edits: &'h [HeaderEdit], headers: &'h HeaderMap, name: &str) -> Op
 
 fn header_edit(name: &str, value: Option<&str>) -> Result<HeaderEdit, PluginError> {
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| PluginError::NotPossible("malformed header name"))?;
-    if CREDENTIALS.contains(&name.as_str()) || RESERVED.contains(&name.as_str()) {
+    if is_the_gateways(name.as_str()) {
         return Err(PluginError::NotPossible("this header is the gateway's own"));
     }
     match value {
