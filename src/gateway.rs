@@ -1,6 +1,7 @@
 //! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
 //! drain.
 
+mod outbox;
 mod signals;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::evidence::{Evidence, Signer};
 use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
 use crate::identity::{KeyHasher, Keyring};
+use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
 use crate::store::StateError;
@@ -103,6 +105,9 @@ struct Shared {
     ready: Arc<AtomicBool>,
     evidence: Evidence,
     background: Background,
+    /// What plugins deliver, and the task that sends it.
+    outbox: Outbox,
+    sending: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
     /// Counters and sessions: what a reload must not forget.
     state: State,
     workers: parking_lot::Mutex<Vec<Worker>>,
@@ -157,11 +162,14 @@ impl Builder {
         let plugins = loaded.config.plugin_settings();
         let (background, workers) = Background::new(plugins.async_queue, plugins.async_workers, Some(metrics.pool("plugins")));
         let stores = Stores::default();
+        let outbox = Outbox::new(Arc::new(loaded.config.outbox_settings()), metrics.outbox());
         let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone()).with_stores(stores.clone());
+        let host = host.with_dispatch(Arc::new(outbox.clone()));
         let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
         let signer = Signer::load(&snapshot.evidence.signing_key).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let evidence =
             Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
+        outbox.record_in(evidence.clone());
         let settings = snapshot.server.clone();
         let admin = snapshot.admin.listen;
         let state = state(&loaded.config, &stores)?;
@@ -186,6 +194,8 @@ impl Builder {
             ready: Arc::default(),
             evidence,
             background,
+            outbox,
+            sending: parking_lot::Mutex::default(),
             state,
             workers: parking_lot::Mutex::new(workers),
             drain: settings.drain,
@@ -468,6 +478,7 @@ impl Shared {
         if left > 0 {
             log::warn!(target: "shutdown", jobs = left; "background jobs were not finished");
         }
+        self.deliver_last(deadline).await;
         let sessions = self.live.load().sessions.clone();
         if tokio::time::timeout(Duration::from_secs(1), sessions.tell()).await.is_err() {
             log::warn!(target: "shutdown", "counts of risk sessions were not told in time");
@@ -516,6 +527,7 @@ impl BackgroundService for Upkeep {
         self.shared.probe();
         self.shared.govern();
         self.shared.follow_keys();
+        self.shared.deliver();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {
             let shared = self.shared.clone();

@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod identity;
 pub mod limit;
 pub mod mock;
+pub mod outbox;
 pub mod plugin;
 pub mod proxy;
 pub mod route;

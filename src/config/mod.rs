@@ -65,6 +65,11 @@ impl Config {
         resolve::plugin_settings(self, &mut Problems::new(self))
     }
 
+    /// How deliveries of plugins leave, known before anything is built.
+    pub fn outbox_settings(&self) -> crate::outbox::OutboxSettings {
+        resolve::outbox_settings(self, &mut Problems::new(self))
+    }
+
     /// Where state is kept.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSe
 use crate::gate::{Chain, ChainSpec, Style};
 use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
+use crate::outbox::OutboxSettings;
 use crate::plugin::{Instance, Manifest, Roster, SharedHost};
 use crate::route::{Models, Provider, Route, Router};
 use crate::telemetry::Metrics;
@@ -37,6 +38,10 @@ pub struct Snapshot {
     pub policy: Option<Arc<ScopePlan>>,
     /// The queue behind background plugins.
     pub plugins: PluginSettings,
+    /// How deliveries of plugins leave.
+    pub outbox: Arc<OutboxSettings>,
+    /// Every plugin instance that is switched on, by name.
+    pub instances: BTreeMap<Arc<str>, Arc<Instance>>,
     /// Routes, ordered for lookup.
     pub routes: Router,
     /// Compiled chains by name.
@@ -90,6 +95,7 @@ pub(super) fn build(
         governance,
         policy,
         plugins,
+        outbox,
         providers,
         directory,
         keys,
@@ -100,6 +106,7 @@ pub(super) fn build(
         routes,
         safety,
     } = parts;
+    let off: Vec<String> = instances.iter().filter(|part| !part.enabled).map(|part| part.spec.name.clone()).collect();
     let instances = instances_of(instances, host, &directory, problems);
     if problems.refused() {
         return None;
@@ -126,6 +133,8 @@ pub(super) fn build(
         governance,
         policy,
         plugins,
+        outbox: Arc::new(outbox),
+        instances: instances.into_iter().filter(|(name, _)| !off.contains(name)).map(|(name, built)| (name.into(), built)).collect(),
         routes,
         chains: compiled,
         keys,

@@ -45,6 +45,31 @@ pub struct LaterEntry<'a> {
     pub at: SystemTime,
 }
 
+/// What became of a delivery, entry kind `delivery`; linked by the request id where a request is behind it.
+#[derive(Debug, Clone, Copy)]
+pub struct DeliveryEntry<'a> {
+    /// The instance that sends it.
+    pub plugin: &'a str,
+    /// Its id, the same at every attempt.
+    pub delivery_id: &'a str,
+    /// The receiver, as the configuration names it.
+    pub destination: &'a str,
+    /// The request it speaks of.
+    pub request: Option<RequestId>,
+    /// Which attempt, from 1; 0 if it came to none.
+    pub attempt: u32,
+    /// `sent`, `retry`, `dead`, `disabled`, `dropped` or `would_send`.
+    pub state: &'static str,
+    /// The receiver's id of it.
+    pub external_id: Option<&'a str>,
+    /// Why it was not sent.
+    pub error: Option<&'a str>,
+    /// How long the attempt took.
+    pub took: Duration,
+    /// When it was over.
+    pub at: SystemTime,
+}
+
 impl RequestEntry<'_> {
     /// Appends the entry without its number, and says where in `out` that belongs.
     pub fn write(&self, out: &mut Vec<u8>) -> usize {
@@ -126,6 +151,30 @@ impl LaterEntry<'_> {
         entry.word("kind", "execution");
         request_id(&mut entry, self.request);
         let number_at = entry.member("seq").written();
+        entry.close();
+        number_at
+    }
+}
+
+impl DeliveryEntry<'_> {
+    /// As [`RequestEntry::write`].
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
+        let mut page = Page::new(out);
+        let mut entry = Object::open(&mut page);
+        at(&mut entry, self.at);
+        entry.number("attempt", self.attempt.into());
+        bounded(&mut entry, "delivery_id", Some(self.delivery_id));
+        bounded(&mut entry, "destination", Some(self.destination));
+        entry.number("duration_us", micros(self.took));
+        bounded(&mut entry, "error", self.error);
+        bounded(&mut entry, "external_id", self.external_id);
+        entry.word("kind", "delivery");
+        entry.text("plugin", self.plugin);
+        if let Some(id) = self.request {
+            request_id(&mut entry, id);
+        }
+        let number_at = entry.member("seq").written();
+        entry.word("state", self.state);
         entry.close();
         number_at
     }

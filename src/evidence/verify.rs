@@ -94,6 +94,8 @@ pub struct Report {
     pub requests: u64,
     /// Later executions among them.
     pub executions: u64,
+    /// Attempts to deliver among them.
+    pub deliveries: u64,
     /// Signed checkpoints among them.
     pub checkpoints: u64,
     /// Damage, in the order of the log.

@@ -52,6 +52,7 @@ impl Walk {
             lines: 0,
             requests: 0,
             executions: 0,
+            deliveries: 0,
             checkpoints: 0,
             findings: Vec::new(),
             notes: Vec::new(),
@@ -195,6 +196,7 @@ impl Walk {
         match head.kind.as_str() {
             "request" => self.report.requests += 1,
             "execution" => self.report.executions += 1,
+            "delivery" => self.report.deliveries += 1,
             "open" | "resumed" | "recovered" if self.believe => {
                 let open = serde_json::from_slice::<Open>(line.entry).map(|open| open.key);
                 let key = open.or_else(|_| serde_json::from_slice::<Resume>(line.entry).map(|resume| resume.key));

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::entry::Reason;
 use super::key::{KeyError, Signer};
 use super::log::{Claim, Log, Totals};
-use super::record::{LaterEntry, RequestEntry};
+use super::record::{DeliveryEntry, LaterEntry, RequestEntry};
 use crate::config::EvidenceSettings;
 use crate::gate::{Execution, Finished, RequestId};
 use crate::telemetry::{EvidenceMetrics, Sheets};
@@ -154,6 +154,13 @@ impl Evidence {
     pub fn execution(&self, request: RequestId, execution: &Execution) {
         if let Some(queue) = &self.0 {
             let entry = LaterEntry { request, execution, at: SystemTime::now() };
+            queue.push(|out| entry.write(out));
+        }
+    }
+
+    /// Keeps what became of a delivery.
+    pub fn delivery(&self, entry: &DeliveryEntry<'_>) {
+        if let Some(queue) = &self.0 {
             queue.push(|out| entry.write(out));
         }
     }

@@ -10,6 +10,7 @@ use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::{Counters, Gauges, Histograms};
 use super::governance::GovernanceMetrics;
+use super::outbox::OutboxMetrics;
 use super::handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,
@@ -63,6 +64,7 @@ pub struct Metrics {
     pool_dropped: Counters<1>,
     evidence: EvidenceMetrics,
     governance: GovernanceMetrics,
+    outbox: OutboxMetrics,
     reload_success: IntCounter,
     reload_failure: IntCounter,
     reload_successful: IntGauge,
@@ -118,6 +120,7 @@ impl Metrics {
                 queue_depth: gauge(names::EVIDENCE_QUEUE_DEPTH)?,
             },
             governance: GovernanceMetrics::new(&r)?,
+            outbox: OutboxMetrics::new(&r)?,
             reload_success: reloads.with(["success"]),
             reload_failure: reloads.with(["failure"]),
             reload_successful: gauge(names::CONFIG_RELOAD_SUCCESSFUL)?,
@@ -201,6 +204,11 @@ impl Metrics {
             duration: self.pool_duration.with([name]),
             dropped: self.pool_dropped.with([name]),
         }
+    }
+
+    /// What the outbox counts.
+    pub fn outbox(&self) -> OutboxMetrics {
+        self.outbox.clone()
     }
 
     /// What the evidence writer counts.

@@ -9,6 +9,7 @@ mod lines;
 pub mod log;
 mod metrics;
 pub mod names;
+mod outbox;
 mod sheets;
 pub mod time;
 
@@ -21,4 +22,5 @@ pub use handles::{
     RouteMetrics, SessionMetrics,
 };
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};
+pub use outbox::OutboxMetrics;
 pub use sheets::Sheets;

@@ -127,6 +127,20 @@ families! {
         "Time a background job took, waiting in the queue left out.";
     ASYNC_DROPPED = Counter "gateway_async_dropped_total" ["async_pool_name"],
         "Background jobs refused because the queue was full.";
+    OUTBOX_DELIVERIES = Counter "gateway_outbox_deliveries_total" ["plugin_name", "outcome"],
+        "Deliveries by instance and what came of them: accepted, refused, dropped or would_send when handed over; sent, retry, dead or disabled at an attempt.";
+    OUTBOX_ATTEMPT_DURATION = Histogram "gateway_outbox_attempt_duration_seconds" ["plugin_name"] REQUEST_SECONDS,
+        "Time of an attempt to deliver.";
+    OUTBOX_PENDING = Gauge "gateway_outbox_pending" ["plugin_name"],
+        "Deliveries in the record store that wait or are under way.";
+    OUTBOX_DEAD = Gauge "gateway_outbox_dead" ["plugin_name"],
+        "Deliveries in the record store that were given up.";
+    OUTBOX_OLDEST = Gauge "gateway_outbox_oldest_seconds" ["plugin_name"],
+        "Age of the oldest delivery that waits.";
+    OUTBOX_PAUSED = Gauge "gateway_outbox_paused_destinations" ["plugin_name"],
+        "Destinations to which this process sends nothing for now.";
+    OUTBOX_SPOOLED = Gauge "gateway_outbox_spooled" [],
+        "Deliveries that wait in files for the record store.";
     EVIDENCE_WRITTEN = Counter "gateway_evidence_written_total" [],
         "Evidence records written: one per request, one per later background execution.";
     EVIDENCE_DROPPED = Counter "gateway_evidence_dropped_total" [],

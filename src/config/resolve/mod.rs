@@ -3,6 +3,7 @@
 
 mod governance;
 mod organisations;
+mod outbox;
 mod plugins;
 mod process;
 mod providers;
@@ -12,6 +13,7 @@ mod secrets;
 mod stores;
 mod unenforced;
 
+pub(super) use outbox::settings as outbox_settings;
 pub(super) use process::{log, plugins as plugin_settings};
 pub(super) use safety::resolve as safety;
 pub(super) use stores::{records, state};
@@ -28,6 +30,7 @@ use super::settings::{
 use crate::gate::{Gate, Style};
 use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
+use crate::outbox::OutboxSettings;
 use crate::plugin::{InstanceSpec, Manifest, Roster};
 use crate::route::{Matcher, Models, Overflow, Provider, Upstream};
 
@@ -41,6 +44,7 @@ pub(super) struct Parts {
     /// The gateway's own policy.
     pub policy: Option<Arc<ScopePlan>>,
     pub plugins: PluginSettings,
+    pub outbox: OutboxSettings,
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     pub directory: Arc<Directory>,
     pub keys: Keys,
@@ -96,6 +100,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     let governance = governance::settings(config, problems);
     let policy = governance::global(config, problems);
     let plugins = process::plugins(config, problems);
+    let outbox = outbox::settings(config, problems);
     let providers = providers::resolve(config, problems);
     let organisations::World { directory, keys, models, homes } = organisations::resolve(config, &providers, problems);
     let instances = plugins::instances(config, roster, problems);
@@ -110,6 +115,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
         governance,
         policy,
         plugins,
+        outbox,
         providers,
         directory,
         keys,

@@ -47,15 +47,16 @@ pub(super) fn instances(config: &Config, roster: &Roster, problems: &mut Problem
         };
         instances.push(InstancePart { manifest, spec, config_path, enabled: entry.enabled });
     }
-    unlisted(config, problems);
+    unlisted(config, roster, problems);
     instances
 }
 
 /// An instance that no chain lists guards nothing, and somebody probably thinks it does.
-fn unlisted(config: &Config, problems: &mut Problems<'_>) {
+fn unlisted(config: &Config, roster: &Roster, problems: &mut Problems<'_>) {
     let listed: HashSet<&str> = config.root.chains.values().flat_map(|c| lists(c)).flat_map(|l| l.names).map(String::as_str).collect();
     for (index, entry) in config.root.plugins.iter().enumerate() {
-        if entry.enabled && !listed.contains(entry.name.as_str()) {
+        let told = roster.find(entry.plugin()).is_some_and(|manifest| manifest.need_set().contains(Need::Notices));
+        if entry.enabled && !told && !listed.contains(entry.name.as_str()) {
             let finding = problems.warn(&format!("plugins[{index}]"), format!("`{}` is in no chain and never runs", entry.name));
             finding.help("list it under `chains`, or write `enabled: false`".to_owned());
         }

@@ -134,7 +134,7 @@ pub(in crate::config) fn plugins(config: &Config, problems: &mut Problems<'_>) -
     PluginSettings { max_parallel: written.max_parallel, async_queue: written.async_queue_size, async_workers: written.async_workers }
 }
 
-fn at_least_one(path: &str, number: usize, problems: &mut Problems<'_>) {
+pub(super) fn at_least_one(path: &str, number: usize, problems: &mut Problems<'_>) {
     if number == 0 {
         problems.error(path, "must be at least 1");
     }

@@ -2,6 +2,7 @@
 
 mod governed;
 mod organisations;
+mod outbox;
 mod plugins;
 mod providers;
 mod routes;
@@ -12,6 +13,7 @@ mod units;
 
 pub use governed::{Certainty, Governance, OnStoreError, Records, RecordsKind, State, StateKind};
 pub use organisations::{ApiKeyEntry, KeyType, ModelEntry, ModelGrant, OrganisationEntry, TeamEntry, UserEntry};
+pub use outbox::{Breaker, Outbox, OutboxFull, OutboxInstance};
 pub use plugins::{ChainEntry, GrantEntry, PluginEntry, PluginRuntime, PostResponseEntry, StageEntry};
 pub use providers::{ProviderEntry, ProviderType};
 pub use routes::{Auth, HealthCheckEntry, HeldResponse, MatchEntry, OverflowEntry, RouteEntry, Unparsed, UpstreamEntry};
@@ -65,6 +67,9 @@ pub struct Root {
     /// How limits, budgets and usage behave where nothing is certain.
     #[serde(default)]
     pub governance: Governance,
+    /// What plugins deliver in the background.
+    #[serde(default)]
+    pub outbox: Outbox,
     /// Secrets that plugins may be granted, by name.
     #[serde(default)]
     pub secrets: BTreeMap<String, SecretRef>,

@@ -10,6 +10,7 @@ mod engines;
 mod fleets;
 mod limits;
 mod outage;
+mod outbox;
 mod records;
 mod reservations;
 mod risk;

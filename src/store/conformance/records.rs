@@ -1,4 +1,4 @@
-//! Principals, keys, journal, outbox, and the stores themselves.
+//! Principals, keys, journal, and the stores themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::databases::{Say, databases, postgres, sqlite};
 use crate::store::LeaseId;
 use crate::store::records::{
-    DeadMessage, Depth, Grant, Journal, JournalEntry, KeyFilter, KeyOwner, KeyRow, MemberRow, Migrated, ModelRow, NewKey, NewMessage,
-    OrganisationRow, Outbox, Page, Principals, RecordError, RecordStore, Resource, Rotation, VirtualKeys,
+    Grant, Journal, JournalEntry, KeyFilter, KeyOwner, KeyRow, MemberRow, Migrated, ModelRow, NewKey, OrganisationRow, Page, Principals,
+    RecordError, RecordStore, Resource, Rotation, VirtualKeys,
 };
 use crate::store::sql::{Options, SqlRecords};
 
@@ -45,7 +45,7 @@ async fn migrations_are_applied_once_by_whoever_comes_first() {
         let (a, b) = tokio::join!(database.records.migrate(), database.other.migrate());
         let mut done = [a.unwrap(), b.unwrap()];
         done.sort_by_key(|migrated| migrated.from);
-        assert_eq!(done, [Migrated { from: 0, to: 1 }, Migrated { from: 1, to: 1 }], "{}", database.name);
+        assert_eq!(done, [Migrated { from: 0, to: 3 }, Migrated { from: 3, to: 3 }], "{}", database.name);
         database.records.ping().await.unwrap();
     }
 }
@@ -236,72 +236,6 @@ async fn the_journal_keeps_what_nobody_closed() {
 }
 
 #[tokio::test]
-async fn a_message_is_sent_by_one_sender_until_somebody_says_what_became_of_it() {
-    for database in databases().await {
-        let (records, other, name) = (&database.records, &database.other, database.name);
-        let message = |n: u32| NewMessage { topic: "hook".into(), dedup: format!("m{n}"), body: vec![0, n as u8], due: 100 };
-        assert_eq!(records.put_messages(&[message(1), message(2), message(3)]).await.unwrap(), 3, "{name}");
-        assert_eq!(records.put_messages(&[message(3), message(4)]).await.unwrap(), 1, "{name}: one was there");
-        assert_eq!(records.lease_messages("hook", "s1", 99, 200, 10).await.unwrap(), [], "{name}: not before it is due");
-        assert_eq!(records.lease_messages("mail", "s1", 150, 200, 10).await.unwrap(), [], "{name}: another topic");
-
-        let mine = records.lease_messages("hook", "s1", 150, 200, 3).await.unwrap();
-        assert_eq!(mine.iter().map(|m| (m.dedup.as_str(), m.attempt)).collect::<Vec<_>>(), [("m1", 1), ("m2", 1), ("m3", 1)], "{name}");
-        assert_eq!(mine[0].body, [0, 1], "{name}");
-        assert_eq!(other.lease_messages("hook", "s2", 150, 300, 10).await.unwrap().len(), 1, "{name}: only what nobody has");
-        assert!(records.acknowledge(mine[0].id, "s1").await.unwrap(), "{name}");
-        assert!(!records.acknowledge(mine[0].id, "s1").await.unwrap(), "{name}");
-        assert!(records.retry_message(mine[1].id, "s1", 400, "status 500").await.unwrap(), "{name}");
-
-        // The third ran out and went to another sender; the first one's word counts no more.
-        let taken = other.lease_messages("hook", "s2", 250, 500, 10).await.unwrap();
-        assert_eq!((taken.len(), taken[0].id, taken[0].attempt), (1, mine[2].id, 2), "{name}");
-        assert!(!records.acknowledge(mine[2].id, "s1").await.unwrap(), "{name}");
-        assert!(other.bury_message(mine[2].id, "s2", "status 410").await.unwrap(), "{name}");
-        assert_eq!(records.depth("hook").await.unwrap(), Depth { pending: 2, dead: 1 }, "{name}");
-        let dead = DeadMessage { message: taken[0].clone(), why: "status 410".into() };
-        assert_eq!(records.dead_messages("hook", 0, 10).await.unwrap(), [dead], "{name}");
-        assert!(records.revive_message(mine[2].id, 600).await.unwrap(), "{name}");
-        assert!(!records.revive_message(mine[2].id, 600).await.unwrap(), "{name}");
-        let again = other.lease_messages("hook", "s3", 600, 700, 10).await.unwrap();
-        let attempts: Vec<(i64, u32)> = again.iter().map(|m| (m.id, m.attempt)).collect();
-        assert_eq!(attempts[..2], [(mine[1].id, 2), (mine[2].id, 1)], "{name}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_two_senders_have_one_message() {
-    for database in databases().await {
-        let messages: Vec<NewMessage> =
-            (0..300).map(|n| NewMessage { topic: "hook".into(), dedup: n.to_string(), body: Vec::new(), due: 0 }).collect();
-        database.records.put_messages(&messages).await.unwrap();
-        let senders: Vec<_> = (0..6)
-            .map(|sender| {
-                let records = if sender % 2 == 0 { database.records.clone() } else { database.other.clone() };
-                tokio::spawn(async move {
-                    let mut got = Vec::new();
-                    loop {
-                        let some = records.lease_messages("hook", &format!("s{sender}"), 1, 100, 7).await.unwrap();
-                        if some.is_empty() {
-                            return got;
-                        }
-                        got.extend(some.into_iter().map(|m| m.id));
-                    }
-                })
-            })
-            .collect();
-        let mut all = Vec::new();
-        for sender in senders {
-            all.extend(sender.await.unwrap());
-        }
-        all.sort_unstable();
-        let count = all.len();
-        all.dedup();
-        assert_eq!((count, all.len()), (300, 300), "{}", database.name);
-    }
-}
-
-#[tokio::test]
 async fn an_embedded_store_is_its_owners_and_survives_being_opened_again() {
     use std::os::unix::fs::PermissionsExt;
     let database = sqlite();
@@ -312,7 +246,7 @@ async fn an_embedded_store_is_its_owners_and_survives_being_opened_again() {
     database.records.close().await;
     database.other.close().await;
     let again = SqlRecords::embedded(&path, Options::default()).unwrap();
-    assert_eq!(again.migrate().await.unwrap(), Migrated { from: 1, to: 1 });
+    assert_eq!(again.migrate().await.unwrap(), Migrated { from: 3, to: 3 });
     assert!(again.key("key0000001").await.unwrap().is_some());
 }
 

@@ -12,7 +12,7 @@ mod usage;
 
 pub use journal::{Journal, JournalEntry};
 pub use keys::{Grant, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
-pub use outbox::{DeadMessage, Depth, NewMessage, Outbox, OutboxMessage};
+pub use outbox::{Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, Settled, Standing};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};
 pub use statements::{SqlValue, Statements};
 pub use usage::{UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};

@@ -132,12 +132,20 @@ impl Engine {
     }
 
     pub async fn migrate(&self) -> Result<Migrated, RecordError> {
-        let migrations = |text: &'static str| vec![Migration::new(1, "records".into(), MigrationType::Simple, text.into_sql_str(), false)];
+        let migrations = |texts: [(&'static str, &'static str); 2]| -> Vec<Migration> {
+            let migration = |(version, (name, text)): (i64, (&'static str, &'static str))| {
+                Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
+            };
+            (1..).zip(texts).map(migration).collect()
+        };
         match self {
             Self::Sqlite { writer, .. } => {
                 // Its own lock, since SQLite has none that spans the looking and the doing of several processes.
                 let mut connection = writer.acquire().await.map_err(failed)?;
-                let migrator = Migrator::with_migrations(migrations(include_str!("migrations/sqlite/0001_records.sql")));
+                let migrator = Migrator::with_migrations(migrations([
+                    ("records", include_str!("migrations/sqlite/0001_records.sql")),
+                    ("outbox", include_str!("migrations/sqlite/0002_outbox.sql")),
+                ]));
                 let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
                 let done = apply(migrator, &mut *locked).await?;
                 locked.commit().await.map_err(failed)?;
@@ -145,7 +153,10 @@ impl Engine {
             }
             Self::Postgres(pool) => {
                 let mut connection = pool.acquire().await.map_err(failed)?;
-                let migrator = Migrator::with_migrations(migrations(include_str!("migrations/postgres/0001_records.sql")));
+                let migrator = Migrator::with_migrations(migrations([
+                    ("records", include_str!("migrations/postgres/0001_records.sql")),
+                    ("outbox", include_str!("migrations/postgres/0002_outbox.sql")),
+                ]));
                 apply(migrator, &mut *connection).await
             }
         }

@@ -3,39 +3,140 @@
 use async_trait::async_trait;
 
 use super::SqlRecords;
+use super::engine::Writing;
 use super::row::Row;
-use super::statement::{Statement, Value};
-use crate::store::records::{DeadMessage, Depth, NewMessage, Outbox, OutboxMessage, RecordError};
+use super::statement::{Conditions, Statement, Value};
+use crate::store::records::{
+    Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, RecordError, Settled, Standing,
+};
 
-const ROWS: usize = 500;
+/// Rows of one statement.
+const ROWS: usize = 250;
+/// Senders look one after the other: who looks must see what the one before took, or the order of a key would be lost.
+const LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(7306497211203) AS TEXT)";
 
-fn read(row: &mut Row) -> Result<OutboxMessage, RecordError> {
-    Ok(OutboxMessage { id: row.int()?, topic: row.text()?, dedup: row.text()?, body: row.bytes()?, attempt: row.small()? })
+const MESSAGE: &str = "id, topic, dedup, destination, ordering, content_type, request, body, created, attempts";
+
+fn message(row: &mut Row) -> Result<OutboxMessage, RecordError> {
+    Ok(OutboxMessage {
+        id: row.int()?,
+        topic: row.text()?,
+        dedup: row.text()?,
+        destination: row.text()?,
+        ordering: row.maybe_text()?,
+        content_type: row.text()?,
+        request: row.maybe_text()?,
+        body: row.bytes()?,
+        created: row.int()?,
+        attempt: row.small()?,
+    })
 }
 
-impl SqlRecords {
-    /// Changes a message that this sender still has.
-    async fn owned(&self, statement: Statement) -> Result<bool, RecordError> {
-        Ok(self.within(self.engine.execute(statement)).await? > 0)
+const ROW: &str =
+    "id, topic, dedup, destination, ordering, request, created, due, attempts, dead, leased_until, why, CAST(LENGTH(body) AS BIGINT)";
+
+fn row(row: &mut Row, now: i64) -> Result<MessageRow, RecordError> {
+    let mut found = MessageRow {
+        id: row.int()?,
+        topic: row.text()?,
+        dedup: row.text()?,
+        destination: row.text()?,
+        ordering: row.maybe_text()?,
+        request: row.maybe_text()?,
+        created: row.int()?,
+        due: row.int()?,
+        attempts: row.small()?,
+        standing: Standing::Pending,
+        why: String::new(),
+        size: 0,
+    };
+    let (dead, leased_until) = (row.flag()?, row.int()?);
+    found.standing = match found.attempts {
+        _ if dead => Standing::Dead,
+        _ if leased_until > now => Standing::Leased,
+        0 => Standing::Pending,
+        _ => Standing::Retrying,
+    };
+    (found.why, found.size) = (row.text()?, row.count()?);
+    Ok(found)
+}
+
+/// What a filter asks for, and besides that the message is in nobody's hands.
+fn filtered(statement: &mut Statement, filter: &MessageFilter, now: i64, free: bool) -> Conditions {
+    let mut conditions = Conditions::default();
+    for (column, value) in [("topic", &filter.topic), ("destination", &filter.destination), ("dedup", &filter.dedup)] {
+        if let Some(value) = value {
+            conditions.and(statement, column).push(" = ").bind(value);
+        }
     }
+    if let Some(before) = filter.before {
+        conditions.and(statement, "created < ").bind(before);
+    }
+    match filter.standing {
+        None => {}
+        Some(Standing::Dead) => {
+            conditions.and(statement, "dead = TRUE");
+        }
+        Some(Standing::Leased) => {
+            conditions.and(statement, "dead = FALSE AND leased_until > ").bind(now);
+        }
+        Some(Standing::Pending) => {
+            conditions.and(statement, "dead = FALSE AND attempts = 0 AND leased_until <= ").bind(now);
+        }
+        Some(Standing::Retrying) => {
+            conditions.and(statement, "dead = FALSE AND attempts > 0 AND leased_until <= ").bind(now);
+        }
+    }
+    if free {
+        conditions.and(statement, "leased_until <= ").bind(now);
+    }
+    conditions
+}
+
+/// One round of what became of messages, of one kind.
+async fn each(tx: &mut Writing, begin: &'static str, sender: &str, ids: &[i64]) -> Result<u64, RecordError> {
+    let mut count = 0;
+    for some in ids.chunks(ROWS) {
+        let mut statement = Statement::fixed(begin);
+        statement.bind(sender).push(" AND dead = FALSE AND id IN (").list(some.iter().copied()).push(")");
+        count += tx.execute(statement).await?;
+    }
+    Ok(count)
 }
 
 #[async_trait]
 impl Outbox for SqlRecords {
-    async fn put_messages(&self, messages: &[NewMessage]) -> Result<u64, RecordError> {
-        if messages.is_empty() {
+    async fn put_messages(&self, messages: &[NewMessage], origin: Option<Origin<'_>>) -> Result<u64, RecordError> {
+        if messages.is_empty() && origin.is_none() {
             return Ok(0);
         }
         self.within(async {
             let mut tx = self.engine.begin().await?;
             let mut new = 0;
             for some in messages.chunks(ROWS) {
-                let mut statement = Statement::fixed("INSERT INTO outbox (topic, dedup, body, due) VALUES ");
-                statement.rows(some.iter().map(|message| -> [Value; 4] {
-                    [(&message.topic).into(), (&message.dedup).into(), message.body.as_slice().into(), message.due.into()]
+                let mut statement = Statement::fixed(
+                    "INSERT INTO outbox (topic, dedup, destination, ordering, content_type, request, body, created, due) VALUES ",
+                );
+                statement.rows(some.iter().map(|message| -> [Value; 9] {
+                    [
+                        (&message.topic).into(),
+                        (&message.dedup).into(),
+                        (&message.destination).into(),
+                        (&message.ordering).into(),
+                        (&message.content_type).into(),
+                        (&message.request).into(),
+                        message.body.as_slice().into(),
+                        message.created.into(),
+                        message.due.into(),
+                    ]
                 }));
                 statement.push(" ON CONFLICT (topic, dedup) DO NOTHING");
                 new += tx.execute(statement).await?;
+            }
+            if let Some(origin) = origin {
+                let text = "INSERT INTO outbox_origins (run, number, at) VALUES ($1, $2, $3) \
+                            ON CONFLICT (run) DO UPDATE SET number = excluded.number, at = excluded.at";
+                tx.execute(Statement::fixed(text).value(origin.run).value(origin.number).value(origin.at)).await?;
             }
             tx.commit().await?;
             Ok(new)
@@ -43,52 +144,140 @@ impl Outbox for SqlRecords {
         .await
     }
 
-    async fn lease_messages(&self, topic: &str, sender: &str, now: i64, until: i64, limit: u32) -> Result<Vec<OutboxMessage>, RecordError> {
-        let statement = self.engine.choose(
-            "UPDATE outbox SET sender = $1, leased_until = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM outbox \
-             WHERE topic = $3 AND NOT dead AND due <= $4 AND leased_until <= $4 ORDER BY id LIMIT $5) \
-             RETURNING id, topic, dedup, body, attempts",
-            "UPDATE outbox SET sender = $1, leased_until = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM outbox \
-             WHERE topic = $3 AND NOT dead AND due <= $4 AND leased_until <= $4 ORDER BY id LIMIT $5 FOR UPDATE SKIP LOCKED) \
-             RETURNING id, topic, dedup, body, attempts",
+    async fn taken_over(&self, run: &str) -> Result<u64, RecordError> {
+        let statement = Statement::fixed("SELECT number FROM outbox_origins WHERE run = $1").value(run);
+        let mut rows = self.within(self.engine.fetch(statement)).await?;
+        rows.first_mut().map_or(Ok(0), Row::count)
+    }
+
+    async fn forget_origin(&self, run: &str, before: i64) -> Result<(), RecordError> {
+        let statement = Statement::fixed("DELETE FROM outbox_origins WHERE run = $1 OR at < $2").value(run).value(before);
+        self.within(self.engine.execute(statement)).await.map(|_| ())
+    }
+
+    async fn lease_messages(&self, lease: MessageLease<'_>) -> Result<Vec<OutboxMessage>, RecordError> {
+        // Of the messages of one key none may be in hand, or waiting for another time, before one that is given out: with
+        // that and the order of ids, what is given out of a key is always its beginning.
+        let mut statement = Statement::fixed("UPDATE outbox SET sender = ");
+        statement.bind(lease.sender).push(", leased_until = ").bind(lease.until);
+        statement.push(", attempts = attempts + 1 WHERE id IN (SELECT o.id FROM outbox o WHERE o.topic = ").bind(lease.topic);
+        statement.push(" AND o.dead = FALSE AND o.due <= ").bind(lease.now).push(" AND o.leased_until <= ").bind(lease.now);
+        if let Some(only) = lease.only {
+            statement.push(" AND o.destination = ").bind(only);
+        }
+        if !lease.except.is_empty() {
+            statement.push(" AND o.destination NOT IN (").list(lease.except.iter().copied()).push(")");
+        }
+        statement.push(
+            " AND (o.ordering IS NULL OR NOT EXISTS (SELECT 1 FROM outbox e WHERE e.topic = o.topic AND e.ordering = o.ordering \
+             AND e.id < o.id AND e.dead = FALSE AND (e.destination <> o.destination OR e.due > ",
         );
-        let statement = statement.value(sender).value(until).value(topic).value(now).value(limit.max(1));
-        let mut rows = self.within(self.engine.change(statement)).await?;
-        let mut messages = rows.iter_mut().map(read).collect::<Result<Vec<_>, _>>()?;
+        statement.bind(lease.now).push(" OR e.leased_until > ").bind(lease.now);
+        statement.push("))) ORDER BY o.id LIMIT ").bind(lease.limit.max(1)).push(") RETURNING ").push(MESSAGE);
+        let mut rows = self
+            .within(async {
+                let mut tx = self.engine.begin().await?;
+                if !self.engine.is_embedded() {
+                    tx.fetch(Statement::fixed(LOCK)).await?;
+                }
+                let rows = tx.fetch(statement).await?;
+                tx.commit().await?;
+                Ok(rows)
+            })
+            .await?;
+        let mut messages = rows.iter_mut().map(message).collect::<Result<Vec<_>, _>>()?;
         messages.sort_unstable_by_key(|message| message.id);
         Ok(messages)
     }
 
-    async fn acknowledge(&self, id: i64, sender: &str) -> Result<bool, RecordError> {
-        self.owned(Statement::fixed("DELETE FROM outbox WHERE id = $1 AND sender = $2 AND NOT dead").value(id).value(sender)).await
+    async fn settle_messages(&self, sender: &str, settled: &[(i64, Settled)]) -> Result<u64, RecordError> {
+        if settled.is_empty() {
+            return Ok(0);
+        }
+        let of = |kind: &Settled| -> Vec<i64> { settled.iter().filter(|(_, settled)| settled == kind).map(|(id, _)| *id).collect() };
+        let (sent, back) = (of(&Settled::Sent), of(&Settled::Back));
+        self.within(async {
+            let mut tx = self.engine.begin().await?;
+            let mut count = each(&mut tx, "DELETE FROM outbox WHERE sender = ", sender, &sent).await?;
+            let undo = "UPDATE outbox SET sender = NULL, leased_until = 0, attempts = attempts - 1 WHERE sender = ";
+            count += each(&mut tx, undo, sender, &back).await?;
+            for (id, settled) in settled {
+                let (dead, due, why) = match settled {
+                    Settled::Sent | Settled::Back => continue,
+                    Settled::Retry(due, why) => (false, *due, why),
+                    Settled::Dead(why) => (true, 0, why),
+                };
+                let text = "UPDATE outbox SET dead = $1, due = $2, why = $3, sender = NULL, leased_until = 0 \
+                            WHERE id = $4 AND sender = $5 AND dead = FALSE";
+                count += tx.execute(Statement::fixed(text).value(dead).value(due).value(why).value(*id).value(sender)).await?;
+            }
+            tx.commit().await?;
+            Ok(count)
+        })
+        .await
     }
 
-    async fn retry_message(&self, id: i64, sender: &str, due: i64, why: &str) -> Result<bool, RecordError> {
-        let text = "UPDATE outbox SET due = $1, why = $2, sender = NULL, leased_until = 0 WHERE id = $3 AND sender = $4 AND NOT dead";
-        self.owned(Statement::fixed(text).value(due).value(why).value(id).value(sender)).await
+    async fn release_messages(&self, sender: &str) -> Result<u64, RecordError> {
+        let text = "UPDATE outbox SET sender = NULL, leased_until = 0, attempts = attempts - 1 WHERE sender = $1 AND dead = FALSE";
+        self.within(self.engine.execute(Statement::fixed(text).value(sender))).await
     }
 
-    async fn bury_message(&self, id: i64, sender: &str, why: &str) -> Result<bool, RecordError> {
-        let text = "UPDATE outbox SET dead = TRUE, why = $1, sender = NULL, leased_until = 0 WHERE id = $2 AND sender = $3 AND NOT dead";
-        self.owned(Statement::fixed(text).value(why).value(id).value(sender)).await
+    async fn next_due(&self, topics: &[&str]) -> Result<Option<i64>, RecordError> {
+        if topics.is_empty() {
+            return Ok(None);
+        }
+        let mut statement = Statement::fixed(
+            "SELECT MIN(CASE WHEN leased_until > due THEN leased_until ELSE due END) FROM outbox WHERE dead = FALSE AND topic IN (",
+        );
+        statement.list(topics.iter().copied()).push(")");
+        let mut rows = self.within(self.engine.fetch(statement)).await?;
+        rows.first_mut().map_or(Ok(None), Row::maybe_int)
     }
 
-    async fn dead_messages(&self, topic: &str, after: i64, limit: u32) -> Result<Vec<DeadMessage>, RecordError> {
-        let text = "SELECT id, topic, dedup, body, attempts, why FROM outbox WHERE topic = $1 AND dead AND id > $2 ORDER BY id LIMIT $3";
-        let mut rows = self.within(self.engine.fetch(Statement::fixed(text).value(topic).value(after).value(limit.max(1)))).await?;
-        rows.iter_mut().map(|row| Ok(DeadMessage { message: read(row)?, why: row.text()? })).collect()
+    async fn messages(&self, filter: &MessageFilter, now: i64, after: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError> {
+        let mut statement = Statement::fixed("SELECT ");
+        statement.push(ROW).push(" FROM outbox");
+        let mut conditions = filtered(&mut statement, filter, now, false);
+        conditions.and(&mut statement, "id > ").bind(after);
+        statement.push(" ORDER BY id LIMIT ").bind(limit.max(1));
+        let mut rows = self.within(self.engine.fetch(statement)).await?;
+        rows.iter_mut().map(|found| row(found, now)).collect()
     }
 
-    async fn revive_message(&self, id: i64, due: i64) -> Result<bool, RecordError> {
-        let text = "UPDATE outbox SET dead = FALSE, attempts = 0, due = $1, why = '' WHERE id = $2 AND dead";
-        self.owned(Statement::fixed(text).value(due).value(id)).await
+    async fn retry_messages(&self, filter: &MessageFilter, now: i64) -> Result<u64, RecordError> {
+        let mut statement = Statement::fixed("UPDATE outbox SET dead = FALSE, attempts = 0, why = '', due = ");
+        statement.bind(now);
+        filtered(&mut statement, filter, now, true);
+        self.within(self.engine.execute(statement)).await
     }
 
-    async fn depth(&self, topic: &str) -> Result<Depth, RecordError> {
-        let text = "SELECT CAST(COALESCE(SUM(CASE WHEN dead THEN 0 ELSE 1 END), 0) AS BIGINT), \
-                    CAST(COALESCE(SUM(CASE WHEN dead THEN 1 ELSE 0 END), 0) AS BIGINT) FROM outbox WHERE topic = $1";
-        let mut rows = self.within(self.engine.fetch(Statement::fixed(text).value(topic))).await?;
-        let Some(row) = rows.first_mut() else { return Ok(Depth::default()) };
-        Ok(Depth { pending: row.count()?, dead: row.count()? })
+    async fn bury_messages(&self, filter: &MessageFilter, now: i64, why: &str) -> Result<u64, RecordError> {
+        let mut statement = Statement::fixed("UPDATE outbox SET dead = TRUE, why = ");
+        statement.bind(why);
+        let mut conditions = filtered(&mut statement, filter, now, true);
+        conditions.and(&mut statement, "dead = FALSE");
+        self.within(self.engine.execute(statement)).await
+    }
+
+    async fn drop_messages(&self, filter: &MessageFilter, now: i64) -> Result<u64, RecordError> {
+        let mut statement = Statement::fixed("DELETE FROM outbox");
+        filtered(&mut statement, filter, now, true);
+        self.within(self.engine.execute(statement)).await
+    }
+
+    async fn drop_oldest(&self, now: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError> {
+        let mut statement =
+            Statement::fixed("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead = FALSE AND leased_until <= ");
+        statement.bind(now).push(" ORDER BY id LIMIT ").bind(limit).push(") RETURNING ").push(ROW);
+        let mut rows = self.within(self.engine.change(statement)).await?;
+        rows.iter_mut().map(|found| row(found, now)).collect()
+    }
+
+    async fn depths(&self) -> Result<Vec<Depth>, RecordError> {
+        let text = "SELECT topic, CAST(SUM(CASE WHEN dead THEN 0 ELSE 1 END) AS BIGINT), CAST(SUM(CASE WHEN dead THEN 1 ELSE 0 END) AS BIGINT), \
+                    MIN(CASE WHEN dead THEN NULL ELSE created END) FROM outbox GROUP BY topic ORDER BY topic";
+        let mut rows = self.within(self.engine.fetch(Statement::fixed(text))).await?;
+        let read = |row: &mut Row| Ok(Depth { topic: row.text()?, pending: row.count()?, dead: row.count()?, oldest: row.maybe_int()? });
+        rows.iter_mut().map(read).collect()
     }
 }

@@ -1,0 +1,356 @@
+//! Files that only grow, in which deliveries wait for the record store: what was handed over is not lost with the process.
+//!
+//! Every process has files of its own and holds a lock on them for as long as it lives. What one that is gone left behind is
+//! taken over by who finds it. Entries are numbered; the store keeps, with the messages, how far it took them, so that none
+//! goes there twice whenever the process dies.
+//!
+//! An entry is `length u32 | crc32 u32 | number u64 | payload`, little endian; the checksum covers everything behind itself.
+//! A file is read up to its first entry that is not whole: that is where a kill or a full disk ended it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::plugin::delivery::MAX_BODY;
+
+/// Bytes before the payload.
+const HEAD: usize = 4 + 4 + 8;
+/// Longest payload: a body and what is said of it.
+const MAX_PAYLOAD: usize = MAX_BODY + (8 << 10);
+/// Bytes at which a file ends.
+const SEGMENT: u64 = 8 << 20;
+/// Bytes read at once; at least one entry of any length fits.
+const PIECE: u64 = 1 << 20;
+/// What the files end in.
+const SUFFIX: &str = "out";
+
+/// A delivery that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Its number among those of its process, from 1.
+    pub number: u64,
+    /// As it was handed over.
+    pub payload: Vec<u8>,
+}
+
+/// The files of this process.
+pub(super) struct Spool {
+    dir: PathBuf,
+    run: String,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    file: File,
+    /// Of the file.
+    segment: u64,
+    /// Whole entries in it, bytes.
+    written: u64,
+    /// Of the last entry.
+    number: u64,
+    /// Of the last entry that the store has.
+    taken: u64,
+    /// Files that are full and still have something for the store, with their lock.
+    full: BTreeMap<u64, File>,
+    /// Where reading goes on: file and offset.
+    read: Place,
+}
+
+/// How far was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Place {
+    segment: u64,
+    offset: u64,
+}
+
+impl Spool {
+    /// Begins files of its own in a directory, which is made if it is not there.
+    pub fn open(dir: &Path, run: &str) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let file = create(dir, run, 0)?;
+        let writer = Writer { file, segment: 0, written: 0, number: 0, taken: 0, full: BTreeMap::new(), read: Place::default() };
+        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), writer: Mutex::new(writer) })
+    }
+
+    /// Appends an entry. When this returns, a kill of the process does not lose it.
+    ///
+    /// # Errors
+    /// It could not be written, and is not there.
+    pub fn append(&self, payload: &[u8]) -> io::Result<()> {
+        if payload.len() > MAX_PAYLOAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "longer than an entry may be"));
+        }
+        let mut bytes = Vec::with_capacity(HEAD + payload.len());
+        bytes.extend_from_slice(&((payload.len() + 8) as u32).to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        let mut writer = self.writer.lock();
+        let number = writer.number + 1;
+        bytes.extend_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(payload);
+        let sum = crc32fast::hash(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+        if writer.written >= SEGMENT {
+            let next = create(&self.dir, &self.run, writer.segment + 1)?;
+            let (segment, full) = (writer.segment, std::mem::replace(&mut writer.file, next));
+            writer.full.insert(segment, full);
+            (writer.segment, writer.written) = (segment + 1, 0);
+        }
+        if let Err(error) = writer.file.write_all(&bytes) {
+            // Half an entry would hide all that follow it.
+            let whole = writer.written;
+            writer.file.set_len(whole)?;
+            return Err(error);
+        }
+        writer.written += bytes.len() as u64;
+        writer.number = number;
+        Ok(())
+    }
+
+    /// Entries that the store has not got.
+    pub fn waiting(&self) -> u64 {
+        let writer = self.writer.lock();
+        writer.number.saturating_sub(writer.taken)
+    }
+
+    /// The next entries in their order, at most `limit` and about 4 MiB, and the place behind them for [`Self::taken`].
+    pub fn next(&self, limit: usize) -> io::Result<(Vec<Entry>, Place)> {
+        let (mut at, end) = {
+            let writer = self.writer.lock();
+            (writer.read, Place { segment: writer.segment, offset: writer.written })
+        };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let until = if at.segment == end.segment { end.offset } else { u64::MAX };
+            let more = read_some(&path(&self.dir, &self.run, at.segment), &mut at.offset, until, limit, &mut bytes, &mut entries)?;
+            if entries.len() >= limit || bytes >= 4 * PIECE as usize || (!more && at.segment == end.segment) {
+                return Ok((entries, at));
+            }
+            if !more {
+                at = Place { segment: at.segment + 1, offset: 0 };
+            }
+        }
+    }
+
+    /// The store has entries up to this one. Files that nobody needs any more are deleted.
+    pub fn taken(&self, number: u64, place: Place) -> io::Result<()> {
+        let mut writer = self.writer.lock();
+        (writer.taken, writer.read) = (number, place);
+        let done: Vec<u64> = writer.full.keys().copied().take_while(|segment| *segment < place.segment).collect();
+        for segment in done {
+            fs::remove_file(path(&self.dir, &self.run, segment))?;
+            writer.full.remove(&segment);
+        }
+        Ok(())
+    }
+
+    /// For an orderly end: deletes the files if the store has everything, or forces them to the disk itself.
+    pub fn close(&self) -> io::Result<()> {
+        let writer = self.writer.lock();
+        if writer.taken < writer.number {
+            return writer.file.sync_data();
+        }
+        for segment in writer.full.keys().chain([&writer.segment]) {
+            fs::remove_file(path(&self.dir, &self.run, *segment))?;
+        }
+        Ok(())
+    }
+
+    /// What processes that are gone left behind.
+    pub fn leftovers(&self) -> io::Result<Vec<Leftover>> {
+        let mut runs: BTreeMap<String, Vec<(u64, PathBuf)>> = BTreeMap::new();
+        for (run, segment, path) in listed(&self.dir)? {
+            if run != self.run {
+                runs.entry(run).or_default().push((segment, path));
+            }
+        }
+        let mut found = Vec::new();
+        for (run, mut files) in runs {
+            files.sort();
+            if let Some(leftover) = Leftover::of(run, files)? {
+                found.push(leftover);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a directory has files of any process.
+pub(super) fn any(dir: &Path) -> bool {
+    listed(dir).is_ok_and(|found| !found.is_empty())
+}
+
+fn listed(dir: &Path) -> io::Result<Vec<(String, u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().and_then(|suffix| suffix.to_str()) == Some(SUFFIX)
+            && let Some((run, segment)) = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.rsplit_once('-'))
+            && let Ok(segment) = segment.parse()
+        {
+            found.push((run.to_owned(), segment, path.clone()));
+        }
+    }
+    Ok(found)
+}
+
+/// The files of a process that is gone.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    /// Whose they were.
+    pub run: String,
+    /// Held so that no other process takes them at the same time.
+    files: Vec<(PathBuf, File)>,
+    unread: VecDeque<PathBuf>,
+    offset: u64,
+}
+
+impl Leftover {
+    /// `None` if the process lives.
+    fn of(run: String, paths: Vec<(u64, PathBuf)>) -> io::Result<Option<Self>> {
+        let mut files = Vec::new();
+        for (_, path) in paths {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            if file.try_lock().is_err() {
+                return Ok(None);
+            }
+            files.push((path, file));
+        }
+        let unread = files.iter().map(|(path, _)| path.clone()).collect();
+        Ok(Some(Self { run, files, unread, offset: 0 }))
+    }
+
+    /// The next entries behind a number, in their order; none when all were read.
+    pub fn next(&mut self, after: u64, limit: usize) -> io::Result<Vec<Entry>> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(path) = self.unread.front() {
+            let more = read_some(path, &mut self.offset, u64::MAX, limit, &mut bytes, &mut entries)?;
+            entries.retain(|entry| entry.number > after);
+            if entries.len() >= limit || bytes >= 4 * PIECE as usize && !entries.is_empty() {
+                break;
+            }
+            if !more {
+                self.unread.pop_front();
+                self.offset = 0;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The store has everything: the files are deleted.
+    pub fn done(self) -> io::Result<()> {
+        for (path, _) in &self.files {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads whole entries from an offset on, which moves behind them. Says whether there may be more in this file.
+fn read_some(path: &Path, offset: &mut u64, end: u64, limit: usize, bytes: &mut usize, out: &mut Vec<Entry>) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(io::SeekFrom::Start(*offset))?;
+    let mut piece = Vec::new();
+    file.take(end.saturating_sub(*offset).min(PIECE)).read_to_end(&mut piece)?;
+    let mut at = 0;
+    while out.len() < limit
+        && let Some((entry, length)) = piece.get(at..).and_then(entry)
+    {
+        *bytes += length;
+        at += length;
+        out.push(entry);
+    }
+    *offset += at as u64;
+    Ok(piece.len() as u64 == PIECE && at > 0)
+}
+
+/// The entry at the beginning of some bytes, if it is whole, and its length.
+fn entry(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let (length, sum) = (word(0)? as usize, word(4)?);
+    if !(8..=MAX_PAYLOAD + 8).contains(&length) {
+        return None;
+    }
+    let body = bytes.get(8..8 + length)?;
+    if crc32fast::hash(body) != sum {
+        return None;
+    }
+    let (number, payload) = body.split_first_chunk::<8>()?;
+    Some((Entry { number: u64::from_le_bytes(*number), payload: payload.to_vec() }, 8 + length))
+}
+
+fn path(dir: &Path, run: &str, segment: u64) -> PathBuf {
+    dir.join(format!("{run}-{segment:08}.{SUFFIX}"))
+}
+
+/// Locked before it has the name that others look for: nobody takes a file for left behind that is only just made.
+fn create(dir: &Path, run: &str, segment: u64) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = path(dir, run, segment);
+    let unnamed = path.with_extension("new");
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&unnamed)?;
+    file.try_lock().map_err(|error| io::Error::other(format!("a new file is locked by another process: {error}")))?;
+    fs::rename(&unnamed, &path)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn numbers(entries: &[Entry]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.number).collect()
+    }
+
+    #[test]
+    fn entries_come_back_in_their_order_and_files_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), "a").unwrap();
+        let big = vec![7; MAX_PAYLOAD];
+        for n in 0..100_u8 {
+            spool.append(if n % 2 == 0 { &big } else { std::slice::from_ref(&n) }).unwrap();
+        }
+        assert!(spool.append(&vec![0; MAX_PAYLOAD + 1]).is_err());
+        assert_eq!(listed(dir.path()).unwrap().len(), 2, "more than one segment");
+        let mut seen = Vec::new();
+        while spool.waiting() > 0 {
+            let (entries, place) = spool.next(7).unwrap();
+            assert!(entries.len() <= 7 && spool.next(7).unwrap().0 == entries, "until it is taken it is there");
+            seen.extend(numbers(&entries));
+            spool.taken(*seen.last().unwrap(), place).unwrap();
+        }
+        assert_eq!(seen, (1..=100).collect::<Vec<_>>());
+        assert_eq!(listed(dir.path()).unwrap().len(), 1);
+        spool.close().unwrap();
+        assert!(!any(dir.path()));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_taken_over_behind_a_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let dead = Spool::open(dir.path(), "dead").unwrap();
+        (0..50_u8).for_each(|n| dead.append(&[n]).unwrap());
+        let other = Spool::open(dir.path(), "other").unwrap();
+        assert!(other.leftovers().unwrap().is_empty(), "it lives");
+        // Half an entry, as a kill leaves it.
+        dead.writer.lock().file.write_all(&[20, 0, 0, 0, 1, 2]).unwrap();
+        drop(dead);
+        let mut found = other.leftovers().unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(other.leftovers().unwrap().is_empty(), "it is in hand");
+        let leftover = &mut found[0];
+        assert_eq!(numbers(&leftover.next(40, 6).unwrap()), (41..=46).collect::<Vec<_>>());
+        assert_eq!(numbers(&leftover.next(40, 6).unwrap()), (47..=50).collect::<Vec<_>>());
+        assert!(leftover.next(40, 6).unwrap().is_empty());
+        found.remove(0).done().unwrap();
+        assert_eq!(listed(dir.path()).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,427 @@
+//! Who carries, leases and sends: one task for each process.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+
+use super::attempt::{Attempted, Group, Over};
+use super::receivers::Receivers;
+use super::{Outbox, OutboxSettings, Senders, message, millis, schedule};
+use crate::evidence::DeliveryEntry;
+use crate::plugin::{Delivered, Instance};
+use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled, Standing};
+
+/// Deliveries carried to the store at once.
+const CARRIED: usize = 128;
+/// Deliveries leased at once for a plugin that takes them one by one.
+const LEASED: usize = 16;
+/// Deliveries that a plugin can be given at once.
+const BATCH: usize = 500;
+/// How long deliveries gather before they are carried.
+const GATHER: Duration = Duration::from_millis(10);
+/// Longest time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at what waits in all, at what was given up long ago, and at receivers that want nothing.
+const ROUND: Duration = Duration::from_secs(2);
+/// After how long what is known of an origin that nobody takes from is forgotten.
+const ORIGIN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a lease lasts beyond the attempts that it is for.
+const SPARE: Duration = Duration::from_secs(60);
+
+type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Over> + Send>>>;
+
+/// Works on the outbox of a process, with the record store.
+pub struct Worker {
+    outbox: Outbox,
+    records: Arc<dyn RecordStore>,
+    senders: Arc<dyn Senders>,
+    receivers: Receivers,
+    under_way: UnderWay,
+    /// What became of deliveries that the store was not told yet.
+    unsettled: Vec<(i64, Settled)>,
+    configuration: String,
+    /// Whose turn it is first.
+    turn: usize,
+    looked_around: Option<Instant>,
+}
+
+/// What a look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There may be more to do at once.
+    More,
+    /// Nothing to do before something happens.
+    Idle,
+}
+
+impl Worker {
+    /// A worker of an outbox.
+    pub fn new(outbox: Outbox, records: Arc<dyn RecordStore>, senders: Arc<dyn Senders>) -> Self {
+        let configuration = senders.configuration();
+        Self {
+            outbox,
+            records,
+            senders,
+            receivers: Receivers::default(),
+            under_way: FuturesUnordered::new(),
+            unsettled: Vec::new(),
+            configuration,
+            turn: 0,
+            looked_around: None,
+        }
+    }
+
+    /// Works until the outbox is closed and nothing is due, at the latest until the end that was set. Every delivery is in the
+    /// files or in the store at any time, so there is no moment at which ending loses one.
+    pub async fn run(mut self) {
+        let mut waits = GATHER;
+        while let Err(error) = self.recover().await {
+            log::warn!(target: "outbox", "deliveries wait in their files: {error}");
+            waits = (waits * 2).min(Duration::from_secs(5));
+            self.sleep(waits).await;
+            if self.outbox.is_closing() {
+                return;
+            }
+        }
+        loop {
+            let end = self.outbox.0.end.get().copied();
+            match self.look().await {
+                Ok(Look::More) => waits = GATHER,
+                Ok(Look::Idle) if end.is_some() && self.under_way.is_empty() => break,
+                Ok(Look::Idle) => {
+                    waits = GATHER;
+                    self.wait().await;
+                }
+                Err(error) => {
+                    log::warn!(target: "outbox", "deliveries wait: {error}");
+                    waits = (waits * 2).min(Duration::from_secs(5));
+                    self.sleep(waits).await;
+                }
+            }
+            if end.is_some_and(|end| Instant::now() >= end) {
+                break;
+            }
+        }
+        self.end().await;
+    }
+
+    /// Gives back what is not over, and puts the files in order.
+    async fn end(mut self) {
+        let left = self.under_way.len();
+        self.under_way.clear();
+        let told = async {
+            self.settle().await?;
+            self.records.release_messages(&self.outbox.0.run).await
+        };
+        if let Err(error) = told.await {
+            log::warn!(target: "outbox", "leases of this process run out by themselves: {error}");
+        }
+        if left > 0 {
+            log::warn!(target: "outbox", attempts = left; "attempts were broken off; they will be made again");
+        }
+        if let Some(spool) = self.outbox.0.spool.get()
+            && let Err(error) = spool.close()
+        {
+            log::error!(target: "outbox", "the files of the outbox: {error}");
+        }
+    }
+
+    /// Takes over what processes that are gone left: their entries, and what they had leased.
+    async fn recover(&mut self) -> Result<(), String> {
+        let text = |error: RecordError| error.to_string();
+        self.records.migrate().await.map_err(text)?;
+        let spool = self.outbox.spool().map_err(|error| error.to_string())?;
+        for mut leftover in spool.leftovers().map_err(|error| error.to_string())? {
+            let after = self.records.taken_over(&leftover.run).await.map_err(text)?;
+            let mut count = 0;
+            loop {
+                let entries = leftover.next(after, CARRIED).map_err(|error| error.to_string())?;
+                let Some(last) = entries.last() else { break };
+                count += entries.len();
+                let origin = Origin { run: &leftover.run, number: last.number, at: millis(SystemTime::now()) };
+                self.records.put_messages(&read(&entries), Some(origin)).await.map_err(text)?;
+            }
+            let released = self.records.release_messages(&leftover.run).await.map_err(text)?;
+            log::info!(target: "outbox", waited = count, leased = released; "took over what an earlier process left");
+            let run = leftover.run.clone();
+            leftover.done().map_err(|error| error.to_string())?;
+            let before = millis(SystemTime::now().checked_sub(ORIGIN).unwrap_or(SystemTime::UNIX_EPOCH));
+            self.records.forget_origin(&run, before).await.map_err(text)?;
+        }
+        Ok(())
+    }
+
+    /// One round of everything.
+    async fn look(&mut self) -> Result<Look, RecordError> {
+        let settings = self.senders.settings();
+        self.outbox.0.settings.lock().clone_from(&settings);
+        let configuration = self.senders.configuration();
+        if configuration != self.configuration {
+            self.configuration = configuration;
+            self.receivers.forgive();
+        }
+        let carried = self.carry().await?;
+        self.make_room(&settings).await?;
+        while let Some(Some(over)) = self.under_way.next().now_or_never() {
+            self.over(over, &settings);
+        }
+        let settled = !self.unsettled.is_empty();
+        self.settle().await?;
+        let instances = self.senders.instances();
+        let leased = self.lease(&settings, &instances).await?;
+        if self.looked_around.is_none_or(|at| at.elapsed() >= ROUND) {
+            self.look_around(&settings, &instances).await?;
+        }
+        Ok(if carried > 0 || settled || leased > 0 { Look::More } else { Look::Idle })
+    }
+
+    /// From the files to the store. How many.
+    async fn carry(&mut self) -> Result<usize, RecordError> {
+        let Some(spool) = self.outbox.0.spool.get() else { return Ok(0) };
+        let failed = |error: std::io::Error| {
+            log::error!(target: "outbox", "the files of the outbox: {error}");
+            RecordError::Unavailable("the files of the outbox".into())
+        };
+        let (entries, place) = spool.next(CARRIED).map_err(failed)?;
+        let Some(last) = entries.last() else { return Ok(0) };
+        let origin = Origin { run: &self.outbox.0.run, number: last.number, at: millis(SystemTime::now()) };
+        let new = self.records.put_messages(&read(&entries), Some(origin)).await?;
+        self.outbox.0.stored.fetch_add(new, Ordering::Relaxed);
+        spool.taken(last.number, place).map_err(failed)?;
+        Ok(entries.len())
+    }
+
+    /// Drops the oldest where there is more than may be.
+    async fn make_room(&mut self, settings: &OutboxSettings) -> Result<(), RecordError> {
+        if !self.outbox.0.over.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let over = self.outbox.waiting().saturating_sub(settings.max_pending);
+        let dropped = self.records.drop_oldest(millis(SystemTime::now()), u32::try_from(over).unwrap_or(u32::MAX).min(10_000)).await?;
+        self.fewer(dropped.len() as u64);
+        for row in &dropped {
+            self.outbox.told(&DeliveryEntry { error: Some("the outbox is full"), ..of_row(row, "dropped") });
+        }
+        Ok(())
+    }
+
+    fn fewer(&self, count: u64) {
+        let less = |stored: u64| Some(stored.saturating_sub(count));
+        let _ = self.outbox.0.stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Takes what is due and begins to send it. How many.
+    async fn lease(&mut self, settings: &OutboxSettings, instances: &[Arc<Instance>]) -> Result<usize, RecordError> {
+        let mut count = 0;
+        self.turn = self.turn.wrapping_add(1);
+        for turn in 0..instances.len() {
+            let instance = &instances[(self.turn + turn) % instances.len()];
+            let sending = settings.of(&instance.name);
+            let free = settings.in_flight.saturating_sub(self.under_way.len());
+            if free == 0 {
+                break;
+            }
+            let batch = instance.plugin.batch().clamp(1, BATCH);
+            let now = SystemTime::now();
+            let openings = self.receivers.openings(&instance.name, Instant::now());
+            let attempts = u32::try_from(LEASED).unwrap_or(u32::MAX);
+            let usual = MessageLease {
+                topic: &instance.name,
+                except: &openings.closed,
+                only: None,
+                sender: &self.outbox.0.run,
+                now: millis(now),
+                until: millis(now + sending.timeout * attempts + SPARE),
+                limit: u32::try_from(if batch > 1 { batch } else { free.min(LEASED) }).unwrap_or(1),
+            };
+            let mut messages = Vec::new();
+            for probe in &openings.probes {
+                messages.extend(self.records.lease_messages(MessageLease { except: &[], only: Some(probe), limit: 1, ..usual }).await?);
+            }
+            messages.extend(self.records.lease_messages(usual).await?);
+            count += messages.len();
+            for group in Group::of(instance, messages) {
+                self.receivers.begins(&instance.name, &group.destination);
+                self.under_way.push(Box::pin(group.send(sending.timeout)));
+            }
+        }
+        Ok(count)
+    }
+
+    /// A group is over: what the store, the receiver's state, evidence and metrics are told.
+    fn over(&mut self, over: Over, settings: &OutboxSettings) {
+        let (name, sending) = (&over.instance.name, settings.of(&over.instance.name));
+        self.receivers.ends(name, &over.destination);
+        let now = Instant::now();
+        let failed = over.attempted.iter().any(|attempted| matches!(attempted.result, Some(Delivered::Retry { .. })));
+        if failed {
+            if let Some(pause) = self.receivers.failed(name, &over.destination, sending, now) {
+                log::warn!(target: "outbox", plugin = &**name, destination = over.destination.as_str(), seconds = pause.as_secs(); "a destination is paused");
+            }
+        } else if over.attempted.iter().any(|attempted| matches!(attempted.result, Some(Delivered::Done { .. }))) {
+            self.receivers.succeeded(name, &over.destination);
+        }
+        for attempted in over.attempted {
+            let settled = self.settled(name, attempted, sending, now);
+            self.unsettled.push(settled);
+        }
+    }
+
+    fn settled(&mut self, name: &str, attempted: Attempted, sending: &super::SendSettings, now: Instant) -> (i64, Settled) {
+        let Attempted { message, result, took } = attempted;
+        let (state, settled, external_id) = match result {
+            None => return (message.id, Settled::Back),
+            Some(Delivered::Done { external_id }) => ("sent", Settled::Sent, external_id),
+            Some(Delivered::Dead { why }) => ("dead", Settled::Dead(bounded(&why)), None),
+            Some(Delivered::Disable { why }) => {
+                self.receivers.disable(name, &message.destination);
+                self.looked_around = None;
+                log::warn!(target: "outbox", plugin = name, destination = message.destination.as_str(); "a destination wants nothing any more");
+                ("disabled", Settled::Dead(bounded(&why)), None)
+            }
+            Some(Delivered::Retry { after, why }) => {
+                if let Some(after) = after {
+                    self.receivers.hold(name, &message.destination, now + after.min(Duration::from_secs(3600)));
+                }
+                match schedule::next(&sending.schedule, message.attempt, after, rand::random()) {
+                    Some(wait) => ("retry", Settled::Retry(millis(SystemTime::now() + wait), bounded(&why)), None),
+                    None => ("dead", Settled::Dead(format!("given up after {} attempts: {}", message.attempt, bounded(&why))), None),
+                }
+            }
+        };
+        let error = match &settled {
+            Settled::Retry(_, why) | Settled::Dead(why) => Some(why.as_str()),
+            Settled::Sent | Settled::Back => None,
+        };
+        self.outbox.0.metrics.took(name, took);
+        self.outbox.told(&DeliveryEntry {
+            plugin: name,
+            delivery_id: &message.dedup,
+            destination: &message.destination,
+            request: message.request.as_deref().and_then(message::request),
+            attempt: message.attempt,
+            state,
+            external_id: external_id.as_deref(),
+            error,
+            took,
+            at: SystemTime::now(),
+        });
+        (message.id, settled)
+    }
+
+    async fn settle(&mut self) -> Result<(), RecordError> {
+        if self.unsettled.is_empty() {
+            return Ok(());
+        }
+        self.records.settle_messages(&self.outbox.0.run, &self.unsettled).await?;
+        self.fewer(self.unsettled.iter().filter(|(_, settled)| matches!(settled, Settled::Sent | Settled::Dead(_))).count() as u64);
+        self.unsettled.clear();
+        Ok(())
+    }
+
+    /// What is seen from time to time: how much waits, what was given up long ago, who wants nothing.
+    async fn look_around(&mut self, settings: &OutboxSettings, instances: &[Arc<Instance>]) -> Result<(), RecordError> {
+        let now = SystemTime::now();
+        for (instance, destination) in self.receivers.disabled() {
+            let filter = MessageFilter { topic: Some(instance.into()), destination: Some(destination.into()), ..MessageFilter::default() };
+            let count = self.records.bury_messages(&filter, millis(now), "the destination wants nothing any more").await?;
+            self.outbox.0.metrics.outcomes(instance, "disabled", count);
+        }
+        let kept = now.checked_sub(settings.keep_dead).unwrap_or(SystemTime::UNIX_EPOCH);
+        let old = MessageFilter { standing: Some(Standing::Dead), before: Some(millis(kept)), ..MessageFilter::default() };
+        self.records.drop_messages(&old, millis(now)).await?;
+        let depths = self.records.depths().await?;
+        self.outbox.0.stored.store(depths.iter().map(|depth| depth.pending).sum(), Ordering::Relaxed);
+        let (at, metrics) = (Instant::now(), &self.outbox.0.metrics);
+        metrics.spooled(self.outbox.0.spool.get().map_or(0, super::Spool::waiting));
+        let known: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
+        for depth in &depths {
+            let oldest = depth.oldest.map_or(0, |oldest| (millis(now) - oldest).max(0) / 1000);
+            metrics.depth(&depth.topic, depth.pending, depth.dead, oldest);
+        }
+        for name in known {
+            if !depths.iter().any(|depth| depth.topic == name) {
+                metrics.depth(name, 0, 0, 0);
+            }
+            metrics.paused(name, self.receivers.paused(name, at));
+        }
+        self.looked_around = Some(at);
+        Ok(())
+    }
+
+    /// Until something may have changed.
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        let mut limit = LOOK;
+        if let Some(until) = self.receivers.reopens(now) {
+            limit = limit.min(until - now);
+        }
+        if self.under_way.is_empty() {
+            let instances = self.senders.instances();
+            let topics: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
+            // What is due and was not leased waits for its destination, not for its time.
+            if let Ok(Some(due)) = self.records.next_due(&topics).await
+                && let Ok(ahead) = u64::try_from(due - millis(SystemTime::now()))
+                && ahead > 0
+            {
+                limit = limit.min(Duration::from_millis(ahead));
+            }
+        }
+        if let Some(end) = self.outbox.0.end.get() {
+            limit = limit.min(end.saturating_duration_since(now));
+        }
+        let outbox = self.outbox.clone();
+        tokio::select! {
+            Some(over) = self.under_way.next(), if !self.under_way.is_empty() => {
+                let settings = self.senders.settings();
+                self.over(over, &settings);
+            }
+            () = outbox.0.arrived.notified() => tokio::time::sleep(GATHER).await,
+            () = tokio::time::sleep(limit.max(GATHER)) => {}
+        }
+    }
+
+    /// Sleeps, unless the outbox is closed.
+    async fn sleep(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.outbox.is_closing() {
+            tokio::time::sleep(time.min(Duration::from_millis(50))).await;
+        }
+    }
+}
+
+/// Entries as messages; those of another build's format are left out, which no later try would make readable.
+fn read(entries: &[super::spool::Entry]) -> Vec<NewMessage> {
+    let message = |entry: &super::spool::Entry| {
+        let read = message::read(&entry.payload);
+        if read.is_none() {
+            log::error!(target: "outbox", "a delivery of another format was left out");
+        }
+        read
+    };
+    entries.iter().filter_map(message).collect()
+}
+
+/// A text for the store in one line of at most 200 characters.
+fn bounded(why: &str) -> String {
+    why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+fn of_row<'a>(row: &'a MessageRow, state: &'static str) -> DeliveryEntry<'a> {
+    DeliveryEntry {
+        plugin: &row.topic,
+        delivery_id: &row.dedup,
+        destination: &row.destination,
+        request: row.request.as_deref().and_then(message::request),
+        attempt: row.attempts,
+        state,
+        external_id: None,
+        error: None,
+        took: Duration::ZERO,
+        at: SystemTime::now(),
+    }
+}

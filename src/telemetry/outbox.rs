@@ -1,0 +1,75 @@
+//! What the outbox counts.
+
+use std::time::Duration;
+
+use prometheus::{IntGauge, Registry};
+
+use super::families::{Counters, Gauges, Histograms};
+use super::{MetricsError, names};
+
+/// `outcome` of a delivery; anything else, which would be a defect, is not counted.
+const OUTCOMES: [&str; 8] = ["accepted", "refused", "dropped", "would_send", "sent", "retry", "dead", "disabled"];
+
+/// Counts deliveries by instance. Instances are named by the configuration, now or when they handed something over.
+#[derive(Debug, Clone)]
+pub struct OutboxMetrics(std::sync::Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    deliveries: Counters<2>,
+    attempt: Histograms<1>,
+    pending: Gauges<1>,
+    dead: Gauges<1>,
+    oldest: Gauges<1>,
+    paused: Gauges<1>,
+    spooled: IntGauge,
+}
+
+impl OutboxMetrics {
+    pub(super) fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        Ok(Self(std::sync::Arc::new(Inner {
+            deliveries: Counters::new(registry, names::OUTBOX_DELIVERIES)?,
+            attempt: Histograms::new(registry, names::OUTBOX_ATTEMPT_DURATION)?,
+            pending: Gauges::new(registry, names::OUTBOX_PENDING)?,
+            dead: Gauges::new(registry, names::OUTBOX_DEAD)?,
+            oldest: Gauges::new(registry, names::OUTBOX_OLDEST)?,
+            paused: Gauges::new(registry, names::OUTBOX_PAUSED)?,
+            spooled: Gauges::<0>::new(registry, names::OUTBOX_SPOOLED)?.with([]),
+        })))
+    }
+
+    /// One delivery came to this.
+    pub fn outcome(&self, instance: &str, outcome: &str) {
+        self.outcomes(instance, outcome, 1);
+    }
+
+    /// Several did.
+    pub fn outcomes(&self, instance: &str, outcome: &str, count: u64) {
+        if let Some(known) = OUTCOMES.iter().find(|known| **known == outcome) {
+            self.0.deliveries.with([instance, known]).inc_by(count);
+        }
+    }
+
+    /// An attempt took so long.
+    pub fn took(&self, instance: &str, time: Duration) {
+        self.0.attempt.with([instance]).observe(time.as_secs_f64());
+    }
+
+    /// So much is in the store; the age of the oldest that waits in seconds.
+    pub fn depth(&self, instance: &str, pending: u64, dead: u64, oldest: i64) {
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.pending.with([instance]).set(whole(pending));
+        self.0.dead.with([instance]).set(whole(dead));
+        self.0.oldest.with([instance]).set(oldest);
+    }
+
+    /// So many destinations are paused or want nothing.
+    pub fn paused(&self, instance: &str, count: usize) {
+        self.0.paused.with([instance]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So much waits for the store.
+    pub fn spooled(&self, count: u64) {
+        self.0.spooled.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
