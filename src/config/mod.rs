@@ -4,6 +4,7 @@
 //! everything that is wrong at once.
 
 mod diagnostic;
+mod document;
 mod environment;
 mod plugins_file;
 mod problems;
@@ -18,6 +19,7 @@ mod yaml;
 mod tests;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use document::Document;
 pub use environment::Environment;
 pub use schema::schema;
 pub use sections::Span;

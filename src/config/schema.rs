@@ -76,9 +76,13 @@ fn redirect(value: &mut Value, name: &str) {
 
 /// Every key that the schema does not know, all at once; typing would stop at the first.
 pub(super) fn unknown_keys(source: &Source, text: &str) -> Vec<Diagnostic> {
+    unknown_keys_of(source, text, &sections())
+}
+
+/// The same by another schema.
+pub(super) fn unknown_keys_of(source: &Source, text: &str, schema: &Value) -> Vec<Diagnostic> {
     let Ok(value) = source.parse::<Value>(text) else { return Vec::new() };
-    let schema = sections();
-    let mut found: Vec<Diagnostic> = unknown_in(&schema, &value)
+    let mut found: Vec<Diagnostic> = unknown_in(schema, &value)
         .into_iter()
         .map(|unknown| {
             let at = source.key_position(&unknown.path);

@@ -1,6 +1,5 @@
 //! The caller of a case, and the world a plugin with storage grants finds it in.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::CallerCase;
@@ -18,13 +17,13 @@ impl CallerCase {
             id: name.clone(),
             name,
             organisation: organisation.clone(),
-            metadata: BTreeMap::new(),
+            metadata: self.team_metadata.clone(),
         });
         let user = self.user.as_ref().map(named).map(|name| User {
             id: name.clone(),
             name,
             organisation: organisation.clone(),
-            metadata: BTreeMap::new(),
+            metadata: self.user_metadata.clone(),
         });
         let kind = match (&team, &user) {
             (Some(_), _) => KeyKind::Team,

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::gate::{Gate, Style};
-use crate::plugin::{Mode, OnError, StorageScope};
+use crate::plugin::{Mode, Need, OnError, StorageScope};
 
 /// One request for one instance, and what should come of it.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Case {
     /// What should come of it.
     #[serde(default)]
     pub expect: Expect,
+    /// A need that is taken away to see whether it matters.
+    #[serde(skip)]
+    pub(super) withheld: Option<Need>,
 }
 
 /// `grant:` of a case.
@@ -81,8 +84,12 @@ pub struct CallerCase {
     pub metadata: BTreeMap<String, String>,
     /// Name and id of the team.
     pub team: Option<String>,
+    /// Its metadata.
+    pub team_metadata: BTreeMap<String, String>,
     /// Name and id of the user.
     pub user: Option<String>,
+    /// Its metadata.
+    pub user_metadata: BTreeMap<String, String>,
     /// The models it may use.
     pub models: Vec<String>,
 }
@@ -173,6 +180,22 @@ pub struct Expect {
     pub notes: BTreeMap<String, String>,
     /// What was sent outside, call by call.
     pub sent: Option<Vec<SentCase>>,
+    /// What was handed to the outbox, and what became of one attempt at it.
+    pub deliveries: Option<Vec<DeliveryCase>>,
+}
+
+/// One delivery.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryCase {
+    /// Its destination.
+    pub destination: Option<String>,
+    /// Its ordering key.
+    pub ordering_key: Option<String>,
+    /// Its body.
+    pub body: Option<Value>,
+    /// `done`, `retry`, `dead` or `disable`.
+    pub outcome: Option<String>,
 }
 
 /// One call to a system outside.

@@ -83,6 +83,24 @@ impl Case {
                 }
             }
         }
+        if let Some(want) = &expect.deliveries {
+            check("deliveries", want.len().to_string(), seen.deliveries.len().to_string());
+            for (want, (delivery, outcome)) in want.iter().zip(&seen.deliveries) {
+                if let Some(destination) = &want.destination {
+                    check("destination", destination.clone(), delivery.destination.clone());
+                }
+                if let Some(key) = &want.ordering_key {
+                    check("ordering key", key.clone(), delivery.ordering_key.clone().unwrap_or_default());
+                }
+                if let Some(expected) = &want.body {
+                    let (want, got) = comparable(expected, &delivery.body);
+                    check("delivery body", want, got);
+                }
+                if let Some(expected) = &want.outcome {
+                    check("delivery outcome", expected.clone(), (*outcome).to_owned());
+                }
+            }
+        }
         wrong
     }
 }

@@ -7,9 +7,13 @@ mod caller;
 mod case;
 mod compare;
 mod outside;
+mod shelf;
+mod used;
 
 pub use case::*;
 use outside::{Outside, Sent, Somewhere};
+use shelf::Shelf;
+pub use used::Used;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use super::delivery::Delivery;
 use super::host::SharedHost;
 use super::network::HostRule;
 use super::{Granted, Instance, InstanceSpec, Manifest, OwnedFrame, Verdict};
@@ -49,7 +54,8 @@ impl Case {
     async fn outcome(&self, manifest: &'static Manifest) -> Result<Seen, Refused> {
         let outside = Arc::new(Outside::new(&self.replies));
         let queue = Background::start(64, 1, None);
-        let shared = SharedHost::new(outside.clone(), queue.clone()).with_resolver(Arc::new(Somewhere));
+        let shelf = Arc::new(Shelf::default());
+        let shared = SharedHost::new(outside.clone(), queue.clone()).with_resolver(Arc::new(Somewhere)).with_dispatch(shelf.clone());
         let caller = self.caller.build();
         let instance = Instance::build(manifest, self.spec(manifest)?, &shared, Arc::new(self.caller.directory(&caller)))
             .map_err(|error| Refused::Build(error.to_string()))?;
@@ -97,6 +103,7 @@ impl Case {
                 }
             }
         }
+        seen.deliveries = shelf.sent_by(&*instance.plugin).await;
         seen.sent = outside.sent();
         seen.exchange = Some(ex);
         Ok(seen)
@@ -115,6 +122,9 @@ impl Case {
         }
         if self.grant.headers == Some(false) {
             granted = granted.without(super::Need::Headers);
+        }
+        if let Some(need) = self.withheld {
+            granted = granted.without(need);
         }
         let mut spec = InstanceSpec::new(manifest.name);
         if !self.config.is_null() {
@@ -212,6 +222,7 @@ struct Seen {
     denial: Option<Box<Denial>>,
     frames: Vec<OwnedFrame>,
     sent: Vec<Sent>,
+    deliveries: Vec<(Delivery, &'static str)>,
 }
 
 impl Seen {

@@ -1,0 +1,25 @@
+//! Values as flow YAML that people would write.
+
+use serde_json::Value;
+
+/// One line; texts are quoted only where they must be.
+pub fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(map) if map.is_empty() => "{}".to_owned(),
+        Value::Object(map) => {
+            let members: Vec<String> = map.iter().map(|(key, value)| format!("{}: {}", scalar(key), flow(value))).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => scalar(text),
+        other => other.to_string(),
+    }
+}
+
+/// A text that YAML reads as that text.
+pub fn scalar(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
+    let word = text.bytes().all(plain) && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let means_another = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    if word && !means_another { text.to_owned() } else { Value::String(text.to_owned()).to_string() }
+}

@@ -1,0 +1,116 @@
+//! Which needs the cases of a plugin really use: a need without which everything comes out the same is one that no case
+//! shows, and a manifest that asks for it asks for too much, or its cases show too little.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Case, Refused, Seen};
+use crate::gate::{Gate, Style};
+use crate::plugin::{Manifest, Need};
+
+/// What a run left, by place.
+type Trace = BTreeMap<String, String>;
+
+/// What cases used of what they were granted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Names of needs without which a case comes out otherwise.
+    pub needs: BTreeSet<String>,
+    /// Names of secrets without which a case comes out otherwise.
+    pub secrets: BTreeSet<String>,
+    /// How many cases there were.
+    pub cases: usize,
+}
+
+impl Used {
+    /// Runs the cases with each need of the manifest withheld in turn.
+    pub async fn by(manifest: &'static Manifest, cases: &[Case]) -> Self {
+        let mut used = Self { cases: cases.len(), ..Self::default() };
+        for case in cases {
+            used.add(manifest, case).await;
+        }
+        used
+    }
+
+    /// Whether a case could not do without this need.
+    pub fn has(&self, need: Need) -> bool {
+        self.needs.contains(&need.to_string())
+    }
+
+    async fn add(&mut self, manifest: &'static Manifest, case: &Case) {
+        let open: Vec<Need> = manifest.needs.iter().copied().filter(|need| !self.has(*need)).collect();
+        let secrets: Vec<&String> = case.grant.secrets.keys().filter(|name| !self.secrets.contains(*name)).collect();
+        if open.is_empty() && secrets.is_empty() {
+            return;
+        }
+        let first = case.trace(manifest).await;
+        // What differs between two equal runs (ids, times) says nothing about a need.
+        let second = case.trace(manifest).await;
+        let moves: BTreeSet<&String> = first.keys().chain(second.keys()).filter(|key| first.get(*key) != second.get(*key)).collect();
+        let same = |other: &Trace| first.keys().chain(other.keys()).all(|key| moves.contains(key) || first.get(key) == other.get(key));
+        for need in open {
+            // Background is a place and not a call: standing there is using it.
+            let stands = need == Need::Background && case.style == Some(Style::Background) && case.runs(manifest, Gate::PostResponse);
+            let without = Case { withheld: Some(need), ..case.clone() };
+            if stands || !same(&without.trace(manifest).await) {
+                self.needs.insert(need.to_string());
+            }
+        }
+        for name in secrets {
+            let mut without = case.clone();
+            without.grant.secrets.remove(name);
+            if !same(&without.trace(manifest).await) {
+                self.secrets.insert(name.clone());
+            }
+        }
+    }
+}
+
+impl Case {
+    fn runs(&self, manifest: &Manifest, gate: Gate) -> bool {
+        self.gates.as_deref().unwrap_or(manifest.gates).contains(&gate)
+    }
+
+    async fn trace(&self, manifest: &'static Manifest) -> Trace {
+        match self.outcome(manifest).await {
+            Ok(seen) => seen.trace(),
+            Err(Refused::Build(why)) => [("build".to_owned(), why)].into(),
+            Err(Refused::Case(why)) => [("case".to_owned(), why)].into(),
+        }
+    }
+}
+
+impl Seen {
+    fn trace(&self) -> Trace {
+        let mut trace = Trace::new();
+        let mut put = |key: String, value: String| trace.insert(key, value);
+        put("denial".into(), format!("{:?}", self.denial));
+        for (place, frame) in self.frames.iter().enumerate() {
+            put(format!("frames.{place}"), format!("{frame:?}"));
+        }
+        for (place, (url, headers, body)) in self.sent.iter().enumerate() {
+            put(format!("sent.{place}"), url.clone());
+            put(format!("sent.{place}.body"), format!("{body:?}"));
+            for (name, value) in headers {
+                put(format!("sent.{place}.{name}"), value.to_str().unwrap_or_default().to_owned());
+            }
+        }
+        for (place, (delivery, outcome)) in self.deliveries.iter().enumerate() {
+            put(format!("deliveries.{place}"), format!("{} {outcome}", delivery.destination));
+            put(format!("deliveries.{place}.body"), format!("{:?}", delivery.body));
+        }
+        let Some(ex) = &self.exchange else { return trace };
+        put("model".into(), format!("{:?}", ex.draft.model));
+        put("body".into(), format!("{:?}", ex.draft.body));
+        put("request_edits".into(), format!("{:?}", ex.draft.request_edits));
+        put("response_edits".into(), format!("{:?}", ex.draft.response_edits));
+        put("tags".into(), format!("{:?}", ex.draft.tags));
+        put("response".into(), format!("{:?}", ex.draft.response.as_ref().map(|response| &response.body)));
+        for (place, step) in ex.executions.iter().enumerate() {
+            put(format!("step.{place}"), format!("{} {:?} {:?}", step.decision.as_str(), step.code, step.error));
+            for (key, value) in &step.notes {
+                put(format!("step.{place}.{key}"), value.clone());
+            }
+        }
+        trace
+    }
+}
