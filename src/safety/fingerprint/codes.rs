@@ -2,7 +2,6 @@
 //! nobody writes by hand.
 
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use super::reading;
 use super::word;
@@ -17,23 +16,20 @@ pub struct Code {
     pub letters: Vec<u32>,
     /// Whether it can be nothing else: a token, or in quotes behind the words that announce it.
     pub sure: bool,
-    known: OnceLock<bool>,
 }
 
 impl Code {
     fn new(text: &str, sure: bool) -> Option<Self> {
         let mut letters = Vec::new();
         reading::letters(text, |code| letters.push(code));
-        (4..=128).contains(&letters.len()).then(|| Self { letters, sure, known: OnceLock::new() })
+        (4..=128).contains(&letters.len()).then(|| Self { letters, sure })
     }
 
-    /// Whether a text says it too, however spelled. The answer is kept: ask always about the same text.
+    /// Whether a text says it too, however spelled.
     pub fn known_from(&self, text: &str) -> bool {
-        *self.known.get_or_init(|| {
-            let mut letters = Vec::with_capacity(text.len());
-            reading::letters(text, |code| letters.push(code));
-            letters.windows(self.letters.len()).any(|window| window == self.letters)
-        })
+        let mut letters = Vec::with_capacity(text.len());
+        reading::letters(text, |code| letters.push(code));
+        letters.windows(self.letters.len()).any(|window| window == self.letters)
     }
 }
 

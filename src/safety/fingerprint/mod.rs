@@ -5,6 +5,8 @@
 //! look-alike letters, leetspeak and the order of reading make no difference.
 
 pub mod codes;
+pub mod gist;
+mod memory;
 pub mod reading;
 pub mod skeleton;
 mod spoken;
@@ -12,11 +14,14 @@ pub mod table;
 pub mod values;
 pub mod word;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+pub use memory::Memory;
 
 use super::{Passage, Side};
 use crate::wire::{Kind, Role};
 use codes::{Code, Collector};
+use gist::Vocabulary;
 use reading::Window;
 use table::Table;
 
@@ -34,19 +39,24 @@ pub struct Fingerprints {
     /// Where the title of the system text ends: what an application calls itself is no secret.
     title: usize,
     known: String,
-    own: OnceLock<Own>,
-    own_grams: OnceLock<Table>,
+    own: OnceLock<Arc<Own>>,
+    unknown: OnceLock<Vec<Code>>,
     known_shingles: OnceLock<Table>,
     known_grams: OnceLock<Table>,
     recent: OnceLock<Table>,
+    recently: OnceLock<Vocabulary>,
     values: OnceLock<Table>,
 }
 
+/// What a system text comes to.
 #[derive(Debug, Default)]
 struct Own {
     shingles: Table,
+    gists: Table,
+    vocabulary: Vocabulary,
     words: Table,
     codes: Vec<Code>,
+    grams: OnceLock<Table>,
 }
 
 impl Fingerprints {
@@ -102,19 +112,33 @@ impl Fingerprints {
         &self.own().shingles
     }
 
+    /// Shingles of gists of the system text and a little more: where an answer has none of them, it has no shingle either.
+    pub fn gists(&self) -> &Table {
+        &self.own().gists
+    }
+
+    /// Gists of the system text.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.own().vocabulary
+    }
+
     /// Words of the system text: an answer in the same language shares some of them, one in disguise none.
     pub fn words(&self) -> &Table {
         &self.own().words
     }
 
-    /// Secret strings of the system text.
+    /// Secret strings of the system text that its caller does not know.
     pub fn codes(&self) -> &[Code] {
-        &self.own().codes
+        let codes = &self.own().codes;
+        if codes.is_empty() {
+            return codes;
+        }
+        self.unknown.get_or_init(|| codes.iter().filter(|code| !code.known_from(&self.known)).cloned().collect())
     }
 
     /// Grams of letters of the system text: for scripts without spaces and for letters standing apart.
     pub fn grams(&self) -> &Table {
-        self.own_grams.get_or_init(|| {
+        self.own().grams.get_or_init(|| {
             let (title, text) = self.system.split_at(self.title);
             reading::grams(text, &reading::grams(title, &Table::default()))
         })
@@ -130,9 +154,14 @@ impl Fingerprints {
         !self.known.is_empty() && self.known_grams.get_or_init(|| reading::grams(&self.known, &Table::default())).contains(gram)
     }
 
-    /// Shingles of the caller's last words.
+    /// Shingles of gists of the caller's last words.
     pub fn recent(&self) -> &Table {
-        self.recent.get_or_init(|| reading::shingles(latest(&self.known, MOST_RECENT)))
+        self.recent.get_or_init(|| gist::shingles(latest(&self.known, MOST_RECENT)))
+    }
+
+    /// Gists of the caller's last words.
+    pub fn recently(&self) -> &Vocabulary {
+        self.recently.get_or_init(|| Vocabulary::of(latest(&self.known, MOST_RECENT)))
     }
 
     /// Whether a value of this [number](values::number) stands in the request, whoever said it.
@@ -140,34 +169,47 @@ impl Fingerprints {
         self.values.get_or_init(|| values::all([&self.system, &self.known])).contains(number)
     }
 
+    /// Takes from a memory what its system text came to before.
+    pub fn recall(&self, memory: &Memory) {
+        if !self.system.is_empty() {
+            self.own.get_or_init(|| memory.of(&self.system, || self.read()));
+        }
+    }
+
     fn own(&self) -> &Own {
-        self.own.get_or_init(|| {
-            if self.system.is_empty() {
-                return Own::default();
+        self.own.get_or_init(|| Arc::new(if self.system.is_empty() { Own::default() } else { self.read() }))
+    }
+
+    fn read(&self) -> Own {
+        let (title, text) = self.system.split_at(self.title);
+        let title = reading::shingles(title);
+        let mut shingles = Table::for_up_to(text.len() / 5 + 16);
+        let mut words = Table::for_up_to(text.len() / 12 + 16);
+        let mut window = Window::default();
+        let mut codes = Collector::default();
+        let mut spoken = spoken::spoken(text).into_iter().peekable();
+        reading::words(text, |word, letters, at| {
+            words.insert(word);
+            while spoken.next_if(|span| span.end <= at.start).is_some() {}
+            if spoken.peek().is_some_and(|span| span.start <= at.start) {
+                window = Window::default();
+                return;
             }
-            let (title, text) = self.system.split_at(self.title);
-            let title = reading::shingles(title);
-            let mut shingles = Table::for_up_to(text.len() / 5 + 16);
-            let mut words = Table::for_up_to(text.len() / 12 + 16);
-            let mut window = Window::default();
-            let mut codes = Collector::default();
-            let mut spoken = spoken::spoken(text).into_iter().peekable();
-            reading::words(text, |word, letters, at| {
-                words.insert(word);
-                while spoken.next_if(|span| span.end <= at.start).is_some() {}
-                if spoken.peek().is_some_and(|span| span.start <= at.start) {
-                    window = Window::default();
-                    return;
-                }
-                if let Some(shingle) = window.push(word)
-                    && (title.is_empty() || !title.contains(shingle))
-                {
-                    shingles.insert(shingle);
-                }
-                codes.word(text, word, letters, &at);
-            });
-            Own { shingles, words, codes: codes.finish(text) }
-        })
+            if let Some(shingle) = window.push(word)
+                && (title.is_empty() || !title.contains(shingle))
+            {
+                shingles.insert(shingle);
+            }
+            codes.word(text, word, letters, &at);
+        });
+        Own {
+            shingles,
+            gists: gist::shingles(&self.system),
+            vocabulary: Vocabulary::of(&self.system),
+            words,
+            codes: codes.finish(text),
+            grams: OnceLock::new(),
+        }
     }
 }
 

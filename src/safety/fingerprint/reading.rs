@@ -70,6 +70,18 @@ pub struct Window {
 }
 
 impl Window {
+    /// The last three words, the oldest first.
+    pub const fn last(&self) -> &[u64; 3] {
+        &self.words
+    }
+
+    /// The shingle that would end with this word.
+    #[inline]
+    pub fn with(&self, word: u64) -> Option<u64> {
+        let [a, b, c] = self.words;
+        (self.filled >= 3).then(|| word::shingle(a, b, c, word))
+    }
+
     /// The shingle that ends with this word.
     #[inline]
     pub fn push(&mut self, word: u64) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! Words as numbers: hashed letter by letter, so that a word in pieces has the number of the whole one.
 
+use super::gist::gist;
+
 /// Odd, so that no letter's part is ever lost.
 pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -17,6 +19,10 @@ pub struct Word {
     pub mirrored: u64,
     /// How many letters.
     pub letters: u16,
+    /// Its [`gist`](super::gist), the same backwards.
+    pub gist: u64,
+    /// The gist of it with its letters moved by thirteen places.
+    pub moved: u64,
 }
 
 impl Word {
@@ -34,6 +40,9 @@ pub struct Spelling {
     mirrored: u64,
     power: u64,
     letters: u16,
+    /// Codes of the first and the last letter, as they are and moved by thirteen places.
+    first: (u32, u32),
+    last: (u32, u32),
 }
 
 impl Default for Spelling {
@@ -45,12 +54,21 @@ impl Default for Spelling {
 impl Spelling {
     /// No letter yet.
     pub const fn new() -> Self {
-        Self { plain: 0, rot13: 0, mirrored: 0, power: 1, letters: 0 }
+        Self { plain: 0, rot13: 0, mirrored: 0, power: 1, letters: 0, first: (0, 0), last: (0, 0) }
     }
 
     /// How many letters so far.
     pub const fn letters(&self) -> u16 {
         self.letters
+    }
+
+    /// The next letter is the first or may be the last; to be told before it is pushed.
+    #[inline]
+    pub fn edge(&mut self, code: u32, moved: u32) {
+        if self.letters == 0 {
+            self.first = (code, moved);
+        }
+        self.last = (code, moved);
     }
 
     /// The next letter: its code, and its code when moved by thirteen places.
@@ -77,7 +95,14 @@ impl Spelling {
         if self.letters == 0 {
             return None;
         }
-        let word = Word { plain: mix(self.plain), rot13: mix(self.rot13), mirrored: mix(self.mirrored), letters: self.letters };
+        let word = Word {
+            plain: mix(self.plain),
+            rot13: mix(self.rot13),
+            mirrored: mix(self.mirrored),
+            letters: self.letters,
+            gist: gist(self.letters, self.first.0, self.last.0),
+            moved: gist(self.letters, self.first.1, self.last.1),
+        };
         *self = Self::new();
         Some(word)
     }

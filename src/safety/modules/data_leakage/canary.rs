@@ -270,8 +270,11 @@ impl Lookout {
 
 /// The codes of a request that its caller does not know, as canaries; beside each whether it is sure.
 pub fn of_request(asked: &Fingerprints) -> (Canaries, Vec<bool>) {
-    let unknown = asked.codes().iter().filter(|code| !code.known_from(asked.known()));
-    let (all, sure) = unknown.map(|code| (Canary::new(code.letters.clone()), code.sure)).unzip();
+    let codes = asked.codes();
+    if codes.is_empty() {
+        return Default::default();
+    }
+    let (all, sure) = codes.iter().map(|code| (Canary::new(code.letters.clone()), code.sure)).unzip();
     (Canaries::new(all), sure)
 }
 

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Blueprint;
 use crate::safety::entity::{Detector, Entity};
-use crate::safety::fingerprint::reading;
 use crate::safety::fingerprint::table::Table;
+use crate::safety::fingerprint::{Memory, reading};
 use crate::safety::{Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Side};
 use crate::wire::Kind;
 use canary::{Canaries, Canary};
@@ -72,6 +72,8 @@ struct Rules {
     public: Table,
     /// Of personal data and secrets, if they count.
     values: Option<Arc<Detector>>,
+    /// What system texts came to before.
+    memory: Memory,
 }
 
 impl DataLeakage {
@@ -95,7 +97,7 @@ impl DataLeakage {
             });
         }
         let values = settings.sensitive_output.then(|| Arc::new(Detector::new(Entity::ALL, Vec::new())));
-        Ok(Self { rules: Arc::new(Rules { canaries: Canaries::new(canaries), public, values }) })
+        Ok(Self { rules: Arc::new(Rules { canaries: Canaries::new(canaries), public, values, memory: Memory::default() }) })
     }
 }
 

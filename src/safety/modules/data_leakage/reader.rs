@@ -3,6 +3,7 @@
 //!
 //! Everything is decided by one character after the other, so where the text was cut makes no difference.
 
+mod glance;
 mod lane;
 
 use std::ops::Range;
@@ -65,6 +66,8 @@ pub struct Reader {
     escape: Escape,
     /// As it is, moved by thirteen places, letters mirrored.
     windows: [Window; 3],
+    /// The gists of words as they are, and moved by thirteen places.
+    gists: [Window; 2],
     units: Units<4>,
     trails: [Trail; 3],
     apart: Apart,
@@ -92,6 +95,7 @@ impl Reader {
             blank: 0,
             escape: Escape::default(),
             windows: [Window::default(); 3],
+            gists: [Window::default(); 2],
             units: Units::new(),
             trails: [const { Trail::new() }; 3],
             apart: Apart::new(),
@@ -135,8 +139,11 @@ impl Reader {
         if self.spelling.letters() == 0 {
             self.start = base;
         }
-        let mut taken = 0;
+        let mut taken = 0_usize;
         let mut spelling = self.spelling.clone();
+        let edge = |byte: Option<&u8>| byte.map_or((0, 0), |&byte| CODES[byte as usize]);
+        let (first, moved) = edge(bytes.first());
+        spelling.edge(u32::from(first), u32::from(moved));
         let strange = self.strange >= STRANGE;
         for &byte in bytes.iter().take(room) {
             let (code, moved) = CODES[byte as usize];
@@ -149,6 +156,10 @@ impl Reader {
                 spelling.push_plain(u32::from(code));
             }
             taken += 1;
+        }
+        if let Some(last) = taken.checked_sub(1) {
+            let (last, moved) = edge(bytes.get(last));
+            spelling.edge(u32::from(last), u32::from(moved));
         }
         self.spelling = spelling;
         if self.apart.near() {
@@ -184,8 +195,10 @@ impl Reader {
                 if self.spelling.letters() == 0 {
                     self.start = at.start;
                 }
+                let moved = rot13(c, code);
+                self.spelling.edge(code, moved);
                 if self.strange >= STRANGE {
-                    self.spelling.push(code, rot13(c, code));
+                    self.spelling.push(code, moved);
                 } else {
                     self.spelling.push_plain(code);
                 }
@@ -239,7 +252,9 @@ impl Reader {
         let Some(word) = self.spelling.take() else { return };
         self.units.push(Unit { weight: word.weight() * 10, start: self.start });
         let shingle = self.windows[0].push(word.plain);
-        self.echo(shingle, at, look);
+        self.echo(word.gist, at, look);
+        self.gists[0].push(word.gist);
+        self.gists[1].push(word.moved);
         if !look.asked.shingles().is_empty() {
             self.step(0, shingle, at, look, out);
             let known = look.asked.words().contains(word.plain);
@@ -263,9 +278,11 @@ impl Reader {
     /// Whether the answer repeats the caller's own words at length. That is often what it was asked to do: it is worth a
     /// note, and nothing is held back for it.
     #[inline]
-    fn echo(&mut self, shingle: Option<u64>, at: usize, look: &Look<'_>) {
-        let (Some(trail), Some(shingle)) = (&mut self.echo, shingle) else { return };
-        let hit = if look.asked.recent().contains(shingle) { Hit::New } else { Hit::None };
+    fn echo(&mut self, gist: u64, at: usize, look: &Look<'_>) {
+        let before = &self.gists[0];
+        let (Some(trail), Some(shingle)) = (&mut self.echo, before.with(gist)) else { return };
+        let said = look.asked.recently().may_have_all(before, gist) && look.asked.recent().contains(shingle);
+        let hit = if said { Hit::New } else { Hit::None };
         if trail.step(&self.units, at, hit, &ECHO).is_some() {
             self.echo = None;
             self.echoed = Some(at);

@@ -43,6 +43,9 @@ impl LeakScanner {
     /// The same without an eye on personal data and secrets.
     pub fn of_a_whole(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
         let asked = asked.filter(|asked| !asked.is_empty());
+        if let Some(asked) = asked {
+            asked.recall(&rules.memory);
+        }
         let (codes, sure) = asked.map(|asked| canary::of_request(asked)).unwrap_or_default();
         Self {
             rules: Arc::clone(rules),

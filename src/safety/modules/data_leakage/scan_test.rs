@@ -324,3 +324,52 @@ proptest! {
         prop_assert_eq!(cut(&asked, at.windows(2).map(|pair| &answer[pair[0]..pair[1]])), expected);
     }
 }
+
+/// Sentences of nobody's, as answers have them.
+const CHATTER: [&str; 10] = [
+    "The ferry leaves every two hours from the old pier, and the crossing takes forty minutes.",
+    "Don't forget that it's cheaper to book a month ahead; you'll also get a seat by the window.",
+    "Für die Rückfahrt gibt es einen späten Zug – wer müde ist, schläft besser im Hotel.",
+    "Use `cargo build --release` and then run target/release/edge-of-town_v2 with --verbose.",
+    "A b c d, e f: that is how the choir warms up, she said 100% seriously &mdash; twice.",
+    "He asked for the manager politely, and the manager came down.",
+    "Le bateau n’attend personne, “dit-on”, mais l’été il y en a d’autres.",
+    "Поезд отходит в девять, а паром в полдень; билеты покупают заранее.",
+    "See https://harbour.example/timetable?line=7&day=mon for the timetable of the boats to the islands.",
+    "They keep boats in the harbour and keys in the office, which opens at seven in the morning.",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    /// A long answer may be passed at a glance and a short piece may not: what is found is the same.
+    #[test]
+    fn a_glance_overlooks_nothing(
+        picks in prop::collection::vec((0..CHATTER.len() + 4, 0..8_usize), 4..24),
+        sizes in prop::collection::vec(1..60_usize, 1..8),
+    ) {
+        let user = "Could you tell me when the ferry leaves, whether it is cheaper to book a month ahead, and which of the boats \
+            to the islands takes bicycles? We would like to keep ours, as the way from the old pier to the hotel is long.";
+        let asked = asked(SYSTEM, user);
+        let said: Vec<String> = picks
+            .iter()
+            .map(|&(pick, how)| match pick.checked_sub(CHATTER.len()) {
+                None => CHATTER[pick].to_owned(),
+                Some(0) => written(how, LEAK),
+                Some(1) => user.to_owned(),
+                Some(2) => "gull 47 harbour".to_owned(),
+                Some(_) => "x y z ".repeat(3),
+            })
+            .collect();
+        let answer = said.join(" ");
+        let mut cuts = Vec::new();
+        let (mut rest, mut n) = (answer.as_str(), 0);
+        while !rest.is_empty() {
+            let size = (sizes[n % sizes.len()]..=rest.len()).find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+            let (piece, behind) = rest.split_at(size);
+            cuts.push(piece);
+            (rest, n) = (behind, n + 1);
+        }
+        prop_assert_eq!(whole(&asked, &answer), cut(&asked, cuts));
+    }
+}

@@ -3,11 +3,15 @@
 //! Words of ASCII are read and dismissed with everything in registers. Whatever is more than that – a shingle that may be
 //! one of the request's, an escape, a letter of another script, a run that may be an island – ends the lane before the word
 //! it stands in, and the reader takes that word by its usual steps. So the lane itself never finds anything.
+//!
+//! A longer stretch is [glanced at](super::glance) before: what holds no gists of the request is passed without being read.
 
 use super::super::escape::Escape;
 use super::super::island;
 use super::super::trail::{Hit, Unit};
+use super::glance::LEAST;
 use super::{APART, BLANK, ECHO, Look, Reader, STRANGE};
+use crate::safety::fingerprint::gist::gist;
 use crate::safety::fingerprint::reading::Window;
 use crate::safety::fingerprint::skeleton::LETTERS;
 use crate::safety::fingerprint::table::Table;
@@ -52,10 +56,13 @@ struct Spelled {
 fn spelled<const ALL: bool>(bytes: &[u8], mut at: usize, mut run: usize) -> Option<Spelled> {
     let (mut plain, mut moved, mut mirrored, mut power) = (0_u64, 0_u64, 0_u64, 1_u64);
     let mut letters = 0_u16;
+    let first = LETTERS[usize::from(*bytes.get(at)?)];
+    let mut last = first;
     loop {
         let &byte = bytes.get(at)?;
         let code = BYTES[byte as usize];
         if code > APOSTROPHE {
+            last = LETTERS[byte as usize];
             plain = word::step(plain, u32::from(code));
             if ALL {
                 moved = word::step(moved, u32::from(LETTERS[byte as usize].1));
@@ -80,11 +87,14 @@ fn spelled<const ALL: bool>(bytes: &[u8], mut at: usize, mut run: usize) -> Opti
             }
             _ => return None,
         }
-        let word = if ALL {
-            Word { plain: word::mix(plain), rot13: word::mix(moved), mirrored: word::mix(mirrored), letters }
-        } else {
-            let plain = word::mix(plain);
-            Word { plain, rot13: 0, mirrored: 0, letters }
+        let ends = |first: u8, last: u8| gist(letters, u32::from(first), u32::from(last));
+        let word = Word {
+            plain: word::mix(plain),
+            rot13: word::mix(moved),
+            mirrored: word::mix(mirrored),
+            letters,
+            gist: ends(first.0, last.0),
+            moved: ends(first.1, last.1),
         };
         return Some(Spelled { word, end: at, run });
     }
@@ -98,7 +108,7 @@ fn may(table: &Table, shingle: Option<u64>) -> bool {
 impl Reader {
     /// Whether nothing has begun that the next character could be a part of.
     #[inline]
-    fn calm(&self) -> bool {
+    pub(super) fn calm(&self) -> bool {
         self.spelling.letters() == 0
             && self.escape == Escape::None
             && self.apart.streak + 1 < APART
@@ -111,14 +121,23 @@ impl Reader {
         if !self.calm() {
             return 0;
         }
-        let bytes = text.as_bytes();
+        let mut bytes = text.as_bytes();
+        if bytes.len() >= LEAST {
+            let glance = self.glance(text, look);
+            if glance.pass > 0 {
+                self.resume(&bytes[..glance.pass], glance.streak);
+                return glance.pass;
+            }
+            // Word by word up to the one that stopped the glance, which then goes on.
+            bytes = bytes.get(..glance.until).unwrap_or(bytes);
+        }
         let (own, vocabulary) = (look.asked.shingles(), look.asked.words());
         let compared = !own.is_empty();
-        let nothing = Table::default();
-        let recent = if self.echo.is_some() { look.asked.recent() } else { &nothing };
+        let echo = self.echo.is_some().then(|| look.asked.recently());
         let (mut at, mut blank, mut run) = (0, self.blank, self.islands.run());
         let mut streak = self.apart.streak;
         let [mut plain, mut moved, mut mirrored] = self.windows;
+        let [mut gists, mut shifted] = self.gists;
         let mut strange = self.strange;
         'text: loop {
             loop {
@@ -143,7 +162,9 @@ impl Reader {
             let Some(Spelled { word, end, run: longer }) = read else { break };
             let mut next = plain;
             let shingle = next.push(word.plain);
-            if may(own, shingle) || may(recent, shingle) {
+            let gist = gists.with(word.gist);
+            let said = echo.is_some_and(|echo| echo.may_have_all(&gists, word.gist));
+            if may(own, shingle) || said && may(look.asked.recent(), gist) {
                 break;
             }
             if compared {
@@ -162,14 +183,17 @@ impl Reader {
                 }
             }
             plain = next;
+            gists.push(word.gist);
+            shifted.push(word.moved);
             streak = if word.letters == 1 { streak + 1 } else { streak.saturating_sub(word.letters) };
             self.units.push(Unit { weight: word.weight() * 10, start: base + at });
-            if let Some(trail) = self.echo.as_mut().filter(|trail| trail.open() && shingle.is_some()) {
+            if let Some(trail) = self.echo.as_mut().filter(|trail| trail.open() && gist.is_some()) {
                 trail.step(&self.units, base + end, Hit::None, &ECHO);
             }
             (at, run, blank, self.invisible) = (end + 1, longer, 0, 0);
         }
-        (self.windows, self.strange, self.blank) = ([plain, moved, mirrored], strange, blank);
+        (self.windows, self.gists) = ([plain, moved, mirrored], [gists, shifted]);
+        (self.strange, self.blank) = (strange, blank);
         self.apart.streak = streak;
         self.islands.passed(&bytes[..at], run);
         at
