@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::HostError;
 use crate::gate::RequestId;
@@ -184,6 +185,16 @@ impl Delivered {
     }
 }
 
+/// How long a receiver asks to be left alone: `Retry-After` in seconds or as a date.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(SystemTime::from(at).duration_since(now).unwrap_or_default())
+}
+
 /// Where deliveries go: the outbox, or nowhere.
 pub trait Dispatch: Send + Sync + 'static {
     /// Keeps a delivery of an instance. When this returns, a kill of the process does not lose it. With `observe` it is noted
@@ -239,6 +250,16 @@ mod tests {
         ] {
             assert!(matches!(bad.check(), Err(HostError::BadDelivery(_))), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_receiver_says_when_it_wants_to_be_asked() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let after = |text: &str| retry_after(&HeaderMap::from_iter([(http::header::RETRY_AFTER, text.parse().unwrap())]), now);
+        assert_eq!(after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:40:37 GMT"), Some(Duration::ZERO));
+        assert_eq!((after("soon"), retry_after(&HeaderMap::new(), now)), (None, None));
     }
 
     #[test]

@@ -10,9 +10,10 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
-pub use {aho_corasick, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
+pub use {aho_corasick, base64, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
 
-pub use super::delivery::{Delivered, Delivery, DeliveryId, Notice};
+pub use super::delivery::{Delivered, Delivery, DeliveryId, Notice, retry_after};
+pub use super::event::{EVENTS, Event};
 pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
 pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
 pub use super::storage::{BudgetStanding, PolicyInForce, Shelf, SqlValue, Storage, Tables};

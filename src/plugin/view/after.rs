@@ -24,6 +24,11 @@ impl<'a> PostResponse<'a> {
         self.trail.into_inner()
     }
 
+    /// Everything that is known of the request: no bodies, no headers.
+    pub fn finished(&self) -> &Finished {
+        self.finished
+    }
+
     /// The gateway's id of the request.
     pub fn request_id(&self) -> RequestId {
         self.finished.facts.id

@@ -1,0 +1,224 @@
+//! What systems outside are told of the gateway: facts, counts and names, in one form for every plugin that exports.
+//! Nothing that a caller or a provider said is in it, and no credential.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::delivery::Notice;
+use super::view::PostResponse;
+use super::{Mode, Subject};
+use crate::gate::{End, Execution, Finished, RequestId, guard};
+use crate::telemetry::time::Rfc3339;
+
+/// Longest name that a caller chose and that is told.
+const NAME: usize = 128;
+
+/// The kinds of events, with what they say.
+pub const EVENTS: [(&str, &str); 7] = [
+    ("request.completed", "The caller got an answer of the provider."),
+    ("request.refused", "A gate refused the request or the answer."),
+    ("request.failed", "The provider failed or was too slow."),
+    ("request.aborted", "The caller went away."),
+    ("security.finding", "SafetySec found something in a request or its answer."),
+    ("budget.threshold", "A budget passed a threshold."),
+    ("quota.threshold", "A quota passed a threshold."),
+];
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Says what happened, and the same at every attempt to tell it.
+    pub id: String,
+    /// One of [`EVENTS`].
+    pub kind: &'static str,
+    /// When.
+    pub at: SystemTime,
+    /// What it is about: the request's id, or the name of a budget.
+    pub subject: String,
+    /// The tenant, by its id.
+    pub organisation: Option<String>,
+    /// The virtual key, by its id.
+    pub key: Option<String>,
+    /// The user, by its id.
+    pub user: Option<String>,
+    /// The request it speaks of.
+    pub request: Option<RequestId>,
+    /// The facts, an object.
+    pub data: Map<String, Value>,
+}
+
+impl Event {
+    /// What a finished request comes to: how it ended and, if SafetySec found something, that.
+    pub fn of_request(cx: &PostResponse<'_>) -> Vec<Self> {
+        let finished = cx.finished();
+        let mut events = vec![Self::about(finished, end(finished), facts(finished))];
+        if finished.safety.iter().any(|reading| reading.outcome.is_notable()) {
+            let mut data = facts(finished);
+            data.retain(|name, _| !["plugins", "usage", "upstream_ms", "overhead_us", "bytes_in", "bytes_out"].contains(&name.as_str()));
+            events.push(Self::about(finished, "security.finding", data));
+        }
+        events
+    }
+
+    /// What a notice comes to.
+    pub fn of_notice(notice: &Notice) -> Self {
+        let mut data = notice.facts.clone();
+        data.insert("name".into(), notice.subject.as_str().into());
+        if let Some(organisation) = &notice.organisation {
+            data.insert("organisation".into(), json!({ "id": organisation }));
+        }
+        Self {
+            id: notice.id.clone(),
+            kind: notice.event,
+            at: notice.at,
+            subject: notice.subject.clone(),
+            organisation: notice.organisation.clone(),
+            key: None,
+            user: None,
+            request: None,
+            data,
+        }
+    }
+
+    fn about(finished: &Finished, kind: &'static str, data: Map<String, Value>) -> Self {
+        let caller = finished.facts.caller.as_deref();
+        let id = finished.facts.id;
+        Self {
+            id: format!("{}_{id}", if kind == "security.finding" { "sec" } else { "req" }),
+            kind,
+            at: finished.facts.received_at,
+            subject: id.to_string(),
+            organisation: caller.map(|caller| caller.organisation.id.to_string()),
+            key: caller.map(|caller| caller.key_id.to_string()),
+            user: caller.and_then(|caller| caller.user.as_ref()).map(|user| user.id.to_string()),
+            request: Some(id),
+            data,
+        }
+    }
+
+    /// The moment as RFC 3339.
+    pub fn time(&self) -> String {
+        Rfc3339(self.at).to_string()
+    }
+
+    /// The event in a CloudEvents 1.0.2 envelope of type `ai.odock.gateway.<kind>.v1`.
+    pub fn cloud(&self, source: &str) -> Value {
+        json!({
+            "specversion": "1.0",
+            "id": self.id,
+            "source": source,
+            "type": format!("ai.odock.gateway.{}.v1", self.kind),
+            "time": self.time(),
+            "subject": self.subject,
+            "datacontenttype": "application/json",
+            "data": self.data,
+        })
+    }
+
+    /// The event by itself, for systems that know no envelope.
+    pub fn native(&self) -> Value {
+        let mut all = self.data.clone();
+        for (name, value) in [("event_id", self.id.clone()), ("event", self.kind.to_owned()), ("at", self.time())] {
+            all.insert(name.into(), value.into());
+        }
+        Value::Object(all)
+    }
+}
+
+fn end(finished: &Finished) -> &'static str {
+    match finished.outcome.end {
+        _ if finished.outcome.denial.is_some() => "request.refused",
+        End::Blocked => "request.refused",
+        End::Complete => "request.completed",
+        End::ClientAbort => "request.aborted",
+        End::UpstreamError | End::Timeout => "request.failed",
+    }
+}
+
+fn facts(finished: &Finished) -> Map<String, Value> {
+    let Finished { facts, model, tags, executions, safety, outcome } = finished;
+    let caller = facts.caller.as_deref().map(Subject::of);
+    let mut data = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !value.is_null() {
+            data.insert(name.into(), value);
+        }
+    };
+    put("request_id", facts.id.to_string().into());
+    put("trace_id", facts.trace_id.as_deref().and_then(name).into());
+    put("route", facts.route.as_ref().into());
+    put("endpoint", facts.endpoint.as_str().into());
+    put("dialect", facts.dialect.as_str().into());
+    put("method", facts.method.as_str().into());
+    put("stream", facts.stream.into());
+    if let Some(Ok(Value::Object(caller))) = caller.map(serde_json::to_value) {
+        caller.into_iter().for_each(|(name, value)| put(if name == "kind" { "key_kind" } else { &name }, value));
+    }
+    put("model", model.as_deref().and_then(name).into());
+    put("requested_model", facts.requested_model.as_deref().and_then(name).into());
+    put("provider", facts.provider.as_deref().into());
+    put("provider_model", facts.slug.as_deref().into());
+    put("provider_request_id", outcome.provider_request_id.as_deref().and_then(name).into());
+    put("status", outcome.status.into());
+    put("end", outcome.end.as_str().into());
+    put("code", outcome.denial.as_ref().map(|denial| denial.code.to_string()).into());
+    put("attempts", outcome.attempts.into());
+    put("duration_ms", millis(facts.received.elapsed()).into());
+    put("upstream_ms", outcome.upstream_ms.into());
+    put("overhead_us", outcome.overhead_us.into());
+    put("bytes_in", outcome.bytes_in.into());
+    put("bytes_out", outcome.bytes_out.into());
+    let usage = &outcome.usage;
+    put(
+        "usage",
+        json!({"input_tokens": usage.input, "output_tokens": usage.output, "cached_tokens": usage.cached,
+               "reasoning_tokens": usage.reasoning, "total_tokens": usage.total, "source": usage.source.as_str()}),
+    );
+    if !tags.is_empty() {
+        put("tags", tags.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect::<Map<_, Value>>().into());
+    }
+    put("plugins", executions.iter().map(execution).collect::<Vec<_>>().into());
+    let findings: Vec<Value> = safety.iter().filter(|reading| reading.outcome.is_notable()).map(finding).collect();
+    if !findings.is_empty() {
+        put("findings", findings.into());
+    }
+    data
+}
+
+fn execution(execution: &Execution) -> Value {
+    let mut entry = json!({
+        "name": &*execution.plugin,
+        "gate": execution.gate.as_str(),
+        "decision": execution.decision.as_str(),
+        "mode": if execution.mode == Mode::Observe { "observe" } else { "enforce" },
+        "changed": execution.changed_request || execution.changed_response,
+    });
+    if let (Some(code), Value::Object(entry)) = (&execution.code, &mut entry) {
+        entry.insert("code".into(), code.as_ref().into());
+    }
+    entry
+}
+
+fn finding(reading: &guard::Reading) -> Value {
+    let categories: Map<String, Value> =
+        reading.categories.iter().map(|(category, count)| (category.to_string(), (*count).into())).collect();
+    json!({
+        "module": reading.module,
+        "phase": reading.phase.as_str(),
+        "side": guard::side(reading.side),
+        "action": reading.outcome.as_str(),
+        "reason": reading.reason,
+        "categories": categories,
+    })
+}
+
+/// What a caller chose is told only if it looks like a name.
+fn name(text: &str) -> Option<&str> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
+    (!text.is_empty() && text.len() <= NAME && text.bytes().all(fits)).then_some(text)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
