@@ -9,6 +9,7 @@ mod explain;
 mod keys;
 mod migrate;
 mod mock_provider;
+mod outbox;
 mod plugins;
 mod run;
 mod safety;
@@ -66,6 +67,8 @@ enum Command {
     Keys(keys::Args),
     /// Bring the record store up to date
     Migrate(migrate::Args),
+    /// List what waits to be delivered or was given up, send it anew or remove it
+    Outbox(outbox::Args),
     /// List the plugins of this build or show one
     Plugins(plugins::Args),
     /// Judge texts or measure the guard on labelled ones
@@ -103,6 +106,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
         Command::Explain(args) => explain::run(&args),
         Command::Keys(args) => keys::run(&args, &builder),
         Command::Migrate(args) => migrate::run(&args, &builder),
+        Command::Outbox(args) => outbox::run(&args, &builder),
         Command::Plugins(args) => plugins::run(&args, &builder),
         Command::Safety(args) => safety::run(&args, &builder),
         Command::Evidence(args) => evidence::run(args),

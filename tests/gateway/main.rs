@@ -11,6 +11,7 @@ mod bodies;
 mod callers;
 mod canary;
 mod commands;
+mod delivery;
 mod dialects;
 mod evasions;
 mod evidence;
