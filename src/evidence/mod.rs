@@ -11,6 +11,7 @@ mod entry;
 mod key;
 mod line;
 mod log;
+mod read;
 mod record;
 mod show;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod writer;
 pub use entry::{Anchor, Checkpoint, Reason};
 pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};
 pub use record::DeliveryEntry;
+pub use read::{entries, files_below};
 pub use show::{Found, show};
 pub use verify::{End, Fault, Finding, Log as VerifiedLog, Report, verify, verify_directory, verify_files};
 pub use writer::{Evidence, EvidenceError, Policy};

@@ -16,6 +16,7 @@ use shelf::Shelf;
 pub use used::Used;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +40,39 @@ use crate::telemetry::Metrics;
 use crate::wire::{Endpoint, sse};
 
 impl Case {
+    /// The cases of a folder (`*.yaml`), by file name.
+    ///
+    /// # Errors
+    /// What the file system says, or the first file that holds no case, for people.
+    pub fn read_folder(folder: &Path) -> Result<Vec<(String, Self)>, String> {
+        let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
+        let mut files: Vec<_> =
+            entries.flatten().map(|entry| entry.path()).filter(|file| file.extension().is_some_and(|x| x == "yaml")).collect();
+        files.sort();
+        let read = |file: &PathBuf| {
+            let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+            let case = serde_yaml::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
+            Ok((name, case))
+        };
+        files.iter().map(read).collect()
+    }
+
+    /// Runs every case of a folder; what comes back is what came out otherwise than expected. A plugin in a crate of its own
+    /// is tested with this.
+    pub async fn run_folder(manifest: &'static Manifest, folder: &Path) -> Vec<String> {
+        let cases = match Self::read_folder(folder) {
+            Ok(cases) if cases.is_empty() => return vec![format!("{}: no case", folder.display())],
+            Ok(cases) => cases,
+            Err(error) => return vec![format!("{}: {error}", folder.display())],
+        };
+        let mut wrong = Vec::new();
+        for (file, case) in cases {
+            wrong.extend(case.run(manifest).await.into_iter().map(|told| format!("{}/{file} ({}): {told}", manifest.name, case.name)));
+        }
+        wrong
+    }
+
     /// Runs the case. What it returns is what came out otherwise than expected; nothing, if all is well.
     pub async fn run(&self, manifest: &'static Manifest) -> Vec<String> {
         match self.outcome(manifest).await {

@@ -8,23 +8,8 @@ use crate::plugin::BUNDLED;
 async fn the_cases_of_all_bundled_plugins() {
     let mut wrong = Vec::new();
     for manifest in BUNDLED {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(manifest.name).join("cases");
-        let files = std::fs::read_dir(&folder).map(|entries| entries.map(|e| e.unwrap().path()).collect::<Vec<_>>());
-        let mut files = files.unwrap_or_default();
-        files.retain(|file| file.extension().is_some_and(|e| e == "yaml"));
-        files.sort();
-        if files.is_empty() {
-            wrong.push(format!("plugins/{}/cases: no case", manifest.name));
-        }
-        for file in files {
-            let at = format!("{}/{}", manifest.name, file.file_name().unwrap().to_string_lossy());
-            match serde_yaml::from_str::<Case>(&std::fs::read_to_string(&file).unwrap()) {
-                Err(error) => wrong.push(format!("{at}: {error}")),
-                Ok(case) => {
-                    wrong.extend(case.run(manifest).await.into_iter().map(|w| format!("{at} ({}): {w}", case.name)));
-                }
-            }
-        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(manifest.name).join("cases");
+        wrong.extend(Case::run_folder(manifest, &folder).await);
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }

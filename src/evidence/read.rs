@@ -1,0 +1,46 @@
+//! Reading a log without judging it: for reports, which count, and leave it to `verify` to say whether the log is whole.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::line::Line;
+use super::log::files;
+use super::show::logs;
+
+/// Every file of the log in this directory and of those that overlapping processes left below it.
+///
+/// # Errors
+/// What the file system says.
+pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for log in logs(directory)? {
+        found.extend(files(&log)?.into_iter().map(|(_, path)| path));
+    }
+    Ok(found)
+}
+
+/// Hands every entry of the files that holds `text` to `each`, as JSON; lines that are none are passed over.
+///
+/// # Errors
+/// What the file system says.
+pub fn entries(paths: &[PathBuf], text: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let needle = memchr::memmem::Finder::new(text.as_bytes());
+    let mut line = Vec::new();
+    for path in paths {
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if needle.find(&line).is_none() {
+                continue;
+            }
+            if let Some(found) = Line::parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
+                each(found.entry);
+            }
+        }
+    }
+    Ok(())
+}
