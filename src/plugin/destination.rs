@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::delivery::{Delivered, Delivery};
+use super::delivery::{Delivered, Delivery, retry_after};
 use super::host::{Host, HttpRequest};
 use super::manifest::BuildError;
 use crate::config::Span;
@@ -112,8 +112,8 @@ impl Destination {
         match answer.status {
             200..=299 => Delivered::done(),
             408 | 425 | 429 | 500..=599 => {
-                let after = answer.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-                Delivered::Retry { after: after.and_then(pause), why: why.into() }
+                let after = retry_after(&answer.headers, host.now()).map(|after| after.min(LONGEST_PAUSE));
+                Delivered::Retry { after, why: why.into() }
             }
             410 => Delivered::Disable { why: why.into() },
             _ => Delivered::dead(why),
@@ -121,22 +121,10 @@ impl Destination {
     }
 }
 
-/// `Retry-After` in seconds; a date is not read, and so the schedule decides.
-fn pause(text: &str) -> Option<Duration> {
-    text.trim().parse::<u64>().ok().map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pause_is_bounded() {
-        assert_eq!(pause(" 30 "), Some(Duration::from_secs(30)));
-        assert_eq!(pause("99999999999"), Some(LONGEST_PAUSE));
-        assert_eq!(pause("Wed, 21 Oct 2026 07:28:00 GMT"), None);
-    }
 
     #[test]
     fn what_is_not_granted_is_told_at_load() {

@@ -9,6 +9,7 @@ use super::delivery::Notice;
 use super::view::PostResponse;
 use super::{Mode, Subject};
 use crate::gate::{End, Execution, Finished, RequestId, guard};
+use crate::identity::Caller;
 use crate::telemetry::time::Rfc3339;
 
 /// Longest name that a caller chose and that is told.
@@ -59,6 +60,33 @@ impl Event {
             events.push(Self::about(finished, "security.finding", data));
         }
         events
+    }
+
+    /// What a plugin has seen in a request by itself: `kind` is its own, and so is `name`, which makes the id with the
+    /// request's. The caller is added to the facts.
+    pub fn of_plugin(
+        kind: &'static str,
+        name: &str,
+        request: RequestId,
+        caller: Option<&Caller>,
+        at: SystemTime,
+        mut data: Map<String, Value>,
+    ) -> Self {
+        data.insert("request_id".into(), request.to_string().into());
+        if let Some(caller) = caller {
+            data.insert("caller".into(), json!(Subject::of(caller)));
+        }
+        Self {
+            id: format!("{name}_{request}"),
+            kind,
+            at,
+            subject: request.to_string(),
+            organisation: caller.map(|caller| caller.organisation.id.to_string()),
+            key: caller.map(|caller| caller.key_id.to_string()),
+            user: caller.and_then(|caller| caller.user.as_ref()).map(|user| user.id.to_string()),
+            request: Some(request),
+            data,
+        }
     }
 
     /// What a notice comes to.

@@ -25,6 +25,7 @@ pub mod storage;
 mod subject;
 mod template;
 pub mod view;
+mod words;
 
 use crate::error::Denial;
 use crate::wire::Dialect;
@@ -44,6 +45,7 @@ pub use storage::{Storage, Stores};
 pub use subject::{Named, Subject};
 pub use template::Template;
 pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
+pub use words::{Tail, Words};
 
 /// What a step says about the request or the answer it was shown.
 #[must_use]

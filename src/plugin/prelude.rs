@@ -10,7 +10,7 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 pub use schemars::JsonSchema;
 pub use serde::{Deserialize, Serialize};
 pub use serde_json::{Value, json};
-pub use {aho_corasick, base64, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
+pub use {aho_corasick, base64, jsonschema, log, memchr, parking_lot, regex, ring, schemars, serde, serde_json};
 
 pub use super::delivery::{Delivered, Delivery, DeliveryId, Notice, retry_after};
 pub use super::event::{EVENTS, Event};
@@ -18,7 +18,7 @@ pub use super::host::{Host, HostError, HttpRequest, HttpResponse};
 pub use super::manifest::{BuildContext, BuildError, Manifest, Need, StorageScope, schema_of};
 pub use super::storage::{BudgetStanding, PolicyInForce, Shelf, SqlValue, Storage, Tables};
 pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View, is_the_gateways};
-pub use super::{Destination, Digester, Glob, Named, Receiver, Remembered, Subject, Template, hex};
+pub use super::{Destination, Digester, Glob, Named, Receiver, Remembered, Subject, Tail, Template, Words, hex};
 pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
 pub use crate::config::Span;
 pub use crate::error::Denial;

@@ -31,6 +31,11 @@ impl<V: Clone> Remembered<V> {
         }
     }
 
+    /// The same, and forgets it.
+    pub fn take(&self, key: &[u8; 32], now: Instant) -> Option<V> {
+        self.0.lock().pop(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
+    }
+
     /// Keeps an answer; one that holds for no time is not kept.
     pub fn keep(&self, key: [u8; 32], value: V, now: Instant, ttl: Duration) {
         if let Some(until) = now.checked_add(ttl).filter(|_| !ttl.is_zero()) {
@@ -62,6 +67,8 @@ mod tests {
         assert_eq!(kept.get(&[1; 32], now), Some("one"));
         assert_eq!(kept.get(&[1; 32], now + second), None);
         assert!(kept.is_empty());
+        kept.keep([1; 32], "once", now, second);
+        assert_eq!((kept.take(&[1; 32], now), kept.take(&[1; 32], now)), (Some("once"), None));
         kept.keep([1; 32], "never", now, Duration::ZERO);
         assert!(kept.is_empty());
         for n in 1..=3 {

@@ -179,6 +179,26 @@ impl Parts {
         Ok(())
     }
 
+    /// The texts of each message of a user, in order; of a request without roles, all of its texts as one message.
+    pub fn said(&self) -> Vec<Vec<&Part>> {
+        let message = |part: &Part| part.path.match_indices('/').nth(2).map_or(part.path.len(), |(at, _)| at);
+        let mut messages: Vec<Vec<&Part>> = Vec::new();
+        let mut last = None;
+        for part in self.parts.iter().filter(|part| part.role == Role::User && !part.key) {
+            let name = part.path.get(..message(part));
+            match messages.last_mut().filter(|_| last == name) {
+                Some(texts) => texts.push(part),
+                None => messages.push(vec![part]),
+            }
+            last = name;
+        }
+        if messages.is_empty() {
+            let texts: Vec<&Part> = self.parts.iter().filter(|part| part.role == Role::Unknown && !part.key).collect();
+            messages.extend((!texts.is_empty()).then_some(texts));
+        }
+        messages
+    }
+
     /// The body with texts changed: for each part by its place in [`Self::parts`] the edits of its text. Every other byte
     /// stays, but probabilities of tokens, which would spell out what is gone.
     ///
@@ -332,6 +352,17 @@ mod tests {
         assert_eq!(parts.rewrite(&[]).unwrap(), stream);
         let new = parts.rewrite(&[(0, vec![(11..13, "[x]".into())])]).unwrap();
         assert_eq!(new, chunk("my na") + ": ping\n\n" + &chunk("me is [x]") + &chunk(".") + "data: [DONE]\n\n");
+    }
+
+    #[test]
+    fn messages_of_users() {
+        let body = br#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"x"},
+            {"role":"user","content":[{"type":"text","text":"b"},{"type":"text","text":"c"}]}]}"#;
+        let parts = Parts::of(&Bytes::from_static(body), Form::Json, false, 10, |kind| kind == Kind::Content).unwrap();
+        let said: Vec<Vec<&str>> = parts.said().iter().map(|m| m.iter().map(|p| p.text.as_str()).collect()).collect();
+        assert_eq!(said, [vec!["a"], vec!["b", "c"]]);
+        let bare = Parts::of(&Bytes::from_static(br#"{"input":"hello"}"#), Form::Json, false, 10, all).unwrap();
+        assert_eq!(bare.said().len(), 1);
     }
 
     #[test]

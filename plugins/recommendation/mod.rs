@@ -1,0 +1,129 @@
+//! What a conversation gives to understand becomes an offer or a workflow: the first rule that applies is told to a system
+//! outside and, if wanted, named to the caller in a header. No body is ever changed.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use crate::plugin::prelude::*;
+
+mod config;
+mod signals;
+
+use config::{Config, Rules};
+use signals::Signals;
+use wire::{Form, Kind, Parts};
+
+/// What `plugins show recommendation` prints.
+pub static MANIFEST: Manifest = Manifest {
+    name: "recommendation",
+    version: "1.0.0",
+    author: "Odock",
+    category: "analytics",
+    kind: "workflow",
+    summary: "Turns signals of a conversation into offers and workflow events; tells names and counts, changes no body.",
+    gates: &[Gate::PostUpstream],
+    styles: &[Style::Sequential],
+    needs: &[Need::ReadRequest, Need::Headers, Need::Deliver, Need::Network, Need::Secrets],
+    // It looks at the request and the head of the answer, so streams pass.
+    streams: false,
+    evidence: &[
+        ("offer", "name of the rule that applied"),
+        ("delivery", "id of the event that was handed to the outbox"),
+        ("resting", "`true` where the same was offered to the same caller a short while ago and nothing was said"),
+    ],
+    config_schema: schema_of::<Config>,
+    build: |cx| {
+        let rules = cx.parse::<Config>()?.compile(&cx.host)?;
+        let resting = Remembered::new(NonZeroUsize::new(RESTING).unwrap_or(NonZeroUsize::MIN));
+        Ok(Arc::new(Recommendation { rules, resting, digester: Digester::new(None), host: cx.host.clone() }))
+    },
+};
+
+/// Offers that are not made again yet, at most; the oldest go first.
+const RESTING: usize = 100_000;
+/// A request with more texts than this says nothing.
+const MOST_TEXTS: usize = 16_384;
+
+struct Recommendation {
+    rules: Rules,
+    /// What was offered to whom.
+    resting: Remembered<()>,
+    digester: Digester,
+    host: Host,
+}
+
+impl Recommendation {
+    /// Whether an offer may be made to this caller now; from then on it rests.
+    fn is_due(&self, cx: &View<'_>, offer: &str) -> bool {
+        if self.rules.rest.is_zero() {
+            return true;
+        }
+        let caller = cx.caller();
+        let organisation = caller.map_or(&b""[..], |caller| caller.organisation.id.as_bytes());
+        let who = caller.map_or(&b""[..], |caller| caller.user.as_ref().map_or(&caller.key_id, |user| &user.id).as_bytes());
+        let (key, now) = (self.digester.of(&[offer.as_bytes(), organisation, who]), Instant::now());
+        if self.resting.get(&key, now).is_some() {
+            return false;
+        }
+        self.resting.keep(key, (), now, self.rules.rest);
+        true
+    }
+
+    /// Hands the offer to the outbox.
+    fn tell(&self, cx: &View<'_>, offer: &str, signals: &Signals) -> Result<(), PluginError> {
+        let Some(deliver) = &self.rules.deliver else { return Ok(()) };
+        let mut data = serde_json::Map::new();
+        data.insert("offer".into(), offer.into());
+        data.insert("route".into(), cx.route().into());
+        data.insert("model".into(), cx.model().into());
+        data.insert("signals".into(), signals.told());
+        let name = format!("{}_{offer}", self.host.instance());
+        let event = Event::of_plugin("recommendation.offered", &name, cx.request_id(), cx.caller(), self.host.now(), data);
+        let body = event.cloud(&self.rules.source).to_string();
+        let delivery = Delivery::new(deliver.system(), "application/cloudevents+json", body).with_id(event.id).about(cx.request_id());
+        let delivery = match cx.caller() {
+            // What one caller is offered arrives in the order in which it was.
+            Some(caller) => delivery.ordered_by(format!("{}/{}", caller.organisation.id, caller.key_id)),
+            None => delivery,
+        };
+        let id = self.host.deliver(delivery)?;
+        cx.note("delivery", id.to_string());
+        cx.external(deliver.system(), Some(id.to_string()));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Plugin for Recommendation {
+    async fn post_upstream(&self, cx: &mut PostUpstream<'_>) -> PluginResult {
+        // Who got no answer is offered nothing.
+        if !(200..=299).contains(&cx.status()) {
+            return Ok(Verdict::Next);
+        }
+        let body = cx.body()?;
+        let form = Form::of(cx.dialect(), cx.header("content-type"), body);
+        let parts = Parts::of(body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
+        let parts = parts.map_err(|error| PluginError::failed(error.to_string()))?;
+        let signals = Signals::of(cx, &parts, &self.rules);
+        let Some(offer) = self.rules.offers.iter().find(|offer| offer.when.holds(cx, &signals)) else { return Ok(Verdict::Next) };
+        cx.note("offer", offer.name.as_str());
+        if !self.is_due(cx, &offer.name) {
+            cx.note("resting", "true");
+            return Ok(Verdict::Next);
+        }
+        self.tell(cx, &offer.name, &signals)?;
+        if let Some(header) = &self.rules.header
+            && cx.response_header(header).is_none()
+        {
+            cx.set_response_header(header, &offer.name)?;
+        }
+        Ok(Verdict::Next)
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Delivered {
+        match &self.rules.deliver {
+            Some(destination) => destination.deliver(&self.host, delivery).await,
+            None => Delivered::dead("nothing is delivered any more"),
+        }
+    }
+}
