@@ -1,0 +1,84 @@
+//! Applications want to see in the answer which model and provider served them.
+//!
+//! Begun by `odock-edge plugins new` from `brief.yaml`; from here on it is its owner's.
+
+use std::collections::BTreeMap;
+
+use odock_edge::plugin::prelude::*;
+
+/// What `plugins show answer_facts` prints.
+pub static MANIFEST: Manifest = Manifest {
+    name: "answer_facts",
+    version: "0.1.0",
+    author: "developer-experience",
+    category: "custom",
+    kind: "enrichment",
+    summary: "Applications want to see in the answer which model and provider served them.",
+    gates: &[Gate::PostUpstream],
+    styles: &[Style::Sequential],
+    needs: &[Need::Headers],
+    streams: false,
+    evidence: &[
+        ("set", "how many headers and tags were set"),
+        ("without_value", "what was not set because it has no value for this request"),
+    ],
+    config_schema: schema_of::<Config>,
+    build: |cx| Ok(Arc::new(AnswerFacts::build(cx.parse()?, cx.host.clone())?)),
+};
+
+/// Configuration of `answer_facts`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// Headers towards the caller, with templates of their values.
+    response_headers: BTreeMap<String, String>,
+}
+
+struct AnswerFacts {
+    response_headers: Vec<(String, Template)>,
+    host: Host,
+}
+
+impl AnswerFacts {
+    fn build(config: Config, host: Host) -> Result<Self, BuildError> {
+        let response_headers = templates("response_headers", &config.response_headers, &host)?;
+        Ok(Self { response_headers, host })
+    }
+
+    /// What has a value for this request; what has none, or one that no head can carry, is noted.
+    fn rendered<'t>(&self, templates: &'t [(String, Template)], cx: &View<'_>) -> Result<Vec<(&'t str, String)>, PluginError> {
+        let mut values = Vec::new();
+        let mut without = Vec::new();
+        for (name, template) in templates {
+            let value = template.render(cx, &self.host)?.filter(|value| value.bytes().all(|b| (0x20..0x7f).contains(&b)));
+            match value {
+                Some(value) => values.push((name.as_str(), value)),
+                None => without.push(name.as_str()),
+            }
+        }
+        if !without.is_empty() {
+            cx.note("without_value", without.join(" "));
+        }
+        Ok(values)
+    }
+}
+
+#[async_trait]
+impl Plugin for AnswerFacts {
+    async fn post_upstream(&self, cx: &mut PostUpstream<'_>) -> PluginResult {
+        let headers = self.rendered(&self.response_headers, cx)?;
+        cx.note("set", headers.len().to_string());
+        for (name, value) in &headers {
+            cx.set_response_header(name, value)?;
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+fn compiled(at: &str, text: &str, host: &Host) -> Result<Template, BuildError> {
+    Template::compile(text, host).map_err(|why| BuildError::at(at, why))
+}
+
+fn templates(at: &str, texts: &BTreeMap<String, String>, host: &Host) -> Result<Vec<(String, Template)>, BuildError> {
+    texts.iter().map(|(name, text)| Ok((name.clone(), compiled(&format!("{at}.{name}"), text, host)?))).collect()
+}

@@ -1,0 +1,92 @@
+//! Providers and invoices must know tenant, project, billing code and trace of each request.
+//!
+//! Begun by `odock-edge plugins new` from `brief.yaml`; from here on it is its owner's.
+
+use std::collections::BTreeMap;
+
+use odock_edge::plugin::prelude::*;
+
+/// What `plugins show tenant_metadata` prints.
+pub static MANIFEST: Manifest = Manifest {
+    name: "tenant_metadata",
+    version: "0.1.0",
+    author: "platform",
+    category: "custom",
+    kind: "enrichment",
+    summary: "Providers and invoices must know tenant, project, billing code and trace of each request.",
+    gates: &[Gate::PreUpstream],
+    styles: &[Style::Sequential],
+    needs: &[Need::Tags, Need::Headers, Need::Storage(StorageScope::Organisations)],
+    streams: false,
+    evidence: &[
+        ("set", "how many headers and tags were set"),
+        ("without_value", "what was not set because it has no value for this request"),
+    ],
+    config_schema: schema_of::<Config>,
+    build: |cx| Ok(Arc::new(TenantMetadata::build(cx.parse()?, cx.host.clone())?)),
+};
+
+/// Configuration of `tenant_metadata`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// Headers towards the provider, with templates of their values.
+    headers: BTreeMap<String, String>,
+    /// Tags, with templates of their values.
+    tags: BTreeMap<String, String>,
+}
+
+struct TenantMetadata {
+    headers: Vec<(String, Template)>,
+    tags: Vec<(String, Template)>,
+    host: Host,
+}
+
+impl TenantMetadata {
+    fn build(config: Config, host: Host) -> Result<Self, BuildError> {
+        let headers = templates("headers", &config.headers, &host)?;
+        let tags = templates("tags", &config.tags, &host)?;
+        Ok(Self { headers, tags, host })
+    }
+
+    /// What has a value for this request; what has none, or one that no head can carry, is noted.
+    fn rendered<'t>(&self, templates: &'t [(String, Template)], cx: &View<'_>) -> Result<Vec<(&'t str, String)>, PluginError> {
+        let mut values = Vec::new();
+        let mut without = Vec::new();
+        for (name, template) in templates {
+            let value = template.render(cx, &self.host)?.filter(|value| value.bytes().all(|b| (0x20..0x7f).contains(&b)));
+            match value {
+                Some(value) => values.push((name.as_str(), value)),
+                None => without.push(name.as_str()),
+            }
+        }
+        if !without.is_empty() {
+            cx.note("without_value", without.join(" "));
+        }
+        Ok(values)
+    }
+}
+
+#[async_trait]
+impl Plugin for TenantMetadata {
+    async fn pre_upstream(&self, cx: &mut PreUpstream<'_>) -> PluginResult {
+        let headers = self.rendered(&self.headers, cx)?;
+        let tags = self.rendered(&self.tags, cx)?;
+        cx.note("set", (headers.len() + tags.len()).to_string());
+        for (name, value) in &headers {
+            cx.set_header(name, value)?;
+        }
+        for (name, value) in tags {
+            cx.tag(name, value)?;
+        }
+        Ok(Verdict::Next)
+    }
+}
+
+fn compiled(at: &str, text: &str, host: &Host) -> Result<Template, BuildError> {
+    Template::compile(text, host).map_err(|why| BuildError::at(at, why))
+}
+
+fn templates(at: &str, texts: &BTreeMap<String, String>, host: &Host) -> Result<Vec<(String, Template)>, BuildError> {
+    texts.iter().map(|(name, text)| Ok((name.clone(), compiled(&format!("{at}.{name}"), text, host)?))).collect()
+}
