@@ -12,9 +12,36 @@ pub struct Light {
 
 /// Whether a text reads differently from how it is written.
 pub fn differs(text: &str) -> bool {
-    // The first bytes of every character that reads differently; most scripts have none of them.
-    let may = |b: u8| matches!(b, 0xc2 | 0xd9 | 0xdb | 0xe0 | 0xe2 | 0xe3 | 0xef | 0xf0);
-    text.bytes().any(may) && text.chars().any(|c| light(c) != Some(c))
+    next_odd(text, 0).is_some()
+}
+
+/// The first bytes of every character that reads differently; most scripts have none of them.
+const MAY: [bool; 256] = {
+    let mut table = [false; 256];
+    let firsts = [0xc2, 0xd9, 0xdb, 0xe0, 0xe2, 0xe3, 0xef, 0xf0];
+    let mut n = 0;
+    while n < firsts.len() {
+        table[firsts[n]] = true;
+        n += 1;
+    }
+    table
+};
+
+/// The next character that reads differently, and where it stands.
+fn next_odd(text: &str, mut from: usize) -> Option<(usize, char)> {
+    let bytes = text.as_bytes();
+    loop {
+        let rest = bytes.get(from..)?;
+        // Sixteen at a time: nearly all text is ASCII.
+        let plain = rest.chunks_exact(16).take_while(|chunk| chunk.is_ascii()).count() * 16;
+        let rest = rest.get(plain..)?;
+        let at = from + plain + rest.iter().position(|&byte| MAY[usize::from(byte)])?;
+        let c = text.get(at..)?.chars().next()?;
+        if light(c) != Some(c) {
+            return Some((at, c));
+        }
+        from = at + c.len_utf8();
+    }
 }
 
 /// What a character reads as; `None` if it cannot be seen.
@@ -37,23 +64,21 @@ fn light(c: char) -> Option<char> {
 impl Light {
     /// Reads on.
     pub fn push(&mut self, text: &str) {
-        if text.is_ascii() {
-            self.text.push_str(text);
-            self.raw += text.len();
-            return;
-        }
-        for c in text.chars() {
-            let read = light(c);
-            let odd = read != Some(c);
-            if odd {
-                self.places.push((self.text.len(), self.raw));
-            }
-            self.text.extend(read);
+        let mut at = 0;
+        while let Some((odd, c)) = next_odd(text, at) {
+            self.plain(text.get(at..odd).unwrap_or_default());
+            self.places.push((self.text.len(), self.raw));
+            self.text.extend(light(c));
             self.raw += c.len_utf8();
-            if odd {
-                self.places.push((self.text.len(), self.raw));
-            }
+            self.places.push((self.text.len(), self.raw));
+            at = odd + c.len_utf8();
         }
+        self.plain(text.get(at..).unwrap_or_default());
+    }
+
+    fn plain(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.raw += text.len();
     }
 
     /// What was read and not yet forgotten.

@@ -90,6 +90,17 @@ pub struct Canaries {
     beyond: bool,
     /// What each byte is while none has begun.
     bytes: Bytes,
+    /// Whether a byte may stand behind the first letter of one.
+    second: Second,
+}
+
+#[derive(Debug, Clone)]
+struct Second([bool; 256]);
+
+impl Default for Second {
+    fn default() -> Self {
+        Self([true; 256])
+    }
 }
 
 /// What bytes are to who waits for the first letter of a canary.
@@ -115,7 +126,7 @@ impl Default for Bytes {
 impl Canaries {
     /// These.
     pub fn new(all: Vec<Canary>) -> Self {
-        let mut this = Self { all, first: 0, beyond: false, bytes: Bytes::default() };
+        let mut this = Self { all, first: 0, beyond: false, bytes: Bytes::default(), second: Second::default() };
         for canary in &this.all {
             match canary.letters.first() {
                 Some(&code) if code < 128 => this.first |= 1 << code,
@@ -131,6 +142,8 @@ impl Canaries {
                 _ => Wait::Inside,
             };
             this.bytes.0[byte as usize] = wait;
+            let next = u32::from(code);
+            this.second.0[byte as usize] = code == 0 || this.all.iter().any(|canary| canary.letters.get(1).is_none_or(|l| *l == next));
         }
         this
     }
@@ -174,8 +187,14 @@ impl Lookout {
             if self.open.is_empty() {
                 let bytes = &text.as_bytes()[at..];
                 let mut skipped = 0;
-                for &byte in bytes {
+                while let Some(&byte) = bytes.get(skipped) {
                     match canaries.bytes.0[byte as usize] {
+                        // A letter that is followed by none of the second ones begins nothing.
+                        Wait::Look
+                            if byte.is_ascii_alphanumeric() && bytes.get(skipped + 1).is_some_and(|b| !canaries.second.0[*b as usize]) =>
+                        {
+                            self.inside = true;
+                        }
                         Wait::Look => break,
                         wait => self.inside = wait == Wait::Inside,
                     }

@@ -138,23 +138,23 @@ impl Reader {
             unseen = 0;
             // The word, which must be seen to end.
             loop {
-                let begin = at;
-                let class = loop {
-                    let Some(&byte) = bytes.get(at) else { break 'text };
-                    let class = BYTES[byte as usize];
-                    if class <= STOP {
-                        break class;
+                let rest = bytes.get(at..).unwrap_or_default();
+                let (mut len, mut class) = (0, None);
+                for &byte in rest {
+                    let next = BYTES[byte as usize];
+                    if next <= STOP {
+                        class = Some(next);
+                        break;
                     }
-                    at += 1;
-                };
-                if at > begin {
+                    len += 1;
+                }
+                let Some(class) = class else { break 'text };
+                if len > 0 {
                     if letters == 0 {
-                        first = edge(bytes[begin]);
+                        first = edge(rest[0]);
                     }
-                    last = edge(bytes[at - 1]);
-                    letters += at - begin;
-                    run += at - begin;
-                    unseen = 0;
+                    last = edge(rest[len - 1]);
+                    (letters, run, at, unseen) = (letters + len, run + len, at + len, 0);
                 }
                 if run >= island::LEAST || letters >= usize::from(LONGEST) {
                     break 'text;
