@@ -58,19 +58,18 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         guard = None;
     }
     let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
-    let passive = !hold && !enforcing;
-    if hold || guard.is_some() && !streamed {
+    if hold || enforcing && !streamed {
         let cap = cx.live.snapshot.server.max_held_response;
         let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
-        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny && !passive {
+        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
         // The judge reads the usage of what it sees whole.
-        cx.unmetered = route.held_overflow == route::Overflow::Deny && !passive;
+        cx.unmetered = route.held_overflow == route::Overflow::Deny;
         if let Some(exchange) = cx.exchange.take() {
             let guard = guard.cloned();
-            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, passive, cap });
+            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, cap });
         }
         return Ok(());
     }
@@ -81,6 +80,11 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
             return cx.refuse(*denial);
         }
         apply_edits(head, &exchange.draft.response_edits)?;
+    }
+    if let Some(guard) = guard.filter(|_| !streamed) {
+        let encodings = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
+        let cap = cx.live.snapshot.server.max_held_response;
+        cx.watched = Some(Box::new(Watched { guard: Arc::clone(guard), encodings, cap, whole: false }));
     }
     if streamed {
         let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
@@ -96,6 +100,40 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
+}
+
+/// An answer that nobody holds, and that a guard which only observes looks at when the caller has it.
+pub struct Watched {
+    guard: Arc<Guard>,
+    encodings: Vec<HeaderValue>,
+    /// More than this is not kept [bytes].
+    cap: usize,
+    /// It has come to its end.
+    whole: bool,
+}
+
+impl Watched {
+    /// Shows the answer to the guard, which refuses nothing.
+    pub async fn look(self, exchange: &mut Exchange, body: &mut std::collections::VecDeque<Bytes>) {
+        if !self.whole {
+            exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
+            return;
+        }
+        if body.len() > 1 {
+            let whole = body.make_contiguous().concat();
+            body.clear();
+            body.push_back(Bytes::from(whole));
+        }
+        let Some(whole) = body.front_mut() else { return };
+        match decoded(&self.encodings, whole.clone(), self.cap) {
+            Ok(text) => {
+                // Usage is read from it as well.
+                *whole = text.clone();
+                let _ = self.guard.answer(exchange, text).await;
+            }
+            Err(_) => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
+        }
+    }
 }
 
 /// Takes out what is not the caller's to see and puts our request id in.
@@ -156,14 +194,18 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
         {
             cx.metered_bytes += chunk.len();
             cx.metered.push_back(chunk.clone());
-            // Usage stands at the end: of a large answer the tail is enough.
-            while cx.metered_bytes > METERED
+            // Usage stands at the end: of a large answer the tail is enough, unless somebody wants to see all of it.
+            let most = cx.watched.as_ref().map_or(METERED, |watched| watched.cap.max(METERED));
+            while cx.metered_bytes > most
                 && let Some(first) = cx.metered.front()
                 && cx.metered_bytes - first.len() >= METERED
             {
                 cx.metered_bytes -= first.len();
                 cx.metered.pop_front();
             }
+        }
+        if let Some(watched) = cx.watched.as_mut().filter(|_| end) {
+            watched.whole = cx.metered_bytes <= watched.cap;
         }
         return;
     };
@@ -344,8 +386,6 @@ pub struct AnswerJudge {
     exchange: Box<Exchange>,
     route: Arc<Route>,
     guard: Option<Arc<Guard>>,
-    /// Nobody would hold this answer but a guard that only observes: whatever becomes of it, it leaves as it came.
-    passive: bool,
     cap: usize,
 }
 
@@ -356,10 +396,12 @@ impl AnswerJudge {
     }
 
     async fn decide(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
-        if self.passive {
-            return self.observe(head, body).await;
+        let encodings: Vec<HeaderValue> = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
+        let plain = body.is_empty() || encodings.iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let body = decoded(&encodings, body, self.cap)?;
+        if !plain {
+            head.remove_header(&CONTENT_ENCODING);
         }
-        let body = decoded(head, body, self.cap)?;
         let mut body = self.read(head, body)?;
         let exchange = &mut *self.exchange;
         if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
@@ -375,28 +417,6 @@ impl AnswerJudge {
         let body = exchange.draft.response.take().and_then(|r| r.body).unwrap_or_default();
         let written = edited.and_then(|()| receipt::write(head, &self.route, exchange));
         written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
-    }
-
-    /// Shows a copy of the answer to the guard.
-    async fn observe(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
-        let exchange = &mut *self.exchange;
-        match (decoded(&mut head.clone(), body.clone(), self.cap), &self.guard) {
-            (Ok(text), Some(guard)) => {
-                exchange.outcome.usage = usage_of(exchange.facts.dialect, head, &text);
-                // A guard that observes refuses nothing.
-                let _ = guard.answer(exchange, text).await;
-            }
-            _ => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
-        }
-        // Plugins that need no body get the head, as they would without a guard.
-        exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: None });
-        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;
-        exchange.draft.response = None;
-        if let Verdict::Abort(denial) = verdict {
-            return Err(denial);
-        }
-        let edited = apply_edits(head, &exchange.draft.response_edits);
-        edited.and_then(|()| receipt::write(head, &self.route, exchange)).map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
     }
 
     /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is
@@ -452,7 +472,7 @@ impl Judge for AnswerJudge {
     }
 
     fn overflow(&mut self, _head: &ResponseHeader) -> Overflow {
-        if self.route.held_overflow == route::Overflow::Allow || self.passive {
+        if self.route.held_overflow == route::Overflow::Allow {
             self.exchange.draft.tags.push(("held_response".to_owned(), "released_unread".to_owned()));
             return Overflow::Release;
         }
@@ -461,12 +481,13 @@ impl Judge for AnswerJudge {
 }
 
 /// The body as text. An encoding that cannot be undone within the cap is refused: a guard must see what the caller would.
-fn decoded(head: &mut ResponseHeader, body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
+fn decoded(encodings: &[HeaderValue], body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
     let unreadable = || Box::new(Denial::of(codes::ANSWER_UNREADABLE));
-    if head.headers.get_all(CONTENT_ENCODING).iter().count() > 1 {
-        return Err(unreadable());
-    }
-    let Some(encoding) = head.headers.get(CONTENT_ENCODING).cloned() else { return Ok(body) };
+    let encoding = match encodings {
+        [] => return Ok(body),
+        [encoding] => encoding,
+        _ => return Err(unreadable()),
+    };
     let mut text = Vec::new();
     let limit = cap as u64 + 1;
     let read = match encoding.as_bytes().to_ascii_lowercase().as_slice() {
@@ -480,7 +501,6 @@ fn decoded(head: &mut ResponseHeader, body: Bytes, cap: usize) -> std::result::R
     if text.len() > cap {
         return Err(Box::new(Denial::of(codes::ANSWER_TOO_LARGE)));
     }
-    head.remove_header(&CONTENT_ENCODING);
     Ok(Bytes::from(text))
 }
 

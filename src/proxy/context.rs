@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pingora_proxy::Session;
 
-use super::answer::{AnswerJudge, Streaming};
+use super::answer::{AnswerJudge, Streaming, Watched};
 use super::govern::Governed;
 use super::live::{Balancer, Live, Target};
 use super::tap::TapHandle;
@@ -50,6 +50,8 @@ pub struct Context {
     pub streaming: Option<Box<parking_lot::Mutex<Streaming>>>,
     /// The body of an answer that passes unheld, kept to read its usage.
     pub metered: std::collections::VecDeque<bytes::Bytes>,
+    /// Who looks at `metered` when the answer is over.
+    pub watched: Option<Box<Watched>>,
     /// The judge of a held answer reads its usage: nothing is kept for it here.
     pub unmetered: bool,
     /// How much of `metered` there is.
@@ -103,6 +105,7 @@ impl Context {
             pre_upstream_done: false,
             streaming: None,
             metered: std::collections::VecDeque::new(),
+            watched: None,
             unmetered: false,
             metered_bytes: 0,
             upstream_started: None,

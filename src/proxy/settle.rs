@@ -57,7 +57,13 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
         cx.caller_gone = true;
     }
     let denied_code = match cx.exchange.take() {
-        Some(exchange) => settle(edge, *exchange, error, cx, bytes_out),
+        Some(mut exchange) => {
+            let ended = Instant::now();
+            if let Some(watched) = cx.watched.take() {
+                watched.look(&mut exchange, &mut cx.metered).await;
+            }
+            settle(edge, *exchange, error, cx, bytes_out, ended)
+        }
         None => early(session, cx),
     };
     if let Some(code) = denied_code {
@@ -77,9 +83,8 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
     Some(denial.code.to_string())
 }
 
-fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64) -> Option<String> {
-    let now = Instant::now();
-    let took = now.duration_since(cx.received);
+fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64, ended: Instant) -> Option<String> {
+    let took = ended.duration_since(cx.received);
     let outcome = &mut exchange.outcome;
     if outcome.denial.is_none() {
         outcome.denial = cx.denial.clone();

@@ -289,9 +289,14 @@ impl Guard {
             let session = self.session(ex);
             // A request that was counted on its way in is not counted again on the answer's way out.
             let counted = std::mem::replace(&mut guarded(ex).counted, true);
-            match self.sessions.add(session, risk, !counted).await {
-                Ok(said) => score = said,
-                Err(StoreGone) => gone = true,
+            if risk.add > 0.0 {
+                match self.sessions.add(session, risk, !counted).await {
+                    Ok(said) => score = said,
+                    Err(StoreGone) => gone = true,
+                }
+            } else {
+                // Faint signs block nobody: who asks does not wait for the store to hear of them.
+                score = self.sessions.add_faint(session, risk, !counted);
             }
         }
         let decision = self.engine.decide(judgement, score);

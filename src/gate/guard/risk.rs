@@ -121,19 +121,26 @@ impl Sessions {
     /// The same where nobody can wait, as in the middle of a stream: a store in memory answers at once; one that does not
     /// is told meanwhile, and the score is what was `known` before and the risk.
     pub fn add_now(self: &Arc<Self>, key: SessionKey, risk: Risk, known: f64, threshold: &crate::safety::SessionRule) -> f64 {
+        self.tell_now(key, self.update(risk, 0)).unwrap_or_else(|| risk.onto(known, threshold))
+    }
+
+    /// The same of a risk that cannot block, with the score if the store said it at once. `first` counts the request as well.
+    pub fn add_faint(self: &Arc<Self>, key: SessionKey, risk: Risk, first: bool) -> Option<f64> {
+        self.tell_now(key, self.update(risk, u32::from(first)))
+    }
+
+    fn tell_now(self: &Arc<Self>, key: SessionKey, update: RiskUpdate) -> Option<f64> {
         let this = Arc::clone(self);
         let mut call = Box::pin(async move {
             let name = key.hex();
-            this.store.record(&name, this.update(risk, 0), &this.policy.risk).await.map(|state| state.score)
+            this.store.record(&name, update, &this.policy.risk).await.map(|state| state.score)
         });
-        match (&mut call).now_or_never() {
-            Some(answer) => self.answered(answer).ok().flatten().unwrap_or_else(|| risk.onto(known, threshold)),
-            None => {
-                let this = Arc::clone(self);
-                tokio::spawn(async move { this.answered(call.await).ok() });
-                risk.onto(known, threshold)
-            }
+        if let Some(answer) = (&mut call).now_or_never() {
+            return self.answered(answer).ok().flatten();
         }
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.answered(call.await).ok() });
+        None
     }
 
     /// Asks for the score without waiting; it is there when it has come.
