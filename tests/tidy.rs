@@ -98,6 +98,12 @@ const RULES: &[Rule] = &[
         why: "a plugin uses crate::plugin::prelude and nothing else: then the contract is the whole contract, and it works out of tree as well",
     },
     Rule {
+        pattern: r"\b(tokio|reqwest|hyper|redis|sqlx)::|\bstd::(fs|env)\b|\bprocess::Command\b|\b(Tcp|Udp|Unix)(Stream|Socket|Listener|Datagram)\b|\bToSocketAddrs\b",
+        within: &["plugins/"],
+        allowed: &["plugins/roster.rs"],
+        why: "a plugin reaches the world through its host, which asks the operator's grant and judges every address: tests/golden/ssrf.jsonl",
+    },
+    Rule {
         pattern: r"\.(write_response_header|write_response_body|respond_error\w*)\(",
         within: SOURCE,
         allowed: &["src/proxy/respond.rs", "src/proxy/tap.rs", "src/mock/"],
