@@ -109,7 +109,8 @@ impl Plugin for KeywordEvents {
         let body = cx.body()?.clone();
         let form = Form::of(cx.dialect(), cx.header("content-type"), &body);
         let parts = Parts::of(&body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
-        let parts = parts.map_err(|error| PluginError::failed(error.to_string()))?;
+        // What cannot be read (an upload) has no words.
+        let Ok(parts) = parts else { return Ok(Verdict::Next) };
         let counts = self.rules.of_request(&parts);
         let tags = self.tell(cx, "request", &counts);
         if counts.iter().any(|count| *count > 0) {
@@ -125,7 +126,6 @@ impl Plugin for KeywordEvents {
         let Some(body) = cx.response_body()?.filter(|_| !events).cloned() else { return Ok(Verdict::Next) };
         let form = Form::of(cx.dialect(), cx.response_header("content-type"), &body);
         let parts = Parts::of(&body, form, false, MOST_TEXTS, |kind| kind == Kind::Content);
-        // An answer that cannot be read has no words.
         let Ok(parts) = parts else { return Ok(Verdict::Next) };
         let counts = self.rules.of_answer(&parts);
         let tags = self.tell(cx, "answer", &counts);

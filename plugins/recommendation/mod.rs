@@ -103,7 +103,8 @@ impl Plugin for Recommendation {
         let body = cx.body()?;
         let form = Form::of(cx.dialect(), cx.header("content-type"), body);
         let parts = Parts::of(body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
-        let parts = parts.map_err(|error| PluginError::failed(error.to_string()))?;
+        // What cannot be read (an upload) gives nothing to understand.
+        let Ok(parts) = parts else { return Ok(Verdict::Next) };
         let signals = Signals::of(cx, &parts, &self.rules);
         let Some(offer) = self.rules.offers.iter().find(|offer| offer.when.holds(cx, &signals)) else { return Ok(Verdict::Next) };
         cx.note("offer", offer.name.as_str());
