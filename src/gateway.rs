@@ -28,10 +28,11 @@ use crate::config::{self, Diagnostic, RecordsSettings, Snapshot, StateSettings};
 use crate::evidence::{Evidence, Signer};
 use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
-use crate::identity::{KeyHasher, Keyring};
+use crate::identity::{KeyHasher, Keyring, is_minted_id};
 use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
+use crate::safety::modules::{self, Blueprint};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
 use crate::store::records::{RecordError, RecordStore, UsageRecord};
@@ -137,6 +138,16 @@ impl Builder {
         self
     }
 
+    /// Adds a safety module of one's own, for the rest of the process; its name must be new. A configuration names it under
+    /// `safety.modules` as it names the built-in ones.
+    #[must_use]
+    pub fn safety_module(self, blueprint: &'static Blueprint) -> Self {
+        if !modules::link(blueprint) {
+            log::error!(target: "safety", security_module = blueprint.name; "a built-in module has this name: the linked one is left out");
+        }
+        self
+    }
+
     /// Runs another service in the same process, as the demo does with its mock provider.
     #[must_use]
     pub fn service(mut self, service: Box<dyn ServiceWithDependents>) -> Self {
@@ -177,7 +188,7 @@ impl Builder {
         let spool = live.load().snapshot.governance.usage_spool.clone();
         let books = Books::open(spool.as_deref(), metrics.governance()).map_err(|e| GatewayError::Usage(e.to_string()))?;
         let governor = Arc::new(Governor::new(state.store.clone(), books, metrics.governance()));
-        let keyring = keyring(&live.load().snapshot)?;
+        let keyring = keyring(&live.load().snapshot, &metrics)?;
         if let Some(keyring) = &keyring {
             stores.offer_keyring(Arc::clone(keyring));
         }
@@ -256,6 +267,7 @@ impl Builder {
                 ready: shared.ready.clone(),
                 live: shared.live.clone(),
                 keyring: shared.keyring.clone(),
+                books: shared.governor.books.clone(),
                 bus: shared.state.store.clone(),
                 config_hash: Box::new(move || live.load().snapshot.hash.clone()),
             };
@@ -298,10 +310,10 @@ fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError
 }
 
 /// The ring of keys made at run time, still empty.
-fn keyring(snapshot: &Snapshot) -> Result<Option<Arc<Keyring>>, GatewayError> {
+fn keyring(snapshot: &Snapshot, metrics: &Metrics) -> Result<Option<Arc<Keyring>>, GatewayError> {
     let Some(settings) = &snapshot.governance.keys else { return Ok(None) };
     let hasher = KeyHasher::of(&settings.hashing).map_err(|error| GatewayError::Keys(error.to_string()))?;
-    Ok(Some(Arc::new(Keyring::new(hasher, snapshot.homes.clone(), settings.grace))))
+    Ok(Some(Arc::new(Keyring::new(hasher, snapshot.homes.clone(), settings.grace).counted(metrics.keys()))))
 }
 
 /// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
@@ -504,8 +516,13 @@ impl Shared {
 impl Debts for Shared {
     async fn pay(&self, record: &UsageRecord) -> Result<(), StateError> {
         let live = self.live.load_full();
-        match live.snapshot.directory.api_key(&record.key) {
+        let made = || self.keyring.as_ref()?.table().by_id(&record.key);
+        let key = live.snapshot.directory.api_key(&record.key).cloned().or_else(made);
+        match key {
             Some(key) => self.governor.charge(&key.caller.terms.accounts, record).await,
+            None if self.keyring.as_ref().is_some_and(|ring| !ring.is_ready() && is_minted_id(&record.key)) => {
+                Err(StateError::Unavailable("the keys made at run time are still being read".into()))
+            }
             // Without the key nobody knows its accounts; what it had reserved ends with its lease.
             None => Ok(()),
         }
@@ -528,6 +545,7 @@ impl BackgroundService for Upkeep {
         self.shared.govern();
         self.shared.follow_keys();
         self.shared.deliver();
+        self.shared.notify();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {
             let shared = self.shared.clone();

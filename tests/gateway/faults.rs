@@ -22,7 +22,10 @@ fn fault_gateway_child() {
     let Ok(args) = std::env::var(ARGUMENTS) else { return };
     let args: Vec<String> = serde_json::from_str(&args).unwrap();
     let args = std::iter::once("odock-edge".into()).chain(args.into_iter().map(Into::into));
-    std::process::exit(odock_edge::cli::main_from(args, vec![&FAULT, &REWRITE, &JUDGE, &FRAMES]));
+    let mut plugins = crate::made::manifests();
+    plugins.extend([&FAULT, &REWRITE, &JUDGE, &FRAMES]);
+    let _ = odock_edge::gateway::Gateway::builder().safety_module(&crate::safety_modules::CLUMSY).safety_module(&crate::safety_modules::FRUIT);
+    std::process::exit(odock_edge::cli::main_from(args, plugins));
 }
 
 /// What a `fault` does when its gate comes.

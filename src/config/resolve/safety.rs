@@ -68,7 +68,7 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
     let written = &config.root.safety.modules;
     for name in written.keys() {
         if modules::find(name).is_none() {
-            let known = modules::BUILT_IN.iter().map(|blueprint| blueprint.name);
+            let known = modules::all().into_iter().map(|blueprint| blueprint.name);
             absent(&format!("safety.modules.{name}"), "safety module", name, known, problems);
         }
     }
@@ -77,7 +77,7 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
     let used = on(Some(config.root.safety.mode)) || config.root.routes.iter().any(|route| on(route.safety.mode));
     let mut members = Vec::new();
     // Where nothing runs, nothing is built but what is written about, so that a mistake shows before it is switched on.
-    for blueprint in modules::BUILT_IN.iter().filter(|blueprint| used || written.contains_key(blueprint.name)) {
+    for blueprint in modules::all().into_iter().filter(|blueprint| used || written.contains_key(blueprint.name)) {
         let standard = SafetyModuleEntry::default();
         let entry = written.get(blueprint.name).unwrap_or(&standard);
         let here = format!("safety.modules.{}", blueprint.name);
@@ -114,7 +114,7 @@ fn on_route(
     let different = route.map(|route| &route.modules);
     for name in different.into_iter().flat_map(BTreeMap::keys) {
         if modules::find(name).is_none() {
-            let known = modules::BUILT_IN.iter().map(|blueprint| blueprint.name);
+            let known = modules::all().into_iter().map(|blueprint| blueprint.name);
             absent(&format!("{here}.modules.{name}"), "safety module", name, known, problems);
         }
     }

@@ -1,10 +1,14 @@
 //! The built-in modules: one folder each, and one line in the list below.
 //!
+//! Modules of other crates are linked with [`link`], or [`crate::gateway::Builder::safety_module`], before a configuration is
+//! read; they then are as the built-in ones are.
+//!
 //! A module's folder has a `mod.rs` with a type that implements [`SafetyModule`] and a `pub static BLUEPRINT: Blueprint`
 //! that says how it is built and what holds for it unless the operator says otherwise. The folder's name is the module's.
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::{OnError, SafetyModule};
@@ -41,7 +45,27 @@ modules! {
     data_leakage,
 }
 
+/// Modules of other crates.
+static LINKED: RwLock<Vec<&'static Blueprint>> = RwLock::new(Vec::new());
+
+/// Adds a module of another crate for the rest of the process. One of the same name is replaced; a built-in one is not, and
+/// the answer is false.
+pub fn link(blueprint: &'static Blueprint) -> bool {
+    if BUILT_IN.iter().any(|known| known.name == blueprint.name) {
+        return false;
+    }
+    let mut linked = LINKED.write();
+    linked.retain(|known| known.name != blueprint.name);
+    linked.push(blueprint);
+    true
+}
+
+/// Every module that a configuration may name: the built-in ones in the order in which they run, then the linked ones.
+pub fn all() -> Vec<&'static Blueprint> {
+    BUILT_IN.iter().chain(LINKED.read().iter()).copied().collect()
+}
+
 /// The blueprint of that name.
 pub fn find(name: &str) -> Option<&'static Blueprint> {
-    BUILT_IN.iter().copied().find(|blueprint| blueprint.name == name)
+    all().into_iter().find(|blueprint| blueprint.name == name)
 }
