@@ -118,6 +118,8 @@ pub struct Offer {
 pub struct Rules {
     pub offers: Vec<Offer>,
     pub words: Option<Arc<Words>>,
+    /// Whether any offer depends on the language.
+    pub asks_for_languages: bool,
     pub header: Option<String>,
     pub deliver: Option<Destination>,
     pub rest: Duration,
@@ -172,6 +174,7 @@ impl Config {
         if deliver.is_none() && self.header.is_none() {
             return Err(BuildError::at("", "neither `deliver` nor `header`: nobody would hear of an offer"));
         }
-        Ok(Rules { offers, words: compiled, header: self.header, deliver, rest: self.rest.0, source: self.source })
+        let asks_for_languages = offers.iter().any(|offer| !offer.when.languages.is_empty());
+        Ok(Rules { offers, words: compiled, asks_for_languages, header: self.header, deliver, rest: self.rest.0, source: self.source })
     }
 }

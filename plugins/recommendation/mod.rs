@@ -21,7 +21,7 @@ pub static MANIFEST: Manifest = Manifest {
     category: "analytics",
     kind: "workflow",
     summary: "Turns signals of a conversation into offers and workflow events; tells names and counts, changes no body.",
-    gates: &[Gate::PostUpstream],
+    gates: &[Gate::PreUpstream, Gate::PostUpstream],
     styles: &[Style::Sequential],
     needs: &[Need::ReadRequest, Need::Headers, Need::Deliver, Need::Network, Need::Secrets],
     // It looks at the request and the head of the answer, so streams pass.
@@ -35,12 +35,17 @@ pub static MANIFEST: Manifest = Manifest {
     build: |cx| {
         let rules = cx.parse::<Config>()?.compile(&cx.host)?;
         let resting = Remembered::new(NonZeroUsize::new(RESTING).unwrap_or(NonZeroUsize::MIN));
-        Ok(Arc::new(Recommendation { rules, resting, digester: Digester::new(None), host: cx.host.clone() }))
+        let languages = Remembered::new(NonZeroUsize::new(UNDER_WAY).unwrap_or(NonZeroUsize::MIN));
+        Ok(Arc::new(Recommendation { rules, resting, languages, digester: Digester::new(None), host: cx.host.clone() }))
     },
 };
 
 /// Offers that are not made again yet, at most; the oldest go first.
 const RESTING: usize = 100_000;
+/// Requests under way whose language is kept until their answer comes; the oldest go first.
+const UNDER_WAY: usize = 16_384;
+/// After this nobody waits for an answer any more.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 /// A request with more texts than this says nothing.
 const MOST_TEXTS: usize = 16_384;
 
@@ -48,6 +53,8 @@ struct Recommendation {
     rules: Rules,
     /// What was offered to whom.
     resting: Remembered<()>,
+    /// The languages of requests under way: the caller's head is gone when the answer comes.
+    languages: Remembered<String>,
     digester: Digester,
     host: Host,
 }
@@ -95,17 +102,30 @@ impl Recommendation {
 
 #[async_trait]
 impl Plugin for Recommendation {
+    async fn pre_upstream(&self, cx: &mut PreUpstream<'_>) -> PluginResult {
+        if self.rules.asks_for_languages
+            && let Some(language) = cx.header("accept-language").and_then(signals::language)
+        {
+            self.languages.keep(self.digester.of(&[&cx.request_id().0]), language, Instant::now(), LONGEST_REQUEST);
+        }
+        Ok(Verdict::Next)
+    }
+
     async fn post_upstream(&self, cx: &mut PostUpstream<'_>) -> PluginResult {
+        let language = match self.rules.asks_for_languages {
+            true => self.languages.take(&self.digester.of(&[&cx.request_id().0]), Instant::now()),
+            false => None,
+        };
         // Who got no answer is offered nothing.
         if !(200..=299).contains(&cx.status()) {
             return Ok(Verdict::Next);
         }
         let body = cx.body()?;
-        let form = Form::of(cx.dialect(), cx.header("content-type"), body);
+        let form = Form::of(cx.dialect(), None, body);
         let parts = Parts::of(body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
         // What cannot be read (an upload) gives nothing to understand.
         let Ok(parts) = parts else { return Ok(Verdict::Next) };
-        let signals = Signals::of(cx, &parts, &self.rules);
+        let signals = Signals::of(&parts, &self.rules, language);
         let Some(offer) = self.rules.offers.iter().find(|offer| offer.when.holds(cx, &signals)) else { return Ok(Verdict::Next) };
         cx.note("offer", offer.name.as_str());
         if !self.is_due(cx, &offer.name) {

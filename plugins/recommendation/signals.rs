@@ -18,7 +18,7 @@ pub struct Signals {
 
 impl Signals {
     /// Reads them off a request.
-    pub fn of(cx: &View<'_>, parts: &Parts, rules: &Rules) -> Self {
+    pub fn of(parts: &Parts, rules: &Rules, language: Option<String>) -> Self {
         let said = parts.said();
         let mut words = vec![0u32; rules.words.as_ref().map_or(0, |words| words.len())];
         let last = said.last().map(Vec::as_slice).unwrap_or_default();
@@ -32,7 +32,7 @@ impl Signals {
             }
         }
         let characters = last.iter().map(|part| part.text.chars().count() as u64).sum();
-        Self { words, turns: said.len() as u64, characters, language: cx.header("accept-language").and_then(language) }
+        Self { words, turns: said.len() as u64, characters, language }
     }
 
     /// For the system outside: numbers alone.
@@ -47,7 +47,7 @@ impl Signals {
 }
 
 /// The primary subtag of the language that is preferred most (RFC 9110 §12.5.4).
-fn language(header: &str) -> Option<String> {
+pub fn language(header: &str) -> Option<String> {
     let choice = |item: &str| {
         let mut parts = item.split(';');
         let tag = parts.next()?.trim();

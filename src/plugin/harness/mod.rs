@@ -97,6 +97,8 @@ impl Case {
         let (facts, headers, body) = self.request(&caller)?;
         let mut ex = Exchange::new(facts);
         ex.draft.body = body;
+        // As on a connection: the caller's head is gone when the answer comes.
+        let gone = HeaderMap::new();
         let mut seen = Seen::default();
         for gate in self.gates.as_deref().unwrap_or(manifest.gates) {
             match gate {
@@ -126,7 +128,9 @@ impl Case {
                         ex.draft.response = Some(response.build(held)?);
                         ex.facts.stream |= response.stream.is_some();
                     }
-                    if let Verdict::Abort(denial) = gate::run(&chain, *gate, &mut ex, &headers).await {
+                    if let Verdict::Abort(denial) =
+                        gate::run(&chain, *gate, &mut ex, if *gate == Gate::PostUpstream { &gone } else { &headers }).await
+                    {
                         seen.denial = Some(denial);
                     } else if held && response.is_some_and(|r| r.stream.is_some()) {
                         let body = ex.draft.response.as_ref().and_then(|r| r.body.clone()).unwrap_or_default();
