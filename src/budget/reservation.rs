@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Open;
-use super::{Account, AccountKind, Metric, Past};
+use super::{Account, AccountKind, Metric, OwnerKind, Past, Period, Window};
 use crate::error::{Denial, codes};
 use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settlement, StateError};
 
@@ -70,6 +70,55 @@ pub struct Crossing {
     pub used: i64,
     /// The limit of the window.
     pub limit: i64,
+    /// The window.
+    pub window: Window,
+}
+
+/// A threshold that was crossed, for whoever wants to hear of it. It speaks of the owner and holds nothing of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetNotice {
+    /// Identifier of the organisation.
+    pub organisation: Arc<str>,
+    /// Name of the budget or quota.
+    pub name: Arc<str>,
+    /// Which of the two.
+    pub kind: AccountKind,
+    /// What is counted.
+    pub metric: Metric,
+    /// What sort of owner.
+    pub owner: OwnerKind,
+    /// Identifier of the owner.
+    pub owner_id: Arc<str>,
+    /// How long a window is.
+    pub period: Period,
+    /// From when to when the window is, microseconds since the Unix epoch.
+    pub window: Window,
+    /// Percent of the limit that was reached.
+    pub percent: u32,
+    /// What is used now, in the unit of the metric: nano-USD for money.
+    pub spent: i64,
+    /// The limit of the window.
+    pub limit: i64,
+}
+
+impl Crossing {
+    /// What there is to say of it.
+    pub fn notice(&self) -> BudgetNotice {
+        let account = &self.account;
+        BudgetNotice {
+            organisation: account.organisation().into(),
+            name: Arc::clone(&account.name),
+            kind: account.kind,
+            metric: account.metric,
+            owner: account.owner,
+            owner_id: Arc::clone(&account.owner_id),
+            period: account.schedule().period(),
+            window: self.window,
+            percent: self.percent,
+            spent: self.used,
+            limit: self.limit,
+        }
+    }
 }
 
 /// What a request holds.
@@ -215,7 +264,7 @@ impl Reservation {
         let crossed = settled.crossed.iter().filter_map(|&(at, percent)| {
             let held = self.holds.get(at)?;
             let used = settled.each.get(at).map_or(0, |counted: &Counted| counted.used);
-            Some(Crossing { account: Arc::clone(&held.account), percent, used, limit: held.open.limit })
+            Some(Crossing { account: Arc::clone(&held.account), percent, used, limit: held.open.limit, window: held.open.window })
         });
         Ok((settled.settlement, crossed.collect()))
     }

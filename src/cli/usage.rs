@@ -1,16 +1,13 @@
 //! `usage`: what was used, by whom, and what it cost.
 
-use std::fmt::Write;
 use std::path::PathBuf;
-
-use serde_json::{Value, json};
 
 use super::{FAILED, INVALID_CONFIG, print, tell, tell_diagnostics};
 use crate::config::{self, RecordsSettings};
 use crate::gateway::Builder;
-use crate::limit::Moment;
-use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
+use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecords};
 use crate::store::sql::{Options, SqlRecords};
+use crate::usage::{Table, moment};
 
 const EXAMPLES: &str = "Examples:
   odock-edge usage -c conf/odock.yaml                                  the sum of everything that is kept
@@ -86,26 +83,29 @@ enum Format {
 }
 
 impl By {
-    fn column(self) -> (&'static str, UsageBy) {
+    fn of(self) -> UsageBy {
         match self {
-            Self::Organisation => ("organisation", UsageBy::Organisation),
-            Self::Key => ("key", UsageBy::Key),
-            Self::Team => ("team", UsageBy::Team),
-            Self::User => ("user", UsageBy::User),
-            Self::Provider => ("provider", UsageBy::Provider),
-            Self::Model => ("model", UsageBy::Model),
-            Self::Plugin => ("plugin", UsageBy::Plugin),
-            Self::Status => ("status", UsageBy::Status),
-            Self::Day => ("day", UsageBy::Day),
+            Self::Organisation => UsageBy::Organisation,
+            Self::Key => UsageBy::Key,
+            Self::Team => UsageBy::Team,
+            Self::User => UsageBy::User,
+            Self::Provider => UsageBy::Provider,
+            Self::Model => UsageBy::Model,
+            Self::Plugin => UsageBy::Plugin,
+            Self::Status => UsageBy::Status,
+            Self::Day => UsageBy::Day,
         }
     }
 }
 
-/// Milliseconds since the Unix epoch.
-fn moment(text: &str) -> Result<i64, String> {
-    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    let read: Result<Moment, serde_json::Error> = serde_json::from_value(Value::String(whole));
-    read.map(|at| at.0 / 1000).map_err(|_| "expected a day such as 2026-11-01, or a moment such as 2026-11-01T12:00:00Z".to_owned())
+impl Format {
+    fn write(self, table: &Table) -> String {
+        match self {
+            Self::Table => table.aligned(),
+            Self::Json => format!("{:#}\n", table.json()),
+            Self::Csv => table.csv(),
+        }
+    }
 }
 
 /// Prints usage; 0 when the store answered, whether or not there was any.
@@ -129,7 +129,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
         .map_err(|error| error.to_string())
         .and_then(|runtime| runtime.block_on(table(args, &settings)).map_err(|error| error.to_string()));
     match done {
-        Ok(table) => print(&table.written(args.format)),
+        Ok(table) => print(&args.format.write(&table)),
         Err(error) => {
             tell(&format!("odock-edge: {error}"));
             FAILED
@@ -156,225 +156,10 @@ async fn table(args: &Args, settings: &RecordsSettings) -> Result<Table, RecordE
     let found = match (args.list, args.by) {
         (Some(limit), _) => store.usage(&filter, None, limit).await.map(|records| Table::of_records(&records)),
         (None, by) => {
-            let (name, by) = by.map_or(("", UsageBy::Nothing), By::column);
-            store.sum_usage(&filter, by).await.map(|sums| Table::of_sums(name, &sums))
+            let by = by.map_or(UsageBy::Nothing, By::of);
+            store.sum_usage(&filter, by).await.map(|sums| Table::of_sums(by, &sums))
         }
     };
     store.close().await;
     found
-}
-
-/// Rows under names. Every value is a number, a text, `null` or a list.
-struct Table {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<Value>>,
-    /// Members of JSON that a table has no room for.
-    details: Vec<Value>,
-}
-
-impl Table {
-    fn of_sums(by: &'static str, sums: &[UsageSum]) -> Self {
-        let counted = ["requests", "errors", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "units"];
-        let columns = Some(by).filter(|by| !by.is_empty()).into_iter().chain(counted).chain(["cost_usd", "mean_latency_ms"]).collect();
-        let row = |sum: &UsageSum| {
-            let group = (!by.is_empty()).then(|| json!(sum.group));
-            let mean = sum.latency_ms.checked_div(sum.requests).unwrap_or_default();
-            let numbers = [
-                sum.requests,
-                sum.errors,
-                sum.input_tokens,
-                sum.cached_tokens,
-                sum.output_tokens,
-                sum.reasoning_tokens,
-                sum.total_tokens,
-                sum.units,
-            ];
-            group.into_iter().chain(numbers.map(Value::from)).chain([json!(usd(sum.cost_nanos)), json!(mean)]).collect()
-        };
-        Self { columns, rows: sums.iter().map(row).collect(), details: Vec::new() }
-    }
-
-    fn of_records(records: &[UsageRecord]) -> Self {
-        let columns = vec![
-            "at",
-            "request_id",
-            "organisation",
-            "key",
-            "team",
-            "user",
-            "provider",
-            "model",
-            "endpoint",
-            "stream",
-            "status",
-            "end",
-            "code",
-            "usage_source",
-            "input_tokens",
-            "cached_tokens",
-            "output_tokens",
-            "reasoning_tokens",
-            "total_tokens",
-            "units",
-            "cost_usd",
-            "latency_ms",
-            "overhead_us",
-            "provider_request_id",
-            "trace_id",
-            "plugins",
-        ];
-        let row = |r: &UsageRecord| {
-            let at = u64::try_from(r.at).map_or(std::time::UNIX_EPOCH, |at| std::time::UNIX_EPOCH + std::time::Duration::from_millis(at));
-            vec![
-                json!(crate::telemetry::time::Rfc3339(at).to_string()),
-                json!(r.request_id),
-                json!(r.organisation),
-                json!(r.key),
-                json!(r.team),
-                json!(r.user),
-                json!(r.provider),
-                json!(r.model),
-                json!(r.endpoint),
-                json!(r.stream),
-                json!(r.status),
-                json!(r.end),
-                json!(r.code),
-                json!(r.usage_source),
-                json!(r.input_tokens),
-                json!(r.cached_tokens),
-                json!(r.output_tokens),
-                json!(r.reasoning_tokens),
-                json!(r.total_tokens),
-                json!(r.units),
-                json!(r.cost_nanos.map(usd)),
-                json!(r.latency_ms),
-                json!(r.overhead_us),
-                json!(r.provider_request_id),
-                json!(r.trace_id),
-                json!(r.plugins),
-            ]
-        };
-        // What the gateway wrote is JSON; what is not is shown as the text it is.
-        let details = records.iter().map(|r| serde_json::from_str(&r.details).unwrap_or_else(|_| json!(r.details))).collect();
-        Self { columns, rows: records.iter().map(row).collect(), details }
-    }
-
-    fn written(&self, format: Format) -> String {
-        match format {
-            Format::Table => self.aligned(),
-            Format::Json => self.json(),
-            Format::Csv => self.csv(),
-        }
-    }
-
-    fn json(&self) -> String {
-        let rows = self.rows.iter().enumerate().map(|(at, row)| {
-            let mut object: serde_json::Map<String, Value> =
-                self.columns.iter().map(|name| (*name).to_owned()).zip(row.iter().cloned()).collect();
-            if let Some(details) = self.details.get(at) {
-                object.insert("details".to_owned(), details.clone());
-            }
-            Value::Object(object)
-        });
-        format!("{:#}\n", Value::Array(rows.collect()))
-    }
-
-    /// RFC 4180, with line feeds alone.
-    fn csv(&self) -> String {
-        let mut out = self.columns.join(",") + "\n";
-        for row in &self.rows {
-            let cells = row.iter().map(|value| {
-                let text = shown(value);
-                // A spreadsheet must not take a name for a formula.
-                let text = if value.is_string() && text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
-                if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
-            });
-            out.push_str(&(cells.collect::<Vec<_>>().join(",") + "\n"));
-        }
-        out
-    }
-
-    fn aligned(&self) -> String {
-        let cells: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|v| if v.is_null() { "-".into() } else { shown(v) }).collect()).collect();
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(at, name)| cells.iter().map(|row| row[at].chars().count()).chain([name.len()]).max().unwrap_or(0))
-            .collect();
-        let mut out = String::new();
-        let names = self.columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        for (number, row) in [&names].into_iter().chain(&cells).enumerate() {
-            let mut line = String::new();
-            for (at, cell) in row.iter().enumerate() {
-                let width = widths[at];
-                // Numbers stand right, under their names.
-                let right = self.rows.first().is_some_and(|row| row[at].is_number() || self.columns[at] == "cost_usd");
-                let _ = if right { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-            if number == 0 && cells.is_empty() {
-                out.push_str("nothing\n");
-            }
-        }
-        out
-    }
-}
-
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
-}
-
-/// Nano-USD as USD, exactly.
-fn usd(nanos: i64) -> String {
-    let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-    let fraction = format!("{:09}", nanos % 1_000_000_000);
-    let cents = 2.max(fraction.trim_end_matches('0').len());
-    format!("{sign}{}.{}", nanos / 1_000_000_000, &fraction[..cents])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn money_is_written_exactly() {
-        assert_eq!([0, 1, 1_500_000_000, -20_000_000].map(usd), ["0.00", "0.000000001", "1.50", "-0.02"]);
-    }
-
-    #[test]
-    fn three_ways_to_write_the_same() {
-        let sums = [UsageSum {
-            group: Some("=a,\"b\"".into()),
-            requests: 2,
-            errors: 1,
-            cost_nanos: 2_000_000,
-            latency_ms: 30,
-            ..UsageSum::default()
-        }];
-        let table = Table::of_sums("key", &sums);
-        let header =
-            "key,requests,errors,input_tokens,cached_tokens,output_tokens,reasoning_tokens,total_tokens,units,cost_usd,mean_latency_ms";
-        assert_eq!(table.csv(), format!("{header}\n\"'=a,\"\"b\"\"\",2,1,0,0,0,0,0,0,0.002,15\n"));
-        let json: Value = serde_json::from_str(&table.json()).unwrap_or_default();
-        assert_eq!((&json[0]["key"], &json[0]["requests"], &json[0]["cost_usd"]), (&json!("=a,\"b\""), &json!(2), &json!("0.002")));
-        let lines: Vec<String> = table.aligned().lines().map(str::to_owned).collect();
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0].find("cost_usd").map(|at| at + 8), lines[1].find("0.002").map(|at| at + 5), "{lines:#?}");
-        assert!(Table::of_sums("", &[]).aligned().ends_with("nothing\n"));
-    }
-
-    #[test]
-    fn days_and_moments() {
-        assert_eq!(moment("1970-01-02"), Ok(86_400_000));
-        assert_eq!(moment("1970-01-01T01:00:00+01:00"), Ok(0));
-        assert!(moment("yesterday").is_err());
-    }
 }

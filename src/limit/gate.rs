@@ -196,7 +196,10 @@ impl Gate<'_> {
             let scopes = self.tokens.iter();
             scopes.filter_map(move |scope| scope.tokens().map(|counter| (*scope, counter, cost)))
         });
-        let asked: Vec<(&ScopePlan, &Counter, u64)> = requests.chain(tokens).collect();
+        // A chain of several lists does not know its length: what grows is copied again and again.
+        let most = self.requests.iter().map(|scope| scope.requests().len()).sum::<usize>() + self.tokens.len();
+        let mut asked: Vec<(&ScopePlan, &Counter, u64)> = Vec::with_capacity(most);
+        asked.extend(requests.chain(tokens));
         if asked.is_empty() {
             return Ok(());
         }
@@ -221,6 +224,7 @@ impl Gate<'_> {
             return Err(denied(scope.scope, counter.field, retry_after(counter.field, allowance.retry_after)));
         }
         receipt.lease = Some(ask.lease);
+        receipt.standing.reserve(asked.len());
         for (((scope, counter, cost), take), allowance) in asked.iter().zip(&takes).zip(&taken.each) {
             match take.limit {
                 Limit::Slots { ttl, .. } => receipt.slots.push((counter.key.clone(), ttl)),

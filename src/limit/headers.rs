@@ -1,54 +1,105 @@
 //! What an answer tells of the limits it passed: the IETF's `RateLimit` fields
 //! (draft-ietf-httpapi-ratelimit-headers-10) and the fields that the dialect's SDKs read.
 
-use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
 
 use super::{Field, Standing};
 use crate::wire::Dialect;
 
+/// Bytes of one limit in a field, about.
+const EACH: usize = 64;
+
 /// The header fields for these limits, names in lower case. Of several limits of a kind the one with the smallest share
 /// left is told under the dialect's name. Empty without limits.
-pub fn headers(standing: &[Standing], dialect: Dialect, now: std::time::SystemTime) -> Vec<(&'static str, String)> {
-    let told: Vec<&Standing> = standing.iter().filter(|s| !s.per.is_zero()).collect();
-    if told.is_empty() {
+pub fn headers<'a, I: Iterator<Item = &'a Standing>>(
+    standing: impl Fn() -> I,
+    dialect: Dialect,
+    now: SystemTime,
+) -> Vec<(&'static str, HeaderValue)> {
+    let told = || standing().filter(|s| !s.per.is_zero());
+    let count = told().count();
+    if count == 0 {
         return Vec::new();
     }
-    let (mut policy, mut state) = (String::new(), String::new());
-    for (at, s) in told.iter().enumerate() {
-        let comma = if at == 0 { "" } else { ", " };
-        // Two scopes may limit the same field: the name tells them apart.
-        let name = format_args!("\"{}:{}\"", s.scope.as_str(), s.field.limit());
-        let _ = write!(policy, "{comma}{name};q={};w={}", s.limit, s.per.as_secs());
-        let _ = write!(state, "{comma}{name};r={};t={}", s.remaining, seconds(s.reset_after));
+    // Every answer tells this of a dozen limits: written by hand, it costs a tenth of what formatting does.
+    let (mut policy, mut state) = (Vec::with_capacity(count * EACH), Vec::with_capacity(count * EACH));
+    let (mut requests, mut tokens): (Option<&Standing>, Option<&Standing>) = (None, None);
+    for s in told() {
+        for field in [&mut policy, &mut state] {
+            if !field.is_empty() {
+                field.extend_from_slice(b", ");
+            }
+            // Two scopes may limit the same field: the name tells them apart.
+            field.push(b'"');
+            field.extend_from_slice(s.scope.as_str().as_bytes());
+            field.push(b':');
+            field.extend_from_slice(s.field.limit().as_bytes());
+        }
+        policy.extend_from_slice(b"\";q=");
+        decimal(&mut policy, s.limit);
+        policy.extend_from_slice(b";w=");
+        decimal(&mut policy, s.per.as_secs());
+        state.extend_from_slice(b"\";r=");
+        decimal(&mut state, s.remaining);
+        state.extend_from_slice(b";t=");
+        decimal(&mut state, seconds(s.reset_after));
+        let tightest = if s.field == Field::TokensPerMinute { &mut tokens } else { &mut requests };
+        if tightest.is_none_or(|t| u128::from(s.remaining) * u128::from(t.limit) < u128::from(t.remaining) * u128::from(s.limit)) {
+            *tightest = Some(s);
+        }
     }
-    let mut headers = vec![("ratelimit-policy", policy), ("ratelimit", state)];
-    let tightest = |tokens: bool| {
-        let of_kind = told.iter().filter(|s| (s.field == Field::TokensPerMinute) == tokens);
-        of_kind.min_by(|a, b| (u128::from(a.remaining) * u128::from(b.limit)).cmp(&(u128::from(b.remaining) * u128::from(a.limit))))
-    };
-    for (tokens, openai, anthropic) in [
+    let mut headers = Vec::with_capacity(8);
+    headers.extend(value(policy).map(|policy| ("ratelimit-policy", policy)));
+    headers.extend(value(state).map(|state| ("ratelimit", state)));
+    for (tightest, openai, anthropic) in [
         (
-            false,
+            requests,
             ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
             ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"],
         ),
         (
-            true,
+            tokens,
             ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
             ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
         ),
     ] {
-        let Some(s) = tightest(tokens) else { continue };
+        let Some(s) = tightest else { continue };
         let (names, reset) = match dialect {
-            Dialect::OpenAi => (openai, format!("{}ms", s.reset_after.as_millis())),
-            Dialect::Anthropic => (anthropic, crate::telemetry::time::Rfc3339(now + s.reset_after).to_string()),
+            Dialect::OpenAi => {
+                let mut millis = Vec::with_capacity(12);
+                decimal(&mut millis, u64::try_from(s.reset_after.as_millis()).unwrap_or(u64::MAX));
+                millis.extend_from_slice(b"ms");
+                (openai, value(millis))
+            }
+            Dialect::Anthropic => (anthropic, value(crate::telemetry::time::Rfc3339(now + s.reset_after).to_string().into_bytes())),
             Dialect::Gemini | Dialect::Mcp | Dialect::Plain => continue,
         };
         let [limit, remaining, resets] = names;
-        headers.extend([(limit, s.limit.to_string()), (remaining, s.remaining.to_string()), (resets, reset)]);
+        headers.extend([(limit, HeaderValue::from(s.limit)), (remaining, HeaderValue::from(s.remaining))]);
+        headers.extend(reset.map(|reset| (resets, reset)));
     }
     headers
+}
+
+/// What was written here is ASCII, which is always a value.
+fn value(text: Vec<u8>) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+}
+
+fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 /// Whole seconds, rounded up.
@@ -73,8 +124,8 @@ mod tests {
             standing(Scope::ApiKey, Field::TokensPerMinute, 9000, 8000),
         ];
         let at = std::time::UNIX_EPOCH;
-        let openai = headers(&all, Dialect::OpenAi, at);
-        let get = |name: &str| openai.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
+        let openai = headers(|| all.iter(), Dialect::OpenAi, at);
+        let get = |name: &str| openai.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.to_str().ok());
         assert_eq!(
             get("ratelimit-policy"),
             Some(
@@ -89,9 +140,9 @@ mod tests {
         );
         assert_eq!((get("x-ratelimit-limit-requests"), get("x-ratelimit-remaining-requests")), (Some("60"), Some("3")));
         assert_eq!((get("x-ratelimit-reset-requests"), get("x-ratelimit-remaining-tokens")), (Some("1500ms"), Some("8000")));
-        let anthropic = headers(&all, Dialect::Anthropic, at);
-        let reset = anthropic.iter().find(|(n, _)| *n == "anthropic-ratelimit-requests-reset").map(|(_, v)| v.as_str());
+        let anthropic = headers(|| all.iter(), Dialect::Anthropic, at);
+        let reset = anthropic.iter().find(|(n, _)| *n == "anthropic-ratelimit-requests-reset").and_then(|(_, v)| v.to_str().ok());
         assert!(reset.is_some_and(|reset| reset.starts_with("1970-01-01T00:00:01.5")), "{reset:?}");
-        assert_eq!(headers(&[], Dialect::OpenAi, at), Vec::new());
+        assert_eq!(headers(|| [].iter(), Dialect::OpenAi, at), Vec::new());
     }
 }

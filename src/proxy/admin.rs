@@ -1,5 +1,5 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, and the API for keys where a
-//! token for it is configured. Loopback unless configured otherwise.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, and the API for keys and
+//! usage where a token for it is configured. Loopback unless configured otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,16 @@ use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
 use serde_json::json;
+use subtle::ConstantTimeEq;
 
-use super::admin_keys;
 use super::live::Live;
+use super::{admin_keys, admin_usage};
 use crate::identity::Keyring;
 use crate::store::StateStore;
 use crate::telemetry::Metrics;
+use crate::usage::Books;
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -27,6 +30,8 @@ pub struct Admin {
     pub live: Arc<ArcSwap<Live>>,
     /// Keys made at run time.
     pub keyring: Option<Arc<Keyring>>,
+    /// What was used.
+    pub books: Books,
     /// Where changes of keys are told.
     pub bus: Arc<dyn StateStore>,
     /// The hash of the configuration in use.
@@ -38,6 +43,9 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         if session.req_header().uri.path().starts_with(admin_keys::PATH) {
             return admin_keys::respond(self, session).await;
+        }
+        if session.req_header().uri.path().starts_with(admin_usage::PATH) {
+            return admin_usage::respond(self, session).await;
         }
         let head = session.req_header();
         if head.method != Method::GET && head.method != Method::HEAD {
@@ -57,6 +65,19 @@ impl ServeHttp for Admin {
             }
             _ => text(StatusCode::NOT_FOUND, "not found; try /metrics /livez /readyz /version\n"),
         }
+    }
+}
+
+/// Whether a request has the token of the API; what to answer when it has not.
+pub(super) fn authorized(admin: &Admin, head: &RequestHeader) -> Result<(), (StatusCode, &'static str, &'static str)> {
+    let live = admin.live.load();
+    let Some(token) = live.snapshot.admin.token.as_ref() else {
+        return Err((StatusCode::NOT_FOUND, "not_found", "there is no such API; `admin.token` switches it on"));
+    };
+    let presented = head.headers.get(http::header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    match bool::from(token.expose().as_bytes().ct_eq(presented.unwrap_or_default())) {
+        true => Ok(()),
+        false => Err((StatusCode::UNAUTHORIZED, "unauthorized", "the token of the admin API is missing or wrong")),
     }
 }
 

@@ -13,9 +13,8 @@ use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
-use super::admin::{Admin, answer};
+use super::admin::{Admin, answer, authorized};
 use crate::identity::{CHANGED, Desk, DeskError, Issued, KeyAsk, describe};
 use crate::store::records::{KeyFilter, Page, RecordError};
 
@@ -59,12 +58,8 @@ pub(super) async fn respond(admin: &Admin, session: &mut ServerSession) -> Respo
 async fn handle(admin: &Admin, session: &mut ServerSession) -> Result<Value, Failed> {
     let live = admin.live.load_full();
     let off = || Failed(StatusCode::NOT_FOUND, "not_found", "there is no such API; `admin.token` switches it on".to_owned());
-    let token = live.snapshot.admin.token.as_ref().ok_or_else(off)?;
+    authorized(admin, session.req_header()).map_err(|(status, code, message)| Failed(status, code, message.to_owned()))?;
     let head = session.req_header();
-    let presented = head.headers.get(http::header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if !bool::from(token.expose().as_bytes().ct_eq(presented.unwrap_or_default())) {
-        return Err(Failed(StatusCode::UNAUTHORIZED, "unauthorized", "the token of the admin API is missing or wrong".to_owned()));
-    }
     let ring = admin.keyring.as_ref().ok_or_else(off)?;
     let records = ring
         .records()

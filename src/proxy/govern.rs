@@ -1,26 +1,25 @@
 //! Limits, budgets and quotas on the path of a request: what is asked at which gate, what the request holds from then on,
 //! and what is given back when it is over.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use http::HeaderValue;
 
 use super::context::Context;
-use crate::budget::{self, Account, Actual, Crossing, Exceeded, MissingUsage, Past, Reservation, Worst};
+use super::holding::{Held, Holding, Holdings, at_once, pay, tell};
+use crate::budget::{self, Account, Actual, Exceeded, MissingUsage, Past, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
 use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
-use crate::limit::{Ask, Field, Gate, Receipt, Refusal, ScopePlan, Stage};
-
+use crate::limit::{Ask, Decision, Field, Gate, Refusal, ScopePlan, Stage};
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
-use crate::usage::{AtMost, Books, Cost, How, Pricing, Quantities, Who};
+use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
 use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
@@ -36,21 +35,11 @@ pub struct Governor {
     /// Usage records, and what had been used before the counters began.
     pub books: Books,
     /// What was decided.
-    pub metrics: GovernanceMetrics,
+    pub metrics: Arc<GovernanceMetrics>,
     /// What requests in flight hold, so that it can be renewed.
-    holding: Mutex<Vec<Arc<Holding>>>,
+    holdings: Holdings,
     /// Settlements that a remote store has not answered yet.
     settling: Arc<AtomicI64>,
-}
-
-/// What one request holds.
-struct Holding {
-    global: Receipt,
-    receipt: Receipt,
-    reservation: Option<Reservation>,
-    /// When the reservation runs out, and for how long it is made.
-    ttl: Duration,
-    done: std::sync::atomic::AtomicBool,
 }
 
 /// What a gate is asked about: the request's configuration, its id, and what it holds so far.
@@ -77,32 +66,35 @@ pub struct Steering {
 /// The governed side of one request, from its key to its end.
 #[derive(Default)]
 pub struct Governed {
-    /// What the gateway's own policy counted. Its counters lie under another tag than an organisation's, so that they are
-    /// given back by themselves.
-    global: Receipt,
-    receipt: Receipt,
-    reservation: Option<Reservation>,
-    holding: Option<Arc<Holding>>,
+    /// Its own until it is put among the holdings.
+    held: Arc<Held>,
+    holding: Option<Holding>,
     pricing: Option<Arc<Pricing>>,
     worst: Worst,
     /// It is on disk that there is this request.
-    begun: bool,
+    begun: Option<Begun>,
+    recorded: bool,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
 }
 
 impl Governed {
     /// The header fields that tell how the limits stand.
-    pub fn headers(&self, dialect: Dialect) -> Vec<(&'static str, String)> {
-        let standing: Vec<_> = self.global.standing.iter().chain(&self.receipt.standing).copied().collect();
-        crate::limit::headers(&standing, dialect, SystemTime::now())
+    pub fn headers(&self, dialect: Dialect) -> Vec<(&'static str, HeaderValue)> {
+        let standing = || self.held.global.standing.iter().chain(&self.held.receipt.standing);
+        crate::limit::headers(standing, dialect, SystemTime::now())
+    }
+
+    /// What it holds, while it is nobody else's; `None` once it is renewed.
+    fn own(&mut self) -> Result<&mut Held, StateError> {
+        Arc::get_mut(&mut self.held).ok_or(StateError::Invalid("a request was asked again after it was admitted"))
     }
 }
 
 impl Governor {
     /// Counts in this store.
-    pub fn new(state: Arc<dyn StateStore>, books: Books, metrics: GovernanceMetrics) -> Self {
-        Self { state, books, metrics, holding: Mutex::default(), settling: Arc::default() }
+    pub fn new(state: Arc<dyn StateStore>, books: Books, metrics: Arc<GovernanceMetrics>) -> Self {
+        Self { state, books, metrics, holdings: Holdings::default(), settling: Arc::default() }
     }
 
     /// The bus on which replicas tell one another of changes.
@@ -118,7 +110,7 @@ impl Governor {
         let Some(plan) = turn.snapshot.policy.as_deref() else { return Ok(()) };
         let governed = turn.governed.get_or_insert_default();
         let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
-        self.ask(Stage::PreAuth, &[plan], &[], &ask, &mut governed.global, &turn.snapshot.governance).await
+        self.ask(Stage::PreAuth, &[plan], &[], &ask, governed, true, &turn.snapshot.governance).await
     }
 
     /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
@@ -132,7 +124,7 @@ impl Governor {
         let governed = turn.governed.get_or_insert_default();
         let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
         let scopes: Vec<&ScopePlan> = caller.terms.scopes.iter().map(Arc::as_ref).collect();
-        self.ask(Stage::Early, &scopes, &[], &ask, &mut governed.receipt, &turn.snapshot.governance).await
+        self.ask(Stage::Early, &scopes, &[], &ask, governed, false, &turn.snapshot.governance).await
     }
 
     /// With model and tokens known: the model's policy, tokens of every scope, then budgets and quotas.
@@ -174,25 +166,32 @@ impl Governor {
             ..ask(turn.id)
         };
         if let Some(plan) = global {
-            self.ask(Stage::Final, &[], &[plan], &ask, &mut governed.global, settings).await?;
+            self.ask(Stage::Final, &[], &[plan], &ask, governed, true, settings).await?;
         }
         let tokens: Vec<&ScopePlan> = terms.scopes.iter().map(Arc::as_ref).chain(of_model).collect();
         let requests: Vec<&ScopePlan> = of_model.into_iter().collect();
-        self.ask(Stage::Final, &requests, &tokens, &ask, &mut governed.receipt, settings).await?;
+        self.ask(Stage::Final, &requests, &tokens, &ask, governed, false, settings).await?;
         if !terms.accounts.is_empty() {
             self.reserve(governed, &terms.accounts, &ask, settings).await?;
         }
-        self.hold(governed, settings);
-        self.begin(governed, exchange, caller, settings)
+        self.hold(governed, turn.id, settings);
+        self.begin(governed, exchange, caller, settings).await
     }
 
     /// Puts on disk that there is this request. What cannot be put on record does not leave.
-    fn begin(&self, governed: &mut Governed, exchange: &Exchange, caller: &Caller, settings: &GovernanceSettings) -> Result<(), Denial> {
+    async fn begin(
+        &self,
+        governed: &mut Governed,
+        exchange: &Exchange,
+        caller: &Caller,
+        settings: &GovernanceSettings,
+    ) -> Result<(), Denial> {
         let most = AtMost { tokens_in: governed.worst.tokens_in, tokens_out: governed.worst.tokens_out, cost: governed.worst.cost };
         let id = u128::from_be_bytes(exchange.facts.id.0);
-        match self.books.begin(id, &who(exchange, caller), most) {
-            Ok(()) => {
-                governed.begun = true;
+        match self.books.begin(id, &who(exchange, caller), most).await {
+            Ok(begun) => {
+                governed.begun = begun;
+                governed.recorded = true;
                 Ok(())
             }
             Err(error) => {
@@ -225,7 +224,8 @@ impl Governor {
         match made {
             Ok(reservation) => {
                 self.metrics.budget("reserved");
-                governed.reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
+                let held = governed.own().map_err(|error| self.unasked(&error))?;
+                held.reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
                 Ok(())
             }
             Err(Exceeded::Denied { denial, .. }) => {
@@ -236,7 +236,7 @@ impl Governor {
                 self.metrics.budget("error");
                 if settings.allow_on_store_error {
                     // The request goes on: whether it is held shows when it is settled.
-                    governed.reservation = unsure;
+                    governed.own().map_err(|error| self.unasked(&error))?.reservation = unsure;
                 } else if let Some(unsure) = unsure {
                     let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
                     tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
@@ -246,32 +246,41 @@ impl Governor {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "it is the one place that asks")]
     async fn ask(
         &self,
         stage: Stage,
         requests: &[&ScopePlan],
         tokens: &[&ScopePlan],
         ask: &Ask,
-        receipt: &mut Receipt,
+        governed: &mut Governed,
+        global: bool,
         settings: &GovernanceSettings,
     ) -> Result<(), Denial> {
+        let held = governed.own().map_err(|error| self.unasked(&error))?;
+        let receipt = if global { &mut held.global } else { &mut held.receipt };
         let gate = Gate { stage, requests, tokens };
-        let mut decided = Vec::new();
-        let mut asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.push(decision)).await;
+        let mut decided = Decided::default();
+        let mut asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.note(decision, &self.metrics)).await;
         if matches!(&asked, Err(Refusal::Denied(denial)) if denial.limit == Some(Field::Concurrency.limit())) {
             // A caller has its answer a moment before the place is given back, and may ask again in that moment.
             tokio::time::sleep(GIVING_BACK).await;
-            decided.clear();
-            asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.push(decision)).await;
+            decided = Decided::default();
+            asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.note(decision, &self.metrics)).await;
         }
-        for d in decided {
-            self.metrics.limit(d.stage.as_str(), d.field.module(), d.outcome.as_str());
-        }
+        decided.tell(&self.metrics);
         match asked {
             Ok(()) => Ok(()),
             Err(Refusal::Denied(denial)) => Err(*denial),
             Err(Refusal::Store(error)) => self.unanswered(&error, settings),
         }
+    }
+
+    /// A defect: nothing is let through that could not be counted.
+    fn unasked(&self, error: &StateError) -> Denial {
+        self.metrics.store_errors.inc();
+        log::error!(target: "governance", "{error}");
+        Denial::of(codes::STORE_UNAVAILABLE)
     }
 
     /// What a store that does not answer means for the request.
@@ -286,47 +295,26 @@ impl Governor {
     }
 
     /// From here on what the request holds is renewed until it is over.
-    fn hold(&self, governed: &mut Governed, settings: &GovernanceSettings) {
-        let slots = governed.receipt.renew_every().or(governed.global.renew_every());
-        if slots.is_none() && governed.reservation.is_none() {
+    fn hold(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
+        let Ok(held) = governed.own() else { return };
+        if held.receipt.renew_every().or(held.global.renew_every()).is_none() && held.reservation.is_none() {
             return;
         }
-        let holding = Arc::new(Holding {
-            global: governed.global.clone(),
-            receipt: governed.receipt.clone(),
-            reservation: governed.reservation.clone(),
-            ttl: settings.reservation_ttl,
-            done: false.into(),
-        });
-        governed.holding = Some(Arc::clone(&holding));
-        self.holding.lock().push(holding);
+        held.ttl = settings.reservation_ttl;
+        governed.holding = Some(self.holdings.put(id.0[15], Arc::clone(&governed.held)));
     }
 
     /// Renews what requests in flight hold, for as long as the process runs.
     pub async fn renew(&self) {
         let mut extended = tokio::time::Instant::now();
+        let mut every = Duration::ZERO;
         loop {
             tokio::time::sleep(RENEWAL).await;
-            let held: Vec<Arc<Holding>> = {
-                let mut holding = self.holding.lock();
-                holding.retain(|held| !held.done.load(Ordering::Acquire));
-                holding.clone()
-            };
             // Reservations live for minutes: a sign of life every quarter of that is enough.
-            let due = held.first().is_some_and(|held| extended.elapsed() >= held.ttl / 4);
-            for held in &held {
-                if held.done.load(Ordering::Acquire) {
-                    continue;
-                }
-                let mut failed = held.receipt.renew(self.state.as_ref()).await.is_err();
-                failed |= held.global.renew(self.state.as_ref()).await.is_err();
-                if due && let Some(reservation) = &held.reservation {
-                    failed |= reservation.extend(self.state.as_ref(), held.ttl).await.is_err();
-                }
-                if failed {
-                    self.metrics.store_errors.inc();
-                }
-            }
+            let due = extended.elapsed() >= every;
+            let (failed, shortest) = self.holdings.renew(self.state.as_ref(), due).await;
+            self.metrics.store_errors.inc_by(failed);
+            every = shortest.map_or(Duration::ZERO, |shortest| shortest / 4);
             if due {
                 extended = tokio::time::Instant::now();
             }
@@ -359,7 +347,7 @@ impl Governor {
             ..Actual::default()
         };
         let (_, crossed) = reservation.settle(self.state.as_ref(), &actual).await?;
-        crossed.iter().for_each(|crossing| tell(crossing, &self.metrics));
+        crossed.iter().for_each(|crossing| tell(&crossing.notice(), &self.metrics));
         Ok(())
     }
 
@@ -372,8 +360,8 @@ impl Governor {
             }
             return;
         };
-        if let Some(holding) = &governed.holding {
-            holding.done.store(true, Ordering::Release);
+        if let Some(holding) = governed.holding.take() {
+            self.holdings.take(holding);
         }
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
@@ -386,40 +374,40 @@ impl Governor {
             error: exchange.outcome.status >= 400 || exchange.outcome.status == 0,
             latency: took,
         };
-        self.end(governed, exchange, &used, &actual, settings);
-        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
-        let (global, receipt) = (std::mem::take(&mut governed.global), std::mem::take(&mut governed.receipt));
-        let reservation = governed.reservation.take();
-        if global.is_empty() && receipt.is_empty() && reservation.is_none() {
+        let begun = governed.begun.take();
+        self.end(governed, begun, exchange, &used, &actual, settings);
+        if governed.held.is_empty() {
             return;
         }
-        let (state, metrics, settling) = (Arc::clone(&self.state), self.metrics.clone(), Arc::clone(&self.settling));
-        let work = async move {
-            let mut failed = receipt.finish(state.as_ref(), Some(tokens)).await.is_err();
-            failed |= global.finish(state.as_ref(), Some(tokens)).await.is_err();
-            if let Some(reservation) = reservation {
-                failed |= pay(&reservation, state.as_ref(), left.then_some(&actual), &metrics).await.is_err();
-            }
-            if failed {
-                metrics.store_errors.inc();
-            }
-            settling.fetch_sub(1, Ordering::AcqRel);
-        };
+        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
+        let held = std::mem::take(&mut governed.held);
+        let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
         self.settling.fetch_add(1, Ordering::AcqRel);
-        at_once(work);
+        at_once(async move {
+            held.give_back(state.as_ref(), tokens, left.then_some(&actual), &metrics).await;
+            settling.fetch_sub(1, Ordering::AcqRel);
+        });
     }
 
     /// A request that held nothing: it was refused before it could, or nobody asked anything of it.
     fn refused(&self, cx: &Context, exchange: &Exchange, took: Duration) {
         let actual = Actual { latency: took, ..Actual::default() };
-        self.end(&Governed::default(), exchange, &Quantities::default(), &actual, &cx.live.snapshot.governance);
+        self.end(&Governed::default(), None, exchange, &Quantities::default(), &actual, &cx.live.snapshot.governance);
     }
 
     /// The usage record of a request whose key is known.
-    fn end(&self, governed: &Governed, exchange: &Exchange, used: &Quantities, actual: &Actual, settings: &GovernanceSettings) {
+    fn end(
+        &self,
+        governed: &Governed,
+        begun: Option<Begun>,
+        exchange: &Exchange,
+        used: &Quantities,
+        actual: &Actual,
+        settings: &GovernanceSettings,
+    ) {
         let (facts, outcome) = (&exchange.facts, &exchange.outcome);
         let Some(caller) = &facts.caller else { return };
-        if !governed.begun && !settings.record_denials {
+        if !governed.recorded && !settings.record_denials {
             return;
         }
         let how = How {
@@ -443,7 +431,7 @@ impl Governor {
             // A plugin that ran at several gates ran once as far as usage is concerned.
             !exchange.executions[..*at].iter().any(|before| before.plugin == one.plugin)
         });
-        self.books.end(u128::from_be_bytes(facts.id.0), &who(exchange, caller), &how, plugins.map(|(_, one)| &*one.plugin));
+        self.books.end(u128::from_be_bytes(facts.id.0), begun, &who(exchange, caller), &how, plugins.map(|(_, one)| &*one.plugin));
     }
 
     /// Settlements that are on their way; an orderly end waits for them.
@@ -480,49 +468,29 @@ impl Governed {
     }
 }
 
-/// Pays or releases a reservation, and says which thresholds that crossed.
-async fn pay(
-    reservation: &Reservation,
-    state: &dyn StateStore,
-    actual: Option<&Actual>,
-    metrics: &GovernanceMetrics,
-) -> Result<(), StateError> {
-    /// Between tries; a store that was only slow has recovered by then, and a reservation lives longer than all of them.
-    const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
-    let mut pauses = PAUSES.iter();
-    loop {
-        let done = match actual {
-            Some(actual) => reservation.settle(state, actual).await.map(|(_, crossed)| {
-                metrics.budget("settled");
-                crossed.iter().for_each(|crossing| tell(crossing, metrics));
-            }),
-            None => reservation.release(state).await.map(|()| metrics.budget("released")),
-        };
-        match (done, pauses.next()) {
-            (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
-            (done, _) => return done,
+/// What a gate decided, until it is known that it is not asked again.
+#[derive(Default)]
+struct Decided {
+    list: [(u8, u8, u8); 32],
+    count: usize,
+}
+
+impl Decided {
+    fn note(&mut self, decision: Decision, metrics: &GovernanceMetrics) {
+        let words = (decision.stage as u8, decision.field as u8, decision.outcome as u8);
+        match self.list.get_mut(self.count) {
+            Some(place) => {
+                *place = words;
+                self.count += 1;
+            }
+            None => metrics.limit(words.0.into(), words.1.into(), words.2.into()),
         }
     }
-}
 
-fn tell(crossing: &Crossing, metrics: &GovernanceMetrics) {
-    metrics.thresholds.inc();
-    let account = &crossing.account;
-    log::warn!(
-        target: "governance",
-        account = &*account.name, kind = account.kind.as_str(), metric = account.metric.as_str(), owner = account.owner.as_str(),
-        owner_id = &*account.owner_id, percent = crossing.percent, used = crossing.used, limit = crossing.limit;
-        "a threshold was crossed"
-    );
-}
-
-/// Runs a future to its end if it waits for nothing, as with the state of this process, and beside the next requests
-/// otherwise.
-fn at_once(work: impl Future<Output = ()> + Send + 'static) {
-    let mut work = Box::pin(work);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    if work.as_mut().poll(&mut context).is_pending() {
-        tokio::spawn(work);
+    fn tell(&self, metrics: &GovernanceMetrics) {
+        for (stage, module, decision) in &self.list[..self.count] {
+            metrics.limit((*stage).into(), (*module).into(), (*decision).into());
+        }
     }
 }
 
@@ -548,4 +516,25 @@ fn ask(id: RequestId) -> Ask {
     let lease = LeaseId(u128::from_be_bytes(id.0));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
     Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Outcome;
+
+    #[test]
+    fn decisions_are_counted_under_their_own_words() {
+        let (stages, modules, decisions) = GovernanceMetrics::words();
+        for stage in [Stage::PreAuth, Stage::Early, Stage::Final, Stage::PostFlight] {
+            assert_eq!(stages.get(stage as usize), Some(&stage.as_str()));
+        }
+        let fields = [Field::Network, Field::RequestBytes, Field::MaxTokens, Field::Concurrency];
+        for field in fields.into_iter().chain([Field::Burst, Field::PerSecond, Field::PerMinute, Field::TokensPerMinute]) {
+            assert_eq!(modules.get(field as usize), Some(&field.module()));
+        }
+        for outcome in [Outcome::Allow, Outcome::Reject, Outcome::Shadow] {
+            assert_eq!(decisions.get(outcome as usize), Some(&outcome.as_str()));
+        }
+    }
 }

@@ -10,6 +10,7 @@
 mod address;
 mod admin;
 mod admin_keys;
+mod admin_usage;
 mod admit;
 mod answer;
 mod body;
@@ -18,6 +19,7 @@ mod counter;
 mod egress;
 mod framing;
 mod govern;
+mod holding;
 mod live;
 mod receipt;
 mod resolve;

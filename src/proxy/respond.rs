@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -40,7 +40,7 @@ pub fn render(
 ///
 /// # Errors
 /// When Pingora refuses the values; they are ASCII, so it does not.
-pub fn tell(head: &mut ResponseHeader, fields: Vec<(&'static str, String)>) -> pingora::Result<()> {
+pub fn tell(head: &mut ResponseHeader, fields: Vec<(&'static str, HeaderValue)>) -> pingora::Result<()> {
     fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
 }
 
@@ -55,7 +55,7 @@ pub async fn deny(
     dialect: Dialect,
     id: &RequestId,
     close: bool,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, HeaderValue)>,
 ) -> pingora::Result<()> {
     let (mut head, body) = render(denial, dialect, id, None)?;
     tell(&mut head, fields)?;

@@ -60,13 +60,8 @@ impl GovernanceMetrics {
         })
     }
 
-    /// A policy decided. Words that are not in the table, which would be a defect, are not counted.
-    pub fn limit(&self, stage: &str, module: &str, decision: &str) {
-        let place = |words: &[&str], word: &str| words.iter().position(|known| *known == word);
-        let (Some(stage), Some(module), Some(decision)) = (place(&STAGES, stage), place(&MODULES, module), place(&DECISIONS, decision))
-        else {
-            return;
-        };
+    /// A policy decided: places in [`Self::words`]. Such as are not in the table, which would be a defect, are not counted.
+    pub fn limit(&self, stage: usize, module: usize, decision: usize) {
         let cell = stage * MODULES.len() + module;
         if let Some(counter) = self.limits.get(cell * DECISIONS.len() + decision) {
             counter.inc();
@@ -76,6 +71,11 @@ impl GovernanceMetrics {
         {
             counter.inc();
         }
+    }
+
+    /// The values of the labels `ratelimit_stage`, `ratelimit_module` and `decision`, in the order of their places.
+    pub fn words() -> (&'static [&'static str], &'static [&'static str], &'static [&'static str]) {
+        (&STAGES, &MODULES, &DECISIONS)
     }
 
     /// Budgets and quotas decided.

@@ -10,6 +10,7 @@ use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::{Counters, Gauges, Histograms};
 use super::governance::GovernanceMetrics;
+use super::keys::KeyMetrics;
 use super::outbox::OutboxMetrics;
 use super::handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
@@ -63,7 +64,8 @@ pub struct Metrics {
     pool_duration: Histograms<1>,
     pool_dropped: Counters<1>,
     evidence: EvidenceMetrics,
-    governance: GovernanceMetrics,
+    governance: std::sync::Arc<GovernanceMetrics>,
+    keys: KeyMetrics,
     outbox: OutboxMetrics,
     reload_success: IntCounter,
     reload_failure: IntCounter,
@@ -119,7 +121,8 @@ impl Metrics {
                 checkpoints: counter(names::EVIDENCE_CHECKPOINTS)?,
                 queue_depth: gauge(names::EVIDENCE_QUEUE_DEPTH)?,
             },
-            governance: GovernanceMetrics::new(&r)?,
+            governance: std::sync::Arc::new(GovernanceMetrics::new(&r)?),
+            keys: KeyMetrics::new(&r)?,
             outbox: OutboxMetrics::new(&r)?,
             reload_success: reloads.with(["success"]),
             reload_failure: reloads.with(["failure"]),
@@ -216,8 +219,13 @@ impl Metrics {
         self.evidence.clone()
     }
 
+    /// What the table of keys made at run time counts.
+    pub fn keys(&self) -> KeyMetrics {
+        self.keys.clone()
+    }
+
     /// What limits, budgets and usage count.
-    pub fn governance(&self) -> GovernanceMetrics {
+    pub fn governance(&self) -> std::sync::Arc<GovernanceMetrics> {
         self.governance.clone()
     }
 

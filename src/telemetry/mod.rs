@@ -5,6 +5,7 @@
 mod families;
 mod governance;
 pub mod handles;
+mod keys;
 mod lines;
 pub mod log;
 mod metrics;
@@ -17,6 +18,7 @@ pub mod time;
 mod shipped;
 
 pub use governance::GovernanceMetrics;
+pub use keys::{KeyMetrics, Lookup};
 pub use handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,

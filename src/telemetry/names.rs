@@ -111,6 +111,12 @@ families! {
         "Usage records of requests whose process was killed, written from what it had reserved.";
     USAGE_QUEUE_DEPTH = Gauge "gateway_usage_queue_depth" [],
         "Usage records that wait in the spool.";
+    KEYS_KNOWN = Gauge "gateway_keys" [],
+        "Keys made at run time that this process knows.";
+    KEY_LOOKUPS = Counter "gateway_key_lookups_total" ["result"],
+        "Lookups of keys made at run time: found, unknown, revoked, expired, unavailable.";
+    KEY_TABLE_AGE = Gauge "gateway_key_table_age_seconds" [],
+        "Time since the record store said last which keys there are.";
     STREAM_SESSIONS = Counter "gateway_stream_sessions_total" ["route", "outcome"],
         "Streamed answers by how they ended.";
     STREAM_DURATION = Histogram "gateway_stream_duration_seconds" ["route"] REQUEST_SECONDS,

@@ -8,19 +8,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 
 use super::record::{self, AtMost, How, Who};
-use super::spool::{Pending, Spool};
+use super::spool::{Begun, Spool};
 use crate::budget::{Account, Metric, OwnerKind, Past, Window};
 use crate::store::StateError;
-use crate::store::records::{RecordError, RecordStore, UsageBy, UsageFilter, UsageRecord};
+use crate::store::records::{RecordError, RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord};
 use crate::telemetry::GovernanceMetrics;
 
 /// Bytes at which a file of the spool ends.
 const SEGMENT: u64 = 16 << 20;
-/// Records in one batch.
-const BATCH: usize = 500;
-/// Between two looks at the spool.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause after a store did not take a batch.
+/// Records in one batch, where they are read from a file.
+const BATCH: usize = 4096;
+/// Between two looks at the spool: what has gathered until then is one writing of the store.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The same until what a process before left behind is in the store.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause after a store did not take a batch.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two rounds of forgetting.
 const FORGETTING: Duration = Duration::from_secs(3600);
@@ -45,7 +47,9 @@ struct Inner {
     spool: Option<Spool>,
     /// Set when the record store was reached for the first time and what a process before left behind is in it.
     records: OnceLock<Arc<dyn RecordStore>>,
-    metrics: GovernanceMetrics,
+    /// Held by who carries records to the store.
+    carrying: tokio::sync::Mutex<()>,
+    metrics: Arc<GovernanceMetrics>,
 }
 
 impl Books {
@@ -53,10 +57,10 @@ impl Books {
     ///
     /// # Errors
     /// The directory cannot be made or written.
-    pub fn open(spool: Option<&Path>, metrics: GovernanceMetrics) -> std::io::Result<Self> {
+    pub fn open(spool: Option<&Path>, metrics: Arc<GovernanceMetrics>) -> std::io::Result<Self> {
         let run = format!("{:x}-{}", SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()), std::process::id());
         let spool = spool.map(|dir| Spool::open(dir, &run, SEGMENT)).transpose()?;
-        Ok(Self(Arc::new(Inner { spool, records: OnceLock::new(), metrics })))
+        Ok(Self(Arc::new(Inner { spool, records: OnceLock::new(), carrying: tokio::sync::Mutex::default(), metrics })))
     }
 
     /// Whether anything is kept.
@@ -64,24 +68,26 @@ impl Books {
         self.0.spool.is_some()
     }
 
-    /// A request was accepted. When this returns it is on disk that there is one.
+    /// A request was accepted. When this returns it is on disk that there is one; what is returned is said at its end.
     ///
     /// # Errors
     /// It could not be written; the request must not go on unrecorded.
-    pub fn begin(&self, id: u128, who: &Who<'_>, most: AtMost) -> std::io::Result<()> {
-        let Some(spool) = &self.0.spool else { return Ok(()) };
-        let mut payload = Vec::with_capacity(512);
+    pub async fn begin(&self, id: u128, who: &Who<'_>, most: AtMost) -> std::io::Result<Option<Begun>> {
+        let Some(spool) = &self.0.spool else { return Ok(None) };
+        let failed = |_: &std::io::Error| self.0.metrics.enqueue_errors.inc();
+        let mut payload = Vec::with_capacity(256);
         record::begin(who, SystemTime::now(), most, &mut payload);
-        spool.begin(id, &payload).inspect_err(|_| self.0.metrics.enqueue_errors.inc())
+        let begun = spool.begin(id, &payload).inspect_err(failed)?;
+        spool.confirm(begun).await.inspect_err(failed).map(Some)
     }
 
     /// A request is over.
-    pub fn end<'a>(&self, id: u128, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
+    pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
         let Some(spool) = &self.0.spool else { return };
-        let mut payload = Vec::with_capacity(1536);
+        let mut payload = Vec::with_capacity(384);
         record::end(who, how, plugins, &mut payload);
         self.0.metrics.published.inc();
-        if let Err(error) = spool.end(id, &payload) {
+        if let Err(error) = spool.end(id, begun, &payload) {
             self.0.metrics.enqueue_errors.inc();
             log::error!(target: "usage", "a usage record waits in memory: {error}");
         }
@@ -96,8 +102,8 @@ impl Books {
         let mut forgotten = tokio::time::Instant::now() - FORGETTING;
         loop {
             match self.carry(records.as_ref()).await {
-                Ok(BATCH) => continue,
-                Ok(_) => pause = PAUSE,
+                Ok(true) => continue,
+                Ok(false) => pause = PAUSE,
                 Err(()) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
             if forgotten.elapsed() >= FORGETTING {
@@ -112,36 +118,36 @@ impl Books {
     pub async fn close(&self) {
         let Some(spool) = &self.0.spool else { return };
         if let Some(records) = self.0.records.get() {
-            while matches!(self.carry(records.as_ref()).await, Ok(BATCH)) {}
+            while matches!(self.carry(records.as_ref()).await, Ok(true)) {}
         }
         if let Err(error) = spool.sync() {
             log::error!(target: "usage", "usage records could not be written: {error}");
         }
     }
 
-    /// One batch. Says how many records there were.
-    async fn carry(&self, records: &dyn RecordStore) -> Result<usize, ()> {
-        let Some(spool) = &self.0.spool else { return Ok(0) };
+    /// One batch. Says whether there is more.
+    async fn carry(&self, records: &dyn RecordStore) -> Result<bool, ()> {
+        let Some(spool) = &self.0.spool else { return Ok(false) };
+        let _alone = self.0.carrying.lock().await;
         let failed = |error: &dyn std::fmt::Display| {
             self.0.metrics.flush_errors.inc();
             log::warn!(target: "usage", "usage records wait: {error}");
         };
-        let (pending, place) = spool.next(BATCH).map_err(|error| failed(&error))?;
+        let (batch, place) = spool.next(BATCH).map_err(|error| failed(&error))?;
         self.0.metrics.waiting.set(i64::try_from(spool.waiting()).unwrap_or(i64::MAX));
-        if pending.is_empty() {
-            return Ok(0);
+        let count = batch.len();
+        if count > 0 {
+            let new = records.append_packed(batch).await.map_err(|error| failed(&error))?;
+            self.0.metrics.flushed.inc_by(new);
         }
-        let rows = rows(&pending);
-        let new = records.append_usage(&rows).await.map_err(|error| failed(&error))?;
-        self.0.metrics.flushed.inc_by(new);
-        spool.taken(place, pending.len()).map_err(|error| failed(&error))?;
-        Ok(pending.len())
+        spool.taken(place, count).map_err(|error| failed(&error))?;
+        Ok(count >= BATCH)
     }
 
     /// Writes what processes that are gone left behind, orphans too, before anything is counted on.
     async fn recover(&self, records: &Arc<dyn RecordStore>, debts: &dyn Debts) {
         let Some(spool) = &self.0.spool else { return };
-        let mut pause = PAUSE;
+        let mut pause = FIRST_PAUSE;
         loop {
             match self.take_over(spool, records.as_ref(), debts).await {
                 Ok(()) => return,
@@ -155,15 +161,17 @@ impl Books {
     async fn take_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
         records.migrate().await.map_err(|error: RecordError| error.to_string())?;
         for leftover in spool.leftovers().map_err(|error| error.to_string())? {
-            for batch in leftover.records.chunks(BATCH) {
-                let new = records.append_usage(&rows(batch)).await.map_err(|error| error.to_string())?;
+            for some in leftover.records.chunks(BATCH) {
+                let mut batch = UsageBatch::default();
+                some.iter().for_each(|record| batch.push(record.id, &record.payload));
+                let new = records.append_packed(batch).await.map_err(|error| error.to_string())?;
                 self.0.metrics.flushed.inc_by(new);
             }
             let mut orphans = 0_u64;
             for pending in leftover.records.iter().filter(|record| record.orphan) {
                 orphans += 1;
-                if let Ok(record) = record::orphan(pending.id, &pending.payload) {
-                    debts.pay(&record).await.map_err(|error| error.to_string())?;
+                if let Some(usage) = Usage::unpack(&pending.payload) {
+                    debts.pay(&usage.row(pending.id)).await.map_err(|error| error.to_string())?;
                 }
             }
             if orphans > 0 {
@@ -184,18 +192,6 @@ impl Books {
     pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
         self.0.records.get()
     }
-}
-
-fn rows(pending: &[Pending]) -> Vec<UsageRecord> {
-    let row = |pending: &Pending| {
-        let read = match pending.orphan {
-            true => record::orphan(pending.id, &pending.payload),
-            false => record::row(pending.id, &pending.payload),
-        };
-        // The checksum said that the frame is ours: another build's format, which no later try makes readable.
-        read.inspect_err(|_| log::error!(target: "usage", "a usage record of another format was left out")).ok()
-    };
-    pending.iter().filter_map(row).collect()
 }
 
 async fn forget(records: &dyn RecordStore, retention: Duration) {
@@ -220,6 +216,8 @@ impl Past for Books {
                 Err(StateError::Unavailable("the record store was not reached yet".into()))
             };
         };
+        // What gathered since the last writing counts too. Where the store does not take it, it does not answer either.
+        let _ = self.carry(records.as_ref()).await;
         let id = Some(account.owner_id.to_string());
         let mut filter = UsageFilter { organisation: Some(account.organisation().to_owned()), ..UsageFilter::default() };
         match account.owner {

@@ -4,8 +4,10 @@ mod books;
 mod price;
 mod record;
 mod spool;
+mod table;
 
 pub use books::{Books, Debts};
 pub use price::{Cost, Pricing, Quantities, SidePrices, ToolPrices};
 pub use record::{AtMost, How, Who};
-pub use spool::{Leftover, Pending, Place, Spool};
+pub use spool::{Begun, Leftover, Pending, Place, Spool};
+pub use table::{Table, by_name, moment};

@@ -2,19 +2,27 @@
 //! or the process is killed.
 //!
 //! A request writes that it began before anything of it leaves, and its record when it is over. What began and never ended
-//! in the file of a process that is gone is an orphan: its record is made by who finds it. Every process has files of its
+//! in the file of a process that is gone is an orphan: its record is what it began with. Every process has files of its
 //! own and holds a lock on them for as long as it lives, so that the two processes of an upgrade do not take each other
 //! for dead.
 //!
 //! A frame is `length u32 | crc32 u32 | kind u8 | id u128 | payload`, little endian; the checksum covers everything behind
-//! itself. A file is read up to its first frame that is not whole: that is where a kill or a full disk ended it.
+//! itself. A file is made at its full size and filled from the front, which costs the file system less than letting it
+//! grow. It is read up to its first frame that is not whole: that is where a kill or a full disk ended it.
+//!
+//! Writing is what this costs. Requests that begin in the same turn of their thread are written together, with the records
+//! that have gathered since; what is on its way to the store anyway is handed over in memory and read back from the file
+//! only when the store had been away.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+
+use crate::store::records::UsageBatch;
 
 /// Bytes before the payload.
 const HEAD: usize = 4 + 4 + 1 + 16;
@@ -24,8 +32,12 @@ const MAX_PAYLOAD: usize = 1 << 20;
 const GATHER: usize = 64 << 10;
 /// Records that wait in memory for a disk that takes nothing, bytes.
 const MAX_GATHERED: usize = 64 << 20;
+/// Records that are handed over in memory, bytes. Beyond, they are read from the file.
+const MAX_RECENT: usize = 4 << 20;
 /// Bytes read at once; several frames of any length fit.
-const PIECE: u64 = 4 << 20;
+const PIECE: usize = 4 << 20;
+/// With so many requests under way it is worth waiting for others that begin in the same turn.
+const COMPANY: u64 = 4;
 /// What the files end in.
 const SUFFIX: &str = "spool";
 
@@ -37,14 +49,13 @@ enum Kind {
 }
 
 /// One frame of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Frame {
+struct Frame<'a> {
     kind: Kind,
     id: u128,
-    payload: Vec<u8>,
+    payload: &'a [u8],
 }
 
-/// A record that is on its way to the store.
+/// A record that a process left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
     /// The request.
@@ -53,6 +64,14 @@ pub struct Pending {
     pub payload: Vec<u8>,
     /// Its process died before it ended: `payload` is what it began with.
     pub orphan: bool,
+}
+
+/// A request that is in a file, to be said when it is over.
+#[derive(Debug)]
+#[must_use = "a file with a request that is not over is never deleted"]
+pub struct Begun {
+    file: u64,
+    turn: u64,
 }
 
 /// The files of this process.
@@ -69,12 +88,23 @@ struct Writer {
     number: u64,
     written: u64,
     gathered: Vec<u8>,
-    /// Requests that began and are not over, with the number of the file that says so.
-    open: HashMap<u128, u64>,
+    /// Where in `gathered` requests begin, with their turn.
+    beginnings: Vec<(usize, u64)>,
+    /// The turn of the last request that began, of the last that is in a file, and those whose writing failed and who do
+    /// not know it yet.
+    turn: u64,
+    durable: u64,
+    failed: BTreeSet<u64>,
+    /// Requests that began and are not over, by the number of the file that says so.
+    open: BTreeMap<u64, u64>,
+    under_way: u64,
     /// Sealed files that were not read yet or have an open request in them, with their lock.
     sealed: BTreeMap<u64, File>,
     /// Where reading goes on: file and offset.
     read: (u64, u64),
+    /// The records from a place on, unless there were too many.
+    recent: UsageBatch,
+    recent_from: Option<(u64, u64)>,
     /// Records that wait, in frames; for the gauge.
     waiting: u64,
 }
@@ -86,38 +116,66 @@ impl Spool {
     /// The directory cannot be made or written.
     pub fn open(dir: &Path, run: &str, segment: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let file = create(dir, run, 0)?;
+        let file = create(dir, run, 0, segment)?;
         let writer = Writer {
             file,
             number: 0,
             written: 0,
             gathered: Vec::with_capacity(GATHER + 4096),
-            open: HashMap::new(),
+            beginnings: Vec::new(),
+            turn: 0,
+            durable: 0,
+            failed: BTreeSet::new(),
+            open: BTreeMap::new(),
+            under_way: 0,
             sealed: BTreeMap::new(),
             read: (0, 0),
+            recent: UsageBatch::default(),
+            recent_from: Some((0, 0)),
             waiting: 0,
         };
         Ok(Self { dir: dir.to_owned(), run: run.to_owned(), segment, writer: Mutex::new(writer) })
     }
 
-    /// A request begins. When this returns, a kill of the process does not make it unknown.
+    /// A request begins. It must not go on before it was [`Self::confirm`]ed.
     ///
     /// # Errors
-    /// It could not be written; the request must not go on as if it were.
-    pub fn begin(&self, id: u128, payload: &[u8]) -> io::Result<()> {
+    /// The record is longer than a frame may be.
+    pub fn begin(&self, id: u128, payload: &[u8]) -> io::Result<Begun> {
         let mut writer = self.writer.lock();
-        let frame = writer.gather(Kind::Begin, id, payload)?;
-        if let Err(error) = writer.write() {
-            // The request does not go on: what is not on disk of it must not come back as one that was killed.
-            let rest = writer.gathered.len();
-            if rest >= frame {
-                writer.gathered.truncate(rest - frame);
-            }
-            return Err(error);
+        let at = writer.gathered.len();
+        writer.gather(Kind::Begin, id, payload)?;
+        writer.turn += 1;
+        let begun = Begun { file: writer.number, turn: writer.turn };
+        writer.beginnings.push((at, begun.turn));
+        *writer.open.entry(begun.file).or_default() += 1;
+        writer.under_way += 1;
+        Ok(begun)
+    }
+
+    /// When this returns, a kill of the process does not make the request unknown.
+    ///
+    /// # Errors
+    /// It could not be written; the request must not go on as if it were, and is over as far as this is concerned.
+    pub async fn confirm(&self, begun: Begun) -> io::Result<Begun> {
+        if self.writer.lock().under_way >= COMPANY {
+            // Others that are ready begin now, and one writing does for all.
+            tokio::task::yield_now().await;
         }
-        let number = writer.number;
-        writer.open.insert(id, number);
-        Ok(())
+        self.confirm_now(begun)
+    }
+
+    fn confirm_now(&self, begun: Begun) -> io::Result<Begun> {
+        let mut writer = self.writer.lock();
+        let mut why = None;
+        if writer.durable < begun.turn && !writer.failed.contains(&begun.turn) {
+            why = writer.write().err();
+        }
+        if !writer.failed.remove(&begun.turn) {
+            return Ok(begun);
+        }
+        writer.over(begun);
+        Err(why.unwrap_or_else(|| io::Error::other("the write that it was part of failed")))
     }
 
     /// A request is over; its record goes to disk with the next write.
@@ -125,15 +183,22 @@ impl Spool {
     /// # Errors
     /// The record is longer than a frame may be, or the disk is full; the record stays in memory then, as long as there is
     /// little of that, and the next call tries again.
-    pub fn end(&self, id: u128, payload: &[u8]) -> io::Result<()> {
+    pub fn end(&self, id: u128, begun: Option<Begun>, payload: &[u8]) -> io::Result<()> {
         let mut writer = self.writer.lock();
+        if let Some(begun) = begun {
+            writer.over(begun);
+        }
         if writer.gathered.len() >= MAX_GATHERED {
-            writer.open.remove(&id);
             return Err(io::Error::new(io::ErrorKind::StorageFull, "too many records wait for the disk; this one is lost"));
         }
         writer.gather(Kind::End, id, payload)?;
         writer.waiting += 1;
-        writer.open.remove(&id);
+        if writer.recent.bytes().len() > MAX_RECENT {
+            writer.recent = UsageBatch::default();
+            writer.recent_from = None;
+        } else if writer.recent_from.is_some() {
+            writer.recent.push(id, payload);
+        }
         if writer.gathered.len() >= GATHER { writer.write() } else { Ok(()) }
     }
 
@@ -142,12 +207,16 @@ impl Spool {
     /// # Errors
     /// The disk is full or gone; nothing is lost that is not lost with the process.
     pub fn flush(&self) -> io::Result<()> {
-        let mut writer = self.writer.lock();
+        self.flushed(&mut self.writer.lock())
+    }
+
+    fn flushed(&self, writer: &mut Writer) -> io::Result<()> {
         writer.write()?;
         if writer.written >= self.segment {
-            let next = create(&self.dir, &self.run, writer.number + 1)?;
+            let next = create(&self.dir, &self.run, writer.number + 1, self.segment)?;
             let number = writer.number;
             let full = std::mem::replace(&mut writer.file, next);
+            full.set_len(writer.written)?;
             full.sync_data()?;
             writer.sealed.insert(number, full);
             writer.number += 1;
@@ -171,17 +240,24 @@ impl Spool {
         self.writer.lock().waiting
     }
 
-    /// The next records in the order of their ends, at most `limit`, with the place to [`Self::taken`] them up to.
+    /// The next records in the order of their ends, with the place to [`Self::taken`] them up to. At most `limit` when
+    /// they have to be read from a file; more, and all there are, when they are still in memory.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn next(&self, limit: usize) -> io::Result<(Vec<Pending>, Place)> {
-        self.flush()?;
+    pub fn next(&self, limit: usize) -> io::Result<(UsageBatch, Place)> {
         let (mut at, current) = {
-            let writer = self.writer.lock();
-            (writer.read, (writer.number, writer.written))
+            let mut writer = self.writer.lock();
+            self.flushed(&mut writer)?;
+            let current = (writer.number, writer.written);
+            let recent = std::mem::take(&mut writer.recent);
+            // From here on the memory begins anew; what is not taken is read from the file the next time.
+            if writer.recent_from.replace(current) == Some(writer.read) {
+                return Ok((recent, Place(current)));
+            }
+            (writer.read, current)
         };
-        let mut records = Vec::new();
+        let mut records = UsageBatch::default();
         loop {
             let (file, offset) = at;
             let bytes = tail(&path(&self.dir, &self.run, file), offset, if file == current.0 { Some(current.1) } else { None })?;
@@ -190,11 +266,11 @@ impl Spool {
                 && let Some(frame) = scan.next()
             {
                 if frame.kind == Kind::End {
-                    records.push(Pending { id: frame.id, payload: frame.payload, orphan: false });
+                    records.push(frame.id, frame.payload);
                 }
             }
             at = (file, offset + scan.at as u64);
-            let more = bytes.len() as u64 == PIECE && scan.at > 0;
+            let more = bytes.len() == PIECE && scan.at > 0;
             if records.len() >= limit || (file >= current.0 && !more) {
                 return Ok((records, Place(at)));
             }
@@ -212,7 +288,7 @@ impl Spool {
         let mut writer = self.writer.lock();
         writer.read = place.0;
         writer.waiting = writer.waiting.saturating_sub(records as u64);
-        let oldest = writer.open.values().copied().min().unwrap_or(u64::MAX);
+        let oldest = writer.open.keys().next().copied().unwrap_or(u64::MAX);
         let done: Vec<u64> = writer.sealed.keys().copied().take_while(|n| *n < place.0.0 && *n < oldest).collect();
         for number in done {
             fs::remove_file(path(&self.dir, &self.run, number))?;
@@ -281,8 +357,8 @@ impl Leftover {
             let bytes = fs::read(path)?;
             for frame in (Scan { bytes: &bytes, at: 0 }) {
                 match frame.kind {
-                    Kind::Begin => open.push((frame.id, frame.payload)),
-                    Kind::End => records.push(Pending { id: frame.id, payload: frame.payload, orphan: false }),
+                    Kind::Begin => open.push((frame.id, frame.payload.to_vec())),
+                    Kind::End => records.push(Pending { id: frame.id, payload: frame.payload.to_vec(), orphan: false }),
                 }
             }
         }
@@ -306,8 +382,8 @@ impl Leftover {
 }
 
 impl Writer {
-    /// Appends a frame and says how long it is.
-    fn gather(&mut self, kind: Kind, id: u128, payload: &[u8]) -> io::Result<usize> {
+    /// Appends a frame.
+    fn gather(&mut self, kind: Kind, id: u128, payload: &[u8]) -> io::Result<()> {
         if payload.len() > MAX_PAYLOAD {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a record is longer than a frame may be"));
         }
@@ -320,23 +396,51 @@ impl Writer {
         self.gathered.extend_from_slice(payload);
         let sum = crc32fast::hash(&self.gathered[start + 8..]);
         self.gathered[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
-        Ok(self.gathered.len() - start)
+        Ok(())
+    }
+
+    /// The request is over, or never was.
+    fn over(&mut self, begun: Begun) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(open) = self.open.get_mut(&begun.file) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&begun.file);
+            }
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
-        while !self.gathered.is_empty() {
-            match self.file.write(&self.gathered) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                // What is on disk is not written twice when the rest fails.
-                Ok(n) => {
-                    self.gathered.drain(..n);
-                    self.written += n as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        match self.file.write_all_at(&self.gathered, self.written) {
+            Ok(()) => {
+                self.written += self.gathered.len() as u64;
+                self.gathered.clear();
+                self.beginnings.clear();
+                self.durable = self.turn;
+                Ok(())
+            }
+            Err(error) => {
+                // What is half written must not be read as if it were whole, nor what stands behind the next try.
+                let _ = self.file.set_len(self.written);
+                self.refuse();
+                Err(error)
             }
         }
-        Ok(())
+    }
+
+    /// Requests that could not be written do not go on: what is not on disk of them must not come back as killed. What
+    /// ended stays, for the next try.
+    #[cold]
+    fn refuse(&mut self) {
+        for (at, turn) in std::mem::take(&mut self.beginnings).into_iter().rev() {
+            let length = self.gathered.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes) as usize;
+            self.gathered.drain(at..at + 8 + length);
+            self.failed.insert(turn);
+        }
+        self.durable = self.turn;
     }
 }
 
@@ -346,10 +450,10 @@ struct Scan<'a> {
     at: usize,
 }
 
-impl Iterator for Scan<'_> {
-    type Item = Frame;
+impl<'a> Iterator for Scan<'a> {
+    type Item = Frame<'a>;
 
-    fn next(&mut self) -> Option<Frame> {
+    fn next(&mut self) -> Option<Frame<'a>> {
         let rest = self.bytes.get(self.at..)?;
         let word = |at: usize| rest.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let (length, sum) = (word(0)? as usize, word(4)?);
@@ -367,7 +471,7 @@ impl Iterator for Scan<'_> {
         };
         let id = body.get(1..17).and_then(|b| b.try_into().ok()).map(u128::from_le_bytes)?;
         self.at += 8 + length;
-        Some(Frame { kind, id, payload: body[17..].to_vec() })
+        Some(Frame { kind, id, payload: &body[17..] })
     }
 }
 
@@ -384,22 +488,22 @@ fn parse(path: &Path) -> Option<(String, u64)> {
 }
 
 /// Locked before it has the name that others look for: nobody takes a file for left behind that is only just made.
-fn create(dir: &Path, run: &str, number: u64) -> io::Result<File> {
+fn create(dir: &Path, run: &str, number: u64, segment: u64) -> io::Result<File> {
     let path = path(dir, run, number);
     let unnamed = path.with_extension("new");
-    let file = OpenOptions::new().create(true).append(true).open(&unnamed)?;
+    let file = OpenOptions::new().create(true).truncate(true).write(true).open(&unnamed)?;
     file.try_lock().map_err(|error| io::Error::other(format!("a new file is locked by another process: {error}")))?;
+    file.set_len(segment)?;
     fs::rename(&unnamed, &path)?;
     Ok(file)
 }
 
 /// What stands in a file from an offset on, at most up to `end`: what is behind it is being written.
 fn tail(path: &Path, offset: u64, end: Option<u64>) -> io::Result<Vec<u8>> {
-    use std::io::Seek;
-    let mut file = File::open(path)?;
-    file.seek(io::SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(end.map_or(PIECE, |end| end.saturating_sub(offset).min(PIECE))).read_to_end(&mut bytes)?;
+    let file = File::open(path)?;
+    let there = end.map_or_else(|| file.metadata().map(|meta| meta.len()), Ok)?.saturating_sub(offset);
+    let mut bytes = vec![0; usize::try_from(there).unwrap_or(PIECE).min(PIECE)];
+    file.read_exact_at(&mut bytes, offset)?;
     Ok(bytes)
 }
 

@@ -8,43 +8,77 @@ fn ids(records: &[Pending]) -> Vec<u128> {
     records.iter().map(|record| record.id).collect()
 }
 
+fn ended(batch: &UsageBatch) -> Vec<u128> {
+    batch.iter().map(|(id, _)| id).collect()
+}
+
+/// A request that begins alone.
+fn begin(spool: &Spool, id: u128) -> io::Result<Begun> {
+    spool.confirm_now(spool.begin(id, b"begun")?)
+}
+
 #[test]
 fn records_come_in_the_order_of_their_ends_and_once() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), "a", 1 << 20).unwrap();
-    for id in 1..=3 {
-        spool.begin(id, b"begun").unwrap();
-    }
+    let mut begun: Vec<_> = (1..=3).map(|id| Some(begin(&spool, id).unwrap())).collect();
     for id in [2, 1] {
-        spool.end(id, format!("record {id}").as_bytes()).unwrap();
+        spool.end(id, begun[id as usize - 1].take(), format!("record {id}").as_bytes()).unwrap();
     }
     assert_eq!(spool.waiting(), 2);
-    let (first, place) = spool.next(1).unwrap();
-    assert_eq!((ids(&first), first[0].payload.as_slice(), first[0].orphan), (vec![2], &b"record 2"[..], false));
-    assert_eq!(ids(&spool.next(1).unwrap().0), [2], "until it is taken it is offered again");
+    let (first, _) = spool.next(1).unwrap();
+    assert_eq!(first.iter().collect::<Vec<_>>(), [(2, &b"record 2"[..]), (1, b"record 1")], "from memory all that there are");
+    let (again, place) = spool.next(1).unwrap();
+    assert_eq!(ended(&again), [2], "until it is taken it is offered again");
     spool.taken(place, 1).unwrap();
+    spool.end(3, begun[2].take(), b"record 3").unwrap();
     let (rest, place) = spool.next(10).unwrap();
-    assert_eq!(ids(&rest), [1]);
-    spool.taken(place, 1).unwrap();
-    assert_eq!((spool.next(10).unwrap().0, spool.waiting()), (Vec::new(), 0));
+    assert_eq!(ended(&rest), [1, 3]);
+    spool.taken(place, 2).unwrap();
+    assert_eq!((spool.next(10).unwrap().0.len(), spool.waiting()), (0, 0));
+    spool.end(4, None, b"record 4").unwrap();
+    assert_eq!(ended(&spool.next(10).unwrap().0), [4], "and from memory again");
+}
+
+#[test]
+fn what_begins_together_is_written_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 20).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let before = spool.writer.lock().written;
+    runtime.block_on(async {
+        let begun: Vec<_> = (1..=8).map(|id| spool.begin(id, b"begun").unwrap()).collect();
+        assert_eq!(spool.writer.lock().written, before, "nothing is written before somebody waits for it");
+        futures::future::join_all(begun.into_iter().map(|begun| spool.confirm(begun)))
+            .await
+            .into_iter()
+            .for_each(|begun| drop(begun.unwrap()));
+    });
+    drop(spool);
+    let next = Spool::open(dir.path(), "b", 1 << 20).unwrap();
+    let orphans: Vec<_> = next.leftovers().unwrap().iter().flat_map(|leftover| ids(&leftover.records)).collect();
+    assert_eq!(orphans, (1..=8).collect::<Vec<_>>());
 }
 
 #[test]
 fn what_a_dead_process_left_is_found_and_what_a_living_one_holds_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let dead = Spool::open(dir.path(), "dead", 64).unwrap();
+    let mut last = None;
     for id in 1..=20 {
-        dead.begin(id, b"begun").unwrap();
-        if id <= 15 {
-            dead.end(id, b"record").unwrap();
+        let begun = begin(&dead, id).unwrap();
+        match id {
+            ..=15 => dead.end(id, Some(begun), b"record").unwrap(),
+            16 => last = Some(begun),
+            _ => {}
         }
         dead.flush().unwrap();
     }
     // A kill: what had only gathered is gone, so this request is one that began and never ended.
-    dead.end(16, b"never written").unwrap();
+    dead.end(16, last, b"never written").unwrap();
     drop(dead);
     let living = Spool::open(dir.path(), "living", 64).unwrap();
-    living.begin(99, b"begun").unwrap();
+    let _under_way = begin(&living, 99).unwrap();
     let next = Spool::open(dir.path(), "next", 64).unwrap();
     let leftovers = next.leftovers().unwrap();
     assert_eq!(leftovers.len(), 1);
@@ -65,20 +99,20 @@ fn files_are_deleted_when_nobody_needs_them() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), "a", 200).unwrap();
     let files = || fs::read_dir(dir.path()).unwrap().count();
-    spool.begin(0, b"a long stream").unwrap();
+    let stream = begin(&spool, 0).unwrap();
     for id in 1..=50 {
-        spool.begin(id, b"begun").unwrap();
-        spool.end(id, b"record").unwrap();
+        let begun = begin(&spool, id).unwrap();
+        spool.end(id, Some(begun), b"record").unwrap();
         spool.flush().unwrap();
     }
     let full = files();
     let (records, place) = spool.next(1000).unwrap();
     spool.taken(place, records.len()).unwrap();
     assert_eq!((records.len(), files()), (50, full), "the stream's beginning is in the first file");
-    spool.end(0, b"record").unwrap();
+    spool.end(0, Some(stream), b"record").unwrap();
     let (records, place) = spool.next(1000).unwrap();
     spool.taken(place, records.len()).unwrap();
-    assert_eq!((ids(&records), files()), (vec![0], 1));
+    assert_eq!((ended(&records), files()), (vec![0], 1));
 }
 
 #[test]
@@ -86,12 +120,13 @@ fn a_file_that_a_kill_cut_is_read_up_to_the_cut() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), "a", 1 << 20).unwrap();
     for id in 1..=3 {
-        spool.end(id, &[id as u8; 100]).unwrap();
+        spool.end(id, None, &[id as u8; 100]).unwrap();
     }
     spool.flush().unwrap();
+    let written = spool.writer.lock().written as usize;
     drop(spool);
     let file = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
-    let bytes = fs::read(&file).unwrap();
+    let bytes = fs::read(&file).unwrap()[..written].to_vec();
     for cut in 0..bytes.len() {
         fs::write(&file, &bytes[..cut]).unwrap();
         let whole = cut / (bytes.len() / 3);
@@ -112,12 +147,12 @@ fn a_file_that_a_kill_cut_is_read_up_to_the_cut() {
 fn a_record_longer_than_a_frame_is_refused_and_the_next_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
-    assert!(spool.end(1, &vec![0; MAX_PAYLOAD + 1]).is_err());
+    assert!(spool.end(1, None, &vec![0; MAX_PAYLOAD + 1]).is_err());
     for id in 2..10 {
-        spool.end(id, &vec![7; MAX_PAYLOAD]).unwrap();
+        spool.end(id, None, &vec![7; MAX_PAYLOAD]).unwrap();
     }
     let (records, _) = spool.next(100).unwrap();
-    assert_eq!(ids(&records), (2..10).collect::<Vec<_>>(), "records beyond one piece are read too");
+    assert_eq!(ended(&records), (2..10).collect::<Vec<_>>(), "more than memory keeps, beyond one piece of the file");
 }
 
 #[test]
@@ -126,17 +161,27 @@ fn a_disk_that_takes_nothing_refuses_beginnings_and_keeps_only_so_many_ends() {
     let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
     let good = std::mem::replace(&mut spool.writer.lock().file, File::open(path(dir.path(), "a", 0)).unwrap());
     for id in 1..=100 {
-        assert!(spool.begin(id, b"begun").is_err());
+        assert!(begin(&spool, id).is_err());
     }
     assert_eq!(spool.writer.lock().gathered.len(), 0, "what was refused is not written later");
+    let together: Vec<_> = (101..=103).map(|id| spool.begin(id, b"begun").unwrap()).collect();
+    spool.end(999, None, b"record").unwrap();
+    for begun in together {
+        assert!(spool.confirm_now(begun).is_err(), "every one of them is told");
+    }
+    let left = {
+        let writer = spool.writer.lock();
+        (writer.under_way, writer.open.len(), writer.failed.len())
+    };
+    assert_eq!(left, (0, 0, 0));
     for id in 1000..1100 {
-        let _ = spool.end(id, &vec![7; MAX_PAYLOAD]);
+        let _ = spool.end(id, None, &vec![7; MAX_PAYLOAD]);
     }
     let waiting = spool.writer.lock().gathered.len();
     assert!((1..=MAX_GATHERED + 2 * MAX_PAYLOAD).contains(&waiting), "{waiting}");
     spool.writer.lock().file = good;
     let (records, _) = spool.next(1000).unwrap();
-    assert!(!records.is_empty() && records.iter().all(|record| record.id >= 1000), "what was kept arrives");
+    assert!(ended(&records).len() > 1 && ended(&records).iter().all(|id| *id >= 999), "what was kept arrives");
 }
 
 #[derive(Debug, Clone)]
@@ -162,24 +207,23 @@ proptest! {
         let mut run = 0;
         let mut spool = Spool::open(dir.path(), "r0", 300).unwrap();
         let (mut next, mut open) = (0_u128, Vec::new());
-        let (mut begun, mut ended, mut orphans) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut begun, mut done, mut orphans) = (HashSet::new(), HashSet::new(), HashSet::new());
         for step in steps.into_iter().chain([Step::Kill]) {
             match step {
                 Step::Begin => {
                     next += 1;
-                    spool.begin(next, b"begun").unwrap();
-                    open.push(next);
+                    open.push((next, begin(&spool, next).unwrap()));
                     begun.insert(next);
                 }
                 Step::End(at) if !open.is_empty() => {
-                    let id = open.remove(at % open.len());
-                    spool.end(id, b"record").unwrap();
+                    let (id, begun) = open.remove(at % open.len());
+                    spool.end(id, Some(begun), b"record").unwrap();
                 }
                 Step::End(_) => {}
                 Step::Flush => spool.flush().unwrap(),
                 Step::Take(limit) => {
                     let (records, place) = spool.next(limit).unwrap();
-                    ended.extend(ids(&records));
+                    done.extend(ended(&records));
                     spool.taken(place, records.len()).unwrap();
                 }
                 Step::Kill => {
@@ -189,15 +233,15 @@ proptest! {
                     spool = Spool::open(dir.path(), &format!("r{run}"), 300).unwrap();
                     for leftover in spool.leftovers().unwrap() {
                         for record in &leftover.records {
-                            if record.orphan { orphans.insert(record.id); } else { ended.insert(record.id); }
+                            if record.orphan { orphans.insert(record.id); } else { done.insert(record.id); }
                         }
                         leftover.done().unwrap();
                     }
                 }
             }
         }
-        prop_assert!(ended.is_subset(&begun) && orphans.is_subset(&begun));
-        prop_assert_eq!(&(&ended | &orphans), &begun);
-        prop_assert!(ended.is_disjoint(&orphans), "an orphan that had ended");
+        prop_assert!(done.is_subset(&begun) && orphans.is_subset(&begun));
+        prop_assert_eq!(&(&done | &orphans), &begun);
+        prop_assert!(done.is_disjoint(&orphans), "an orphan that had ended");
     }
 }

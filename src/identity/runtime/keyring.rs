@@ -13,6 +13,7 @@ use crate::error::{Denial, codes};
 use crate::identity::{Caller, Keys, authenticate};
 use crate::store::InvalidationBus;
 use crate::store::records::RecordStore;
+use crate::telemetry::{KeyMetrics, Lookup};
 
 /// What a caller is told to wait while the store is away.
 const RETRY: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ pub struct Keyring {
     /// Whether the first attempt to load is over, however it ended.
     tried: AtomicBool,
     records: OnceLock<Arc<dyn RecordStore>>,
+    metrics: Option<KeyMetrics>,
 }
 
 impl Keyring {
@@ -42,7 +44,14 @@ impl Keyring {
             reachable: AtomicBool::new(false),
             tried: AtomicBool::new(false),
             records: OnceLock::new(),
+            metrics: None,
         }
+    }
+
+    /// The same, counted.
+    pub fn counted(mut self, metrics: KeyMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Keeps it current for as long as the process runs; `path` is the file for a start without the store.
@@ -88,11 +97,28 @@ impl Keyring {
         self.loaded_as_of(SystemTime::now());
         self.reachable.store(true, Ordering::Release);
         self.tried.store(true, Ordering::Release);
+        self.tell();
     }
 
     pub(super) fn missed(&self) {
         self.reachable.store(false, Ordering::Release);
         self.tried.store(true, Ordering::Release);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let Some(metrics) = &self.metrics else { return };
+        metrics.known.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
+        let as_of = self.as_of.load(Ordering::Acquire);
+        if as_of != 0 {
+            metrics.age.set((millis(SystemTime::now()) - as_of).max(0) / 1000);
+        }
+    }
+
+    fn looked_up(&self, lookup: Lookup) {
+        if let Some(metrics) = &self.metrics {
+            metrics.looked_up(lookup);
+        }
     }
 
     pub(super) fn loaded_as_of(&self, time: SystemTime) {
@@ -112,16 +138,19 @@ impl Keyring {
         let reachable = self.reachable.load(Ordering::Acquire);
         let within = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
         if as_of == 0 || (!reachable && now.saturating_sub(as_of) > within) {
+            self.looked_up(Lookup::Unavailable);
             return Err(unavailable());
         }
-        match self.table.find(self.hasher.fingerprint(secret), now) {
-            Found::Caller(caller) => Ok(caller),
-            Found::Revoked => Err(Denial::of(codes::KEY_REVOKED)),
-            Found::Expired => Err(Denial::of(codes::KEY_EXPIRED)),
+        let (lookup, answer) = match self.table.find(self.hasher.fingerprint(secret), now) {
+            Found::Caller(caller) => (Lookup::Found, Ok(caller)),
+            Found::Revoked => (Lookup::Revoked, Err(Denial::of(codes::KEY_REVOKED))),
+            Found::Expired => (Lookup::Expired, Err(Denial::of(codes::KEY_EXPIRED))),
             // It may have been made since the store was heard of.
-            Found::Unknown if !reachable => Err(unavailable()),
-            Found::Unknown => Err(unknown),
-        }
+            Found::Unknown if !reachable => (Lookup::Unavailable, Err(unavailable())),
+            Found::Unknown => (Lookup::Unknown, Err(unknown)),
+        };
+        self.looked_up(lookup);
+        answer
     }
 }
 

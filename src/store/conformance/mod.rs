@@ -9,6 +9,7 @@ mod databases;
 mod engines;
 mod fleets;
 mod limits;
+mod others;
 mod outage;
 mod outbox;
 mod records;

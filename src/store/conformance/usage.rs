@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::databases::{databases, sqlite};
-use crate::store::records::{RecordStore, UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
+use crate::store::records::{RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
 
 const DAY: i64 = 86_400_000;
 
@@ -156,4 +156,46 @@ fn sums_are_exact() {
             Ok(())
         })?;
     });
+}
+
+/// What the embedded store does differently: several batches whose times overlap are listed as if they were one, and old
+/// records leave blocks that have young ones.
+#[tokio::test]
+async fn blocks_are_not_seen_from_outside() {
+    for database in databases().await {
+        let (records, name) = (&database.records, database.name);
+        for batch in 0..10u64 {
+            let some: Vec<UsageRecord> = (0..90).map(|n| record(n * 10 + batch)).collect();
+            assert_eq!(records.append_usage(&some).await.unwrap(), 90, "{name}");
+        }
+        let newest = records.usage(&UsageFilter::default(), None, 7).await.unwrap();
+        assert_eq!(newest, (893..900).rev().map(record).collect::<Vec<_>>(), "{name}");
+        let after = (890_000, newest[6].request_id.as_str());
+        let next = records.usage(&UsageFilter { until: Some(889_000), ..UsageFilter::default() }, Some(after), 3).await.unwrap();
+        assert_eq!(next, (886..889).rev().map(record).collect::<Vec<_>>(), "{name}");
+        assert_eq!(records.forget_usage(450_000, 10_000).await.unwrap(), 450, "{name}");
+        let left = records.usage(&UsageFilter::default(), None, 1000).await.unwrap();
+        assert_eq!((left.len(), left.last()), (450, Some(&record(450))), "{name}");
+        assert_eq!(records.append_usage(&[record(500), record(900)]).await.unwrap(), 1, "{name}: what was moved is still known");
+    }
+}
+
+#[tokio::test]
+async fn packed_records_are_the_same_records() {
+    for database in databases().await {
+        let (records, name) = (&database.records, database.name);
+        let (mut batch, mut expected) = (UsageBatch::default(), Vec::new());
+        for n in 0..20u64 {
+            let (mut plugins, mut packed) = (String::new(), Vec::new());
+            let row = record(n);
+            Usage::of_row(&row, &mut plugins).pack(&mut packed);
+            batch.push(u128::from(n), &packed);
+            expected.push(row);
+        }
+        batch.push(77, b"of another build");
+        assert_eq!(records.append_packed(batch.clone()).await.unwrap(), 20, "{name}");
+        assert_eq!(records.append_packed(batch).await.unwrap(), 0, "{name}: a replay writes nothing");
+        expected.reverse();
+        assert_eq!(records.usage(&UsageFilter::default(), None, 100).await.unwrap(), expected, "{name}");
+    }
 }

@@ -6,6 +6,7 @@
 mod journal;
 mod keys;
 mod outbox;
+mod packed;
 mod principals;
 mod statements;
 mod usage;
@@ -13,6 +14,7 @@ mod usage;
 pub use journal::{Journal, JournalEntry};
 pub use keys::{Grant, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
 pub use outbox::{Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, Settled, Standing};
+pub use packed::{Billing, Details, Parts, Usage, UsageBatch};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};
 pub use statements::{SqlValue, Statements};
 pub use usage::{UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::RecordError;
+use super::{RecordError, UsageBatch};
 
 /// One request. Nothing of a prompt, an answer or a credential is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -146,6 +146,11 @@ pub trait UsageRecords: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer: repeat it then.
     async fn append_usage(&self, records: &[UsageRecord]) -> Result<u64, RecordError>;
+    /// The same for packed records, without looking into them. Those of a form that is not known are left out.
+    ///
+    /// # Errors
+    /// When the store does not answer: repeat it then.
+    async fn append_packed(&self, batch: UsageBatch) -> Result<u64, RecordError>;
     /// Records, newest first, at most `limit`, after the one before (its time and id).
     ///
     /// # Errors

@@ -90,7 +90,11 @@ fn quick() -> TcpSettings {
 }
 
 fn split(address: &str) -> Result<Parts<'_>, StateError> {
-    let (scheme, rest) = address.split_once("://").ok_or(FORM)?;
+    let (scheme, rest) = match address.split_once("://") {
+        Some(parts) => parts,
+        None if is_plain(address) => ("redis", address),
+        None => return Err(FORM),
+    };
     let (tls, shape) = match scheme.strip_prefix("valkey").or_else(|| scheme.strip_prefix("redis")).ok_or(FORM)? {
         "" => (false, Shape::Single),
         "s" => (true, Shape::Single),
@@ -108,6 +112,13 @@ fn split(address: &str) -> Result<Parts<'_>, StateError> {
         return Err(FORM);
     }
     Ok(Parts { shape, tls, credentials, hosts, path: path.trim_end_matches('/') })
+}
+
+/// `HOST:PORT`, as the product's own variable `REDIS_ADDR` has it.
+fn is_plain(address: &str) -> bool {
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let named = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    !host.is_empty() && host.bytes().all(named) && port.parse::<u16>().is_ok()
 }
 
 impl Parts<'_> {
@@ -148,6 +159,8 @@ mod tests {
             "valkey://[::1]:6379",
             "redis://[::1]",
             "redis+unix:///run/redis.sock",
+            "localhost:6379",
+            "[::1]:6379",
         ] {
             assert_eq!(shape(single), Some("single"), "{single}");
         }
@@ -163,7 +176,8 @@ mod tests {
     fn other_forms_are_refused_without_showing_them() {
         let wrong = [
             "",
-            "localhost:6379",
+            "localhost",
+            "u:hunter2@a:6379",
             "http://a",
             "redis://",
             "redis://a,b",

@@ -119,20 +119,12 @@ impl Engine {
         })
     }
 
-    /// Chooses between two texts of one statement.
-    pub fn choose(&self, sqlite: &'static str, postgres: &'static str) -> Statement {
-        Statement::fixed(match self {
-            Self::Sqlite { .. } => sqlite,
-            Self::Postgres(_) => postgres,
-        })
-    }
-
     pub fn is_embedded(&self) -> bool {
         matches!(self, Self::Sqlite { .. })
     }
 
     pub async fn migrate(&self) -> Result<Migrated, RecordError> {
-        let migrations = |texts: [(&'static str, &'static str); 2]| -> Vec<Migration> {
+        let migrations = |texts: [(&'static str, &'static str); 3]| -> Vec<Migration> {
             let migration = |(version, (name, text)): (i64, (&'static str, &'static str))| {
                 Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
             };
@@ -145,6 +137,7 @@ impl Engine {
                 let migrator = Migrator::with_migrations(migrations([
                     ("records", include_str!("migrations/sqlite/0001_records.sql")),
                     ("outbox", include_str!("migrations/sqlite/0002_outbox.sql")),
+                    ("usage", include_str!("migrations/sqlite/0003_usage.sql")),
                 ]));
                 let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
                 let done = apply(migrator, &mut *locked).await?;
@@ -156,6 +149,7 @@ impl Engine {
                 let migrator = Migrator::with_migrations(migrations([
                     ("records", include_str!("migrations/postgres/0001_records.sql")),
                     ("outbox", include_str!("migrations/postgres/0002_outbox.sql")),
+                    ("usage", include_str!("migrations/postgres/0003_usage.sql")),
                 ]));
                 apply(migrator, &mut *connection).await
             }

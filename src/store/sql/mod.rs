@@ -3,6 +3,7 @@
 //! Statements are written once for both; what differs (pools, how a transaction begins, how a sender takes its messages)
 //! is in [`engine`]. Migrations are files beside this one, applied in order by [`RecordStore::migrate`].
 
+mod blocks;
 mod engine;
 mod journal;
 mod keys;
@@ -91,6 +92,7 @@ impl RecordStore for SqlRecords {
                 Err(RecordError::Unavailable(_)) if self.engine.is_embedded() && tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
+                Ok(done) if self.engine.is_embedded() => return self.pack_rows().await.map(|()| done),
                 done => return done,
             }
         }

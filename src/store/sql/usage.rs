@@ -1,12 +1,13 @@
-//! Usage records.
+//! Usage records as rows: how PostgreSQL has them, and how an embedded store of an earlier build did.
 
 use async_trait::async_trait;
 
 use super::SqlRecords;
+use super::blocks::packed;
 use super::engine::Writing;
 use super::row::Row;
 use super::statement::{Conditions, Statement, Value};
-use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
+use crate::store::records::{RecordError, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
 
 const COLUMNS: &str = "request_id, at, organisation, key_id, team, user_id, provider, model, endpoint, stream, status, ended, code, \
                        usage_source, latency_ms, overhead_us, input_tokens, cached_tokens, output_tokens, reasoning_tokens, \
@@ -100,6 +101,25 @@ async fn append(tx: &mut Writing, records: &[UsageRecord]) -> Result<Vec<String>
     Ok(new)
 }
 
+/// Some of the rows, the oldest first.
+pub(super) async fn oldest(tx: &mut Writing, limit: u32) -> Result<Vec<UsageRecord>, RecordError> {
+    let mut statement = Statement::fixed("SELECT ");
+    statement.push(COLUMNS).push(" FROM usage_records ORDER BY at, request_id LIMIT ").bind(limit);
+    tx.fetch(statement).await?.iter_mut().map(read).collect()
+}
+
+/// Takes rows away.
+pub(super) async fn remove(tx: &mut Writing, rows: &[UsageRecord]) -> Result<(), RecordError> {
+    for some in rows.chunks(ROWS) {
+        for text in ["DELETE FROM usage_plugins WHERE request_id IN (", "DELETE FROM usage_records WHERE request_id IN ("] {
+            let mut statement = Statement::fixed(text);
+            statement.list(some.iter().map(|row| &row.request_id)).push(")");
+            tx.execute(statement).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The conditions of a filter on `u`, and on `p` where it is about plugins.
 fn filter(statement: &mut Statement, filter: &UsageFilter, by: UsageBy) -> Conditions {
     statement.push(" FROM usage_records u");
@@ -136,6 +156,9 @@ impl UsageRecords for SqlRecords {
         if records.is_empty() {
             return Ok(0);
         }
+        if self.engine.is_embedded() {
+            return self.append_blocks(&packed(records)).await;
+        }
         self.within(async {
             let mut tx = self.engine.begin().await?;
             let mut new = 0;
@@ -148,7 +171,25 @@ impl UsageRecords for SqlRecords {
         .await
     }
 
+    async fn append_packed(&self, batch: UsageBatch) -> Result<u64, RecordError> {
+        if self.engine.is_embedded() {
+            return self.append_blocks(&batch).await;
+        }
+        let row = |(id, packed)| {
+            let read = Usage::unpack(packed).map(|usage| usage.row(id));
+            if read.is_none() {
+                log::error!(target: "usage", "a usage record of another form was left out");
+            }
+            read
+        };
+        let rows: Vec<UsageRecord> = batch.iter().filter_map(row).collect();
+        self.append_usage(&rows).await
+    }
+
     async fn usage(&self, wanted: &UsageFilter, after: Option<(i64, &str)>, limit: u32) -> Result<Vec<UsageRecord>, RecordError> {
+        if self.engine.is_embedded() {
+            return self.list_blocks(wanted, after, limit).await;
+        }
         let mut statement = Statement::fixed("SELECT ");
         for (n, column) in COLUMNS.split(", ").enumerate() {
             statement.push(if n == 0 { "u." } else { ", u." }).push(column.trim());
@@ -163,6 +204,9 @@ impl UsageRecords for SqlRecords {
     }
 
     async fn sum_usage(&self, wanted: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, RecordError> {
+        if self.engine.is_embedded() {
+            return self.sum_blocks(wanted, by).await;
+        }
         let group = match by {
             UsageBy::Nothing => "CAST(NULL AS TEXT)",
             UsageBy::Organisation => "u.organisation",
@@ -176,10 +220,7 @@ impl UsageRecords for SqlRecords {
             UsageBy::Day => "",
         };
         let mut statement = match by {
-            UsageBy::Day => self.engine.choose(
-                "SELECT strftime('%Y-%m-%d', u.at / 1000, 'unixepoch') AS grouped",
-                "SELECT to_char(to_timestamp(u.at / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped",
-            ),
+            UsageBy::Day => Statement::fixed("SELECT to_char(to_timestamp(u.at / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS grouped"),
             _ => {
                 let mut statement = Statement::fixed("SELECT ");
                 statement.push(group).push(" AS grouped");
@@ -227,6 +268,9 @@ impl UsageRecords for SqlRecords {
     }
 
     async fn forget_usage(&self, before: i64, limit: u32) -> Result<u64, RecordError> {
+        if self.engine.is_embedded() {
+            return self.forget_blocks(before, limit).await;
+        }
         self.within(async {
             let mut tx = self.engine.begin().await?;
             let text = "DELETE FROM usage_records WHERE request_id IN \

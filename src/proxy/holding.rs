@@ -1,0 +1,175 @@
+//! What requests hold while they are under way: renewed for as long as they take, paid or given back when they are over.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::budget::{Actual, BudgetNotice, Reservation};
+use crate::limit::Receipt;
+use crate::store::{StateError, StateStore};
+use crate::telemetry::GovernanceMetrics;
+
+/// What one request holds.
+#[derive(Default)]
+pub(super) struct Held {
+    /// What the gateway's own policy counted. Its counters lie under another tag than an organisation's, so that they are
+    /// given back by themselves.
+    pub global: Receipt,
+    /// What the policies of the organisation's scopes counted.
+    pub receipt: Receipt,
+    pub reservation: Option<Reservation>,
+    /// For how long the reservation is made.
+    pub ttl: Duration,
+    done: AtomicBool,
+}
+
+impl Held {
+    /// Whether anything is to be given back.
+    pub fn is_empty(&self) -> bool {
+        self.global.is_empty() && self.receipt.is_empty() && self.reservation.is_none()
+    }
+
+    /// Gives back what was counted for this request; `tokens` is what it really took, and without `actual` it never left.
+    pub async fn give_back(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) {
+        let mut failed = self.receipt.finish(state, Some(tokens)).await.is_err();
+        failed |= self.global.finish(state, Some(tokens)).await.is_err();
+        if let Some(reservation) = &self.reservation {
+            failed |= pay(reservation, state, actual, metrics).await.is_err();
+        }
+        if failed {
+            metrics.store_errors.inc();
+        }
+    }
+
+    async fn renew(&self, state: &dyn StateStore, extend: bool) -> Result<(), StateError> {
+        let mut done = self.receipt.renew(state).await;
+        done = self.global.renew(state).await.and(done);
+        if extend && let Some(reservation) = &self.reservation {
+            done = reservation.extend(state, self.ttl).await.and(done);
+        }
+        done
+    }
+}
+
+const SHARDS: usize = 16;
+
+/// Everything that requests under way hold.
+#[derive(Default)]
+pub(super) struct Holdings([Mutex<Shard>; SHARDS]);
+
+#[derive(Default)]
+struct Shard {
+    places: Vec<Option<Arc<Held>>>,
+    free: Vec<usize>,
+}
+
+/// Where something that is held is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holding(usize, usize);
+
+impl Holdings {
+    /// From here on it is renewed.
+    pub fn put(&self, near: u8, held: Arc<Held>) -> Holding {
+        let at = usize::from(near) % SHARDS;
+        let mut shard = self.0[at].lock();
+        let place = match shard.free.pop() {
+            Some(place) => place,
+            None => {
+                shard.places.push(None);
+                shard.places.len() - 1
+            }
+        };
+        shard.places[place] = Some(held);
+        Holding(at, place)
+    }
+
+    /// It is renewed no more.
+    pub fn take(&self, Holding(at, place): Holding) {
+        let mut shard = self.0[at].lock();
+        if let Some(held) = shard.places.get_mut(place).and_then(Option::take) {
+            held.done.store(true, Ordering::Release);
+            shard.free.push(place);
+        }
+    }
+
+    /// Renews what is held; reservations only with `extend`. Says how often the store did not answer, and for how long the
+    /// shortest reservation is made.
+    pub async fn renew(&self, state: &dyn StateStore, extend: bool) -> (u64, Option<Duration>) {
+        let (mut failed, mut shortest) = (0, None);
+        for shard in &self.0 {
+            let held: Vec<Arc<Held>> = shard.lock().places.iter().flatten().cloned().collect();
+            for held in held.iter().filter(|held| !held.done.load(Ordering::Acquire)) {
+                failed += u64::from(held.renew(state, extend).await.is_err());
+                shortest = Some(shortest.map_or(held.ttl, |shortest: Duration| shortest.min(held.ttl)));
+            }
+        }
+        (failed, shortest)
+    }
+}
+
+/// Pays or releases a reservation, and says which thresholds that crossed.
+pub(super) async fn pay(
+    reservation: &Reservation,
+    state: &dyn StateStore,
+    actual: Option<&Actual>,
+    metrics: &GovernanceMetrics,
+) -> Result<(), StateError> {
+    /// Between tries; a store that was only slow has recovered by then, and a reservation lives longer than all of them.
+    const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
+    let mut pauses = PAUSES.iter();
+    loop {
+        let done = match actual {
+            Some(actual) => reservation.settle(state, actual).await.map(|(_, crossed)| {
+                metrics.budget("settled");
+                crossed.iter().for_each(|crossing| tell(&crossing.notice(), metrics));
+            }),
+            None => reservation.release(state).await.map(|()| metrics.budget("released")),
+        };
+        match (done, pauses.next()) {
+            (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
+            (done, _) => return done,
+        }
+    }
+}
+
+/// Thresholds that wait to be heard of; more are told in the log alone.
+const UNHEARD: usize = 256;
+/// Who hears of thresholds in this process.
+static HEARER: OnceLock<mpsc::Sender<BudgetNotice>> = OnceLock::new();
+
+/// From now on every threshold is heard here. Once in the life of a process; later ones hear nothing.
+pub fn thresholds() -> mpsc::Receiver<BudgetNotice> {
+    let (sender, receiver) = mpsc::channel(UNHEARD);
+    let _ = HEARER.set(sender);
+    receiver
+}
+
+/// A threshold was crossed: everybody who wants to know hears of it from here.
+pub(super) fn tell(notice: &BudgetNotice, metrics: &GovernanceMetrics) {
+    metrics.thresholds.inc();
+    log::warn!(
+        target: "governance",
+        organisation = &*notice.organisation, account = &*notice.name, kind = notice.kind.as_str(), metric = notice.metric.as_str(),
+        owner = notice.owner.as_str(), owner_id = &*notice.owner_id, period = notice.period.as_str(), percent = notice.percent,
+        used = notice.spent, limit = notice.limit;
+        "a threshold was crossed"
+    );
+    if let Some(hearer) = HEARER.get() {
+        // Who does not keep up finds it in the log.
+        let _ = hearer.try_send(notice.clone());
+    }
+}
+
+/// Runs a future to its end if it waits for nothing, as with the state of this process, and beside the next requests
+/// otherwise.
+pub(super) fn at_once(work: impl Future<Output = ()> + Send + 'static) {
+    let mut work = Box::pin(work);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    if work.as_mut().poll(&mut context).is_pending() {
+        tokio::spawn(work);
+    }
+}

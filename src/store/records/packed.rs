@@ -1,0 +1,595 @@
+//! A usage record in few bytes, as it waits in the spool and as the embedded store keeps it.
+//!
+//! Every request writes one, so it is written without a detour: numbers as LEB128, texts with their length before them, and
+//! of the details what cannot be derived from the rest. The JSON of the details is made when somebody asks for it.
+
+use super::UsageRecord;
+
+/// The form written by this build.
+const VERSION: u8 = 1;
+const STREAM: u8 = 1;
+const PRICED: u8 = 2;
+const TEXT_DETAILS: u8 = 4;
+
+/// A record as it is written and read, without a copy of its texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage<'a> {
+    /// When it ended, milliseconds since the Unix epoch.
+    pub at: i64,
+    /// The answer was a stream.
+    pub stream: bool,
+    /// The status the caller got.
+    pub status: u16,
+    /// From its first byte to its end, milliseconds.
+    pub latency_ms: u64,
+    /// What of it was ours, microseconds.
+    pub overhead_us: u64,
+    /// Tokens read, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens read from the provider's cache.
+    pub cached_tokens: u64,
+    /// Tokens written, reasoning included.
+    pub output_tokens: u64,
+    /// Tokens written that nobody sees.
+    pub reasoning_tokens: u64,
+    /// All that is billed.
+    pub total_tokens: u64,
+    /// Units that are no tokens.
+    pub units: u64,
+    /// What it cost, nano-USD; `None` without a price.
+    pub cost_nanos: Option<i64>,
+    /// Identifier of the organisation.
+    pub organisation: &'a str,
+    /// Identifier of the key.
+    pub key: &'a str,
+    /// Identifier of the team.
+    pub team: Option<&'a str>,
+    /// Identifier of the user.
+    pub user: Option<&'a str>,
+    /// The provider.
+    pub provider: Option<&'a str>,
+    /// The model.
+    pub model: Option<&'a str>,
+    /// The endpoint.
+    pub endpoint: &'a str,
+    /// How it ended.
+    pub end: &'a str,
+    /// The code of the refusal.
+    pub code: Option<&'a str>,
+    /// Whence the numbers are.
+    pub usage_source: &'a str,
+    /// The provider's own id.
+    pub provider_request_id: Option<&'a str>,
+    /// W3C trace id.
+    pub trace_id: Option<&'a str>,
+    /// The rest.
+    pub details: Details<'a>,
+    /// Names of the plugins that ran, each followed by a line feed.
+    pub plugins: &'a str,
+}
+
+/// What the record's details are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Details<'a> {
+    /// The JSON object itself.
+    Text(&'a str),
+    /// What it is derived from.
+    Parts(Parts<'a>),
+}
+
+impl Default for Details<'_> {
+    fn default() -> Self {
+        Self::Text("{}")
+    }
+}
+
+/// The circumstances of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts<'a> {
+    /// Name of the route.
+    pub route: &'a str,
+    /// The caller's software.
+    pub user_agent: Option<&'a str>,
+    /// Attempts at providers.
+    pub attempts: u64,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body.
+    pub response_bytes: u64,
+    /// Tokens of embeddings among those read.
+    pub embeddings_tokens: u64,
+    /// What it cost by class, with the price that held.
+    pub billing: Option<Billing>,
+}
+
+/// What a request cost, nano-USD, and the price of 1,000 tokens as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Billing {
+    /// Tokens read.
+    pub input: u64,
+    /// Those from the provider's cache.
+    pub cached_input: u64,
+    /// Tokens written.
+    pub output: u64,
+    /// Embeddings.
+    pub embeddings: u64,
+    /// Tools.
+    pub tool: u64,
+    /// Units.
+    pub units: u64,
+    /// All together.
+    pub total: u64,
+    /// The price of 1,000 tokens read.
+    pub input_per_1k: u64,
+    /// The price of 1,000 tokens written.
+    pub output_per_1k: u64,
+    /// What is taken off for cached ones, percent.
+    pub cached_discount_percent: u64,
+}
+
+fn number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    number(out, text.len() as u64 + 1);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn maybe(out: &mut Vec<u8>, value: Option<&str>) {
+    match value {
+        Some(value) => text(out, value),
+        None => out.push(0),
+    }
+}
+
+impl<'a> Usage<'a> {
+    /// Appends the record.
+    pub fn pack(&self, out: &mut Vec<u8>) {
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        let written = matches!(self.details, Details::Text(_));
+        out.reserve(320);
+        out.push(VERSION);
+        out.push(flag(self.stream, STREAM) | flag(self.cost_nanos.is_some(), PRICED) | flag(written, TEXT_DETAILS));
+        // Before the epoch, and below nothing, there is nothing.
+        number(out, self.at.max(0).unsigned_abs());
+        for n in [
+            u64::from(self.status),
+            self.latency_ms,
+            self.overhead_us,
+            self.input_tokens,
+            self.cached_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+            self.total_tokens,
+            self.units,
+        ] {
+            number(out, n);
+        }
+        if let Some(cost) = self.cost_nanos {
+            number(out, cost.max(0).unsigned_abs());
+        }
+        text(out, self.organisation);
+        text(out, self.key);
+        for value in [self.team, self.user, self.provider, self.model] {
+            maybe(out, value);
+        }
+        text(out, self.endpoint);
+        text(out, self.end);
+        maybe(out, self.code);
+        text(out, self.usage_source);
+        maybe(out, self.provider_request_id);
+        maybe(out, self.trace_id);
+        text(out, self.plugins);
+        match &self.details {
+            Details::Text(json) => text(out, json),
+            Details::Parts(parts) => parts.pack(out),
+        }
+    }
+
+    /// Reads a record; `None` for what another build wrote in another form.
+    pub fn unpack(bytes: &'a [u8]) -> Option<Self> {
+        let mut read = Read(bytes);
+        if read.byte()? != VERSION {
+            return None;
+        }
+        let flags = read.byte()?;
+        let (at, status) = (i64::try_from(read.number()?).ok()?, u16::try_from(read.number()?).ok()?);
+        let mut usage = Usage { at, status, stream: flags & STREAM != 0, ..Usage::default() };
+        for field in [
+            &mut usage.latency_ms,
+            &mut usage.overhead_us,
+            &mut usage.input_tokens,
+            &mut usage.cached_tokens,
+            &mut usage.output_tokens,
+            &mut usage.reasoning_tokens,
+            &mut usage.total_tokens,
+            &mut usage.units,
+        ] {
+            *field = read.number()?;
+        }
+        if flags & PRICED != 0 {
+            usage.cost_nanos = Some(i64::try_from(read.number()?).ok()?);
+        }
+        usage.organisation = read.text()?;
+        usage.key = read.text()?;
+        for field in [&mut usage.team, &mut usage.user, &mut usage.provider, &mut usage.model] {
+            *field = read.maybe()?;
+        }
+        usage.endpoint = read.text()?;
+        usage.end = read.text()?;
+        usage.code = read.maybe()?;
+        usage.usage_source = read.text()?;
+        usage.provider_request_id = read.maybe()?;
+        usage.trace_id = read.maybe()?;
+        usage.plugins = read.text()?;
+        usage.details = match flags & TEXT_DETAILS {
+            0 => Details::Parts(Parts::unpack(&mut read)?),
+            _ => Details::Text(read.text()?),
+        };
+        Some(usage)
+    }
+
+    /// When a packed record ended, without reading the rest of it.
+    pub fn at(bytes: &[u8]) -> Option<i64> {
+        let mut read = Read(bytes);
+        (read.byte()? == VERSION).then_some(())?;
+        read.byte()?;
+        i64::try_from(read.number()?).ok()
+    }
+
+    /// The names of the plugins that ran.
+    pub fn ran(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.plugins.split_terminator('\n')
+    }
+
+    /// The record as a row.
+    pub fn row(&self, id: u128) -> UsageRecord {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        UsageRecord {
+            request_id: format!("{id:032x}"),
+            at: self.at,
+            organisation: self.organisation.to_owned(),
+            key: self.key.to_owned(),
+            team: own(self.team),
+            user: own(self.user),
+            provider: own(self.provider),
+            model: own(self.model),
+            endpoint: self.endpoint.to_owned(),
+            stream: self.stream,
+            status: self.status,
+            end: self.end.to_owned(),
+            code: own(self.code),
+            usage_source: self.usage_source.to_owned(),
+            latency_ms: self.latency_ms,
+            overhead_us: self.overhead_us,
+            input_tokens: self.input_tokens,
+            cached_tokens: self.cached_tokens,
+            output_tokens: self.output_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            total_tokens: self.total_tokens,
+            units: self.units,
+            cost_nanos: self.cost_nanos,
+            provider_request_id: own(self.provider_request_id),
+            trace_id: own(self.trace_id),
+            details: match &self.details {
+                Details::Text(json) => (*json).to_owned(),
+                Details::Parts(parts) => parts.json(self),
+            },
+            plugins: self.ran().map(str::to_owned).collect(),
+        }
+    }
+
+    /// A row as it is packed. `plugins` is where their names are put together.
+    pub fn of_row(row: &'a UsageRecord, plugins: &'a mut String) -> Self {
+        for name in &row.plugins {
+            plugins.push_str(name);
+            plugins.push('\n');
+        }
+        Usage {
+            at: row.at,
+            stream: row.stream,
+            status: row.status,
+            latency_ms: row.latency_ms,
+            overhead_us: row.overhead_us,
+            input_tokens: row.input_tokens,
+            cached_tokens: row.cached_tokens,
+            output_tokens: row.output_tokens,
+            reasoning_tokens: row.reasoning_tokens,
+            total_tokens: row.total_tokens,
+            units: row.units,
+            cost_nanos: row.cost_nanos,
+            organisation: &row.organisation,
+            key: &row.key,
+            team: row.team.as_deref(),
+            user: row.user.as_deref(),
+            provider: row.provider.as_deref(),
+            model: row.model.as_deref(),
+            endpoint: &row.endpoint,
+            end: &row.end,
+            code: row.code.as_deref(),
+            usage_source: &row.usage_source,
+            provider_request_id: row.provider_request_id.as_deref(),
+            trace_id: row.trace_id.as_deref(),
+            details: Details::Text(&row.details),
+            plugins,
+        }
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn pack(&self, out: &mut Vec<u8>) {
+        text(out, self.route);
+        maybe(out, self.user_agent);
+        for n in [self.attempts, self.request_bytes, self.response_bytes, self.embeddings_tokens] {
+            number(out, n);
+        }
+        out.push(self.billing.is_some().into());
+        if let Some(b) = &self.billing {
+            for n in [b.input, b.cached_input, b.output, b.embeddings, b.tool, b.units, b.total] {
+                number(out, n);
+            }
+            for n in [b.input_per_1k, b.output_per_1k, b.cached_discount_percent] {
+                number(out, n);
+            }
+        }
+    }
+
+    fn unpack(read: &mut Read<'a>) -> Option<Self> {
+        let mut parts = Self { route: read.text()?, user_agent: read.maybe()?, ..Self::default() };
+        for field in [&mut parts.attempts, &mut parts.request_bytes, &mut parts.response_bytes, &mut parts.embeddings_tokens] {
+            *field = read.number()?;
+        }
+        if read.byte()? != 0 {
+            let mut b = Billing::default();
+            for field in [&mut b.input, &mut b.cached_input, &mut b.output, &mut b.embeddings, &mut b.tool, &mut b.units, &mut b.total] {
+                *field = read.number()?;
+            }
+            for field in [&mut b.input_per_1k, &mut b.output_per_1k, &mut b.cached_discount_percent] {
+                *field = read.number()?;
+            }
+            parts.billing = Some(b);
+        }
+        Some(parts)
+    }
+
+    /// Tokens by class, what they cost and the circumstances (product.md §14.3, §14.4, §14.6).
+    fn json(&self, usage: &Usage<'_>) -> String {
+        use serde_json::{Map, Value, json};
+        let mut details = Map::new();
+        details.insert(
+            "tokens".into(),
+            json!({
+                "prompt_tokens": usage.input_tokens.saturating_sub(self.embeddings_tokens),
+                "completion_tokens": usage.output_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
+                "embeddings_tokens": self.embeddings_tokens,
+                "total_tokens": usage.total_tokens,
+            }),
+        );
+        if let Some(b) = &self.billing {
+            let classes = [
+                ("input_cost_nanos_usd", b.input),
+                ("cached_input_cost_nanos_usd", b.cached_input),
+                ("output_cost_nanos_usd", b.output),
+                ("embeddings_cost_nanos_usd", b.embeddings),
+                ("tool_cost_nanos_usd", b.tool),
+                ("units_cost_nanos_usd", b.units),
+                ("total_cost_nanos_usd", b.total),
+            ];
+            let mut billing: Map<String, Value> =
+                classes.iter().filter(|(_, nanos)| *nanos != 0).map(|(name, nanos)| ((*name).into(), json!(nanos))).collect();
+            // The price as it was: it may have changed when somebody asks.
+            billing.insert(
+                "pricing_nanos_usd_per_1k".into(),
+                json!({"input": b.input_per_1k, "output": b.output_per_1k, "cached_input_discount_percent": b.cached_discount_percent}),
+            );
+            details.insert("billing".into(), billing.into());
+        }
+        let mut metadata = json!({
+            "mode": if usage.stream { "stream" } else { "unary" },
+            "route": self.route,
+            "attempts": self.attempts,
+            "request_bytes": self.request_bytes,
+            "response_bytes": self.response_bytes,
+        });
+        if let Some(agent) = self.user_agent {
+            metadata["user_agent"] = json!(agent);
+        }
+        details.insert("metadata".into(), metadata);
+        Value::Object(details).to_string()
+    }
+}
+
+struct Read<'a>(&'a [u8]);
+
+impl<'a> Read<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut n = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            n |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    fn maybe(&mut self) -> Option<Option<&'a str>> {
+        let Some(length) = usize::try_from(self.number()?).ok()?.checked_sub(1) else { return Some(None) };
+        let (text, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok().map(Some)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        self.maybe()?
+    }
+}
+
+/// Packed records on their way, in the order in which they ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageBatch {
+    bytes: Vec<u8>,
+    records: usize,
+}
+
+/// Bytes before each record: the request and the length.
+const HEAD: usize = 16 + 4;
+
+impl UsageBatch {
+    /// Adds a packed record of a request.
+    pub fn push(&mut self, id: u128, packed: &[u8]) {
+        self.bytes.extend_from_slice(&id.to_le_bytes());
+        self.bytes.extend_from_slice(&u32::try_from(packed.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.bytes.extend_from_slice(packed);
+        self.records += 1;
+    }
+
+    /// What [`Self::bytes`] of a batch were.
+    pub fn of_bytes(bytes: Vec<u8>) -> Self {
+        let records = Each(&bytes).count();
+        Self { bytes, records }
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// All of it, to keep.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Requests with their packed records.
+    pub fn iter(&self) -> impl Iterator<Item = (u128, &[u8])> {
+        Each(&self.bytes)
+    }
+}
+
+struct Each<'a>(&'a [u8]);
+
+impl<'a> Iterator for Each<'a> {
+    type Item = (u128, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (head, rest) = self.0.split_at_checked(HEAD)?;
+        let id = u128::from_le_bytes(head[..16].try_into().ok()?);
+        let length = u32::from_le_bytes(head[16..].try_into().ok()?) as usize;
+        let (packed, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((id, packed))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record() -> impl Strategy<Value = UsageRecord> {
+        let name = || proptest::option::of("[a-z\"é]{0,12}");
+        let numbers = (0i64..1 << 60, any::<u16>(), any::<[u64; 8]>(), proptest::option::of(0i64..i64::MAX), any::<bool>());
+        let texts = ("\\PC{0,12}", name(), name(), name(), proptest::collection::vec("[a-z_]{1,9}", 0..4));
+        (numbers, texts, any::<u128>()).prop_map(|((at, status, n, cost_nanos, stream), (key, team, model, code, plugins), id)| {
+            UsageRecord {
+                request_id: format!("{id:032x}"),
+                at,
+                organisation: "acme".into(),
+                key,
+                team,
+                model,
+                code,
+                stream,
+                status,
+                latency_ms: n[0],
+                overhead_us: n[1],
+                input_tokens: n[2],
+                cached_tokens: n[3],
+                output_tokens: n[4],
+                reasoning_tokens: n[5],
+                total_tokens: n[6],
+                units: n[7],
+                cost_nanos,
+                details: r#"{"tokens":{}}"#.into(),
+                plugins,
+                ..UsageRecord::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_comes_back(records in proptest::collection::vec(record(), 0..8)) {
+            let mut batch = UsageBatch::default();
+            for row in &records {
+                let (mut names, mut packed) = (String::new(), Vec::new());
+                Usage::of_row(row, &mut names).pack(&mut packed);
+                prop_assert_eq!(Usage::at(&packed), Some(row.at));
+                batch.push(u128::from_str_radix(&row.request_id, 16).unwrap(), &packed);
+            }
+            let again = UsageBatch::of_bytes(batch.bytes().to_vec());
+            prop_assert_eq!(&again, &batch);
+            let rows: Vec<_> = again.iter().map(|(id, packed)| Usage::unpack(packed).unwrap().row(id)).collect();
+            prop_assert_eq!(rows, records);
+        }
+
+        #[test]
+        fn whatever_it_is_reading_ends(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut bytes = bytes;
+            if let Some(version) = bytes.first_mut() {
+                *version = VERSION;
+            }
+            let _ = Usage::unpack(&bytes);
+            prop_assert!(UsageBatch::of_bytes(bytes.clone()).len() <= bytes.len() / HEAD);
+        }
+    }
+
+    #[test]
+    fn details_are_derived_from_their_parts() {
+        let billing = Billing { input: 30_000, output: 5_152_000, total: 5_182_000, input_per_1k: 2_000_000, ..Billing::default() };
+        let parts = Parts { route: "openai", user_agent: Some("curl/8"), attempts: 1, billing: Some(billing), ..Parts::default() };
+        let usage = Usage {
+            input_tokens: 15,
+            output_tokens: 644,
+            total_tokens: 659,
+            stream: true,
+            details: Details::Parts(parts),
+            ..Usage::default()
+        };
+        let mut packed = Vec::new();
+        usage.pack(&mut packed);
+        assert!(packed.len() < 80, "{} bytes", packed.len());
+        let row = Usage::unpack(&packed).unwrap().row(7);
+        let details: serde_json::Value = serde_json::from_str(&row.details).unwrap();
+        assert_eq!(details["tokens"]["completion_tokens"], 644);
+        assert_eq!(details["billing"]["output_cost_nanos_usd"], 5_152_000);
+        assert_eq!(details["billing"]["pricing_nanos_usd_per_1k"]["input"], 2_000_000);
+        assert_eq!((&details["metadata"]["mode"], &details["metadata"]["user_agent"]), (&"stream".into(), &"curl/8".into()));
+        assert!(details["billing"].get("tool_cost_nanos_usd").is_none());
+    }
+}

@@ -1,0 +1,389 @@
+//! Usage in the embedded store: packed records, some thousand in a row of SQLite.
+//!
+//! A row for each record, with its texts and indexes, costs the process that also carries the requests more than all its
+//! limits and budgets together. Here a batch is a row; who asks for usage reads the blocks of his time and looks into them.
+
+use std::collections::{HashMap, HashSet};
+
+use super::SqlRecords;
+use super::engine::Writing;
+use super::row::Row;
+use super::statement::Statement;
+use crate::store::records::{RecordError, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageSum};
+
+/// Records of a block at most.
+const BLOCK: usize = 4096;
+/// Blocks whose outlines are read at once, and records whose bodies are.
+const OUTLINES: u32 = 1000;
+const BODIES: u64 = 4 * BLOCK as u64;
+const MOST_GROUPS: usize = 10_000;
+
+/// What is known of a block without its body.
+#[derive(Debug, Clone, Copy)]
+struct Outline {
+    id: i64,
+    last_at: i64,
+    records: u64,
+}
+
+/// A block to be written.
+#[derive(Default)]
+struct Block {
+    first_at: i64,
+    last_at: i64,
+    ids: Vec<u8>,
+    batch: UsageBatch,
+}
+
+impl Block {
+    fn push(&mut self, id: u128, at: i64, packed: &[u8]) {
+        let (first, last) = if self.batch.is_empty() { (at, at) } else { (self.first_at.min(at), self.last_at.max(at)) };
+        (self.first_at, self.last_at) = (first, last);
+        self.ids.extend_from_slice(&id.to_le_bytes());
+        self.batch.push(id, packed);
+    }
+
+    async fn insert(self, tx: &mut Writing) -> Result<(), RecordError> {
+        let text = "INSERT INTO usage_blocks (first_at, last_at, records, ids, body) VALUES ($1, $2, $3, $4, $5)";
+        let records = self.batch.len() as u64;
+        let statement = Statement::fixed(text).value(self.first_at).value(self.last_at).value(records);
+        tx.execute(statement.value(self.ids).value(self.batch.into_bytes())).await.map(|_| ())
+    }
+}
+
+/// Whether a record is one of those that are asked for.
+fn wanted(usage: &Usage<'_>, filter: &UsageFilter) -> bool {
+    let is = |wanted: &Option<String>, here: Option<&str>| wanted.as_deref().is_none_or(|wanted| here == Some(wanted));
+    filter.from.is_none_or(|from| usage.at >= from)
+        && filter.until.is_none_or(|until| usage.at < until)
+        && is(&filter.organisation, Some(usage.organisation))
+        && is(&filter.key, Some(usage.key))
+        && is(&filter.team, usage.team)
+        && is(&filter.user, usage.user)
+        && is(&filter.provider, usage.provider)
+        && is(&filter.model, usage.model)
+        && filter.plugin.as_deref().is_none_or(|plugin| usage.ran().any(|ran| ran == plugin))
+}
+
+fn add(sum: &mut UsageSum, usage: &Usage<'_>) {
+    sum.requests += 1;
+    sum.errors += u64::from(usage.status >= 400);
+    for (sum, more) in [
+        (&mut sum.input_tokens, usage.input_tokens),
+        (&mut sum.cached_tokens, usage.cached_tokens),
+        (&mut sum.output_tokens, usage.output_tokens),
+        (&mut sum.reasoning_tokens, usage.reasoning_tokens),
+        (&mut sum.total_tokens, usage.total_tokens),
+        (&mut sum.units, usage.units),
+        (&mut sum.latency_ms, usage.latency_ms),
+    ] {
+        *sum = sum.saturating_add(more);
+    }
+    sum.cost_nanos = sum.cost_nanos.saturating_add(usage.cost_nanos.unwrap_or(0));
+}
+
+/// What records are shown to.
+trait Look: Send {
+    /// Whether there is any use in records that ended at this time or earlier.
+    fn goes_on(&mut self, _newest: i64) -> bool {
+        true
+    }
+
+    /// A record that is asked for.
+    fn see(&mut self, id: u128, usage: &Usage<'_>);
+}
+
+/// The newest records, before a place in their order.
+struct Newest {
+    after: Option<(i64, u128)>,
+    limit: usize,
+    /// In no order, cut back when there are many.
+    found: Vec<(i64, u128, UsageRecord)>,
+}
+
+impl Newest {
+    fn cut(&mut self) {
+        self.found.sort_unstable_by_key(|(at, id, _)| std::cmp::Reverse((*at, *id)));
+        self.found.truncate(self.limit);
+    }
+}
+
+impl Look for Newest {
+    fn goes_on(&mut self, newest: i64) -> bool {
+        if self.found.len() < self.limit {
+            return true;
+        }
+        self.cut();
+        self.found.last().is_none_or(|(at, _, _)| newest >= *at)
+    }
+
+    fn see(&mut self, id: u128, usage: &Usage<'_>) {
+        if self.after.is_some_and(|after| (usage.at, id) >= after) {
+            return;
+        }
+        self.found.push((usage.at, id, usage.row(id)));
+        if self.found.len() >= self.limit.saturating_mul(2).max(BLOCK) {
+            self.cut();
+        }
+    }
+}
+
+/// Sums by what records have in common.
+struct Sums<'a> {
+    by: UsageBy,
+    plugin: Option<&'a str>,
+    of_none: Option<UsageSum>,
+    named: HashMap<String, UsageSum>,
+}
+
+impl Sums<'_> {
+    fn count(&mut self, group: Option<&str>, usage: &Usage<'_>) {
+        let sum = match group {
+            None => self.of_none.get_or_insert_default(),
+            // Only a group's first record makes a copy of its name.
+            Some(name) => match self.named.get_mut(name) {
+                Some(sum) => return add(sum, usage),
+                None => self.named.entry(name.to_owned()).or_default(),
+            },
+        };
+        add(sum, usage);
+    }
+}
+
+impl Look for Sums<'_> {
+    fn see(&mut self, _: u128, usage: &Usage<'_>) {
+        match self.by {
+            UsageBy::Nothing => self.count(None, usage),
+            UsageBy::Organisation => self.count(Some(usage.organisation), usage),
+            UsageBy::Key => self.count(Some(usage.key), usage),
+            UsageBy::Team => self.count(usage.team, usage),
+            UsageBy::User => self.count(usage.user, usage),
+            UsageBy::Provider => self.count(usage.provider, usage),
+            UsageBy::Model => self.count(usage.model, usage),
+            UsageBy::Status => self.count(Some(&usage.status.to_string()), usage),
+            UsageBy::Day => self.count(Some(&day(usage.at)), usage),
+            UsageBy::Plugin => {
+                let mut seen: Vec<&str> = Vec::new();
+                for ran in usage.ran().filter(|ran| self.plugin.is_none_or(|only| only == *ran)).collect::<Vec<_>>() {
+                    if !seen.contains(&ran) {
+                        seen.push(ran);
+                        self.count(Some(ran), usage);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl SqlRecords {
+    /// Writes records that are not there yet; says how many those were.
+    pub(super) async fn append_blocks(&self, batch: &UsageBatch) -> Result<u64, RecordError> {
+        self.within(async {
+            let mut tx = self.engine.begin().await?;
+            let new = append(&mut tx, batch).await?;
+            tx.commit().await?;
+            Ok(new)
+        })
+        .await
+    }
+
+    /// Blocks that may hold records of a time, the newest first, before an earlier one.
+    async fn outlines(&self, filter: &UsageFilter, before: Option<(i64, i64)>) -> Result<Vec<Outline>, RecordError> {
+        let mut statement = Statement::fixed("SELECT id, last_at, records FROM usage_blocks WHERE last_at >= ");
+        statement.bind(filter.from.unwrap_or(0)).push(" AND first_at < ").bind(filter.until.unwrap_or(i64::MAX));
+        if let Some((at, id)) = before {
+            statement.push(" AND (last_at, id) < (").bind(at).push(", ").bind(id).push(")");
+        }
+        statement.push(" ORDER BY last_at DESC, id DESC LIMIT ").bind(OUTLINES);
+        let mut rows = self.within(self.engine.fetch(statement)).await?;
+        let read = |row: &mut Row| Ok(Outline { id: row.int()?, last_at: row.int()?, records: row.count()? });
+        rows.iter_mut().map(read).collect()
+    }
+
+    async fn bodies(&self, outlines: &[Outline]) -> Result<Vec<UsageBatch>, RecordError> {
+        let mut statement = Statement::fixed("SELECT body FROM usage_blocks WHERE id IN (");
+        statement.list(outlines.iter().map(|outline| outline.id)).push(")");
+        let mut rows = self.within(self.engine.fetch(statement)).await?;
+        rows.iter_mut().map(|row| row.bytes().map(UsageBatch::of_bytes)).collect()
+    }
+
+    /// Shows all records of a time, block by block, the newest block first, for as long as they are wanted.
+    async fn show(&self, filter: &UsageFilter, to: &mut impl Look) -> Result<(), RecordError> {
+        let mut before = None;
+        loop {
+            let outlines = self.outlines(filter, before).await?;
+            let Some(last) = outlines.last() else { return Ok(()) };
+            before = Some((last.last_at, last.id));
+            let mut rest = outlines.as_slice();
+            while let Some(newest) = rest.first() {
+                if !to.goes_on(newest.last_at) {
+                    return Ok(());
+                }
+                let mut records = 0;
+                let fits = |outline: &&Outline| {
+                    records += outline.records;
+                    records <= BODIES
+                };
+                let some = rest.iter().take_while(fits).count().max(1);
+                for batch in self.bodies(&rest[..some]).await? {
+                    for (id, packed) in batch.iter() {
+                        if let Some(usage) = Usage::unpack(packed).filter(|usage| wanted(usage, filter)) {
+                            to.see(id, &usage);
+                        }
+                    }
+                    // Others wait for this thread: some thousand records are what one may ask of them.
+                    tokio::task::yield_now().await;
+                }
+                rest = &rest[some..];
+            }
+        }
+    }
+
+    /// Records, newest first.
+    pub(super) async fn list_blocks(
+        &self,
+        filter: &UsageFilter,
+        after: Option<(i64, &str)>,
+        limit: u32,
+    ) -> Result<Vec<UsageRecord>, RecordError> {
+        let mut filter = filter.clone();
+        let after = after.map(|(at, id)| (at, u128::from_str_radix(id, 16).unwrap_or(0)));
+        if let Some((at, _)) = after {
+            filter.until = Some(filter.until.unwrap_or(i64::MAX).min(at.saturating_add(1)));
+        }
+        let mut newest = Newest { after, limit: limit.max(1) as usize, found: Vec::new() };
+        self.show(&filter, &mut newest).await?;
+        newest.cut();
+        Ok(newest.found.into_iter().map(|(_, _, record)| record).collect())
+    }
+
+    /// Sums, the dearest first.
+    pub(super) async fn sum_blocks(&self, filter: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, RecordError> {
+        let mut sums = Sums { by, plugin: filter.plugin.as_deref(), of_none: None, named: HashMap::new() };
+        self.show(filter, &mut sums).await?;
+        let named = sums.named.into_iter().map(|(group, sum)| UsageSum { group: Some(group), ..sum });
+        let mut sums: Vec<UsageSum> = named.chain(sums.of_none).collect();
+        sums.sort_by(|a, b| (b.cost_nanos, b.requests).cmp(&(a.cost_nanos, a.requests)).then_with(|| a.group.cmp(&b.group)));
+        sums.truncate(MOST_GROUPS);
+        if by == UsageBy::Nothing && sums.is_empty() {
+            sums.push(UsageSum::default());
+        }
+        Ok(sums)
+    }
+
+    /// Forgets records that ended before a time, at most `limit`: whole blocks, and of the last one the part that is old.
+    pub(super) async fn forget_blocks(&self, before: i64, limit: u32) -> Result<u64, RecordError> {
+        self.within(async {
+            let mut tx = self.engine.begin().await?;
+            let (mut left, mut forgotten) = (u64::from(limit.max(1)), 0);
+            while left > 0 {
+                let text = "SELECT id, records, last_at FROM usage_blocks WHERE first_at < $1 ORDER BY last_at, id LIMIT 1";
+                let mut rows = tx.fetch(Statement::fixed(text).value(before)).await?;
+                let Some(row) = rows.first_mut() else { break };
+                let (id, records, last_at) = (row.int()?, row.count()?, row.int()?);
+                let gone = match last_at < before && records <= left {
+                    true => records,
+                    false => rewrite(&mut tx, id, before, left).await?,
+                };
+                tx.execute(Statement::fixed("DELETE FROM usage_blocks WHERE id = $1").value(id)).await?;
+                (left, forgotten) = (left - gone.min(left), forgotten + gone);
+            }
+            tx.commit().await?;
+            Ok(forgotten)
+        })
+        .await
+    }
+
+    /// Packs records that an earlier build wrote as rows.
+    pub(super) async fn pack_rows(&self) -> Result<(), RecordError> {
+        loop {
+            let mut tx = self.engine.begin().await?;
+            let rows = super::usage::oldest(&mut tx, BLOCK as u32).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            append(&mut tx, &packed(&rows)).await?;
+            super::usage::remove(&mut tx, &rows).await?;
+            tx.commit().await?;
+        }
+    }
+}
+
+/// Rows as a batch. Ids that are no numbers are none of ours.
+pub(super) fn packed(rows: &[UsageRecord]) -> UsageBatch {
+    let mut batch = UsageBatch::default();
+    let mut bytes = Vec::new();
+    for row in rows {
+        let Ok(id) = u128::from_str_radix(&row.request_id, 16) else { continue };
+        let mut plugins = String::new();
+        bytes.clear();
+        Usage::of_row(row, &mut plugins).pack(&mut bytes);
+        batch.push(id, &bytes);
+    }
+    batch
+}
+
+async fn append(tx: &mut Writing, batch: &UsageBatch) -> Result<u64, RecordError> {
+    let times = batch.iter().filter_map(|(_, packed)| Usage::at(packed));
+    let Some((first, last)) = times.fold(None, |span: Option<(i64, i64)>, at| {
+        let (first, last) = span.unwrap_or((at, at));
+        Some((first.min(at), last.max(at)))
+    }) else {
+        return Ok(0);
+    };
+    // A record that comes again has the time it had: it can only be in a block of this time.
+    let text = "SELECT ids FROM usage_blocks WHERE last_at >= $1 AND first_at <= $2";
+    let mut rows = tx.fetch(Statement::fixed(text).value(first).value(last)).await?;
+    let mut known: HashSet<u128> = HashSet::new();
+    for row in &mut rows {
+        known.extend(row.bytes()?.chunks_exact(16).filter_map(|id| id.try_into().ok().map(u128::from_le_bytes)));
+    }
+    let (mut block, mut new) = (Block::default(), 0);
+    for (id, packed) in batch.iter() {
+        let Some(at) = Usage::at(packed) else {
+            // The checksum said that it is ours: another build's form, which no later try makes readable.
+            log::error!(target: "usage", "a usage record of another form was left out");
+            continue;
+        };
+        if !known.insert(id) {
+            continue;
+        }
+        block.push(id, at, packed);
+        new += 1;
+        if block.batch.len() == BLOCK {
+            std::mem::take(&mut block).insert(tx).await?;
+        }
+    }
+    if !block.batch.is_empty() {
+        block.insert(tx).await?;
+    }
+    Ok(new)
+}
+
+/// Writes a block anew without its oldest records before a time, at most `limit`; says how many those were. The block itself
+/// is still there.
+async fn rewrite(tx: &mut Writing, id: i64, before: i64, limit: u64) -> Result<u64, RecordError> {
+    let mut rows = tx.fetch(Statement::fixed("SELECT body FROM usage_blocks WHERE id = $1").value(id)).await?;
+    let Some(row) = rows.first_mut() else { return Ok(0) };
+    let batch = UsageBatch::of_bytes(row.bytes()?);
+    let mut old: Vec<(i64, u128)> =
+        batch.iter().filter_map(|(id, packed)| Usage::at(packed).filter(|at| *at < before).map(|at| (at, id))).collect();
+    old.sort_unstable();
+    old.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let gone: HashSet<u128> = old.iter().map(|(_, id)| *id).collect();
+    let mut block = Block::default();
+    for (id, packed) in batch.iter().filter(|(id, _)| !gone.contains(id)) {
+        if let Some(at) = Usage::at(packed) {
+            block.push(id, at, packed);
+        }
+    }
+    if !block.batch.is_empty() {
+        block.insert(tx).await?;
+    }
+    Ok(gone.len() as u64)
+}
+
+/// The day of UTC, as `2026-11-21`.
+fn day(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string())
+}
