@@ -32,6 +32,7 @@ use crate::identity::{KeyHasher, Keyring, is_minted_id};
 use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
 use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
+use crate::safety::modules::{self, Blueprint};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
 use crate::store::records::{RecordError, RecordStore, UsageRecord};
@@ -134,6 +135,16 @@ impl Builder {
     #[must_use]
     pub fn plugin(mut self, manifest: &'static Manifest) -> Self {
         self.plugins.push(manifest);
+        self
+    }
+
+    /// Adds a safety module of one's own, for the rest of the process; its name must be new. A configuration names it under
+    /// `safety.modules` as it names the built-in ones.
+    #[must_use]
+    pub fn safety_module(self, blueprint: &'static Blueprint) -> Self {
+        if !modules::link(blueprint) {
+            log::error!(target: "safety", security_module = blueprint.name; "a built-in module has this name: the linked one is left out");
+        }
         self
     }
 
@@ -534,6 +545,7 @@ impl BackgroundService for Upkeep {
         self.shared.govern();
         self.shared.follow_keys();
         self.shared.deliver();
+        self.shared.notify();
         let phases = self.phases.lock().take();
         if let Some(mut phases) = phases {
             let shared = self.shared.clone();
