@@ -244,15 +244,16 @@ impl Parts {
 impl Part {
     /// What becomes of each of its pieces: event, place, new text.
     fn rewritten(&self, edits: &[Edit]) -> Result<Vec<(usize, Edit)>, PartsError> {
-        let whole = applied(&self.text, 0..self.text.len(), edits).ok_or(PartsError::BadEdit)?;
+        let whole = applied(&self.text, 0..self.text.len(), true, edits).ok_or(PartsError::BadEdit)?;
         let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
         if self.kind == Kind::ToolArguments && self.text.trim_start().starts_with(['{', '[']) && is_json(&self.text) && !is_json(&whole) {
             return Err(PartsError::BadEdit);
         }
         let ends = self.pieces.iter().skip(1).map(|piece| piece.start).chain([self.text.len()]);
         let mut out = Vec::new();
-        for (piece, end) in self.pieces.iter().zip(ends) {
-            let new = applied(&self.text, piece.start..end, edits).ok_or(PartsError::BadEdit)?;
+        let last = self.pieces.len().saturating_sub(1);
+        for (place, (piece, end)) in self.pieces.iter().zip(ends).enumerate() {
+            let new = applied(&self.text, piece.start..end, place == last, edits).ok_or(PartsError::BadEdit)?;
             if self.text.get(piece.start..end) != Some(new.as_str()) {
                 out.push((piece.event, (piece.span.clone(), new)));
             }
@@ -261,8 +262,9 @@ impl Part {
     }
 }
 
-/// A window of the text with the edits applied that touch it. What an edit puts in stands where the edit begins.
-fn applied(text: &str, window: Range<usize>, edits: &[Edit]) -> Option<String> {
+/// A window of the text with the edits applied that touch it. What an edit puts in stands where the edit begins, what is put
+/// at the end of the text in its `last` window.
+fn applied(text: &str, window: Range<usize>, last: bool, edits: &[Edit]) -> Option<String> {
     let mut out = String::new();
     let mut at = 0;
     for (range, new) in edits {
@@ -272,7 +274,7 @@ fn applied(text: &str, window: Range<usize>, edits: &[Edit]) -> Option<String> {
         // Also outside of the window an edit must fit the text.
         text.get(range.clone())?;
         out.push_str(within(text, at..range.start, &window)?);
-        if window.contains(&range.start) || range.start == text.len() && window.end == text.len() {
+        if window.contains(&range.start) || last && range.start == text.len() {
             out.push_str(new);
         }
         at = range.end;
@@ -352,6 +354,14 @@ mod tests {
         assert_eq!(parts.rewrite(&[]).unwrap(), stream);
         let new = parts.rewrite(&[(0, vec![(11..13, "[x]".into())])]).unwrap();
         assert_eq!(new, chunk("my na") + ": ping\n\n" + &chunk("me is [x]") + &chunk(".") + "data: [DONE]\n\n");
+    }
+
+    #[test]
+    fn what_is_put_at_the_end_stands_there_once() {
+        let stream = chunk("ab") + &chunk("") + &chunk("");
+        let parts = Parts::of(&Bytes::from(stream), Form::Text, true, 10, all).unwrap();
+        let new = parts.rewrite(&[(0, vec![(2..2, "#".into())])]).unwrap();
+        assert_eq!(new, chunk("ab") + &chunk("") + &chunk("#"));
     }
 
     #[test]
