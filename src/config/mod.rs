@@ -22,7 +22,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use document::Document;
 pub use environment::Environment;
 pub use schema::schema;
-pub use sections::Span;
+pub use sections::{Size, Span};
 pub use settings::{
     AdminSettings, EvidenceSettings, FingerprintKey, GovernanceSettings, HashingKey, KeySettings, LogFormat, LogSettings, PluginSettings,
     RecordsSettings, RouteSafetySettings, SafetySettings, ServerSettings, SigningKey, StateSettings, TlsFiles,

@@ -360,16 +360,12 @@ impl Worker {
         if let Some(until) = self.receivers.reopens(now) {
             limit = limit.min(until - now);
         }
-        if self.under_way.is_empty() {
-            let instances = self.senders.instances();
-            let topics: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
-            // What is due and was not leased waits for its destination, not for its time.
-            if let Ok(Some(due)) = self.records.next_due(&topics).await
-                && let Ok(ahead) = u64::try_from(due - millis(SystemTime::now()))
-                && ahead > 0
-            {
-                limit = limit.min(Duration::from_millis(ahead));
-            }
+        // What is due and was not leased waits for its destination or for one before it, not for its time.
+        let instances = self.senders.instances();
+        let topics: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
+        let clock = millis(SystemTime::now());
+        if let Ok(Some(due)) = self.records.next_due(&topics, clock).await {
+            limit = limit.min(Duration::from_millis(u64::try_from(due - clock).unwrap_or(0)));
         }
         if let Some(end) = self.outbox.0.end.get() {
             limit = limit.min(end.saturating_duration_since(now));

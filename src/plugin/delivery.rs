@@ -177,9 +177,12 @@ impl Delivered {
     /// What an error of the host means for a delivery: what may change by itself is tried again.
     pub fn of_error(error: &HostError) -> Self {
         match error {
-            HostError::NotGranted(_) | HostError::BadUrl(_) | HostError::BadHeader(_) | HostError::NoSecret(_) => {
-                Self::dead(error.to_string())
-            }
+            HostError::NotGranted(_)
+            | HostError::BadUrl(_)
+            | HostError::BadHeader(_)
+            | HostError::NoSecret(_)
+            | HostError::FileNotGranted(_)
+            | HostError::MailRefused(_) => Self::dead(error.to_string()),
             other => Self::retry(other.to_string()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::manifest::{Manifest, Need, NeedSet, StorageScope};
 use super::network::HostRule;
@@ -13,6 +14,7 @@ use crate::identity::Secret;
 pub struct Granted {
     withdrawn: Vec<Need>,
     network: Vec<HostRule>,
+    files: Vec<PathBuf>,
     secrets: HashMap<String, Secret>,
     storage: Vec<StorageScope>,
 }
@@ -35,6 +37,12 @@ impl Granted {
         self
     }
 
+    /// Grants the files under a directory.
+    pub fn directory(mut self, path: PathBuf) -> Self {
+        self.files.push(path);
+        self
+    }
+
     /// Grants a secret under the name by which the plugin asks for it.
     pub fn secret(mut self, name: impl Into<String>, secret: Secret) -> Self {
         self.secrets.insert(name.into(), secret);
@@ -49,6 +57,10 @@ impl Granted {
 
     pub(crate) fn rules(&self) -> &[HostRule] {
         &self.network
+    }
+
+    pub(crate) fn directories(&self) -> &[PathBuf] {
+        &self.files
     }
 
     pub(crate) fn find_secret(&self, name: &str) -> Option<&Secret> {
@@ -79,7 +91,7 @@ impl Granted {
     pub(super) fn describe(&self) -> String {
         let mut secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
         secrets.sort_unstable();
-        format!("{:?} {:?} {:?}", self.network, secrets, self.storage)
+        format!("{:?} {:?} {:?} {:?}", self.network, self.files, secrets, self.storage)
     }
 }
 

@@ -14,6 +14,7 @@ use super::Granted;
 use super::delivery::{Delivery, DeliveryId, Dispatch, Undelivered};
 use super::manifest::{Need, NeedSet};
 use super::network::{HostName, Target};
+use super::outlet::{Mail, Place, Relay, Transmission};
 use super::storage::{Storage, Stores};
 use crate::gate::Background;
 use crate::identity::{Directory, Secret};
@@ -63,6 +64,18 @@ pub enum HostError {
     /// PostgreSQL did not do it. The text quotes no value.
     #[error("{0}")]
     Sql(String),
+    /// The file is under no directory of `grant.files`.
+    #[error("{0} is not under a directory of grant.files")]
+    FileNotGranted(String),
+    /// The file system refused.
+    #[error("the file cannot be written: {0}")]
+    File(io::ErrorKind),
+    /// The mail server did not take it now.
+    #[error("mail not sent: {0}")]
+    Mail(String),
+    /// The mail server will not take it.
+    #[error("mail refused: {0}")]
+    MailRefused(String),
     /// The background queue is full or closed.
     #[error("the background queue is full")]
     QueueFull,
@@ -155,6 +168,22 @@ pub trait Egress: Send + Sync + 'static {
     /// # Errors
     /// [`HostError::Unreachable`] only if nothing was sent.
     async fn send(&self, address: SocketAddr, tls_host: Option<&str>, request: Outbound) -> Result<HttpResponse, HostError>;
+
+    /// Sends bytes to this very place; none is reachable where nothing else is said.
+    ///
+    /// # Errors
+    /// [`HostError::Unreachable`] only if nothing was sent.
+    async fn transmit(&self, _place: &Place, _transmission: &Transmission) -> Result<(), HostError> {
+        Err(HostError::Unreachable)
+    }
+
+    /// Hands a mail to the server at this very place.
+    ///
+    /// # Errors
+    /// As [`Self::transmit`].
+    async fn mail(&self, _place: &Place, _relay: &Relay, _mail: &Mail) -> Result<Option<String>, HostError> {
+        Err(HostError::Unreachable)
+    }
 }
 
 /// Turns names into addresses.
@@ -265,7 +294,7 @@ impl Host {
         Self::new("detached".into(), nothing, Granted::new(), SharedHost::offline(), Arc::default())
     }
 
-    fn need(&self, need: Need) -> Result<(), HostError> {
+    pub(super) fn need(&self, need: Need) -> Result<(), HostError> {
         if self.0.needs.contains(need) { Ok(()) } else { Err(HostError::NotGranted(need.as_str())) }
     }
 
@@ -294,9 +323,34 @@ impl Host {
         self.rule(&target).map(|_| ())
     }
 
-    fn rule(&self, target: &Target) -> Result<&super::network::HostRule, HostError> {
+    pub(super) fn egress(&self) -> &dyn Egress {
+        self.0.shared.egress.as_ref()
+    }
+
+    pub(super) fn granted(&self) -> &Granted {
+        &self.0.granted
+    }
+
+    pub(super) fn rule(&self, target: &Target) -> Result<&super::network::HostRule, HostError> {
         let rule = self.0.granted.rules().iter().find(|rule| rule.names(target));
         rule.ok_or_else(|| HostError::HostNotGranted(format!("{}:{}", target.host, target.port)))
+    }
+
+    /// The addresses of a granted target, all of which were judged.
+    pub(super) async fn addresses(&self, target: &Target, deadline: tokio::time::Instant) -> Result<Vec<SocketAddr>, HostError> {
+        let rule = self.rule(target)?;
+        let addresses = match &target.host {
+            HostName::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
+            HostName::Dns(name) => tokio::time::timeout_at(deadline, self.0.shared.resolver.resolve(name, target.port))
+                .await
+                .map_err(|_| HostError::Timeout)?
+                .map_err(|_| HostError::Unresolved(target.host.to_string()))?,
+        };
+        // One forbidden address among good ones is a name that is up to something.
+        if !addresses.iter().all(|address| rule.admits(address.ip())) {
+            return Err(HostError::AddressRefused(target.host.to_string()));
+        }
+        Ok(addresses)
     }
 
     /// Calls a granted host. The name is resolved once, every address it has is judged, and the connection goes to an
@@ -307,23 +361,13 @@ impl Host {
     pub async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, HostError> {
         self.need(Need::Network)?;
         let target = Target::parse(&request.url)?;
-        let rule = self.rule(&target)?;
+        self.rule(&target)?;
         if let Some(name) = request.headers.keys().find(|name| FRAMING.contains(&name.as_str())) {
             return Err(HostError::BadHeader(name.to_string()));
         }
         let deadline = tokio::time::Instant::now() + request.timeout;
         let late = |_| HostError::Timeout;
-        let addresses = match &target.host {
-            HostName::Ip(ip) => vec![SocketAddr::new(*ip, target.port)],
-            HostName::Dns(name) => tokio::time::timeout_at(deadline, self.0.shared.resolver.resolve(name, target.port))
-                .await
-                .map_err(late)?
-                .map_err(|_| HostError::Unresolved(target.host.to_string()))?,
-        };
-        // One forbidden address among good ones is a name that is up to something.
-        if !addresses.iter().all(|address| rule.admits(address.ip())) {
-            return Err(HostError::AddressRefused(target.host.to_string()));
-        }
+        let addresses = self.addresses(&target, deadline).await?;
         let tls_host = match &target.host {
             _ if !target.tls => None,
             HostName::Dns(name) => Some(name.clone()),

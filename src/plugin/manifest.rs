@@ -93,6 +93,8 @@ pub enum Need {
     Background,
     /// Hand over what must leave the gateway at least once.
     Deliver,
+    /// Append to files under the directories that the operator grants in `grant.files`.
+    Files,
     /// Be told what happens apart from requests, such as a budget's threshold.
     Notices,
 }
@@ -114,6 +116,7 @@ impl Need {
             Self::Mail => "mail",
             Self::Background => "background",
             Self::Deliver => "deliver",
+            Self::Files => "files",
             Self::Notices => "notices",
         }
     }
@@ -133,6 +136,7 @@ impl Need {
             Self::Background => 10,
             Self::Deliver => 11,
             Self::Notices => 12,
+            Self::Files => 13,
             Self::Storage(scope) => 16 + scope as u32,
         };
         1 << position

@@ -17,10 +17,13 @@ pub mod host;
 pub mod instance;
 pub mod manifest;
 pub mod network;
+pub mod outlet;
 pub mod prelude;
 mod remembered;
 pub mod roster;
 mod scope;
+#[cfg(test)]
+mod ssrf;
 pub mod storage;
 mod subject;
 mod template;

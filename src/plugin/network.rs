@@ -149,6 +149,19 @@ impl Target {
         Ok(Self { tls, host, port: port.unwrap_or(if tls { 443 } else { 80 }), path_and_query })
     }
 
+    /// Reads `host:port`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and without a port.
+    pub fn of_socket(address: &str) -> Result<Self, HostError> {
+        if !address.bytes().all(|b| b.is_ascii_graphic()) || address.contains(['\\', '#', '/', '?']) {
+            return Err(HostError::BadUrl("not `host:port`"));
+        }
+        let (host, port) = split_authority(address)?;
+        let port = port.ok_or(HostError::BadUrl("no port"))?;
+        Ok(Self { tls: false, host, port, path_and_query: "/".to_owned() })
+    }
+
     /// The `Host` field: the port is left out where it is the scheme's own.
     pub fn authority(&self) -> String {
         if self.port == if self.tls { 443 } else { 80 } { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }

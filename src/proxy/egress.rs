@@ -10,7 +10,9 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
 
+use super::outlet;
 use crate::plugin::host::Outbound;
+use crate::plugin::outlet::{Mail, Place, Relay, Transmission};
 use crate::plugin::{Egress, HostError, HttpResponse};
 
 /// Sends plugins' requests over Pingora's client pool.
@@ -45,6 +47,14 @@ impl Egress for PingoraEgress {
         let answer = exchange(&mut session, request).await?;
         self.connector.release_http_session(session, &peer, peer.options.idle_timeout).await;
         Ok(answer)
+    }
+
+    async fn transmit(&self, place: &Place, transmission: &Transmission) -> Result<(), HostError> {
+        outlet::transmit(place, transmission).await
+    }
+
+    async fn mail(&self, place: &Place, relay: &Relay, mail: &Mail) -> Result<Option<String>, HostError> {
+        outlet::mail(place, relay, mail).await
     }
 }
 

@@ -23,6 +23,7 @@ mod holding;
 mod live;
 mod receipt;
 mod resolve;
+mod outlet;
 mod respond;
 mod settle;
 mod tap;
@@ -32,6 +33,7 @@ pub use admin::Admin;
 pub use context::{Context, Flights};
 pub use egress::PingoraEgress;
 pub use govern::Governor;
+pub use holding::thresholds;
 pub use live::{Live, LiveError, State, watch_health};
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::Request;
-use crate::edge::{Edge, KEY, KEY_WITHOUT_GRANTS, Setup, cli};
+use crate::edge::{self, Edge, KEY, KEY_WITHOUT_GRANTS, Setup};
 use crate::upstream::{Act, Answer, Seen, Upstream};
 
 pub const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -117,6 +117,13 @@ fn assert_signed(seen: &Seen) {
     ring::hmac::verify(&key, &signed, &signature).unwrap();
 }
 
+/// Runs a command of the binary as who has the secrets does.
+fn cli(args: &[&str]) -> (i32, String, String) {
+    let out = edge::binary().args(args).env("MOCK_PROVIDER_KEY", edge::PROVIDER_KEY).env("SIGNING", SIGNING).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
+}
+
 fn listed(edge: &Edge, more: &[&str]) -> Vec<Value> {
     let file = edge.file.display().to_string();
     let (code, out, err) = cli(&[&["outbox", "list", "-c", &file, "--format", "json"], more].concat());
@@ -140,7 +147,7 @@ async fn an_event_is_signed_and_on_record_and_holds_nothing_that_was_said() {
     let data = &event["data"];
     assert_eq!((&data["request_id"], &data["status"], &data["model"]), (&ids[0].as_str().into(), &200.into(), &"fast".into()));
     assert!(data["usage"]["input_tokens"].as_u64().unwrap() > 0, "{data}");
-    for secret in ["Hello", KEY, crate::edge::PROVIDER_KEY, SIGNING] {
+    for secret in ["Hello", KEY, edge::PROVIDER_KEY, SIGNING] {
         assert!(!seen[0].text().contains(secret), "{secret}");
     }
     edge.record(&ids[0]).await;
@@ -148,11 +155,12 @@ async fn an_event_is_signed_and_on_record_and_holds_nothing_that_was_said() {
         let entries = edge.evidence_entries().into_iter().filter(|entry| entry["kind"] == "delivery" && entry["plugin"] == plugin);
         entries.map(|entry| (entry["state"].clone(), entry["request_id"].clone(), entry["attempt"].clone())).collect::<Vec<_>>()
     };
-    let found = crate::edge::eventually(Duration::from_secs(5), || !of("hook").is_empty() && !of("watching").is_empty()).await;
+    let found = edge::eventually(Duration::from_secs(5), || !of("hook").is_empty() && !of("watching").is_empty()).await;
     assert!(found, "{}", edge.evidence());
     assert_eq!(of("hook"), [("sent".into(), ids[0].as_str().into(), 1.into())]);
     assert_eq!(of("watching"), [("would_send".into(), ids[0].as_str().into(), 0.into())]);
-    let entry = edge.record(&ids[0]).await;
+    let entries = edge.evidence_entries();
+    let entry = entries.iter().find(|entry| entry["kind"] == "request" && entry["request_id"] == ids[0].as_str()).unwrap();
     let execution = entry["executions"].as_array().unwrap().iter().find(|e| e["plugin"] == "hook" && e["action"] == "allowed").unwrap();
     assert_eq!(execution["delivery_id"], format!("req_{}", ids[0]));
     let (code, _, err) = cli(&["evidence", "verify", "--dir", &edge.evidence_dir().display().to_string()]);
@@ -258,7 +266,7 @@ async fn what_is_given_up_is_listed_sent_anew_and_dropped() {
     receiver.fail(0, 500);
     assert_eq!(cli(&["outbox", "retry", "-c", &file, "--state", "dead"]).0, 0);
     outcome(&edge, "sent", 2).await;
-    assert!(crate::edge::eventually(Duration::from_secs(5), || listed(&edge, &[]).is_empty()).await);
+    assert!(edge::eventually(Duration::from_secs(5), || listed(&edge, &[]).is_empty()).await);
 
     // 410: nothing is sent any more, and what comes is given up, until a configuration is loaded.
     receiver.fail(100, 410);
@@ -305,7 +313,7 @@ async fn an_outbox_that_is_full_says_so() {
         outcome(&edge, word, 6).await;
         let file = edge.file.clone();
         let kept = || listed(&edge, &[]).iter().map(|row| row["request_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-        assert!(crate::edge::eventually(Duration::from_secs(10), || !kept().is_empty() && kept().len() <= 6).await, "{on_full} {file:?}");
+        assert!(edge::eventually(Duration::from_secs(10), || !kept().is_empty() && kept().len() <= 6).await, "{on_full} {file:?}");
         let wanted = if on_full == "drop_oldest" { ids.last() } else { ids.first() };
         assert!(kept().contains(wanted.unwrap()), "{on_full}: {:?} of {ids:?}", kept());
     }

@@ -94,6 +94,15 @@ fn granted(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
             }
         }
     }
+    if !entry.grant.files.is_empty() && !needs.contains(Need::Files) {
+        problems.key_error(&format!("{here}.grant.files"), unasked("files"));
+    }
+    for (number, directory) in entry.grant.files.iter().enumerate() {
+        if !directory.is_absolute() || directory.parent().is_none() {
+            problems.error(&format!("{here}.grant.files[{number}]"), "a directory is named by its whole path, and is not the root");
+        }
+        granted = granted.directory(directory.clone());
+    }
     if !entry.grant.secrets.is_empty() && !needs.contains(Need::Secrets) {
         problems.key_error(&format!("{here}.grant.secrets"), unasked("secrets"));
     }

@@ -1,5 +1,7 @@
 //! `plugins`, `plugin_runtime`, `chains`.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -73,6 +75,9 @@ pub struct GrantEntry {
     /// `host:port` it may call; private addresses only as `host:port private`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub network: Vec<String>,
+    /// Directories under which it may append to files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
     /// Names under `secrets` it may read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,

@@ -212,11 +212,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer.
     async fn release_messages(&self, sender: &str) -> Result<u64, RecordError>;
-    /// When the next message of these topics is due or its lease runs out; `None` if none waits.
+    /// When the next message of these topics becomes due after a time; `None` if none waits for its time.
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn next_due(&self, topics: &[&str]) -> Result<Option<i64>, RecordError>;
+    async fn next_due(&self, topics: &[&str], after: i64) -> Result<Option<i64>, RecordError>;
     /// Messages in the order of putting, after an id.
     ///
     /// # Errors

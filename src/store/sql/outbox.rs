@@ -222,14 +222,12 @@ impl Outbox for SqlRecords {
         self.within(self.engine.execute(Statement::fixed(text).value(sender))).await
     }
 
-    async fn next_due(&self, topics: &[&str]) -> Result<Option<i64>, RecordError> {
+    async fn next_due(&self, topics: &[&str], after: i64) -> Result<Option<i64>, RecordError> {
         if topics.is_empty() {
             return Ok(None);
         }
-        let mut statement = Statement::fixed(
-            "SELECT MIN(CASE WHEN leased_until > due THEN leased_until ELSE due END) FROM outbox WHERE dead = FALSE AND topic IN (",
-        );
-        statement.list(topics.iter().copied()).push(")");
+        let mut statement = Statement::fixed("SELECT MIN(due) FROM outbox WHERE dead = FALSE AND due > ");
+        statement.bind(after).push(" AND topic IN (").list(topics.iter().copied()).push(")");
         let mut rows = self.within(self.engine.fetch(statement)).await?;
         rows.first_mut().map_or(Ok(None), Row::maybe_int)
     }

@@ -1,0 +1,117 @@
+//! Writes usage and decisions into tables of PostgreSQL, a row for each request, for whoever asks questions in SQL.
+
+use crate::plugin::prelude::*;
+
+mod rows;
+
+use rows::{CREATE, Row, insert};
+
+/// What `plugins show analytics_export` prints.
+pub static MANIFEST: Manifest = Manifest {
+    name: "analytics_export",
+    version: "1.0.0",
+    author: "Odock",
+    category: "analytics",
+    kind: "export",
+    summary: "Writes one row for each request and each plugin decision into tables of PostgreSQL, never content.",
+    gates: &[Gate::PostResponse],
+    styles: &[Style::Background, Style::Parallel, Style::Sequential],
+    needs: &[Need::Background, Need::Deliver, Need::Storage(StorageScope::Postgres)],
+    streams: false,
+    evidence: &[],
+    config_schema: schema_of::<Config>,
+    build: |cx| {
+        let config: Config = cx.parse()?;
+        Ok(Arc::new(AnalyticsExport { config, ready: std::sync::atomic::AtomicBool::new(false), host: cx.host.clone() }))
+    },
+};
+
+/// Configuration of `analytics_export`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// How many requests go together, 1 to 500.
+    batch: usize,
+    /// How long requests gather before they go.
+    gather: Span,
+    /// Tags of requests that are written, by name; none without.
+    tags: Vec<String>,
+    /// Rows are written of requests whose plugins decided something; `false` writes no decisions.
+    decisions: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { batch: 200, gather: Span::seconds(2), tags: Vec::new(), decisions: true }
+    }
+}
+
+/// The name of the place in evidence and for the outbox.
+const DESTINATION: &str = "postgres";
+
+struct AnalyticsExport {
+    config: Config,
+    /// The tables are known to be there.
+    ready: std::sync::atomic::AtomicBool,
+    host: Host,
+}
+
+impl AnalyticsExport {
+    async fn write(&self, rows: &[Row]) -> Result<(), HostError> {
+        use std::sync::atomic::Ordering;
+        let tables = self.host.storage().postgres()?;
+        if !self.ready.load(Ordering::Acquire) {
+            for statement in CREATE {
+                tables.execute(statement, &[]).await?;
+            }
+            self.ready.store(true, Ordering::Release);
+        }
+        // Written again, a row stays as it is: an attempt whose end was not heard of changes nothing.
+        for (statement, values) in insert(rows, self.config.decisions) {
+            tables.execute(&statement, &values).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Plugin for AnalyticsExport {
+    fn is_prompt(&self) -> bool {
+        true
+    }
+
+    async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
+        let Some(mut event) = Event::of_request(cx).into_iter().next() else { return Ok(()) };
+        if let Some(Value::Object(tags)) = event.data.get_mut("tags") {
+            tags.retain(|name, _| self.config.tags.contains(name));
+        }
+        let mut delivery = Delivery::new(DESTINATION, "application/json", event.native().to_string()).with_id(event.id.as_str());
+        delivery.request = event.request;
+        let id = self.host.deliver(delivery.not_before(self.host.now() + self.config.gather.0))?;
+        cx.external(DESTINATION, Some(id.to_string()));
+        Ok(())
+    }
+
+    fn batch(&self) -> usize {
+        self.config.batch.clamp(1, 500)
+    }
+
+    async fn deliver_all(&self, deliveries: &[Delivery]) -> Vec<Delivered> {
+        let mut rows = Vec::with_capacity(deliveries.len());
+        let mut outcomes = vec![Delivered::done(); deliveries.len()];
+        for (delivery, outcome) in deliveries.iter().zip(&mut outcomes) {
+            match Row::read(&delivery.body) {
+                Some(row) => rows.push(row),
+                None => *outcome = Delivered::dead("the event is of another format"),
+            }
+        }
+        if let Err(error) = self.write(&rows).await {
+            // A table that somebody removed is made again.
+            self.ready.store(false, std::sync::atomic::Ordering::Release);
+            for outcome in outcomes.iter_mut().filter(|outcome| matches!(outcome, Delivered::Done { .. })) {
+                *outcome = Delivered::of_error(&error);
+            }
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,49 @@
+//! Messages of RFC 5424.
+
+use crate::plugin::prelude::*;
+
+/// One message: `<PRI>1 TIME HOST APP PROCID MSGID - MSG`, the event as JSON behind it.
+pub(super) fn message(delivery: &Delivery, source: &str, facility: u8) -> Vec<u8> {
+    let event: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
+    let kind = ["event", "type_name"].iter().find_map(|name| event[*name].as_str());
+    let kind = kind.or_else(|| event["event"]["action"].as_str()).unwrap_or("event");
+    // 6: informational; 4: warning, for what was refused or found; 3: error, for what failed.
+    let severity = match kind {
+        _ if kind.contains("refused") || kind.contains("finding") || kind.contains("Finding") || kind.contains("threshold") => 4,
+        _ if kind.contains("failed") => 3,
+        _ => 6,
+    };
+    let priority = u16::from(facility) * 8 + severity;
+    let at = ["at", "@timestamp"].iter().find_map(|name| event[*name].as_str()).unwrap_or("-");
+    let mut out = format!("<{priority}>1 {at} {} odock-edge {} {} - ", name(source, 255), std::process::id(), name(kind, 32)).into_bytes();
+    out.extend_from_slice(&delivery.body);
+    out
+}
+
+/// The same with its length before it, for streams (RFC 6587).
+pub(super) fn counted(message: Vec<u8>) -> Bytes {
+    [format!("{} ", message.len()).as_bytes(), &message].concat().into()
+}
+
+/// Printable ASCII without spaces, as the fields of a header want it.
+fn name(text: &str, most: usize) -> String {
+    let name: String = text.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(most).collect();
+    if name.is_empty() { "-".to_owned() } else { name }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_what_the_standard_says() {
+        let body = r#"{"event":"request.refused","at":"2026-01-31T23:59:59.123456Z"}"#;
+        let delivery = Delivery::new("log:514", "application/json", body);
+        let text = String::from_utf8(message(&delivery, "edge 1", 13)).unwrap();
+        let pattern = r"^<108>1 2026-01-31T23:59:59\.123456Z edge_1 odock-edge \d+ request\.refused - \{";
+        assert!(regex::Regex::new(pattern).unwrap().is_match(&text), "{text}");
+        assert!(text.ends_with(body));
+        assert_eq!(counted(b"abc".to_vec()), "3 abc");
+    }
+}
