@@ -291,7 +291,9 @@ impl Draft<'_> {
             let side = if for_answer && !for_request { answer } else { request };
             side.headers.insert(header, value);
         }
-        if self.does(Action::Tag) && tags.is_empty() && !signalled {
+        // A system that informs names its tags itself.
+        let informed = self.system(&[SystemRole::Informs]).is_some();
+        if self.does(Action::Tag) && tags.is_empty() && !signalled && !informed {
             tags.insert(self.brief.name.clone(), self.value_of(&self.brief.name, false));
         }
     }

@@ -1,7 +1,7 @@
 //! What the words of a goal say. They are the weakest signal: a structured field that says something is believed first.
 //!
 //! A text is cut into words without case and accents; a rule is a set of *topics* that must occur together. A topic is a
-//! list of stems: `limit` stands for limit, limits, limiting; `*grenze` for every word that holds it (German joins its
+//! list of stems between bars: `limit` stands for limit, limits, limiting; `*grenze` for every word that holds it (German joins its
 //! words); two stems in a row (`per minut`) must follow each other, with at most one word between.
 
 use super::Action;
@@ -12,504 +12,75 @@ const NEGATIONS: [&str; 12] = ["not", "no", "never", "without", "nothing", "isn"
 /// How many words before a topic a negation reaches.
 const REACH: usize = 3;
 
-type Topic = &'static [&'static str];
+type Topic = &'static str;
 
-const LIMITING: Topic = &[
-    "limit",
-    "cap",
-    "capped",
-    "exceed",
-    "more than",
-    "at most",
-    "no more",
-    "over",
-    "above",
-    "maxim",
-    "max",
-    "ceiling",
-    "threshold",
-    "stop",
-    "block",
-    "refus",
-    "reject",
-    "cut off",
-    "run out",
-    "ran out",
-    "run over",
-    "use up",
-    "used up",
-    "allowance",
-    "overspen",
-    "beyond",
-    "hoechst",
-    "ueberschreit",
-    "ueberschritt",
-    "mehr als",
-    "obergrenz",
-    "*grenze",
-    "*limit",
-    "deckel",
-    "gedeckelt",
-    "sperr",
-    "aufgebraucht",
-    "schluss",
-    "nicht mehr",
-    "keine mehr",
-    "no longer",
-    "nothing more",
-    "any more",
-    "ausgeschoepf",
-    "drossel",
-    "begrenz",
-];
-const MONEY: Topic = &[
-    "spend",
-    "spent",
-    "money",
-    "cost",
-    "dollar",
-    "usd",
-    "euro",
-    "eur",
-    "budget",
-    "invoice",
-    "price",
-    "pay",
-    "*kosten",
-    "geld",
-    "ausgeb",
-    "ausgab",
-    "ausgegeben",
-    "*budget",
-    "rechnung",
-    "bezahl",
-    "cent",
-];
-const PERIOD: Topic = &[
-    "month", "monthly", "day", "daily", "week", "weekly", "year", "quarter", "*monat", "tag", "taeglich", "pro tag", "woche", "jahr",
-    "quartal",
-];
-const SHORT_PERIOD: Topic = &[
-    "per minut",
-    "a minute",
-    "each minut",
-    "every minut",
-    "one minut",
-    "per second",
-    "a second",
-    "each second",
-    "every second",
-    "one second",
-    "per hour",
-    "an hour",
-    "each hour",
-    "every hour",
-    "pro minut",
-    "je minut",
-    "jede minut",
-    "einer minut",
-    "pro sekund",
-    "je sekund",
-    "einer sekund",
-    "pro stund",
-    "je stund",
-    "*minutenlimit",
-    "rpm",
-    "rps",
-    "tpm",
-    "qps",
-    "60 second",
-    "sixty second",
-];
-const CALLS: Topic = &[
-    "request",
-    "call",
-    "quer",
-    "hit",
-    "prompt",
-    "message",
-    "time",
-    "rate",
-    "traffic",
-    "token",
-    "anfrag",
-    "aufruf",
-    "mal",
-    "nachricht",
-    "zugriff",
-    "anruf",
-];
-const GATE_VERB: Topic = &[
-    "may",
-    "allow",
-    "permit",
-    "permission",
-    "entitl",
-    "authori",
-    "grant",
-    "access",
-    "only for",
-    "only the",
-    "reserv",
-    "off limit",
-    "restrict",
-    "forbid",
-    "who can",
-    "can use",
-    "can call",
-    "darf",
-    "duerf",
-    "zugriff",
-    "*berechtig",
-    "erlaub",
-    "verbot",
-    "verbiet",
-    "freigeschalt",
-    "zugelassen",
-    "nur",
-];
-const RESOURCE: Topic = &["model", "gpt", "claude", "gemini", "llama", "opus", "sonnet", "mcp server", "*modell"];
-const CALLER: Topic = &[
-    "who",
-    "team",
-    "key",
-    "user",
-    "app",
-    "employee",
-    "developer",
-    "intern",
-    "staff",
-    "department",
-    "group",
-    "people",
-    "contractor",
-    "engineer",
-    "*team",
-    "schluessel",
-    "nutzer",
-    "anwender",
-    "mitarbeit",
-    "*abteilung",
-    "praktikant",
-    "entwickler",
-    "gruppe",
-    "wer",
-    "leute",
-    "kolleg",
-];
-const ATTACK: Topic = &[
-    "prompt inject",
-    "inject",
-    "jailbreak",
-    "jail break",
-    "ignore previous",
-    "ignore all",
-    "ignore your",
-    "override instruct",
-    "hidden instruct",
-    "malicious",
-    "attack",
-    "hijack",
-    "trick",
-    "manipul",
-    "toxic",
-    "hate speech",
-    "harmful",
-    "unsafe content",
-    "moderat",
-    "system prompt",
-    "leak instruct",
-    "angriff",
-    "eingeschleust",
-    "einschleus",
-    "schaedlich",
-    "ueberlist",
-    "austrick",
-    "boesartig",
-    "anweisungen ignor",
-    "hasserfuellt",
-    "dan mode",
-    "role play",
-];
-const SENSITIVE: Topic = &[
-    "pii",
-    "personal data",
-    "personally identif",
-    "credit card",
-    "card number",
-    "iban",
-    "social security",
-    "ssn",
-    "phone number",
-    "passwords",
-    "api keys",
-    "personenbezogen",
-    "persoenliche dat",
-    "kreditkart",
-    "telefonnummer",
-    "passwoert",
-    "klarnam",
-];
-const REMOVE: Topic = &[
-    "redact",
-    "mask",
-    "remov",
-    "hide",
-    "strip",
-    "anonymi",
-    "pseudonymi",
-    "block",
-    "scrub",
-    "schwaerz",
-    "maskier",
-    "entfern",
-    "unkenntlich",
-];
-const FAILOVER: Topic = &[
-    "fallback",
-    "fall back",
-    "failover",
-    "fail over",
-    "load balanc",
-    "cheapest provider",
-    "fastest provider",
-    "another provider",
-    "other provider",
-    "second provider",
-    "backup provider",
-    "backup model",
-    "provider is down",
-    "provider down",
-    "outage",
-    "ausfall",
-    "ausweich",
-    "anderen anbieter",
-    "lastverteil",
-    "guenstigsten anbieter",
-    "umleit",
-    "retry on",
-];
-const TOOLS: Topic = &["mcp", "tool", "werkzeug"];
-const TOOL_RULE: Topic = &[
-    "allowlist",
-    "allow list",
-    "denylist",
-    "whitelist",
-    "blacklist",
-    "poison",
-    "rug pull",
-    "description chang",
-    "destructive",
-    "dangerous",
-    "approved tool",
-    "list of tool",
-    "which tool",
-    "hide tool",
-    "freigabeliste",
-    "erlaubte werkzeug",
-    "gefaehrlich",
-    "vergift",
-    "positivliste",
-];
-const NETWORK: Topic = &[
-    "ip address",
-    "ip range",
-    "ip allow",
-    "cidr",
-    "subnet",
-    "office network",
-    "vpn",
-    "ip adress",
-    "*netzwerk",
-    "netzbereich",
-    "firmennetz",
-];
-const SIZE: Topic = &[
-    "megabyte",
-    "kilobyte",
-    "body size",
-    "payload size",
-    "request size",
-    "large request",
-    "huge prompt",
-    "max tokens",
-    "too large",
-    "too long",
-    "zu gross",
-    "zu lang",
-];
-const BUSY: Topic = &[
-    "concurren",
-    "parallel request",
-    "at the same time",
-    "at once",
-    "simultan",
-    "gleichzeitig",
-    "burst",
-    "flood",
-    "hammer",
-    "throttl",
-    "rate limit",
-    "ratelimit",
-    "in flight",
-];
+const LIMITING: Topic = "\
+    limit|cap|capped|exceed|more than|at most|no more|over|above|maxim|max|ceiling|threshold|stop|block|refus|reject|cut off|\
+    run out|ran out|run over|use up|used up|allowance|overspen|beyond|hoechst|ueberschreit|ueberschritt|mehr als|obergrenz|\
+    *grenze|*limit|deckel|gedeckelt|sperr|aufgebraucht|schluss|nicht mehr|keine mehr|no longer|nothing more|any more|\
+    ausgeschoepf|drossel|begrenz";
+const MONEY: Topic = "\
+    spend|spent|money|cost|dollar|usd|euro|eur|budget|invoice|price|pay|*kosten|geld|ausgeb|ausgab|ausgegeben|*budget|\
+    rechnung|bezahl|cent";
+const PERIOD: Topic = "month|monthly|day|daily|week|weekly|year|quarter|*monat|tag|taeglich|pro tag|woche|jahr|quartal";
+const SHORT_PERIOD: Topic = "\
+    per minut|a minute|each minut|every minut|one minut|per second|a second|each second|every second|one second|per hour|\
+    an hour|each hour|every hour|pro minut|je minut|jede minut|einer minut|pro sekund|je sekund|einer sekund|pro stund|\
+    je stund|*minutenlimit|rpm|rps|tpm|qps|60 second|sixty second";
+const CALLS: Topic = "\
+    request|call|quer|hit|prompt|message|time|rate|traffic|token|anfrag|aufruf|mal|nachricht|zugriff|anruf";
+const GATE_VERB: Topic = "\
+    may|allow|permit|permission|entitl|authori|grant|access|only for|only the|reserv|off limit|restrict|forbid|who can|\
+    can use|can call|darf|duerf|zugriff|*berechtig|erlaub|verbot|verbiet|freigeschalt|zugelassen|nur";
+const RESOURCE: Topic = "model|gpt|claude|gemini|llama|opus|sonnet|mcp server|*modell";
+const CALLER: Topic = "\
+    who|team|key|user|app|employee|developer|intern|staff|department|group|people|contractor|engineer|*team|schluessel|*nutzer|\
+    *anwender|*mitarbeit|*abteilung|praktikant|*entwickler|*gruppe|wer|leute|kolleg";
+const ATTACK: Topic = "\
+    prompt inject|inject|jailbreak|jail break|ignore previous|ignore all|ignore your|override instruct|hidden instruct|\
+    malicious|attack|hijack|trick|manipul|toxic|hate speech|harmful|unsafe content|moderat|system prompt|leak instruct|\
+    angriff|eingeschleust|einschleus|schaedlich|ueberlist|austrick|boesartig|anweisungen ignor|hasserfuellt|dan mode|role play";
+const SENSITIVE: Topic = "\
+    pii|personal data|personally identif|credit card|card number|iban|social security|ssn|phone number|passwords|api keys|\
+    personenbezogen|persoenliche dat|kreditkart|telefonnummer|passwoert|klarnam";
+const REMOVE: Topic = "redact|mask|remov|hide|strip|anonymi|pseudonymi|block|scrub|schwaerz|maskier|entfern|unkenntlich";
+const FAILOVER: Topic = "\
+    fallback|fall back|failover|fail over|load balanc|cheapest provider|fastest provider|another provider|other provider|\
+    second provider|backup provider|backup model|provider is down|provider down|outage|ausfall|ausweich|anderen anbieter|\
+    lastverteil|guenstigsten anbieter|umleit|retry on";
+const TOOLS: Topic = "mcp|tool|werkzeug";
+const TOOL_RULE: Topic = "\
+    allowlist|allow list|denylist|whitelist|blacklist|poison|rug pull|description chang|destructive|dangerous|approved tool|\
+    list of tool|which tool|hide tool|freigabeliste|erlaubte werkzeug|gefaehrlich|vergift|positivliste";
+const NETWORK: Topic = "\
+    ip address|ip range|ip allow|cidr|subnet|office network|vpn|ip adress|*netzwerk|netzbereich|firmennetz";
+const SIZE: Topic = "\
+    megabyte|kilobyte|body size|payload size|request size|large request|huge prompt|max tokens|too large|too long|zu gross|\
+    zu lang";
+const BUSY: Topic = "\
+    concurren|parallel request|at the same time|at once|simultan|gleichzeitig|burst|flood|hammer|throttl|rate limit|ratelimit|\
+    in flight";
 
-const TELLING: Topic = &[
-    "webhook",
-    "siem",
-    "splunk",
-    "sentinel",
-    "elastic",
-    "archiv",
-    "export",
-    "forward",
-    "notif",
-    "email",
-    "e mail",
-    "mail",
-    "slack",
-    "pagerduty",
-    "warehouse",
-    "snowflake",
-    "bigquery",
-    "kafka",
-    "syslog",
-    "analytic",
-    "dashboard",
-    "report to",
-    "send to",
-    "sent to",
-    "post to",
-    "publish",
-    "benachrichtig",
-    "weiterleit",
-    "uebermittel",
-    "auswert",
-    "meld",
-    "schick",
-    "ausgeleitet",
-    "exportier",
-    "archivier",
-    "statistik",
-];
-const ASKING: Topic = &[
-    "approv",
-    "sign off",
-    "signoff",
-    "four eyes",
-    "genehmig",
-    "freigab",
-    "freigegeben",
-    "zustimm",
-    "vier augen",
-    "policy engine",
-    "policy decision",
-    "policy server",
-    "opa",
-    "decision point",
-    "our own engine",
-    "external engine",
-    "dlp",
-    "data loss",
-    "proprietary",
-    "in house",
-    "home grown",
-    "homegrown",
-    "hauseigen",
-    "eigenen dienst",
-    "eigener dienst",
-    "ticket",
-    "servicenow",
-    "jira",
-    "change request",
-    "richtlinien dienst",
-    "regelwerk",
-    "entscheidungsdienst",
-    "compliance service",
-    "classifier",
-    "scanner of our",
-    "our scanner",
-];
-const ATTACHING: Topic = &[
-    "header",
-    "metadata",
-    "metadaten",
-    "annotat",
-    "enrich",
-    "anreicher",
-    "stamp",
-    "attach",
-    "label",
-    "cost cent",
-    "kostenstell",
-    "project code",
-    "projekt",
-    "trace",
-    "correlation",
-    "korrelation",
-    "kopfzeil",
-    "tag each",
-    "tag every",
-    "tagged",
-    "mitgeb",
-    "mitgeschick",
-    "vermerk",
-];
-const NOTICING: Topic = &[
-    "keyword",
-    "special word",
-    "certain word",
-    "particular word",
-    "business term",
-    "mention",
-    "brand name",
-    "product name",
-    "schluesselwort",
-    "schluesselwoert",
-    "stichwort",
-    "stichwoert",
-    "begriff",
-    "erwaehn",
-    "count how often",
-    "recommend",
-    "offer",
-    "upsell",
-    "suggest",
-    "signal",
-    "intent",
-    "empfehl",
-    "angebot",
-    "vorschlag",
-    "vorschlaeg",
-];
-const CUSTOM: Topic = &[
-    "workflow",
-    "custom",
-    "business rule",
-    "contract",
-    "subscription",
-    "tier",
-    "plan",
-    "tenant specific",
-    "per tenant",
-    "per customer",
-    "eligib",
-    "region",
-    "residency",
-    "office hours",
-    "business hours",
-    "maintenance window",
-    "change window",
-    "arbeitsablauf",
-    "geschaeftsregel",
-    "vertrag",
-    "tarif",
-    "mandant",
-    "kundenspezifisch",
-    "geschaeftszeit",
-    "wartungsfenster",
-    "ablauf",
-];
+const TELLING: Topic = "\
+    webhook|siem|splunk|sentinel|elastic|archiv|export|forward|notif|email|e mail|mail|slack|pagerduty|warehouse|snowflake|\
+    bigquery|kafka|syslog|analytic|dashboard|report to|send to|sent to|post to|publish|benachrichtig|weiterleit|uebermittel|\
+    auswert|meld|schick|ausgeleitet|exportier|archivier|statistik";
+const ASKING: Topic = "\
+    approv|sign off|signoff|four eyes|genehmig|freigab|freigegeben|zustimm|vier augen|policy engine|policy decision|\
+    policy server|opa|decision point|our own engine|external engine|dlp|data loss|proprietary|in house|home grown|homegrown|\
+    hauseigen|eigenen dienst|eigener dienst|ticket|servicenow|jira|change request|richtlinien dienst|regelwerk|\
+    entscheidungsdienst|compliance service|classifier|scanner of our|our scanner";
+const ATTACHING: Topic = "\
+    header|metadata|metadaten|annotat|enrich|anreicher|stamp|attach|label|cost cent|kostenstell|project code|projekt|trace|\
+    correlation|korrelation|kopfzeil|tag each|tag every|tagged|mitgeb|mitgeschick|vermerk";
+const NOTICING: Topic = "\
+    keyword|special word|certain word|particular word|business term|mention|brand name|product name|schluesselwort|\
+    schluesselwoert|stichwort|stichwoert|begriff|erwaehn|count how often|recommend|offer|upsell|suggest|signal|intent|empfehl|\
+    angebot|vorschlag|vorschlaeg";
+const CUSTOM: Topic = "\
+    workflow|custom|business rule|contract|subscription|tier|plan|tenant specific|per tenant|per customer|eligib|region|\
+    residency|office hours|business hours|maintenance window|change window|arbeitsablauf|geschaeftsregel|vertrag|tarif|\
+    mandant|kundenspezifisch|geschaeftszeit|wartungsfenster|ablauf";
 
 struct Rule {
     belongs: Belongs,
@@ -608,7 +179,7 @@ fn cut(text: &str) -> Vec<String> {
 /// The first words that hit a topic and are not turned round.
 fn occurs(topic: Topic, words: &[String]) -> Option<String> {
     (0..words.len()).find_map(|at| {
-        let stem = topic.iter().find(|stem| starts(stem, words, at))?;
+        let stem = topic.split('|').find(|stem| starts(stem, words, at))?;
         let before = &words[at.saturating_sub(REACH)..at];
         let sentence = before.iter().rposition(String::is_empty).map_or(before, |end| &before[end + 1..]);
         // "no more than" and "not exceed" limit; they turn nothing round.

@@ -50,6 +50,9 @@ pub struct Case {
     /// What systems outside answer, call by call; none is reachable when they run out.
     #[serde(default)]
     pub replies: Vec<Reply>,
+    /// What happens apart from requests, after the gates.
+    #[serde(default)]
+    pub notices: Vec<NoticeCase>,
     /// What should come of it.
     #[serde(default)]
     pub expect: Expect,
@@ -146,6 +149,25 @@ pub struct Reply {
     pub after_ms: u64,
     /// It cannot be reached.
     pub unreachable: bool,
+}
+
+/// Something that no request shows.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeCase {
+    /// `budget.threshold` or `quota.threshold`.
+    pub event: String,
+    /// The same for the same happening.
+    #[serde(default)]
+    pub id: String,
+    /// The tenant's id.
+    pub organisation: Option<String>,
+    /// What it is about.
+    #[serde(default)]
+    pub subject: String,
+    /// Facts by name.
+    #[serde(default)]
+    pub facts: serde_json::Map<String, Value>,
 }
 
 /// What should come of it; what is left out may be anything.

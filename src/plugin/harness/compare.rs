@@ -83,6 +83,9 @@ impl Case {
                 }
             }
         }
+        if !seen.notices.is_empty() {
+            check("notices", "taken".to_owned(), seen.notices.join("; "));
+        }
         if let Some(want) = &expect.deliveries {
             check("deliveries", want.len().to_string(), seen.deliveries.len().to_string());
             for (want, (delivery, outcome)) in want.iter().zip(&seen.deliveries) {

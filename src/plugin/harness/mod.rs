@@ -26,10 +26,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Notice};
 use super::host::SharedHost;
 use super::network::HostRule;
-use super::{Granted, Instance, InstanceSpec, Manifest, OwnedFrame, Verdict};
+use super::{Granted, Instance, InstanceSpec, Manifest, Need, OwnedFrame, Verdict};
 use crate::error::Denial;
 use crate::gate::{
     self, Background, Chain, ChainSpec, Exchange, Execution, Facts, Finished, FrameVerdict, Gate, Ledger, RequestId, Response, StreamChain,
@@ -141,6 +141,14 @@ impl Case {
                 }
             }
         }
+        for notice in &self.notices {
+            // As in the gateway: only who asks for notices is told.
+            if instance.needs.contains(Need::Notices)
+                && let Err(error) = instance.plugin.notice(&notice.build()).await
+            {
+                seen.notices.push(error.to_string());
+            }
+        }
         seen.deliveries = shelf.sent_by(&*instance.plugin).await;
         seen.sent = outside.sent();
         seen.exchange = Some(ex);
@@ -178,9 +186,7 @@ impl Case {
     fn chain(&self, manifest: &Manifest, instance: &Arc<Instance>) -> Result<Arc<Chain>, Refused> {
         let mut spec = ChainSpec::default();
         for gate in manifest.gates {
-            let style = self.style.filter(|style| *style != Style::Background || *gate == Gate::PostResponse);
-            let fits = |style: &&Style| gate::placement(manifest, *gate, **style).is_ok();
-            let style = style.or_else(|| manifest.styles.iter().find(fits).copied()).unwrap_or(Style::Sequential);
+            let style = self.style_at(manifest, *gate);
             let stage = spec.stage(*gate);
             match style {
                 Style::Sequential => stage.sequential.push(Arc::clone(instance)),
@@ -190,6 +196,13 @@ impl Case {
         }
         let metrics = Metrics::new().map_err(|error| Refused::Case(error.to_string()))?;
         Chain::compile(spec, &metrics).map(Arc::new).map_err(|error| Refused::Case(error.message))
+    }
+
+    /// How the plugin is listed at a gate: as the case says, or in the first style that its manifest has for it.
+    fn style_at(&self, manifest: &Manifest, gate: Gate) -> Style {
+        let style = self.style.filter(|style| *style != Style::Background || gate == Gate::PostResponse);
+        let fits = |style: &&Style| gate::placement(manifest, gate, **style).is_ok();
+        style.or_else(|| manifest.styles.iter().find(fits).copied()).unwrap_or(Style::Sequential)
     }
 
     fn request(&self, caller: &Option<Arc<Caller>>) -> Result<(Facts, HeaderMap, Bytes), Refused> {
@@ -239,6 +252,19 @@ impl ResponseCase {
     }
 }
 
+impl NoticeCase {
+    fn build(&self) -> Notice {
+        Notice {
+            id: self.id.clone(),
+            event: if self.event == "quota.threshold" { "quota.threshold" } else { "budget.threshold" },
+            at: SystemTime::UNIX_EPOCH,
+            organisation: self.organisation.clone(),
+            subject: self.subject.clone(),
+            facts: self.facts.clone(),
+        }
+    }
+}
+
 /// The events of a stream that was held.
 fn frames_of(body: &[u8]) -> Vec<OwnedFrame> {
     let mut parser = sse::Parser::new(body.len() + 1);
@@ -261,6 +287,8 @@ struct Seen {
     frames: Vec<OwnedFrame>,
     sent: Vec<Sent>,
     deliveries: Vec<(Delivery, &'static str)>,
+    /// What went wrong with notices.
+    notices: Vec<String>,
 }
 
 impl Seen {

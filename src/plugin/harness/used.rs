@@ -49,7 +49,8 @@ impl Used {
         let same = |other: &Trace| first.keys().chain(other.keys()).all(|key| moves.contains(key) || first.get(key) == other.get(key));
         for need in open {
             // Background is a place and not a call: standing there is using it.
-            let stands = need == Need::Background && case.style == Some(Style::Background) && case.runs(manifest, Gate::PostResponse);
+            let background = || case.style_at(manifest, Gate::PostResponse) == Style::Background;
+            let stands = need == Need::Background && case.runs(manifest, Gate::PostResponse) && background();
             let without = Case { withheld: Some(need), ..case.clone() };
             if stands || !same(&without.trace(manifest).await) {
                 self.needs.insert(need.to_string());

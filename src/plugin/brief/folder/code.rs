@@ -225,7 +225,7 @@ impl Plan<'_> {
                 members.push(member);
             }
         }
-        let host = design.require || self.attaches() || design.asks() || design.told.is_some();
+        let host = design.require || design.hours || self.attaches() || design.asks() || design.told.is_some();
         let host_name = if host { "host" } else { "_host" };
         if !host {
             steps = steps.replace("&host", "&_host");

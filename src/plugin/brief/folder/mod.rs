@@ -7,6 +7,7 @@ mod code;
 mod flow;
 mod gates;
 mod pages;
+mod sample;
 
 use super::{Brief, Classification, Design};
 

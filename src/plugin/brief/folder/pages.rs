@@ -53,6 +53,9 @@ impl Plan<'_> {
         for line in &self.brief.evidence {
             let _ = writeln!(text, "* asked for: {}", line.trim());
         }
+        if self.notes().is_empty() && self.brief.evidence.is_empty() {
+            text.push_str("What the gateway records of every execution, and of every attempt at a delivery.\n");
+        }
         text.push_str("\n## Failure\n\n");
         text.push_str(self.failure());
         text

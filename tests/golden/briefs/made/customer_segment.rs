@@ -2,8 +2,6 @@
 //!
 //! Begun by `odock-edge plugins new` from `brief.yaml`; from here on it is its owner's.
 
-use std::collections::BTreeMap;
-
 use odock_edge::plugin::prelude::*;
 
 /// What `plugins show customer_segment` prints.
@@ -12,17 +10,13 @@ pub static MANIFEST: Manifest = Manifest {
     version: "0.1.0",
     author: "sales-operations",
     category: "custom",
-    kind: "enrichment",
+    kind: "audit",
     summary: "Usage is to be told apart by the customer's segment, which only the CRM knows.",
     gates: &[Gate::PreUpstream],
     styles: &[Style::Sequential],
     needs: &[Need::Tags, Need::Network, Need::Secrets],
     streams: false,
-    evidence: &[
-        ("answer", "what the system that was asked said"),
-        ("set", "how many headers and tags were set"),
-        ("without_value", "what was not set because it has no value for this request"),
-    ],
+    evidence: &[("answer", "what the system that was asked said")],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(CustomerSegment::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -33,21 +27,17 @@ pub static MANIFEST: Manifest = Manifest {
 struct Config {
     /// The system that is asked.
     ask: Option<Receiver>,
-    /// Tags, with templates of their values.
-    tags: BTreeMap<String, String>,
 }
 
 struct CustomerSegment {
-    tags: Vec<(String, Template)>,
     ask: Destination,
     host: Host,
 }
 
 impl CustomerSegment {
     fn build(config: Config, host: Host) -> Result<Self, BuildError> {
-        let tags = templates("tags", &config.tags, &host)?;
         let ask = config.ask.as_ref().ok_or_else(|| BuildError::at("ask", "names no system"))?.open("ask", &host)?;
-        Ok(Self { tags, ask, host })
+        Ok(Self { ask, host })
     }
 
     /// Asks crm: what is to be attached.
@@ -67,23 +57,6 @@ impl CustomerSegment {
         cx.note("answer", tags.len().to_string());
         Ok(tags.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect())
     }
-
-    /// What has a value for this request; what has none, or one that no head can carry, is noted.
-    fn rendered<'t>(&self, templates: &'t [(String, Template)], cx: &View<'_>) -> Result<Vec<(&'t str, String)>, PluginError> {
-        let mut values = Vec::new();
-        let mut without = Vec::new();
-        for (name, template) in templates {
-            let value = template.render(cx, &self.host)?.filter(|value| value.bytes().all(|b| (0x20..0x7f).contains(&b)));
-            match value {
-                Some(value) => values.push((name.as_str(), value)),
-                None => without.push(name.as_str()),
-            }
-        }
-        if !without.is_empty() {
-            cx.note("without_value", without.join(" "));
-        }
-        Ok(values)
-    }
 }
 
 #[async_trait]
@@ -92,19 +65,6 @@ impl Plugin for CustomerSegment {
         for (key, value) in self.ask(cx).await? {
             cx.tag(key, value)?;
         }
-        let tags = self.rendered(&self.tags, cx)?;
-        cx.note("set", tags.len().to_string());
-        for (name, value) in tags {
-            cx.tag(name, value)?;
-        }
         Ok(Verdict::Next)
     }
-}
-
-fn compiled(at: &str, text: &str, host: &Host) -> Result<Template, BuildError> {
-    Template::compile(text, host).map_err(|why| BuildError::at(at, why))
-}
-
-fn templates(at: &str, texts: &BTreeMap<String, String>, host: &Host) -> Result<Vec<(String, Template)>, BuildError> {
-    texts.iter().map(|(name, text)| Ok((name.clone(), compiled(&format!("{at}.{name}"), text, host)?))).collect()
 }

@@ -55,15 +55,16 @@ impl Default for Config {
 struct Embargo {
     config: Config,
     words: regex::Regex,
+    host: Host,
 }
 
 impl Embargo {
-    fn build(config: Config, _host: Host) -> Result<Self, BuildError> {
+    fn build(config: Config, host: Host) -> Result<Self, BuildError> {
         if config.from_hour > 23 || config.until_hour > 24 {
             return Err(BuildError::at("until_hour", "hours are 0 to 23, and 24 for the end of the day"));
         }
         let words = any_of("words", &config.words)?;
-        Ok(Self { config, words })
+        Ok(Self { config, words, host })
     }
 
     fn refuse(&self) -> Verdict {
