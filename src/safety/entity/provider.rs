@@ -289,8 +289,10 @@ pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
         if value.len() < form.least || value.len() > form.most || form.alphabet != Url && view.at(end).is_ascii_alphanumeric() {
             continue;
         }
-        // `xoxp-1234-####`: what follows says that it was cut.
-        if real(value, form) && !matches!(view.at(end), b'#' | b'*') {
+        // `xoxp-1234-####`, `ops_eyJ…`: what follows says that it was cut.
+        let cut = matches!(view.at(end), b'#' | b'*') || view.slice(end, end + 3) == b"..." || view.slice(end, end + 3) == "…".as_bytes();
+        // A plus before it stands in base64 and nowhere else, so that this is the middle of something longer.
+        if real(value, form) && !cut && view.before(start, 1) != b'+' {
             return Some((end, form.entity));
         }
     }
@@ -303,7 +305,9 @@ fn real(value: &[u8], form: &Form) -> bool {
     let known = value.windows(8).any(|w| w == b"T3BlbkFJ");
     // `sk-learn-…`, `key-word-…`: a short prefix needs a value no person would write.
     let cases = shape.lower.min(shape.upper) >= 4 && shape.digits >= 1 && shape.turns * 100 >= shape.len * 35 && shape.other <= 2;
-    let drawn = !bare || known || (shape.digits >= 3 || cases) && shape.distinct >= 10 && shape.word <= 10;
+    // Tokens of Hugging Face are 34 letters of both cases and no digit.
+    let letters = form.prefix == b"hf_" && shape.len == 34 && shape.lower >= 8 && shape.upper >= 8 && shape.lower + shape.upper == 34;
+    let drawn = !bare || known || letters && shape.turns >= 8 || (shape.digits >= 3 || cases) && shape.distinct >= 10 && shape.word <= 10;
     let varied = match form.alphabet {
         Upper | Hex => shape.distinct >= 5,
         _ => shape.distinct >= 8 && (shape.digits >= 1 || shape.upper >= 2 && shape.lower >= 2),
