@@ -6,9 +6,7 @@ use crate::plugin::prelude::*;
 /// `output_format` or `output_config.format` of Anthropic's messages, `responseJsonSchema` of Gemini.
 pub fn schema(dialect: Dialect, body: &[u8]) -> Option<Value> {
     // Most requests ask for none: they are not parsed.
-    if memchr::memmem::find(body, b"chema").is_none() {
-        return None;
-    }
+    memchr::memmem::find(body, b"chema")?;
     let mut body: Value = serde_json::from_slice(body).ok()?;
     let places: &[&str] = match dialect {
         Dialect::OpenAi => &["/response_format/json_schema/schema", "/text/format/schema"],
