@@ -268,7 +268,7 @@ fn read_some(path: &Path, offset: &mut u64, end: u64, limit: usize, bytes: &mut 
         out.push(entry);
     }
     *offset += at as u64;
-    Ok(piece.len() as u64 == PIECE && at > 0)
+    Ok(out.len() >= limit || (piece.len() as u64 == PIECE && at > 0))
 }
 
 /// The entry at the beginning of some bytes, if it is whole, and its length.

@@ -291,6 +291,11 @@ mod tests {
         let _safety =
             (metrics.safety_module("jailbreak", "pre_upstream"), metrics.safety_decisions("pre_upstream"), metrics.safety_sessions());
         let (_model, _pool) = (metrics.model("openai", "gpt"), metrics.pool("background"));
+        let outbox = metrics.outbox();
+        outbox.outcome("hook", "sent");
+        outbox.took("hook", Duration::ZERO);
+        outbox.depth("hook", 0, 0, 0);
+        outbox.paused("hook", 0);
         let text = metrics.render();
         let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next()).collect();
