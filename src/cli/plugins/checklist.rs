@@ -213,6 +213,8 @@ impl Facts<'_> {
             .filter_map(|need| if let Need::Storage(scope) = need { Some(scope.as_str()) } else { None })
             .collect();
         sheet.state("Capabilities", "storage scopes", if scopes.is_empty() { "none".to_owned() } else { scopes.join(", ") });
+        let needs: Vec<String> = self.manifest.needs.iter().map(ToString::to_string).collect();
+        sheet.state("Capabilities", "all needs", if needs.is_empty() { "none".to_owned() } else { needs.join(", ") });
         match self.used {
             None => sheet.add("Capabilities", "cases", "none were found, so nothing shows which needs are used (--cases DIR)", State::Open),
             Some(used) => {

@@ -231,6 +231,11 @@ impl Report<'_> {
         if all.requests < FEW {
             return format!("Go on observing: {} requests say little, wait for {FEW} at least.", all.requests);
         }
+        if let Some(would) = tally.deliveries.get("would_send") {
+            return format!(
+                "It tells others and touches no request: {would} deliveries would have been sent. It can enforce when its receiver is ready."
+            );
+        }
         if all.would_block + all.would_change == 0 {
             return "It would have touched nothing: either it is not needed, or its conditions do not meet the traffic. Enforcing changes nothing for now."
                 .to_owned();

@@ -1,6 +1,6 @@
 //! The design brief: what a person wants the gateway to do that it does not do yet, in the product's own fields, and what
-//! becomes of it. A brief is read into a [`Brief`], [`classify`]'d (a plugin, or the standard control it belongs to), and
-//! where it is a plugin given a [`Design`], of which [`folder`] writes a plugin that builds and passes its cases.
+//! becomes of it. A brief is read into a [`Brief`], [`classify()`]'d (a plugin, or the standard control it belongs to), and
+//! where it is a plugin given a [`Design`], of which [`folder()`] writes a plugin that builds and passes its cases.
 //!
 //! Pure: texts in, texts out. Reading the file is `config`'s, writing the folder is the command's.
 

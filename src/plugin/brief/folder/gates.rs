@@ -139,7 +139,7 @@ impl Plan<'_> {
             return;
         }
         if !headers.is_empty() {
-            let _ = write!(body, "        let headers = self.rendered(&self.{member}, cx)?;\n");
+            let _ = writeln!(body, "        let headers = self.rendered(&self.{member}, cx)?;");
         }
         if tags {
             body.push_str("        let tags = self.rendered(&self.tags, cx)?;\n");
@@ -149,7 +149,7 @@ impl Plan<'_> {
             (false, false) => "headers.len()",
             _ => "tags.len()",
         };
-        let _ = write!(body, "        cx.note(\"set\", ({count}).to_string());\n");
+        let _ = writeln!(body, "        cx.note(\"set\", ({count}).to_string());");
         if !count.contains('+') {
             *body = body.replace(&format!("({count}).to_string()"), &format!("{count}.to_string()"));
         }
