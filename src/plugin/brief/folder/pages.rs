@@ -263,7 +263,10 @@ impl Plan<'_> {
                 claim.belongs.configured()
             ));
         }
-        open("The evaluation is on file: `UPDATE_GOLDEN=1 cargo test --test gateway plugin_life` in the gateway's tree.");
+        open(
+            "In the gateway's tree, when all boxes are ticked: its evaluation is on file (`UPDATE_GOLDEN=1 cargo test --test gateway plugin_life`).",
+        );
+        open("In the gateway's tree: its configuration is in the schema (`odock-edge schema > conf/odock.schema.json`).");
         text
     }
 
