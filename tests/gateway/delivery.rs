@@ -174,10 +174,10 @@ struct Sent {
 }
 
 /// `count` events while the receiver is dead, then `kills` kills while it fails in 30 of 100 cases.
-async fn show(count: usize, kills: usize) {
+async fn show(count: usize, kills: usize, ordered: bool) {
     let (upstream, receiver) = (Upstream::start().await, Receiver::start(100).await);
     receiver.fail(100, 503);
-    let plugins = [receiver.plugin("hook", "", ", order_by: api_key")];
+    let plugins = [receiver.plugin("hook", "", if ordered { ", order_by: api_key" } else { "" })];
     let setup = setup(upstream.port, &plugins, &format!(", {QUICK}, max_pending: 1000000"));
     let mut edge = setup.clone().start().await;
     let port = edge.port;
@@ -224,7 +224,7 @@ async fn show(count: usize, kills: usize) {
         }
     }
     assert_eq!(first.len(), sent.all.len(), "every event arrived");
-    for (key, ids) in &sent.by_key {
+    for (key, ids) in sent.by_key.iter().filter(|_| ordered) {
         assert_eq!(&order[key], ids, "the order of {key}");
     }
     eprintln!(
@@ -238,14 +238,14 @@ async fn show(count: usize, kills: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_and_a_failing_receiver_lose_invent_and_reorder_nothing() {
-    show(1000, 6).await;
+    show(1000, 6, true).await;
 }
 
 /// The whole show; `cargo test --test gateway ten_thousand -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn ten_thousand_events_and_twenty_kills() {
-    show(10_000, 20).await;
+    show(10_000, 20, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -329,7 +329,7 @@ async fn two_gateways_send_from_one_table_and_rows_arrive_once() {
         receiver.plugin("hook", "", ""),
         "{name: analytics, use: analytics_export, config: {gather: 100ms}, storage_access: [postgres]}".to_owned(),
     ];
-    let mut setup = setup(upstream.port, &plugins, "");
+    let mut setup = setup(upstream.port, &plugins, ", breaker: {failures: 8, pause: 100ms}");
     setup.records = "kind: postgres, url: {env: DATABASE_URL}".into();
     setup.env.push(("DATABASE_URL".into(), format!("postgres://postgres@localhost/postgres?host={}", postgres.folder.display())));
     let edges = [setup.clone().start().await, setup.start().await];
@@ -340,7 +340,7 @@ async fn two_gateways_send_from_one_table_and_rows_arrive_once() {
     }
     let arrived = || receiver.upstream.seen().iter().map(|seen| seen.json()["subject"].as_str().unwrap().to_owned()).collect();
     let left = || postgres.ask(&programs, "SELECT count(*) FROM outbox");
-    assert!(eventually(Duration::from_secs(30), || left() == "0").await, "{} left\n{}", left(), edges[0].log());
+    assert!(eventually(Duration::from_secs(60), || left() == "0").await, "{} left\n{}", left(), edges[0].log());
     assert_eq!(ids, arrived());
     assert!(
         eventually(Duration::from_secs(10), || postgres.ask(&programs, "SELECT count(*) FROM plugin_analytics.requests") == "60").await
