@@ -58,6 +58,9 @@ pub enum Field {
     TokensPerMinute,
 }
 
+/// How many fields there are.
+pub(super) const FIELDS: usize = 8;
+
 impl Field {
     /// The value of `limit` in denials and the name in `RateLimit-Policy`.
     pub const fn limit(self) -> &'static str {

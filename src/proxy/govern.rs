@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::context::Context;
 use super::holding::{Held, Holding, Holdings, at_once, pay, tell};
@@ -80,8 +80,8 @@ pub struct Governed {
 
 impl Governed {
     /// The header fields that tell how the limits stand.
-    pub fn headers(&self, dialect: Dialect) -> Vec<(&'static str, HeaderValue)> {
-        let standing = || self.held.global.standing.iter().chain(&self.held.receipt.standing);
+    pub fn headers(&self, dialect: Dialect) -> Vec<(HeaderName, HeaderValue)> {
+        let standing = self.held.global.standing.iter().chain(&self.held.receipt.standing);
         crate::limit::headers(standing, dialect, SystemTime::now())
     }
 

@@ -40,7 +40,7 @@ pub fn render(
 ///
 /// # Errors
 /// When Pingora refuses the values; they are ASCII, so it does not.
-pub fn tell(head: &mut ResponseHeader, fields: Vec<(&'static str, HeaderValue)>) -> pingora::Result<()> {
+pub fn tell(head: &mut ResponseHeader, fields: Vec<(HeaderName, HeaderValue)>) -> pingora::Result<()> {
     fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
 }
 
@@ -55,7 +55,7 @@ pub async fn deny(
     dialect: Dialect,
     id: &RequestId,
     close: bool,
-    fields: Vec<(&'static str, HeaderValue)>,
+    fields: Vec<(HeaderName, HeaderValue)>,
 ) -> pingora::Result<()> {
     let (mut head, body) = render(denial, dialect, id, None)?;
     tell(&mut head, fields)?;
