@@ -1,5 +1,6 @@
 //! One text as the modules see it.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use super::attack::{Detector, Hits};
@@ -32,7 +33,8 @@ pub struct Passage<'a> {
     /// For a passage of an answer: what the request said.
     pub asked: Option<&'a Arc<Fingerprints>>,
     normal: Normal<'a>,
-    weighed: OnceLock<Hits>,
+    /// What one detector said, and which.
+    weighed: OnceLock<(u64, Hits)>,
     values: OnceLock<Vec<Find>>,
 }
 
@@ -47,9 +49,14 @@ impl<'a> Passage<'a> {
         &self.normal
     }
 
-    /// How much it looks like an attack; worked out once for all modules that ask, which share one detector.
-    pub fn weighed(&self, detector: &Detector) -> &Hits {
-        self.weighed.get_or_init(|| detector.weigh(&self.normal, self.role == Role::System || self.kind == Kind::Instruction))
+    /// How much it looks like an attack; worked out once for all modules that ask the same detector, as they do unless
+    /// their weights are the operator's own.
+    pub fn weighed(&self, detector: &Detector) -> Cow<'_, Hits> {
+        let weigh = || detector.weigh(&self.normal, self.role == Role::System || self.kind == Kind::Instruction);
+        match self.weighed.get_or_init(|| (detector.id(), weigh())) {
+            (id, hits) if *id == detector.id() => Cow::Borrowed(hits),
+            _ => Cow::Owned(weigh()),
+        }
     }
 
     /// Personal data and secrets of every built-in kind; worked out once for all modules that ask.

@@ -50,8 +50,8 @@ fn weights(args: &Args) -> Result<String, String> {
     }
     let summary = format!("{} rows, {attacks} attacks\n", rows.len());
     let model = train(rows, &Options::default()).map_err(|error| error.to_string())?;
-    let bytes = model.to_bytes();
-    std::fs::write(&args.out, &bytes).map_err(|error| format!("{}: {error}", args.out.display()))?;
+    let bytes = model.as_bytes();
+    std::fs::write(&args.out, bytes).map_err(|error| format!("{}: {error}", args.out.display()))?;
     Ok(format!("{summary}{}: {} bytes\n", args.out.display(), bytes.len()))
 }
 

@@ -14,6 +14,8 @@ use crate::config::problems::Problems;
 use crate::config::sections::{RouteSafety, SafetyModuleEntry};
 use crate::config::settings::{FingerprintKey, RouteSafetySettings, SafetySettings};
 use crate::plugin::Scope;
+use crate::safety::attack::Detector;
+use crate::safety::modules::Blueprint;
 use crate::safety::{Built, Engine, Member, Mode, SessionRule, modules, verdicts};
 use crate::store::RiskPolicy;
 use crate::wire::Kind;
@@ -76,18 +78,13 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
     let on = |mode: Option<Mode>| mode.is_some_and(|mode| mode != Mode::Noop);
     let used = on(Some(config.root.safety.mode)) || config.root.routes.iter().any(|route| on(route.safety.mode));
     let mut members = Vec::new();
+    let mut detectors = BTreeMap::new();
     // Where nothing runs, nothing is built but what is written about, so that a mistake shows before it is switched on.
     for blueprint in modules::all().into_iter().filter(|blueprint| used || written.contains_key(blueprint.name)) {
         let standard = SafetyModuleEntry::default();
         let entry = written.get(blueprint.name).unwrap_or(&standard);
         let here = format!("safety.modules.{}", blueprint.name);
-        let built = match Built::new(blueprint, &Value::Object(entry.config.clone())) {
-            Ok(built) => built,
-            Err(wrong) => {
-                problems.error(&format!("{here}.config"), wrong);
-                continue;
-            }
-        };
+        let Some(built) = built(blueprint, entry, &format!("{here}.config"), &mut detectors, problems) else { continue };
         let mut policy = built.policy();
         policy.mode = entry.mode.unwrap_or(policy.mode);
         policy.action = entry.action.unwrap_or(policy.action);
@@ -102,6 +99,46 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
         members.push((Member { built: Arc::new(built), policy }, entry.scope.clone()));
     }
     members
+}
+
+/// A module with its own configuration, and the weights that it names.
+fn built(
+    blueprint: &'static Blueprint,
+    entry: &SafetyModuleEntry,
+    here: &str,
+    detectors: &mut BTreeMap<String, Arc<Detector>>,
+    problems: &mut Problems<'_>,
+) -> Option<Built> {
+    let config = Value::Object(entry.config.clone());
+    let built = match (modules::with_detector(blueprint.name), entry.config.get("weights")) {
+        (Some(build), Some(Value::String(path))) => match detector(path, detectors) {
+            Ok(detector) => build(&config, detector).map(|module| Built::of(blueprint, module)),
+            Err(wrong) => {
+                problems.error(&format!("{here}.weights"), wrong);
+                return None;
+            }
+        },
+        _ => Built::new(blueprint, &config),
+    };
+    built.map_err(|wrong| problems.error(here, wrong)).ok()
+}
+
+/// No file of weights is as long.
+const LONGEST_WEIGHTS: u64 = 16 << 20;
+
+/// The detector with the weights of a file; modules that name the same file share it.
+fn detector(path: &str, detectors: &mut BTreeMap<String, Arc<Detector>>) -> Result<Arc<Detector>, String> {
+    if let Some(known) = detectors.get(path) {
+        return Ok(Arc::clone(known));
+    }
+    let unreadable = |error: std::io::Error| format!("{path} cannot be read: {error}");
+    if std::fs::metadata(path).map_err(unreadable)?.len() > LONGEST_WEIGHTS {
+        return Err(format!("{path} is too long for weights"));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let detector = Detector::new(bytes).map(Arc::new).map_err(|error| format!("{path}: {error}"))?;
+    detectors.insert(path.to_owned(), Arc::clone(&detector));
+    Ok(detector)
 }
 
 /// The members as they are on one route.

@@ -1,14 +1,17 @@
 //! Vocabulary and weights at work.
 
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::super::normal::Normal;
 use super::family::family;
 use super::features::{Sink, read};
+use super::gate::{SHORT, open};
 use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
-use super::window::{Window, allowance};
+use super::window::Window;
 
 /// The weights that come with the gateway; the README beside says how they were made.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
@@ -19,6 +22,7 @@ pub const FAINTEST: f32 = SCORES[1];
 /// Finds attacks. Shared by the modules that ask it, and by all threads.
 #[derive(Debug)]
 pub struct Detector {
+    id: u64,
     lexicon: Lexicon,
     model: Model,
 }
@@ -35,7 +39,7 @@ pub enum DetectorError {
 }
 
 /// What one head says about a text.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// How much it looks like an attack: 0.5 is one false positive in a hundred, 0.85 about three in a thousand.
     pub score: f32,
@@ -43,6 +47,14 @@ pub struct Hit {
     pub span: Range<usize>,
     /// What sort of attack its words speak of; empty below [`FAINTEST`].
     pub family: &'static str,
+    /// How far beyond the point of decision, in raw sums.
+    margin: f32,
+}
+
+impl Default for Hit {
+    fn default() -> Self {
+        Self { score: 0.0, span: 0..0, family: "", margin: f32::NEG_INFINITY }
+    }
 }
 
 /// What the heads say about a text in its strongest form.
@@ -53,8 +65,15 @@ impl Detector {
     ///
     /// # Errors
     /// The weights are not of this version.
-    pub fn new(weights: &[u8]) -> Result<Self, DetectorError> {
-        Ok(Self { lexicon: Lexicon::shipped()?, model: Model::from_bytes(weights)? })
+    pub fn new(weights: impl Into<Cow<'static, [u8]>>) -> Result<Self, DetectorError> {
+        static BUILT: AtomicU64 = AtomicU64::new(0);
+        let id = BUILT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, lexicon: Lexicon::shipped()?, model: Model::from_bytes(weights)? })
+    }
+
+    /// Another one for every detector of this process.
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// With the weights that come with the gateway. Built once.
@@ -80,35 +99,68 @@ impl Detector {
         }
         for view in &normal.views().found {
             for (hit, seen) in hits.iter_mut().zip(self.judge(&view.text, system)) {
-                if seen.score > hit.score {
+                if seen.margin > hit.margin {
                     *hit = Hit { span: view.source.clone(), ..seen };
                 }
             }
         }
+        count_once(&mut hits);
         hits
     }
 
-    /// Weighs one folded text.
+    /// Weighs one folded text: a short one whole, of a long one what the gate opens.
     pub fn judge(&self, folded: &str, system: bool) -> Hits {
-        let mut sums = Sums::new(&self.model, folded.len());
-        read(folded, &self.lexicon, &mut sums);
-        let strongest = self.model.strongest(&sums.sums, &sums.breaks);
-        std::array::from_fn(|head| {
-            strongest[head].map_or_else(Hit::default, |(raw, window)| {
-                let raw = raw - allowance(sums.read);
+        let mut hits = Hits::default();
+        if folded.len() <= SHORT {
+            self.read(folded, 0..folded.len(), 0, system, &mut hits);
+            return hits;
+        }
+        let (table, bar) = self.model.gate();
+        let (stretches, words) = open(folded, table, bar);
+        for stretch in stretches {
+            self.read(folded, stretch, words, system, &mut hits);
+        }
+        hits
+    }
+
+    /// Reads a stretch of a text of so many words closely.
+    fn read(&self, folded: &str, stretch: Range<usize>, words: usize, system: bool, hits: &mut Hits) {
+        let text = folded.get(stretch.clone()).unwrap_or_default();
+        let mut sums = Sums::new(self.model.weights(), text.len());
+        read(text, &self.lexicon, &mut sums);
+        for (head, strongest) in self.model.strongest(&sums.sums, &sums.breaks).into_iter().enumerate() {
+            let Some((raw, window)) = strongest else { continue };
+            let margin = self.model.margin(head, raw, system, words);
+            if margin > hits[head].margin {
+                let score = self.model.score(head, margin);
                 let start = sums.starts.get(window.from).map_or(0, |&start| start as usize);
-                let end = sums.starts.get(window.to).map_or(folded.len(), |&start| start as usize);
-                let score = self.model.score(head, raw, system);
+                let end = sums.starts.get(window.to).map_or(text.len(), |&start| start as usize);
                 let family = if score < FAINTEST { "" } else { family(head, sums.ideas(&window)) };
-                Hit { score, span: start..end, family }
-            })
-        })
+                hits[head] = Hit { score, span: stretch.start + start..stretch.start + end, family, margin };
+            }
+        }
+    }
+}
+
+/// The most that a head says of an attack that is more another's.
+const FAINT: f32 = 0.45;
+
+/// Lets an attack count once: the heads have most of their weights in common, so that one attack would be two findings, and
+/// its caller twice as suspect.
+fn count_once(hits: &mut Hits) {
+    let strongest = hits.iter().map(|hit| hit.margin).fold(f32::NEG_INFINITY, f32::max);
+    let mut told = false;
+    for hit in hits {
+        if told || hit.margin < strongest {
+            hit.score = hit.score.min(FAINT);
+        }
+        told |= hit.margin >= strongest;
     }
 }
 
 /// Adds up weights, token by token.
 struct Sums<'a> {
-    model: &'a Model,
+    weights: &'a [[u8; HEADS]],
     sum: [i32; HEADS],
     /// Up to each token, and after the last.
     sums: Vec<[i32; HEADS]>,
@@ -118,25 +170,19 @@ struct Sums<'a> {
     breaks: Vec<u32>,
     /// At which tokens which ideas begin.
     ideas: Vec<(u32, Idea)>,
-    /// How many tokens had features.
-    read: usize,
-    /// Whether the present token has any.
-    featured: bool,
 }
 
 impl<'a> Sums<'a> {
-    fn new(model: &'a Model, bytes: usize) -> Self {
+    fn new(weights: &'a [[u8; HEADS]], bytes: usize) -> Self {
         let mut sums = Vec::with_capacity(bytes / 4 + 2);
         sums.push([0; HEADS]);
         Self {
-            model,
+            weights,
             sum: [0; HEADS],
             sums,
             starts: Vec::with_capacity(bytes / 4 + 1),
             breaks: vec![0],
             ideas: Vec::with_capacity(bytes / 16),
-            read: 0,
-            featured: false,
         }
     }
 
@@ -150,10 +196,9 @@ impl<'a> Sums<'a> {
 impl Sink for Sums<'_> {
     #[inline]
     fn feature(&mut self, bucket: u32) {
-        self.featured = true;
-        let weights = self.model.weights(bucket);
+        let weights = self.weights.get(bucket as usize).copied().unwrap_or_default();
         for (sum, weight) in self.sum.iter_mut().zip(weights) {
-            *sum += i32::from(weight);
+            *sum += i32::from(weight as i8);
         }
     }
 
@@ -164,8 +209,6 @@ impl Sink for Sums<'_> {
 
     #[inline]
     fn token(&mut self, start: usize, ends: bool) {
-        self.read += usize::from(self.featured);
-        self.featured = false;
         self.sums.push(self.sum);
         self.starts.push(start as u32);
         if ends {

@@ -1,14 +1,11 @@
 //! What the model looks at: hashed words, stems, pairs of them, pieces of words, and sequences of ideas, each counted
 //! where it ends.
 
-use std::ops::Range;
-
-use super::gate::{Overview, SHORT};
 use super::lexicon::{Idea, Lexicon};
 use super::tokens::{Sort, Token, Tokens};
 
 /// The number of weights a head has, as a power of two.
-pub const BITS: u32 = 17;
+pub const BITS: u32 = 19;
 /// The number of weights a head has.
 pub const BUCKETS: usize = 1 << BITS;
 
@@ -42,29 +39,12 @@ const fn pair(a: u64, b: u64) -> u64 {
     a ^ b.rotate_left(23).wrapping_mul(0xA076_1D64_78BD_642F)
 }
 
-/// Reads a folded text. Of a long one, the stretches that speak of nothing an attack is made of are passed over: their
-/// tokens have no features.
+/// Reads a folded text, or a stretch of one.
 pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
-    if text.len() <= SHORT {
-        stretch(text, lexicon, 0, 0..usize::MAX, sink);
-        return;
-    }
-    let overview = Overview::of(text, lexicon);
-    let mut done = 0;
-    for open in &overview.open {
-        overview.pass_over(done..open.start, sink);
-        stretch(text, lexicon, overview.start(open.start), open.clone(), sink);
-        done = open.end;
-    }
-    overview.pass_over(done..usize::MAX, sink);
-}
-
-/// Reads a stretch of tokens, the first of which begins at this byte.
-fn stretch(text: &str, lexicon: &Lexicon, start: usize, tokens: Range<usize>, sink: &mut impl Sink) {
     let mut past = [Past::default(); 3];
     let mut ideas = [(0u64, 0usize); PAIRED]; // what and at which token
     let mut before = None;
-    for (index, token) in Tokens::new(text, start).take(tokens.len()).enumerate() {
+    for (index, token) in Tokens::new(text, 0).enumerate() {
         if token.sort != Sort::Line {
             words(text, &token, &past, sink);
         }

@@ -18,6 +18,9 @@ use crate::wire::Kind;
 pub struct Settings {
     /// Phrases of one's own that leave a faint signal, as those of the product do. Case, accents and disguises do not matter.
     pub phrases: Vec<String>,
+    /// A file of weights that `odock-edge safety train` wrote, instead of those of the gateway. Read with the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
 }
 
 /// Asks one question about every text of a request.
@@ -33,9 +36,27 @@ impl Guard {
     /// A module of this name that asks this head, with these phrases and the operator's as its floor.
     ///
     /// # Errors
-    /// What was compiled in is not well-formed.
+    /// What was compiled in is not well-formed, or the settings name weights: files are read with the configuration, which
+    /// calls [`Self::with`].
     pub fn new(name: &'static str, head: usize, phrases: &[&str], settings: &Settings) -> Result<Self, ModuleError> {
+        if settings.weights.is_some() {
+            return Err(ModuleError("weights: are read where a configuration file is loaded".to_owned()));
+        }
         let detector = Detector::shipped().map_err(|error| ModuleError(error.to_string()))?;
+        Self::with(name, head, phrases, settings, detector)
+    }
+
+    /// The same with a detector of one's own.
+    ///
+    /// # Errors
+    /// There are more phrases than an automaton holds.
+    pub fn with(
+        name: &'static str,
+        head: usize,
+        phrases: &[&str],
+        settings: &Settings,
+        detector: Arc<Detector>,
+    ) -> Result<Self, ModuleError> {
         let floor = Floor::new(phrases.iter().copied().chain(settings.phrases.iter().map(String::as_str)))
             .map_err(|error| ModuleError(error.to_string()))?;
         Ok(Self { name, head, detector, floor })

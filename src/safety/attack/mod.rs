@@ -20,3 +20,7 @@ pub use detector::{Detector, DetectorError, FAINTEST, Hit, Hits};
 pub use floor::{FLOOR, Floor, INJECTION as INJECTION_PHRASES, JAILBREAK as JAILBREAK_PHRASES};
 pub use guard::{Guard, Settings};
 pub use model::{INJECTION, JAILBREAK, Model, WeightsError};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod shipped_test;

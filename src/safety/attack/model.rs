@@ -1,7 +1,10 @@
 //! The weights: two heads over the same features, and how their sums become scores.
 
+use std::borrow::Cow;
+
 use super::features::{BITS, BUCKETS};
-use super::window::{LENGTHS, Window, windows};
+use super::gate::GATE;
+use super::window::{LENGTHS, Window, allowance, windows};
 
 /// What a head asks.
 pub const HEADS: usize = 2;
@@ -31,17 +34,19 @@ pub struct Head {
     pub system: f32,
 }
 
-/// The trained model.
+/// The trained model. Its file is read in place.
 #[derive(Clone, PartialEq)]
 pub struct Model {
     heads: [Head; HEADS],
-    /// Of every bucket, the weight of either head.
-    weights: Vec<[i8; HEADS]>,
+    /// What two blocks of a long text have to weigh by the gate's table.
+    bar: i32,
+    /// The file: after [`HEADER`], the gate's table, and of every bucket the weight of either head.
+    bytes: Cow<'static, [u8]>,
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("heads", &self.heads).field("buckets", &self.weights.len()).finish()
+        f.debug_struct("Model").field("heads", &self.heads).field("bar", &self.bar).finish()
     }
 }
 
@@ -52,19 +57,36 @@ pub struct WeightsError(&'static str);
 
 /// `OdAttack`, then the version of the features; weights of another version mean something else.
 const MAGIC: &[u8; 8] = b"OdAttack";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// How long the file is before the gate's table.
+const HEADER: usize = MAGIC.len() + 4 * (3 + HEADS * (2 + LENGTHS.len() + KNOTS));
 
 impl Model {
-    /// Weights and what belongs to them.
-    pub fn new(heads: [Head; HEADS], weights: Vec<[i8; HEADS]>) -> Self {
-        debug_assert_eq!(weights.len(), BUCKETS);
-        Self { heads, weights }
+    /// Weights and what belongs to them: of each head; of the gate, its bar and its table.
+    pub fn new(heads: [Head; HEADS], weights: &[[i8; HEADS]], bar: i32, table: &[i8]) -> Self {
+        debug_assert!(weights.len() == BUCKETS && table.len() == GATE);
+        let mut bytes = Vec::with_capacity(HEADER + GATE + BUCKETS * HEADS);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&BITS.to_le_bytes());
+        bytes.extend_from_slice(&bar.to_le_bytes());
+        for head in &heads {
+            let floats = std::iter::once(head.scale).chain(head.bias).chain(head.knots).chain([head.system]);
+            bytes.extend(floats.flat_map(f32::to_le_bytes));
+        }
+        bytes.extend(table.iter().chain(weights.iter().flatten()).map(|&weight| weight as u8));
+        Self { heads, bar, bytes: Cow::Owned(bytes) }
     }
 
-    /// The weights of a feature.
+    /// The weights of every bucket.
     #[inline]
-    pub fn weights(&self, bucket: u32) -> [i8; HEADS] {
-        self.weights[bucket as usize]
+    pub fn weights(&self) -> &[[u8; HEADS]] {
+        self.bytes.get(HEADER + GATE..).unwrap_or_default().as_chunks::<HEADS>().0
+    }
+
+    /// The gate's table and bar.
+    pub fn gate(&self) -> (&[u8], i32) {
+        (self.bytes.get(HEADER..HEADER + GATE).unwrap_or_default(), self.bar)
     }
 
     /// A head's parameters.
@@ -90,42 +112,40 @@ impl Model {
         best
     }
 
-    /// The score of a raw sum: linear between the points of the calibration.
-    pub fn score(&self, head: usize, raw: f32, system: bool) -> f32 {
-        let parameters = &self.heads[head];
-        let raw = if system { raw - parameters.system } else { raw };
-        let knots = &parameters.knots;
-        if raw <= knots[0] {
+    /// How far a raw sum in a text of so many words is beyond the point of decision.
+    pub fn margin(&self, head: usize, raw: f32, system: bool, words: usize) -> f32 {
+        let Head { knots, system: more, .. } = &self.heads[head];
+        let [_, _, decision, certain, _] = *knots;
+        let raw = if system { raw - more } else { raw };
+        raw - decision - allowance(head, words) * (certain - decision)
+    }
+
+    /// The score of a margin: linear between the points of the calibration.
+    pub fn score(&self, head: usize, margin: f32) -> f32 {
+        let knots = self.heads[head].knots.map(|knot| knot - self.heads[head].knots[2]);
+        if margin <= knots[0] {
             return SCORES[0];
         }
         for index in 1..KNOTS {
-            if raw < knots[index] {
-                let part = (raw - knots[index - 1]) / (knots[index] - knots[index - 1]).max(f32::EPSILON);
+            if margin < knots[index] {
+                let part = (margin - knots[index - 1]) / (knots[index] - knots[index - 1]).max(f32::EPSILON);
                 return SCORES[index - 1] + part * (SCORES[index] - SCORES[index - 1]);
             }
         }
         SCORES[KNOTS - 1]
     }
 
-    /// The file: header, heads, weights; little-endian.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(64 + BUCKETS * HEADS);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&BITS.to_le_bytes());
-        for head in &self.heads {
-            let floats = std::iter::once(head.scale).chain(head.bias).chain(head.knots).chain([head.system]);
-            bytes.extend(floats.flat_map(f32::to_le_bytes));
-        }
-        bytes.extend(self.weights.iter().flatten().map(|&weight| weight as u8));
-        bytes
+    /// The file: header, heads, table, weights; little-endian.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// Reads what [`Self::to_bytes`] wrote.
+    /// Reads what [`Self::as_bytes`] gave, in place.
     ///
     /// # Errors
     /// It is something else, of another version, or cut off.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WeightsError> {
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
+        let bytes = bytes.into();
         let rest = bytes.strip_prefix(MAGIC).ok_or(WeightsError("not a weights file"))?;
         let mut words = Words(rest);
         if words.next_u32() != Some(VERSION) {
@@ -134,6 +154,7 @@ impl Model {
         if words.next_u32() != Some(BITS) {
             return Err(WeightsError("of another size: train them again"));
         }
+        let bar = words.next_u32().ok_or(WeightsError("cut off"))? as i32;
         let mut heads = [Head::default(); HEADS];
         for head in &mut heads {
             let fields =
@@ -142,11 +163,10 @@ impl Model {
                 *field = words.next_u32().map(f32::from_bits).filter(|value| value.is_finite()).ok_or(WeightsError("cut off"))?;
             }
         }
-        if words.0.len() != BUCKETS * HEADS {
+        if words.0.len() != GATE + BUCKETS * HEADS {
             return Err(WeightsError("cut off"));
         }
-        let weights = words.0.chunks_exact(HEADS).map(|pair| std::array::from_fn(|head| pair[head] as i8)).collect();
-        Ok(Self { heads, weights })
+        Ok(Self { heads, bar, bytes })
     }
 }
 
@@ -167,28 +187,34 @@ mod tests {
 
     fn model() -> Model {
         let head = Head { scale: 0.1, bias: [-1.0, -2.0], knots: [0.0, 1.0, 2.0, 3.0, 4.0], system: 1.5 };
-        Model::new([head; HEADS], (0..BUCKETS).map(|bucket| [(bucket % 127) as i8, -((bucket % 7) as i8)]).collect())
+        let weights: Vec<[i8; HEADS]> = (0..BUCKETS).map(|bucket| [(bucket % 127) as i8, -((bucket % 7) as i8)]).collect();
+        let table: Vec<i8> = (0..GATE).map(|place| (place % 5) as i8 - 2).collect();
+        Model::new([head; HEADS], &weights, -9, &table)
     }
 
     #[test]
     fn bytes_and_back() {
         let model = model();
-        let bytes = model.to_bytes();
-        assert_eq!(Model::from_bytes(&bytes).expect("what was written"), model);
-        assert!(Model::from_bytes(&bytes[..bytes.len() - 1]).is_err());
-        assert!(Model::from_bytes(b"something else").is_err());
+        let bytes = model.as_bytes().to_vec();
+        assert_eq!(Model::from_bytes(bytes.clone()).expect("what was written"), model);
+        assert_eq!(model.weights()[128].map(|weight| weight as i8), [1, -2]);
+        assert_eq!((model.gate().0[3] as i8, model.gate().1), (1, -9));
+        assert!(Model::from_bytes(bytes[..bytes.len() - 1].to_vec()).is_err());
+        assert!(Model::from_bytes(b"something else".as_slice()).is_err());
         let mut other = bytes;
         other[8] = 0xFF;
-        assert!(Model::from_bytes(&other).is_err());
+        assert!(Model::from_bytes(other).is_err());
     }
 
     #[test]
     fn scores_rise_with_sums_and_system_messages_need_more() {
         let model = model();
-        assert_eq!(model.score(INJECTION, 2.0, false), 0.5);
-        assert_eq!(model.score(INJECTION, 3.0, false), 0.85);
-        assert_eq!(model.score(INJECTION, 3.5, true), 0.5);
-        assert_eq!(model.score(INJECTION, -3.0, false), 0.0);
-        assert_eq!(model.score(INJECTION, 9.0, false), 0.99);
+        let score = |head, raw, system, words| model.score(head, model.margin(head, raw, system, words));
+        assert_eq!(score(INJECTION, 2.0, false, 50), 0.5);
+        assert_eq!(score(INJECTION, 3.0, false, 50), 0.85);
+        assert_eq!(score(INJECTION, 3.5, true, 50), 0.5);
+        assert_eq!(score(INJECTION, -3.0, false, 50), 0.0);
+        assert_eq!(score(INJECTION, 9.0, false, 50), 0.99);
+        assert!(score(JAILBREAK, 2.0, false, 5_000) < 0.5);
     }
 }

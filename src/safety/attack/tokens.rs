@@ -109,8 +109,11 @@ fn class(c: char) -> u8 {
         | 0x4E00..=0x9FFF
         | 0xF900..=0xFAFF
         | 0x2_0000..=0x3_FFFF => SIGN,
-        // Signs of vowels and their killers belong to the word they stand in.
-        0x0300..=0x036F | 0x0900..=0x0DFF => LETTER,
+        // Signs of vowels and their killers belong to the word they stand in. The others are letters anyway, told without
+        // a search.
+        0x0300..=0x036F | 0x0900..=0x0DFF | 0x00DF..=0x00F6 | 0x00F8..=0x024F | 0x0430..=0x0481 | 0x0620..=0x064A | 0xAC00..=0xD7A3 => {
+            LETTER
+        }
         _ if c.is_alphabetic() => LETTER,
         _ if c.is_numeric() => DIGIT,
         _ => MARK,
@@ -141,62 +144,107 @@ impl<'a> Tokens<'a> {
         Some((class(c), c.len_utf8()))
     }
 
-    /// A run of one class from the present byte on.
+    /// A word from the present byte on. Nearly all words are ASCII and short: they are read eight letters at a time.
     #[inline]
-    fn run(&mut self, wanted: u8) -> (u64, [u64; STEMS.len()]) {
+    fn word(&mut self) -> Hashes {
         let bytes = self.text.as_bytes();
-        let (mut hash, mut stems, mut letters, mut at) = (SEED, [0; STEMS.len()], 0usize, self.at);
-        // Most runs are ASCII and short: their beginning letter by letter, the rest without looking at stems.
-        while let Some(&byte) = bytes.get(at)
-            && byte < 128
-            && ASCII[usize::from(byte)] == wanted
-        {
-            hash = step(hash, byte);
-            at += 1;
-            letters += 1;
-            if let Some(stem) = stems.get_mut(letters.wrapping_sub(STEMS[0])) {
-                *stem = hash;
-            } else if letters > STEMS[STEMS.len() - 1] {
-                while let Some(&byte) = bytes.get(at)
-                    && byte < 128
-                    && ASCII[usize::from(byte)] == wanted
-                {
-                    hash = step(hash, byte);
-                    at += 1;
+        let start = self.at;
+        let first = eight(bytes, start);
+        let mut length = letters(first);
+        let mut hash = mix(first & LOW[length]);
+        let mut at = start + length;
+        let [two, three, four, five] = STEMS;
+        let mut stems = [mix(first & LOW[two.min(length)]), mix(first & LOW[three.min(length)]), hash, hash];
+        if length >= four {
+            stems[2] = mix(first & LOW[four]);
+        }
+        if length >= five {
+            stems[3] = mix(first & LOW[five]);
+        }
+        while length == 8 {
+            // A word of just eight letters is done; of a longer one every eight letters count.
+            let next = eight(bytes, at);
+            length = letters(next);
+            if length > 0 {
+                hash = mix(hash.rotate_left(29) ^ (next & LOW[length]));
+            }
+            at += length;
+        }
+        match bytes.get(at) {
+            Some(b'\'') if matches!(self.look(at + 1), Some((LETTER, _))) => self.spelled(),
+            Some(byte) if *byte >= 128 && matches!(self.look(at), Some((LETTER, _))) => self.spelled(),
+            _ => {
+                self.at = at;
+                (hash, stems)
+            }
+        }
+    }
+
+    /// A word with an apostrophe, which does not part it (`don't`), or with letters beyond ASCII.
+    fn spelled(&mut self) -> Hashes {
+        let start = self.at;
+        let (mut hash, mut stems, mut count, mut ascii) = (SEED, [0; STEMS.len()], 0usize, true);
+        let mut plain = [0u8; 64];
+        loop {
+            let (class, length) = self.look(self.at).unwrap_or((SPACE, 0));
+            if class != LETTER {
+                if self.text.as_bytes().get(self.at) == Some(&b'\'') && matches!(self.look(self.at + 1), Some((LETTER, _))) {
+                    self.at += 1;
+                    continue;
                 }
                 break;
             }
-        }
-        loop {
-            match bytes.get(at) {
-                Some(&byte) if byte < 128 && ASCII[usize::from(byte)] == wanted => {
-                    hash = step(hash, byte);
-                    at += 1;
+            for &byte in self.text.as_bytes().get(self.at..self.at + length).unwrap_or_default() {
+                hash = step(hash, byte);
+                ascii &= byte < 128;
+                if let Some(place) = plain.get_mut(count) {
+                    *place = byte;
                 }
-                Some(&byte) if byte >= 128 => match self.look(at) {
-                    Some((found, length)) if found == wanted => {
-                        for &byte in bytes.get(at..at + length).unwrap_or_default() {
-                            hash = step(hash, byte);
-                        }
-                        at += length;
-                    }
-                    _ => break,
-                },
-                // The apostrophe of `don't` does not part the word.
-                Some(b'\'') if wanted == LETTER && matches!(self.look(at + 1), Some((LETTER, _))) => {
-                    at += 1;
-                    continue;
-                }
-                _ => break,
             }
-            letters += 1;
-            if let Some(stem) = stems.get_mut(letters.wrapping_sub(STEMS[0])) {
+            self.at += length;
+            count += 1;
+            if let Some(stem) = stems.get_mut(count.wrapping_sub(STEMS[0])) {
+                // What begins with the same letters has the same stems, whatever follows.
+                *stem = if ascii { mix(eight(&plain, 0) & LOW[count]) } else { hash };
+            }
+        }
+        if ascii && let Some(word) = plain.get(..count) {
+            let mut word = Tokens { text: std::str::from_utf8(word).unwrap_or_default(), at: 0 };
+            return word.word();
+        }
+        debug_assert!(self.at > start);
+        for (stem, length) in stems.iter_mut().zip(STEMS) {
+            if count < length {
                 *stem = hash;
             }
         }
-        self.at = at;
+        (hash, stems)
+    }
+
+    /// A run of marks from the present byte on.
+    #[inline]
+    fn marks(&mut self, first: usize) -> Hashes {
+        let bytes = self.text.as_bytes();
+        if first == 1
+            && bytes.get(self.at + 1).is_none_or(|&next| next < 128 && ASCII[usize::from(next)] != MARK)
+            && let Some(&mark) = bytes.get(self.at)
+        {
+            self.at += 1;
+            return whole(step(SEED, mark));
+        }
+        let (mut hash, mut stems, mut count) = (SEED, [0; STEMS.len()], 0usize);
+        while let Some((MARK, length)) = self.look(self.at) {
+            for &byte in self.text.as_bytes().get(self.at..self.at + length).unwrap_or_default() {
+                hash = step(hash, byte);
+            }
+            self.at += length;
+            count += 1;
+            if let Some(stem) = stems.get_mut(count.wrapping_sub(STEMS[0])) {
+                *stem = hash;
+            }
+        }
         for (stem, length) in stems.iter_mut().zip(STEMS) {
-            if letters < length {
+            if count < length {
                 *stem = hash;
             }
         }
@@ -204,9 +252,52 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// The hash of a token, and those of its stems.
+type Hashes = (u64, [u64; STEMS.len()]);
+
+/// Keeps the first so many bytes of a word in memory order.
+pub(super) const LOW: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut length = 0;
+    while length < 8 {
+        masks[length] = (1 << (8 * length)) - 1;
+        length += 1;
+    }
+    masks
+};
+
+/// The eight bytes at a place; zeros after the end of the text.
+#[inline]
+pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => bytes.get(at..).unwrap_or_default().iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    }
+}
+
+/// How many of eight bytes are ASCII letters before the first that is none: all lanes at once.
+#[inline]
+pub(super) const fn letters(eight: u64) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOP: u64 = 0x80 * ONES;
+    let small = (eight | 0x20 * ONES) & !TOP;
+    // A lane's top bit is set by the sum when its byte is at least `a`, or more than `z`; no sum reaches the next lane.
+    let from_a = small + (0x80 - b'a' as u64) * ONES;
+    let after_z = small + (0x7F - b'z' as u64) * ONES;
+    let letter = from_a & !after_z & !eight & TOP;
+    ((letter ^ TOP).trailing_zeros() / 8) as usize
+}
+
+/// Spreads eight letters over a hash.
+#[inline]
+pub(super) const fn mix(word: u64) -> u64 {
+    let word = (word ^ SEED).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (word ^ word >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+}
+
 /// A token of which only the whole is told.
 #[inline]
-const fn whole(hash: u64) -> (u64, [u64; STEMS.len()]) {
+const fn whole(hash: u64) -> Hashes {
     (hash, [hash; STEMS.len()])
 }
 
@@ -223,9 +314,11 @@ impl Iterator for Tokens<'_> {
                     self.at += length;
                     continue;
                 }
-                LETTER => (Sort::Word, self.run(LETTER)),
+                LETTER => (Sort::Word, self.word()),
                 DIGIT => {
-                    self.run(DIGIT);
+                    while let Some((DIGIT, length)) = self.look(self.at) {
+                        self.at += length;
+                    }
                     // Which number it is says nothing; how long it is, a little.
                     (Sort::Number, whole(step(step(SEED, b'#'), (self.at - start).min(6) as u8)))
                 }
@@ -241,7 +334,7 @@ impl Iterator for Tokens<'_> {
                     self.at += length;
                     (Sort::Sign, whole(hash(self.text.as_bytes().get(start..self.at).unwrap_or_default())))
                 }
-                _ => (Sort::Mark, self.run(MARK)),
+                _ => (Sort::Mark, self.marks(length)),
             };
             return Some(Token { start, end: self.at, sort, hash, stems });
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde_json::Value;
 
+use super::attack::Detector;
 use super::{OnError, SafetyModule};
 
 /// What the engine knows of a module before it is built.
@@ -68,4 +69,16 @@ pub fn all() -> Vec<&'static Blueprint> {
 /// The blueprint of that name.
 pub fn find(name: &str) -> Option<&'static Blueprint> {
     all().into_iter().find(|blueprint| blueprint.name == name)
+}
+
+/// Builds a module that asks a detector, with one of the operator's own.
+pub type WithDetector = fn(&Value, Arc<Detector>) -> Result<Arc<dyn SafetyModule>, String>;
+
+/// How the module of that name is built with weights of the operator's own; `None` for modules that have none.
+pub fn with_detector(name: &str) -> Option<WithDetector> {
+    match name {
+        prompt_injection::NAME => Some(prompt_injection::with_detector),
+        jailbreak::NAME => Some(jailbreak::with_detector),
+        _ => None,
+    }
 }

@@ -35,6 +35,18 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
     heads
 }
 
+/// Part of the attacks that the heads find which the gate has to let through.
+const OPENED: f64 = 0.99;
+
+/// The bar of the gate: what all but a few of the attacks weigh that the heads find.
+pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], heads: &[Head; HEADS], peaks: &[i32]) -> i32 {
+    let found = |raw: &[f32; HEADS]| raw.iter().zip(heads).any(|(raw, head)| *raw >= head.knots[DECISION]);
+    let scored = rows.iter().zip(raw).zip(peaks).filter(|((row, raw), _)| row.label.attack() && !row.aid && found(raw));
+    let mut peaks: Vec<i32> = scored.map(|(_, &peak)| peak).collect();
+    peaks.sort_unstable_by(|a, b| b.cmp(a));
+    peaks.get((peaks.len() as f64 * OPENED) as usize).copied().unwrap_or(i32::MIN / 2)
+}
+
 /// Thresholds that either head alone passes equally often and that together are passed by at most this part.
 fn thresholds(raw: &[[f32; HEADS]], part: f64) -> [f32; HEADS] {
     let sorted: [Vec<f32>; HEADS] = std::array::from_fn(|head| {

@@ -1,6 +1,7 @@
 //! Fits one head: logistic regression over the strongest windows, by adaptive steps, in a fixed random order.
 
 use super::super::features::{BUCKETS, Sink, read};
+use super::super::gate::{BLOCK, GATE, glance};
 use super::super::lexicon::Lexicon;
 use super::super::window::{LENGTHS, Window, windows};
 use super::chance::Chance;
@@ -36,6 +37,18 @@ impl Example {
         example
     }
 
+    /// Reads a folded text as the gate does.
+    pub fn glance(text: &str) -> Self {
+        let mut example = Self { features: Vec::new(), tokens: vec![0], breaks: vec![0] };
+        glance(text, &mut example);
+        example
+    }
+
+    /// Every feature, as often as it stands there.
+    pub fn all(&self) -> &[u32] {
+        &self.features
+    }
+
     fn features(&self, window: &Window) -> &[u32] {
         &self.features[self.tokens[window.from] as usize..self.tokens[window.to] as usize]
     }
@@ -46,6 +59,31 @@ impl Example {
 
     fn len(&self) -> usize {
         self.tokens.len() - 1
+    }
+}
+
+/// Which buckets are worth a weight: those that texts of several clusters fill. What one cluster alone says would be learnt
+/// by heart.
+#[derive(Debug, Clone)]
+pub struct Shared(Vec<bool>);
+
+/// In how many clusters a bucket has to be filled.
+const CLUSTERS: u8 = 2;
+
+impl Shared {
+    /// By these texts and their clusters.
+    pub fn of<'a>(texts: impl Iterator<Item = (&'a Example, u32)>) -> Self {
+        let mut seen = vec![(u32::MAX, 0u8); BUCKETS];
+        for (example, cluster) in texts {
+            for &bucket in example.all() {
+                let (last, count) = &mut seen[bucket as usize];
+                if *last != cluster {
+                    *last = cluster;
+                    *count = count.saturating_add(1);
+                }
+            }
+        }
+        Self(seen.into_iter().map(|(_, count)| count >= CLUSTERS).collect())
     }
 }
 
@@ -77,6 +115,14 @@ impl Fitted {
         Self { weights: vec![0.0; BUCKETS], bias: [-1.0; LENGTHS.len()] }
     }
 
+    /// The mean of two heads.
+    pub fn mean(mut self, other: &Self) -> Self {
+        for (value, other) in self.weights.iter_mut().chain(&mut self.bias).zip(other.weights.iter().chain(&other.bias)) {
+            *value = (*value + other) / 2.0;
+        }
+        self
+    }
+
     fn raw(&self, sums: &[f32], window: &Window) -> f32 {
         (sums[window.to] - sums[window.from]) * window.norm() + self.bias[window.scale]
     }
@@ -97,6 +143,11 @@ impl Fitted {
         example.windows().map(|window| self.raw(sums, &window)).fold(f32::NEG_INFINITY, f32::max)
     }
 
+    /// The gate's table, rounded to bytes.
+    pub fn table(&self) -> Vec<i8> {
+        self.weights.iter().take(GATE).map(|weight| (weight / LIMIT * 127.0).round() as i8).collect()
+    }
+
     /// Weights rounded to bytes, the value of one step, and the biases.
     pub fn rounded(&self) -> (Vec<i8>, f32, [f32; LENGTHS.len()]) {
         let largest = self.weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs())).max(f32::EPSILON);
@@ -105,8 +156,19 @@ impl Fitted {
     }
 }
 
+/// The most that two blocks in a row weigh by a gate's table.
+pub fn peak(table: &[i8], example: &Example) -> i32 {
+    let weigh = |token: &[u32]| {
+        let features = &example.features[token[0] as usize..token[1] as usize];
+        features.iter().map(|&place| i32::from(table[place as usize])).sum::<i32>()
+    };
+    let tokens: Vec<i32> = example.tokens.windows(2).map(weigh).collect();
+    let blocks: Vec<i32> = tokens.chunks(BLOCK).map(|block| block.iter().sum()).collect();
+    (0..blocks.len()).map(|block| blocks[block] + blocks.get(block + 1).copied().unwrap_or_default()).max().unwrap_or(i32::MIN)
+}
+
 /// Fits a head to examples: features, whether it is an attack, how much it counts.
-pub fn fit(examples: &[(&Example, bool, f32)], options: &Fit) -> Fitted {
+pub fn fit(examples: &[(&Example, bool, f32)], shared: &Shared, options: &Fit) -> Fitted {
     let mut now = Fitted::new();
     let mut steps = vec![1e-4f32; BUCKETS];
     let mut bias_steps = [1e-2f32; LENGTHS.len()];
@@ -130,6 +192,9 @@ pub fn fit(examples: &[(&Example, bool, f32)], options: &Fit) -> Fitted {
                 let norm = window.norm();
                 for &bucket in example.features(&window) {
                     let bucket = bucket as usize;
+                    if !shared.0[bucket] {
+                        continue;
+                    }
                     let gradient = slope * norm + options.decay * now.weights[bucket];
                     steps[bucket] += gradient * gradient;
                     now.weights[bucket] = (now.weights[bucket] - options.rate * gradient / steps[bucket].sqrt()).clamp(-LIMIT, LIMIT);

@@ -53,6 +53,14 @@ pub struct Row {
     pub aid: bool,
 }
 
+impl Row {
+    /// Which of so many parts it is in, by its cluster (FNV-1a, which stays the same).
+    pub(super) fn fold(&self, folds: usize) -> usize {
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        (self.cluster.bytes().fold(0xcbf2_9ce4_8422_2325, hash) % folds as u64) as usize
+    }
+}
+
 /// A line is no labelled text.
 #[derive(Debug, thiserror::Error)]
 #[error("no labelled text: {0}")]

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Blueprint;
-use crate::safety::OnError;
-use crate::safety::attack::{Guard, JAILBREAK, JAILBREAK_PHRASES, Settings};
+use crate::safety::attack::{Detector, Guard, JAILBREAK, JAILBREAK_PHRASES, Settings};
+use crate::safety::{OnError, SafetyModule};
 
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "jailbreak";
@@ -24,6 +24,15 @@ pub static BLUEPRINT: Blueprint = Blueprint {
         Ok(Arc::new(Guard::new(NAME, JAILBREAK, JAILBREAK_PHRASES, &settings).map_err(|error| error.to_string())?))
     },
 };
+
+/// Builds it with weights of the operator's own.
+///
+/// # Errors
+/// What is wrong with its configuration.
+pub fn with_detector(config: &Value, detector: Arc<Detector>) -> Result<Arc<dyn SafetyModule>, String> {
+    let settings = Settings::deserialize(config).map_err(|error| error.to_string())?;
+    Ok(Arc::new(Guard::with(NAME, JAILBREAK, JAILBREAK_PHRASES, &settings, detector).map_err(|error| error.to_string())?))
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
