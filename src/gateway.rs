@@ -1,6 +1,7 @@
 //! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
 //! drain.
 
+mod announce;
 mod outbox;
 mod signals;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use announce::{announce, notify};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
@@ -589,17 +591,4 @@ impl BackgroundService for Upkeep {
         let _ = shutdown.changed().await;
         self.shared.drain().await;
     }
-}
-
-fn announce(shared: &Shared) {
-    shared.ready.store(true, Ordering::Release);
-    let live = shared.live.load();
-    let listen: Vec<String> = live.snapshot.server.listen.iter().map(ToString::to_string).collect();
-    log::info!(target: "start", listen = listen.join(",").as_str(), config_hash = live.snapshot.hash.as_str(), version = env!("CARGO_PKG_VERSION"); "serving");
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without NOTIFY_SOCKET there is no systemd to tell.
-    let _ = sd_notify::notify(states);
 }
