@@ -5,7 +5,7 @@
 //! that many words before whatever stopped it. So a text is read the same whether it is glanced at or not.
 
 use super::super::island;
-use super::{APART, Look, Reader};
+use super::{APART, BLANK, Look, Reader};
 use crate::safety::fingerprint::gist::{Vocabulary, gist};
 use crate::safety::fingerprint::reading::Window;
 use crate::safety::fingerprint::skeleton::{Class, LETTERS, class, rot13};
@@ -105,10 +105,11 @@ impl Reader {
         let mut words = 0;
         let mut apart = false;
         'text: loop {
-            let mut unseen = 0;
+            let (mut unseen, mut gap) = (0, 0);
             // Up to the next word.
             loop {
-                let Some(&byte) = bytes.get(at) else { break 'text };
+                let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else { break 'text };
+                gap += 1;
                 match BYTES[byte as usize] {
                     GAP => (run, apart, unseen) = (0, true, 0),
                     JOINT if run + 1 < island::LEAST => (run, apart, unseen) = (run + 1, false, 0),
@@ -140,7 +141,8 @@ impl Reader {
             loop {
                 let rest = bytes.get(at..).unwrap_or_default();
                 let (mut len, mut class) = (0, None);
-                for &byte in rest {
+                // A longer one may be an island.
+                for &byte in rest.iter().take(island::LEAST) {
                     let next = BYTES[byte as usize];
                     if next <= STOP {
                         class = Some(next);
