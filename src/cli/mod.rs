@@ -69,7 +69,7 @@ enum Command {
     Migrate(migrate::Args),
     /// List what waits to be delivered or was given up, send it anew or remove it
     Outbox(outbox::Args),
-    /// List the plugins of this build or show one
+    /// List and show plugins, make them from a brief, evaluate them, report on them
     Plugins(plugins::Args),
     /// Judge texts or measure the guard on labelled ones
     Safety(safety::Args),
