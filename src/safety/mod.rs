@@ -20,6 +20,9 @@ mod policy;
 pub mod redact;
 mod scanner;
 
+#[cfg(test)]
+mod linear_test;
+
 pub use decision::{Decision, Ruling};
 #[cfg(test)]
 pub(crate) use engine::tests::pair as test_pair;
