@@ -22,8 +22,8 @@ mod writer;
 
 pub use entry::{Anchor, Checkpoint, Reason};
 pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};
-pub use record::DeliveryEntry;
 pub use read::{entries, files_below};
+pub use record::DeliveryEntry;
 pub use show::{Found, show};
 pub use verify::{End, Fault, Finding, Log as VerifiedLog, Report, verify, verify_directory, verify_files};
 pub use writer::{Evidence, EvidenceError, Policy};

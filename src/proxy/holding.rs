@@ -1,8 +1,8 @@
 //! What requests hold while they are under way: renewed for as long as they take, paid or given back when they are over.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;

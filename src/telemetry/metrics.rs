@@ -10,13 +10,13 @@ use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::{Counters, Gauges, Histograms};
 use super::governance::GovernanceMetrics;
-use super::keys::KeyMetrics;
-use super::outbox::OutboxMetrics;
 use super::handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,
 };
+use super::keys::KeyMetrics;
 use super::names;
+use super::outbox::OutboxMetrics;
 use crate::error::codes;
 
 /// The content type of [`Metrics::render`].

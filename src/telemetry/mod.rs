@@ -18,11 +18,11 @@ pub mod time;
 mod shipped;
 
 pub use governance::GovernanceMetrics;
-pub use keys::{KeyMetrics, Lookup};
 pub use handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
     RouteMetrics, SessionMetrics,
 };
+pub use keys::{KeyMetrics, Lookup};
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};
 pub use outbox::OutboxMetrics;
 pub use sheets::Sheets;

@@ -305,9 +305,10 @@ impl Postgres {
             .spawn()
             .unwrap();
         let alive = child.stdin.take().unwrap();
+        let postgres = Self { folder, _alive: (child, alive) };
         for _ in 0..600 {
-            if std::os::unix::net::UnixStream::connect(folder.join(".s.PGSQL.5432")).is_ok() {
-                return Some((Self { folder, _alive: (child, alive) }, programs));
+            if std::os::unix::net::UnixStream::connect(postgres.folder.join(".s.PGSQL.5432")).is_ok() {
+                return Some((postgres, programs));
             }
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -24,7 +24,8 @@ fn fault_gateway_child() {
     let args = std::iter::once("odock-edge".into()).chain(args.into_iter().map(Into::into));
     let mut plugins = crate::made::manifests();
     plugins.extend([&FAULT, &REWRITE, &JUDGE, &FRAMES]);
-    let _ = odock_edge::gateway::Gateway::builder().safety_module(&crate::safety_modules::CLUMSY).safety_module(&crate::safety_modules::FRUIT);
+    let _ =
+        odock_edge::gateway::Gateway::builder().safety_module(&crate::safety_modules::CLUMSY).safety_module(&crate::safety_modules::FRUIT);
     std::process::exit(odock_edge::cli::main_from(args, plugins));
 }
 

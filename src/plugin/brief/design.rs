@@ -224,13 +224,8 @@ impl Draft<'_> {
         let tags_signals = signalled && (self.does(Action::Tag) || told.is_some() || self.writes_any_tag() || !answer.headers.is_empty());
         let reroutes = self.does(Action::Reroute);
         let tag_here = !tags.is_empty();
-        let request_used = request.reads()
-            || request.writes()
-            || request.asks
-            || require
-            || hours
-            || reroutes
-            || tag_here && !(for_answer && !for_request);
+        let request_used =
+            request.reads() || request.writes() || request.asks || require || hours || reroutes || tag_here && (for_request || !for_answer);
         let answer_used = answer.reads() || answer.writes() || answer.asks || tag_here && !request_used;
         let told_anything = told.is_some();
         let notes_end = !told_anything && !request_used && !answer_used;

@@ -280,7 +280,7 @@ pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
 pub(super) const fn letters(eight: u64) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOP: u64 = 0x80 * ONES;
-    let small = (eight | 0x20 * ONES) & !TOP;
+    let small = (eight | (0x20 * ONES)) & !TOP;
     // A lane's top bit is set by the sum when its byte is at least `a`, or more than `z`; no sum reaches the next lane.
     let from_a = small + (0x80 - b'a' as u64) * ONES;
     let after_z = small + (0x7F - b'z' as u64) * ONES;

@@ -22,7 +22,7 @@ impl Code {
     fn new(text: &str, sure: bool) -> Option<Self> {
         let mut letters = Vec::new();
         reading::letters(text, |code| letters.push(code));
-        (4..=128).contains(&letters.len()).then(|| Self { letters, sure })
+        (4..=128).contains(&letters.len()).then_some(Self { letters, sure })
     }
 
     /// Whether a text says it too, however spelled.
