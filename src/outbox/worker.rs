@@ -1,12 +1,10 @@
 //! Who carries, leases and sends: one task for each process.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Attempted, Group, Over};
 use super::receivers::Receivers;
@@ -32,15 +30,14 @@ const ORIGIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a lease lasts beyond the attempts that it is for.
 const SPARE: Duration = Duration::from_secs(60);
 
-type UnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = Over> + Send>>>;
-
 /// Works on the outbox of a process, with the record store.
 pub struct Worker {
     outbox: Outbox,
     records: Arc<dyn RecordStore>,
     senders: Arc<dyn Senders>,
     receivers: Receivers,
-    under_way: UnderWay,
+    /// Each a task of its own: an attempt may hold the very connection to the store that the worker waits for.
+    under_way: JoinSet<Over>,
     /// What became of deliveries that the store was not told yet.
     unsettled: Vec<(i64, Settled)>,
     configuration: String,
@@ -67,7 +64,7 @@ impl Worker {
             records,
             senders,
             receivers: Receivers::default(),
-            under_way: FuturesUnordered::new(),
+            under_way: JoinSet::new(),
             unsettled: Vec::new(),
             configuration,
             turn: 0,
@@ -112,7 +109,7 @@ impl Worker {
     /// Gives back what is not over, and puts the files in order.
     async fn end(mut self) {
         let left = self.under_way.len();
-        self.under_way.clear();
+        self.under_way.abort_all();
         let told = async {
             self.settle().await?;
             self.records.release_messages(&self.outbox.0.run).await
@@ -166,8 +163,8 @@ impl Worker {
         }
         let carried = self.carry().await?;
         self.make_room(&settings).await?;
-        while let Some(Some(over)) = self.under_way.next().now_or_never() {
-            self.over(over, &settings);
+        while let Some(over) = self.under_way.try_join_next() {
+            self.joined(over, &settings);
         }
         let settled = !self.unsettled.is_empty();
         self.settle().await?;
@@ -246,10 +243,18 @@ impl Worker {
             count += messages.len();
             for group in Group::of(instance, messages) {
                 self.receivers.begins(&instance.name, &group.destination);
-                self.under_way.push(Box::pin(group.send(sending.timeout)));
+                self.under_way.spawn(group.send(sending.timeout));
             }
         }
         Ok(count)
+    }
+
+    /// An attempt came to its end. A panic of the plugin is a result; of anything else the lease's end is all that is left.
+    fn joined(&mut self, over: Result<Over, JoinError>, settings: &OutboxSettings) {
+        match over {
+            Ok(over) => self.over(over, settings),
+            Err(error) => log::error!(target: "outbox", "an attempt broke off and will be made again: {error}"),
+        }
     }
 
     /// A group is over: what the store, the receiver's state, evidence and metrics are told.
@@ -372,9 +377,9 @@ impl Worker {
         }
         let outbox = self.outbox.clone();
         tokio::select! {
-            Some(over) = self.under_way.next(), if !self.under_way.is_empty() => {
+            Some(over) = self.under_way.join_next(), if !self.under_way.is_empty() => {
                 let settings = self.senders.settings();
-                self.over(over, &settings);
+                self.joined(over, &settings);
             }
             () = outbox.0.arrived.notified() => tokio::time::sleep(GATHER).await,
             () = tokio::time::sleep(limit.max(GATHER)) => {}
