@@ -53,7 +53,7 @@ impl Shared {
                 if closing {
                     return;
                 }
-                tokio::time::sleep(LOOK).await;
+                shared.outbox.idle(LOOK).await;
             }
         });
         *self.sending.lock() = Some(task);

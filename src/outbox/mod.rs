@@ -145,6 +145,11 @@ impl Outbox {
         self.0.arrived.notify_one();
     }
 
+    /// Waits for so long, or until something is handed over or the work shall end.
+    pub async fn idle(&self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.0.arrived.notified()).await;
+    }
+
     /// Whether the work shall end.
     pub fn is_closing(&self) -> bool {
         self.0.end.get().is_some()
