@@ -143,6 +143,7 @@ fn what_only_looks_like_it_stays() {
         "token: '^[A-Za-z0-9_#]{12,}$' and secret: \"docs/guide#step-2\"",
         "MIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQswCQYDVQQGEwJJ",
         "-----BEGIN CERTIFICATE-----\nMIIEowIBAAKCAQEA\n-----END CERTIFICATE-----",
+        "write to [[EMAIL_7f3a9c0d12be44a1]] and [[API_KEY_7f3a9c0d12be44a17f3a9c0d12be44a1]]",
     ] {
         assert_eq!(found(text), [], "{text}");
     }

@@ -26,6 +26,21 @@ const DIGESTS: [&[u8]; 14] = [
 /// Names inside a word, behind which its value stands: `launchdarkly-secret-123e…`.
 const NAMES: [&[u8]; 6] = [b"secret", b"token", b"key", b"private", b"access", b"password"];
 
+/// Whether the word stands for a value that was masked before, as `[[EMAIL_7f3a9c0d12be44a1]]` does: taken for a secret, it
+/// could not become the value again.
+pub fn is_placeholder(view: &View<'_>, start: usize, end: usize) -> bool {
+    let word = view.slice(start, end);
+    let Some(cut) = word.iter().rposition(|b| *b == b'_') else { return false };
+    let (label, digits) = (word.get(..cut).unwrap_or_default(), word.get(cut + 1..).unwrap_or_default());
+    matches!(digits.len(), 16 | 32 | 64)
+        && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        && label.first().is_some_and(u8::is_ascii_uppercase)
+        && label.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_')
+        && view.left(start, 2) == b"[["
+        && view.at(end) == b']'
+        && view.at(end + 1) == b']'
+}
+
 /// The secret in the word from `start` to `end`.
 pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     let word = view.slice(start, end);
