@@ -193,7 +193,8 @@ impl Dispatch for Outbox {
             return Ok(());
         }
         let settings = self.settings();
-        if self.waiting() >= settings.max_pending {
+        let full = self.waiting() >= settings.max_pending;
+        if full {
             match settings.on_full {
                 OnFull::DropNewest => {
                     tell("dropped", Some("the outbox is full"));
@@ -203,7 +204,7 @@ impl Dispatch for Outbox {
                     self.0.metrics.outcome(instance, "refused");
                     return Err(HostError::OutboxFull);
                 }
-                OnFull::DropOldest => self.0.over.store(true, Ordering::Release),
+                OnFull::DropOldest => {}
             }
         }
         let refused = |error: io::Error| {
@@ -213,6 +214,10 @@ impl Dispatch for Outbox {
         };
         self.spool().and_then(|spool| spool.append(&message::written(instance, delivery))).map_err(refused)?;
         self.0.metrics.outcome(instance, "accepted");
+        if full {
+            // Said when it is there: the worker would find nothing too much before.
+            self.0.over.store(true, Ordering::Release);
+        }
         self.0.arrived.notify_one();
         Ok(())
     }

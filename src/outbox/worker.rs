@@ -200,6 +200,10 @@ impl Worker {
         let over = self.outbox.waiting().saturating_sub(settings.max_pending);
         let dropped = self.records.drop_oldest(millis(SystemTime::now()), u32::try_from(over).unwrap_or(u32::MAX).min(10_000)).await?;
         self.fewer(dropped.len() as u64);
+        if (dropped.len() as u64) < over {
+            // The rest is not in the store yet, or under way: once more at the next look.
+            self.outbox.0.over.store(true, Ordering::Release);
+        }
         for row in &dropped {
             self.outbox.told(&DeliveryEntry { error: Some("the outbox is full"), ..of_row(row, "dropped") });
         }
