@@ -52,7 +52,8 @@ pub struct OutboxSettings {
 pub enum OnFull {
     /// It is dropped, which metrics and evidence say.
     DropNewest,
-    /// The oldest that waits is dropped for it, which metrics and evidence say.
+    /// The oldest that waits is dropped for it, which metrics and evidence say; while the record store is away, and the files
+    /// hold as many, it is dropped itself.
     DropOldest,
     /// The plugin is told, and its `on_error` decides about the request.
     Deny,
@@ -195,8 +196,12 @@ impl Dispatch for Outbox {
         let settings = self.settings();
         let full = self.waiting() >= settings.max_pending;
         if full {
+            // The oldest are dropped in the store. While that is away the files are all there is, and they are bounded, too; what
+            // one round carries may be on its way.
+            let stuck = self.0.spool.get().is_some_and(|spool| spool.waiting() >= settings.max_pending + worker::CARRIED as u64);
             match settings.on_full {
-                OnFull::DropNewest => {
+                OnFull::DropOldest if !stuck => {}
+                OnFull::DropNewest | OnFull::DropOldest => {
                     tell("dropped", Some("the outbox is full"));
                     return Ok(());
                 }
@@ -204,7 +209,6 @@ impl Dispatch for Outbox {
                     self.0.metrics.outcome(instance, "refused");
                     return Err(HostError::OutboxFull);
                 }
-                OnFull::DropOldest => {}
             }
         }
         let refused = |error: io::Error| {

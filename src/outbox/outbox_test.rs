@@ -230,3 +230,18 @@ async fn an_outbox_that_is_full_takes_nothing_it_could_not_keep() {
     assert_eq!(world.outbox.dispatch("full", &delivery("more", ""), true), Ok(()), "who observes sends nothing");
     assert_eq!(world.outbox.waiting(), 1000);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_bounded_while_the_store_is_away_whatever_is_dropped() {
+    let world = world("bounded", 1);
+    for (on_full, most) in [(OnFull::DropOldest, 3 + worker::CARRIED), (OnFull::DropNewest, 3)] {
+        let path = world.folder.path().join(format!("{on_full:?}"));
+        let settings = OutboxSettings { path, max_pending: 3, on_full, ..(*world.settings).clone() };
+        // No worker: nothing leaves the files, as when the store does not answer.
+        let outbox = Outbox::new(Arc::new(settings), Metrics::new().unwrap().outbox());
+        for n in 0..most + 20 {
+            outbox.dispatch("bounded", &delivery(&n.to_string(), "done"), false).unwrap();
+        }
+        assert_eq!(outbox.waiting(), most as u64, "{on_full:?}");
+    }
+}

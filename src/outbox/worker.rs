@@ -14,7 +14,7 @@ use crate::plugin::{Delivered, Instance};
 use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled, Standing};
 
 /// Deliveries carried to the store at once.
-const CARRIED: usize = 128;
+pub(super) const CARRIED: usize = 128;
 /// Deliveries leased at once for a plugin that takes them one by one.
 const LEASED: usize = 16;
 /// Deliveries that a plugin can be given at once.
