@@ -21,6 +21,7 @@ mod framing;
 mod governance;
 mod governance_shared;
 mod held;
+mod http2;
 mod keys;
 mod lifecycle;
 mod made;
