@@ -36,6 +36,8 @@ pub mod codes {
             "Send exactly one of Content-Length or Transfer-Encoding: chunked, and no line folding.";
         INVALID_BODY = 400 "invalid_request_body", "the request body could not be read",
             "The body ended early, or its bytes are not what its framing promised.", "Send the whole body; check proxies between the caller and the gateway.";
+        INVALID_MCP_REF = 400 "invalid_mcp_ref", "the path names no MCP server",
+            "A path such as `/v1/mcp/` has no server in it.", "Call `/v1/mcp/NAME`.";
         INVALID_REQUEST = 400 "invalid_request", "the request is not valid for this endpoint",
             "The body is not the JSON this endpoint takes. A guarded route refuses what it cannot parse.", "Compare the body with the provider's API reference.";
         MODEL_NOT_FOUND = 400 "model_not_found", "no such model",
@@ -56,6 +58,10 @@ pub mod codes {
             "The key is known and revoked.", "Unrevoke it, or use another.";
         BUDGET_EXCEEDED = 402 "budget_exceeded", "budget exceeded",
             "A budget of the organisation, team, user or key has no room for what this request may cost; `scope` says whose.", "Raise the budget, wait for its next window, or ask for fewer tokens.";
+        MCP_GUARDRAIL_BLOCK = 403 "mcp_guardrail_block", "the MCP server's rules do not permit this",
+            "The tool is blocked or not among the allowed ones, or a blocked keyword stands in the request.", "Compare `allowed_tools`, `blocked_tools` and `blocked_keywords` of the server.";
+        MCP_NOT_ALLOWED = 403 "mcp_not_allowed", "MCP server not allowed",
+            "The MCP server exists in the organisation and is not granted to this key, or is for another team or key.", "Grant the server to the key.";
         MODEL_NOT_ALLOWED = 403 "model_not_allowed", "model not allowed",
             "The model exists in the organisation and is not granted to this key.", "Grant the model to the key.";
         IP_NOT_ALLOWED = 403 "ip_not_allowed", "address not allowed",
@@ -66,6 +72,8 @@ pub mod codes {
             "SafetySec blocked the content.", "The evidence record of the request id names the module.";
         PLUGIN_BLOCKED = 403 "plugin_blocked", "blocked by policy",
             "A plugin of the route's chain refused and named no code of its own.", "The evidence record of the request id names the plugin.";
+        MCP_NOT_FOUND = 404 "mcp_not_found", "no such MCP server",
+            "The organisation has no MCP server of this name, or it is switched off.", "Use a name of `organisations[].mcp_servers`.";
         ROUTE_NOT_FOUND = 404 "route_not_found", "no such route",
             "No route of this listener matches host, path, method and headers.", "Check the path; `routes` lists what is served.";
         METHOD_NOT_ALLOWED = 405 "method_not_allowed", "method not allowed",
@@ -82,6 +90,10 @@ pub mod codes {
             "The connection was closed before the answer was complete. Seen in evidence and metrics, never on the wire.", "Nothing to do on the gateway.";
         INTERNAL = 500 "internal_error", "internal error",
             "A defect of the gateway.", "Report it with the request id.";
+        MCP_AUTH_ERROR = 502 "mcp_auth_error", "the MCP server's credential is not available",
+            "The server asks for a credential and the reference in `auth` could not be resolved.", "Set the variable or file that `auth` refers to.";
+        MCP_UPSTREAM_FAILED = 502 "mcp_upstream_error", "the MCP server could not be reached or gave an unusable answer",
+            "The server did not answer, or the answer broke off before anything was sent.", "Look at the server, at `endpoint_url` and at gateway_provider_errors_total.";
         UPSTREAM_FAILED = 502 "upstream_error", "the provider could not be reached or gave an unusable answer",
             "No candidate answered, or the answer broke off before anything was sent.", "Look at the provider's status and at gateway_provider_errors_total.";
         ANSWER_TOO_LARGE = 502 "held_response_too_large", "the answer is larger than this gateway may hold for inspection",

@@ -16,7 +16,7 @@ use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
 use crate::outbox::OutboxSettings;
 use crate::plugin::{Instance, Manifest, Roster, SharedHost};
-use crate::route::{Models, Provider, Route, Router};
+use crate::route::{McpServers, Models, Provider, Route, Router};
 use crate::telemetry::Metrics;
 
 /// One loaded configuration. A request pins one snapshot from its first byte to its last; a reload makes another.
@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub homes: Arc<Homes>,
     /// Models by organisation and name.
     pub models: Models,
+    /// MCP servers by organisation and name.
+    pub mcp_servers: McpServers,
     /// Providers by name.
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
     /// Principals and models for plugins.
@@ -101,6 +103,7 @@ pub(super) fn build(
         keys,
         homes,
         models,
+        mcp_servers,
         instances,
         chains,
         routes,
@@ -140,6 +143,7 @@ pub(super) fn build(
         keys,
         homes,
         models,
+        mcp_servers,
         providers,
         directory,
         safety,

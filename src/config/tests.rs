@@ -181,8 +181,7 @@ fn every_key_is_in_the_reference_file() {
     let mut missing = BTreeSet::new();
     let shapes = schema["definitions"].as_object().unwrap().values().chain([&schema]);
     for key in shapes.filter_map(|s| s.get("properties")?.as_object()).flat_map(|p| p.keys()) {
-        let unenforced = key == "mcp_servers";
-        if !unenforced && !text.contains(&format!("{key}:")) && !text.contains(&format!("{{{key}:")) {
+        if !text.contains(&format!("{key}:")) && !text.contains(&format!("{{{key}:")) {
             missing.insert(key.clone());
         }
     }

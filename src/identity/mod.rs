@@ -108,4 +108,9 @@ impl Caller {
     pub fn may_use_model(&self, name: &str) -> bool {
         self.models.contains(name)
     }
+
+    /// Whether the MCP server of this name was granted to the key.
+    pub fn may_use_server(&self, name: &str) -> bool {
+        self.mcp_servers.contains(name)
+    }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::Facts;
 use crate::wire::Endpoint;
+use crate::wire::endpoint::server_in_path;
 
 /// For whom an instance runs: every list that is not empty must have a match. Entries are names or ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -64,10 +65,10 @@ impl Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfScope;
 
-/// The server's name in `/v1/mcp/{name}/…`.
+/// The MCP server that is called: its name once it is found, before that what the path says.
 fn mcp_server(facts: &Facts) -> Option<&str> {
     if facts.endpoint != Endpoint::Mcp {
         return None;
     }
-    facts.path.split("/mcp/").nth(1)?.split('/').next()
+    facts.slug.as_deref().or_else(|| server_in_path(&facts.path).map(|(server, _)| server))
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::context::{Context, Destination};
 use super::govern::{Steering, Turn};
 use super::live::Live;
-use super::{Edge, address, body, counter, framing, respond, tap};
+use super::{Edge, address, body, counter, framing, mcp, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
@@ -137,6 +137,10 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             return Err(list_models(session, cx, caller).await);
         }
     }
+    let called = match &caller {
+        Some(caller) if route.upstream.is_none() && endpoint == Endpoint::Mcp => Some(mcp::find(&live, caller, exchange)?),
+        _ => None,
+    };
     let body = match body::read(session, snapshot.server.max_request_body, snapshot.server.body_timeout).await {
         Ok(body) => body,
         Err(body::ReadError::Denied(denial)) => return Err(Refusal::Denied { denial: Box::new(denial), close: true }),
@@ -146,7 +150,11 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     };
     exchange.outcome.bytes_in = body.len() as u64;
-    let mut steering = Some(decode(&route, &body, exchange)?);
+    let mut steering = match &called {
+        // What it asks for is known when the plugins have had their turn.
+        Some(_) => None,
+        None => Some(decode(&route, &body, exchange)?),
+    };
     exchange.draft.body = body;
 
     if !route.chain.is_empty(Gate::PreRoute) {
@@ -160,9 +168,20 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     }
     cx.model_span = steering.as_ref().and_then(|steering| steering.model_span.clone());
-    cx.destination = Some(destination(&live, &route, exchange, caller.as_deref())?);
+    let tools = match &called {
+        Some(called) => {
+            let asked = mcp::inspect(&called.server, &exchange.draft.body)?;
+            asked.tag(exchange);
+            Some((Arc::clone(&called.server), asked.tools))
+        }
+        None => None,
+    };
+    cx.destination = Some(match called {
+        Some(called) => Destination::Mcp(called),
+        None => destination(&live, &route, exchange, caller.as_deref())?,
+    });
     if let Some(caller) = &caller {
-        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller, steering).await?;
+        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller, steering, tools).await?;
     }
     cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
     Ok(())
@@ -275,8 +294,13 @@ fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
             return Err(refuse(codes::METHOD_NOT_ALLOWED));
         }
         Endpoint::Models => Method::GET,
+        // A client ends its session with DELETE and listens with GET.
+        Endpoint::Mcp => match session.req_header().method {
+            Method::GET | Method::POST | Method::DELETE => return Ok(()),
+            _ => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
+        },
         // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
-        Endpoint::Other | Endpoint::Mcp | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),
+        Endpoint::Other | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),
         Endpoint::GenerateContent | Endpoint::StreamGenerateContent => return Err(refuse(codes::PROVIDER_TYPE_UNSUPPORTED)),
         _ => Method::POST,
     };

@@ -1,5 +1,6 @@
 //! The answer's half of the path: what passes, what is held until it has been judged, what is scanned as it streams.
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use pingora_http::ResponseHeader;
 
 use super::context::{Context, Destination};
 use super::tap::{Answer, Judge, Overflow};
-use super::{receipt, respond};
+use super::{mcp, receipt, respond};
 use crate::error::{Denial, codes};
 use crate::gate::guard::{Flow, StreamGuard};
 use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, HeaderEdit, RequestId, Response, StreamChain, Verdict};
-use crate::route::{self, Route};
+use crate::route::{self, McpServer, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
 /// Of an answer that passes unheld, at most this much is kept to read its usage from.
@@ -40,7 +41,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     cx.upstream_took = cx.upstream_started.map(|at| at.elapsed());
     let provider_id = PROVIDER_IDS.iter().find_map(|name| head.headers.get(name)).and_then(|v| v.to_str().ok());
     exchange.outcome.provider_request_id = provider_id.map(|v| v.get(..128).unwrap_or(v).to_owned());
-    clean_head(head, matches!(cx.destination, Some(Destination::Provider { .. })), &cx.id_value)?;
+    clean_head(head, matches!(cx.destination, Some(Destination::Provider { .. } | Destination::Mcp(_))), &cx.id_value)?;
     if let Some(governed) = &cx.governed {
         respond::tell(head, governed.headers(exchange.facts.dialect))?;
     }
@@ -51,14 +52,19 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     // What only observes must not make a difference: it looks where it can.
     let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers());
     let enforcing = guard.is_some_and(|guard| guard.enforces());
+    // What may not be called is not offered either.
+    let offer = match &cx.destination {
+        Some(Destination::Mcp(called)) if !called.server.tools.is_empty() => Some(Arc::clone(&called.server)),
+        _ => None,
+    };
     if streamed && head.headers.contains_key(CONTENT_ENCODING) {
-        if guarded || enforcing {
+        if guarded || enforcing || offer.is_some() {
             return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
         }
         guard = None;
     }
     let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
-    if hold || enforcing && !streamed {
+    if hold || (enforcing || offer.is_some()) && !streamed {
         let cap = cx.live.snapshot.server.max_held_response;
         let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
@@ -69,7 +75,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         cx.unmetered = route.held_overflow == route::Overflow::Deny;
         if let Some(exchange) = cx.exchange.take() {
             let guard = guard.cloned();
-            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, cap });
+            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, offer, cap });
         }
         return Ok(());
     }
@@ -89,14 +95,14 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     if streamed {
         let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
         let guard = guard.and_then(|guard| guard.stream(exchange));
-        if scanner.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
+        if scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
             if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
+        let streaming = Streaming { offer, ..Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard) };
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
@@ -225,6 +231,8 @@ pub struct Streaming {
     parser: sse::Parser,
     guard: Option<StreamGuard>,
     scanner: Option<StreamChain>,
+    /// Whose rules say which tools an event may offer.
+    offer: Option<Arc<McpServer>>,
     usage: UsageStream,
     dialect: Dialect,
     endpoint: Endpoint,
@@ -239,6 +247,7 @@ impl Streaming {
             parser: sse::Parser::new(MAX_EVENT),
             guard,
             scanner,
+            offer: None,
             usage: UsageStream::new(dialect),
             dialect,
             endpoint,
@@ -260,7 +269,7 @@ impl Streaming {
 
     /// Whether bytes may leave other than they came.
     fn acts(&self) -> bool {
-        self.scanner.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
+        self.scanner.is_some() || self.offer.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
     }
 
     fn push(&mut self, chunk: Bytes, end: bool) -> Bytes {
@@ -313,10 +322,14 @@ impl Streaming {
 
     /// One event: SafetySec first, then the plugins' filters over what it leaves.
     fn frame(&mut self, event: &sse::Event, out: &mut Vec<u8>) -> std::result::Result<(), Box<Denial>> {
-        let flow = self.guard.as_mut().map_or(Flow::Pass, |guard| guard.frame(event.event.as_deref(), &event.data));
+        let data = match &self.offer {
+            Some(server) => mcp::offered_in_event(server, &event.data),
+            None => Cow::Borrowed(&*event.data),
+        };
+        let flow = self.guard.as_mut().map_or(Flow::Pass, |guard| guard.frame(event.event.as_deref(), &data));
         match flow {
             Flow::Stop(denial) => Err(denial),
-            Flow::Pass => filtered(&mut self.scanner, event.event.as_deref(), &event.data, Some(event), out),
+            Flow::Pass => filtered(&mut self.scanner, event.event.as_deref(), &data, Some(event), out),
             Flow::Frames(frames) => frames.iter().try_for_each(|(name, data)| {
                 filtered(&mut self.scanner, name.as_deref(), data, (*name == event.event).then_some(event), out)
             }),
@@ -386,6 +399,8 @@ pub struct AnswerJudge {
     exchange: Box<Exchange>,
     route: Arc<Route>,
     guard: Option<Arc<Guard>>,
+    /// Whose rules say which tools the answer may offer.
+    offer: Option<Arc<McpServer>>,
     cap: usize,
 }
 
@@ -403,6 +418,9 @@ impl AnswerJudge {
             head.remove_header(&CONTENT_ENCODING);
         }
         let mut body = self.read(head, body)?;
+        if let Some(server) = self.offer.as_ref().filter(|_| !is_event_stream(head)) {
+            body = mcp::offered(server, body);
+        }
         let exchange = &mut *self.exchange;
         if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
             body = guard.answer(exchange, body).await.map_err(Box::new)?;
@@ -430,7 +448,8 @@ impl AnswerJudge {
         }
         let scanner = StreamChain::start(&self.route.chain, exchange);
         let guard = self.guard.as_ref().and_then(|guard| guard.stream(exchange));
-        let mut streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner, guard);
+        let streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner, guard);
+        let mut streaming = Streaming { offer: self.offer.clone(), ..streaming };
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
         let denied = streaming.denied.take();
@@ -522,7 +541,7 @@ pub fn end_of(cx: &Context, failed: bool) -> End {
         _ if cx.caller_gone => End::ClientAbort,
         // By code, not by status: a plugin may refuse with any.
         Some(denial) if [codes::UPSTREAM_TIMEOUT.code, codes::REQUEST_TIMEOUT.code].contains(&&*denial.code) => End::Timeout,
-        Some(denial) if denial.code == codes::UPSTREAM_FAILED.code => End::UpstreamError,
+        Some(denial) if [codes::UPSTREAM_FAILED.code, codes::MCP_UPSTREAM_FAILED.code].contains(&&*denial.code) => End::UpstreamError,
         Some(_) => End::Blocked,
         None if failed => End::UpstreamError,
         None => End::Complete,

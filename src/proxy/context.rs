@@ -10,6 +10,7 @@ use pingora_proxy::Session;
 use super::answer::{AnswerJudge, Streaming, Watched};
 use super::govern::Governed;
 use super::live::{Balancer, Live, Target};
+use super::mcp::Called;
 use super::tap::TapHandle;
 use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
@@ -80,6 +81,8 @@ pub enum Destination {
         /// What the provider calls the model.
         slug: Arc<str>,
     },
+    /// An MCP server of the caller's organisation.
+    Mcp(Called),
     /// The route's own addresses.
     Upstream(Arc<Balancer>),
 }

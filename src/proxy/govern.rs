@@ -16,6 +16,7 @@ use crate::error::{Denial, codes};
 use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
 use crate::limit::{Ask, Decision, Field, Gate, Refusal, ScopePlan, Stage};
+use crate::route::McpServer;
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
@@ -71,6 +72,8 @@ pub struct Governed {
     holding: Option<Holding>,
     pricing: Option<Arc<Pricing>>,
     worst: Worst,
+    /// The MCP server that is called, and how many of its tools.
+    tools: Option<(Arc<McpServer>, u64)>,
     /// It is on disk that there is this request.
     begun: Option<Begun>,
     recorded: bool,
@@ -131,11 +134,22 @@ impl Governor {
     ///
     /// # Errors
     /// A policy, budget or quota refuses, or cannot be asked.
-    pub async fn last(&self, turn: Turn<'_>, exchange: &Exchange, caller: &Caller, read: Option<Steering>) -> Result<(), Denial> {
+    pub async fn last(
+        &self,
+        turn: Turn<'_>,
+        exchange: &Exchange,
+        caller: &Caller,
+        read: Option<Steering>,
+        tools: Option<(Arc<McpServer>, u64)>,
+    ) -> Result<(), Denial> {
         let terms = &caller.terms;
         let name = exchange.facts.provider.as_ref().and(exchange.draft.model.as_deref());
         let model = name.and_then(|name| turn.snapshot.models.get(&caller.organisation.id, name));
-        let of_model = model.and_then(|model| model.limits.as_deref());
+        let server = tools.as_ref().map(|(server, _)| Arc::clone(server));
+        let of_model = match &server {
+            Some(server) => server.limits.as_deref(),
+            None => model.and_then(|model| model.limits.as_deref()),
+        };
         let global = turn.snapshot.policy.as_deref();
         // Where nothing is limited and nothing kept there is nothing to find out.
         let limited = global.is_some() || of_model.is_some() || !terms.scopes.is_empty() || !terms.accounts.is_empty();
@@ -146,18 +160,24 @@ impl Governor {
         let body = &exchange.draft.body;
         let (asked, choices) = match read {
             Some(read) => (read.max_tokens, read.choices),
+            None if server.is_some() => (None, None),
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
             None => crate::wire::head(body).map_or((None, None), |head| (head.max_tokens, head.choices)),
         };
-        let tokens_in = budget::input_tokens(body);
+        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body) };
         let tokens_out = match exchange.facts.endpoint {
-            Endpoint::Embeddings => 0,
+            Endpoint::Embeddings | Endpoint::Mcp => 0,
             _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)),
         };
         let pricing = model.and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
         governed.pricing = pricing.cloned();
-        governed.worst = Worst { tokens_in, tokens_out, cost: pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out)) };
+        governed.tools = tools;
+        let cost = match governed.tool_cost(body.len() as u64, 0) {
+            Some(cost) => cost.total,
+            None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out)),
+        };
+        governed.worst = Worst { tokens_in, tokens_out, cost };
         let ask = Ask {
             address: Some(exchange.facts.client_ip),
             body: Some(body.len() as u64),
@@ -209,7 +229,8 @@ impl Governor {
         settings: &GovernanceSettings,
     ) -> Result<(), Denial> {
         let counts_money = |account: &Arc<Account>| account.metric == budget::Metric::Cost;
-        if governed.pricing.is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money) {
+        if governed.pricing.is_none() && governed.tool_cost(0, 0).is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money)
+        {
             self.metrics.budget("budget_exceeded");
             return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
         }
@@ -366,7 +387,11 @@ impl Governor {
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
         let used = governed.used(exchange, cx.upstream_status, settings.missing_usage);
-        governed.cost = governed.pricing.as_ref().map(|pricing| pricing.cost(&used));
+        let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_out);
+        governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
+            Some(cost) => Some(cost).filter(|_| left),
+            None => governed.pricing.as_ref().map(|pricing| pricing.cost(&used)),
+        };
         let actual = Actual {
             tokens_in: used.input.saturating_add(used.embeddings),
             tokens_out: used.output,
@@ -441,8 +466,19 @@ impl Governor {
 }
 
 impl Governed {
+    /// What calling tools costs, if they have a price: calls, the request's bytes, the answer's.
+    fn tool_cost(&self, bytes_in: u64, bytes_out: u64) -> Option<Cost> {
+        let (server, calls) = self.tools.as_ref()?;
+        let [tool, input, output] = server.pricing?.parts(*calls, bytes_in, bytes_out);
+        let total = tool.saturating_add(input).saturating_add(output);
+        Some(Cost { tool, input, output, total, ..Cost::default() })
+    }
+
     /// What the request used, as far as anybody knows.
     fn used(&self, exchange: &Exchange, upstream_status: u16, missing: MissingUsage) -> Quantities {
+        if let Some((_, tools)) = &self.tools {
+            return Quantities { tool_calls: *tools, units: *tools, ..Quantities::default() };
+        }
         let usage = &exchange.outcome.usage;
         if !(200..300).contains(&upstream_status) {
             return Quantities::default();
@@ -504,7 +540,10 @@ fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
         user: caller.user.as_ref().map(|user| &*user.id),
         provider: facts.provider.as_deref(),
         // Only a model that was found has a name of ours.
-        model: facts.provider.as_ref().and(exchange.draft.model.as_deref()),
+        model: match facts.endpoint {
+            Endpoint::Mcp => facts.slug.as_deref(),
+            _ => facts.provider.as_ref().and(exchange.draft.model.as_deref()),
+        },
         route: &facts.route,
         endpoint: facts.endpoint.as_str(),
         stream: facts.stream,

@@ -17,12 +17,13 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::mcp::Called;
 use super::resolve::Address;
 use crate::config::{FingerprintKey, RouteSafetySettings, Snapshot};
 use crate::evidence::Policy;
 use crate::gate::Guard;
 use crate::gate::guard::{SessionPolicy, Sessions};
-use crate::route::{Check, Provider, ProviderKind, Route, Upstream};
+use crate::route::{Check, McpServer, Provider, ProviderKind, Route, Upstream};
 use crate::store::StateStore;
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
@@ -38,6 +39,8 @@ pub struct Live {
     /// Routes, chains, keys, models.
     pub snapshot: Arc<Snapshot>,
     targets: HashMap<Arc<str>, Arc<Target>>,
+    /// MCP servers by organisation and by what callers name them.
+    servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>>,
     balancers: Vec<Option<Arc<Balancer>>>,
     routes: Vec<RouteMetrics>,
     policies: Vec<Policy>,
@@ -128,6 +131,26 @@ impl Target {
                 .filter(|m| m.provider.name == provider.name)
                 .map(|m| (m.name.clone(), metrics.model(&provider.name, &m.name)))
                 .collect(),
+            provider,
+        })
+    }
+
+    /// The address of an MCP server, with the credential it asks for.
+    fn of_server(server: &McpServer, metrics: &Metrics) -> Result<Self, LiveError> {
+        let provider = Arc::clone(&server.upstream);
+        let bad = || LiveError::Credential(format!("{} ({})", provider.name, server.name));
+        let credential = server.authorization.as_ref().map(|secret| {
+            let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| bad())?;
+            value.set_sensitive(true);
+            Ok((http::header::AUTHORIZATION, value))
+        });
+        Ok(Self {
+            authority: HeaderValue::from_str(&provider.base_url.authority()).map_err(|_| bad())?,
+            address: Address::new(&provider.base_url.host, provider.base_url.port),
+            ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
+            credential: credential.transpose()?,
+            metrics: metrics.provider(&provider.name),
+            models: HashMap::new(),
             provider,
         })
     }
@@ -260,6 +283,11 @@ impl Live {
         for provider in snapshot.providers.values() {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
         }
+        let mut servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>> = HashMap::new();
+        for (organisation, name, server) in snapshot.mcp_servers.iter() {
+            let target = Arc::new(Target::of_server(server, metrics)?);
+            servers.entry(organisation.clone()).or_default().insert(name.clone(), Called { server: server.clone(), target });
+        }
         let routes = snapshot.routes.routes();
         let mut balancers = vec![None; routes.len()];
         for route in routes {
@@ -286,12 +314,17 @@ impl Live {
         for route in routes {
             guards[route.index] = guard(route);
         }
-        Ok(Self { targets, balancers, routes: counters, policies, guards, sessions, snapshot })
+        Ok(Self { targets, servers, balancers, routes: counters, policies, guards, sessions, snapshot })
     }
 
     /// The provider of that name.
     pub fn target(&self, provider: &str) -> Option<&Arc<Target>> {
         self.targets.get(provider)
+    }
+
+    /// The MCP server that callers of an organisation name like this.
+    pub fn mcp_server(&self, organisation: &str, name: &str) -> Option<&Called> {
+        self.servers.get(organisation)?.get(name)
     }
 
     /// The counters of a route.

@@ -21,6 +21,7 @@ mod framing;
 mod govern;
 mod holding;
 mod live;
+mod mcp;
 mod outlet;
 mod receipt;
 mod resolve;

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::{Context, Destination};
-use super::{Edge, answer, respond, upstream};
+use super::{Edge, answer, mcp, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Execution, Finished, Guarded, Ledger, RequestId};
@@ -22,7 +22,7 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
         cx.caller_gone = true;
         return FailToProxy { error_code: codes::CALLER_GONE.status, can_reuse_downstream: false };
     }
-    let denial = cx.denial.get_or_insert_with(|| denial_of(error)).clone();
+    let denial = cx.denial.get_or_insert_with(|| denial_of(error, cx.destination.as_ref())).clone();
     let status = denial.status();
     if upstream::answered(session) {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
@@ -35,12 +35,12 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
     FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() }
 }
 
-fn denial_of(error: &Error) -> Denial {
+fn denial_of(error: &Error, destination: Option<&Destination>) -> Denial {
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
             Denial::of(codes::UPSTREAM_TIMEOUT)
         }
-        _ if *error.esource() == ErrorSource::Upstream => Denial::of(codes::UPSTREAM_FAILED),
+        _ if *error.esource() == ErrorSource::Upstream => Denial::of(mcp::code_of_failure(destination)),
         _ => Denial::of(codes::INTERNAL),
     }
 }
@@ -178,7 +178,7 @@ fn count(
             metrics.stream_finished(outcome.end.as_str(), took);
         }
     }
-    let Some(Destination::Provider { target, .. }) = &cx.destination else { return };
+    let Some(Destination::Provider { target, .. } | Destination::Mcp(mcp::Called { target, .. })) = &cx.destination else { return };
     if cx.attempts == 0 {
         return;
     }
@@ -198,7 +198,7 @@ fn count(
             target.metrics.failed(ProviderError::Connect, waited);
         }
         (None, Some(ErrorType::ReadTimedout | ErrorType::WriteTimedout)) => target.metrics.failed(ProviderError::Timeout, waited),
-        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.code == codes::UPSTREAM_FAILED.code) => {
+        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.code == mcp::code_of_failure(cx.destination.as_ref()).code) => {
             target.metrics.failed(ProviderError::Broken, waited)
         }
         _ => {}
@@ -227,6 +227,7 @@ fn access_line(exchange: &Exchange, took: std::time::Duration) {
         line.text_if("organization_id", caller.map(|c| &*c.organisation.id));
         line.text_if("api_key_id", caller.map(|c| &*c.key_id));
         line.text_if("provider", facts.provider.as_deref());
+        line.text_if("mcp_server", facts.slug.as_deref().filter(|_| facts.endpoint == Endpoint::Mcp));
         line.text_if("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()));
         // Only where SafetySec found something: most lines have neither.
         if let Some((module, decision)) = exchange.safety.as_deref().and_then(Guarded::strictest) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
@@ -11,9 +11,10 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
-use super::respond;
+use super::{mcp, respond};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
+use crate::route::Transport;
 use crate::wire::{self, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -32,12 +33,13 @@ pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
     let timeout = cx.route.as_ref().and_then(|r| r.timeout);
     let peer = match &cx.destination {
         Some(Destination::Provider { target, .. }) => target.peer(timeout.unwrap_or(target.provider.timeout)).await.ok(),
+        Some(Destination::Mcp(mcp::Called { target, .. })) => target.peer(timeout.unwrap_or(target.provider.timeout)).await.ok(),
         Some(Destination::Upstream(balancer)) => balancer.peer(timeout.unwrap_or(PLAIN_TIMEOUT)),
         None => None,
     };
     match peer {
         Some(peer) => Ok(peer),
-        None => cx.refuse(Denial::of(codes::UPSTREAM_FAILED)),
+        None => cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref()))),
     }
 }
 
@@ -74,6 +76,7 @@ fn report(cx: &Context, error: &Error, reused: bool) {
     let level = if *error.esource() == ErrorSource::Upstream { log::Level::Warn } else { log::Level::Debug };
     let destination = match &cx.destination {
         Some(Destination::Provider { target, .. }) => &*target.provider.name,
+        Some(Destination::Mcp(called)) => &*called.server.name,
         _ => cx.route.as_ref().map_or("", |r| &*r.name),
     };
     log::log!(target: "upstream", level, request_id = cx.id.to_string().as_str(), destination = destination, error = error.etype().as_str(), side = error.esource().as_str(), attempt = cx.attempts, reused = reused, retry = error.retry(); "attempt failed");
@@ -89,6 +92,7 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
+        let admitted = exchange.draft.body.clone();
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
             if let Err(denial) = guard.request(exchange, route.guard_unparsed).await {
@@ -112,6 +116,13 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
         if let Destination::Provider { slug, .. } = destination
             && let Err(denial) = name_the_slug(exchange, slug, cx.model_span.clone())
         {
+            return cx.refuse(denial);
+        }
+        if let Destination::Mcp(called) = destination
+            && (admitted.as_ptr() != exchange.draft.body.as_ptr() || admitted.len() != exchange.draft.body.len())
+            && let Err(denial) = mcp::still_permitted(&called.server, &exchange.draft.body)
+        {
+            exchange.outcome.denial = Some(denial.clone());
             return cx.refuse(denial);
         }
         tap.set_body(exchange.draft.body.clone());
@@ -150,7 +161,7 @@ fn write_head(
     let mut parts = http::request::Parts::from(std::mem::replace(head, empty));
     let fields = &mut parts.headers;
     let (to_provider, credential) = match destination {
-        Destination::Provider { target, .. } => (true, target.credential.as_ref()),
+        Destination::Provider { target, .. } | Destination::Mcp(mcp::Called { target, .. }) => (true, target.credential.as_ref()),
         Destination::Upstream(_) => (false, None),
     };
     // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
@@ -176,6 +187,18 @@ fn write_head(
             if path.is_some() || parts.uri.authority().is_some() {
                 set_target(&mut parts.uri, path)?;
             }
+            *head = RequestHeader::from(parts);
+        }
+        Destination::Mcp(mcp::Called { server, target }) => {
+            let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            set(fields, [length, id, Some((HOST, target.authority.clone())), json, target.credential.clone()]);
+            // A server refuses whoever does not accept both kinds of answers; `*/*` says less than it means.
+            let vague = fields.get(ACCEPT).is_none_or(|accept| accept.as_bytes() == b"*/*");
+            if vague || server.transport == Transport::Sse {
+                fields.insert(ACCEPT, HeaderValue::from_static(server.transport.accept()));
+            }
+            let path = mcp::target_path(server, &exchange.facts.path, parts.uri.query());
+            set_target(&mut parts.uri, Some(path))?;
             *head = RequestHeader::from(parts);
         }
         Destination::Upstream(balancer) => {
@@ -282,7 +305,7 @@ fn carries_key(query: Option<&str>) -> bool {
 }
 
 /// Adds the caller's query without the credential it may carry.
-fn with_query(mut path: String, query: Option<&str>) -> String {
+pub(super) fn with_query(mut path: String, query: Option<&str>) -> String {
     let mut separator = '?';
     for pair in query.unwrap_or("").split('&').filter(|p| !p.is_empty() && !p.starts_with("key=")) {
         path.push(separator);

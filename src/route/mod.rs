@@ -1,10 +1,12 @@
 //! Where a request goes: routes, the providers and models behind them, and plain upstreams. Pure data and lookup; the
 //! proxy turns it into connections.
 
+mod mcp;
 mod provider;
 mod router;
 mod upstream;
 
+pub use mcp::{Audience, McpPricing, McpServer, McpServers, PROVIDER, ToolRules, Transport};
 pub use provider::{BaseUrl, BaseUrlError, Model, Models, Provider, ProviderKind};
 pub use router::{Match, Matcher, Router};
 pub use upstream::{Address, Check, HealthCheck, Upstream};

@@ -85,7 +85,7 @@ pub enum BaseUrlError {
     #[error("must begin with http:// or https://")]
     Scheme,
     /// User name or password in the URL.
-    #[error("must not contain a user name or password; use `api_key`")]
+    #[error("must not contain a user name or password; give them by reference")]
     Credentials,
     /// `?query` or `#fragment`.
     #[error("must not have a query or fragment")]

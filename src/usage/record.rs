@@ -101,7 +101,9 @@ pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a s
         names.push_str(name);
         names.push('\n');
     }
-    let billing = how.cost.zip(how.pricing).map(|(cost, pricing)| Billing {
+    // Tools have no price by the token.
+    let per_1k = |side: fn(&Pricing) -> i64| how.pricing.map_or(0, |pricing| nanos(side(pricing)));
+    let billing = how.cost.map(|cost| Billing {
         input: nanos(cost.input),
         cached_input: nanos(cost.cached_input),
         output: nanos(cost.output),
@@ -109,9 +111,9 @@ pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a s
         tool: nanos(cost.tool),
         units: nanos(cost.units),
         total: nanos(cost.total),
-        input_per_1k: nanos(pricing.input.text_cost_per_1k_tokens.0),
-        output_per_1k: nanos(pricing.output.text_cost_per_1k_tokens.0),
-        cached_discount_percent: pricing.cached_input_discount_percent.into(),
+        input_per_1k: per_1k(|pricing| pricing.input.text_cost_per_1k_tokens.0),
+        output_per_1k: per_1k(|pricing| pricing.output.text_cost_per_1k_tokens.0),
+        cached_discount_percent: how.pricing.map_or(0, |pricing| pricing.cached_input_discount_percent.into()),
     });
     let usage = Usage {
         at: millis(how.at),

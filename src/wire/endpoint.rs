@@ -142,8 +142,8 @@ impl Endpoint {
             None => return (Self::Other, Dialect::Plain),
         };
         let reading = method == Method::GET || method == Method::HEAD;
-        if let Some(server) = rest.strip_prefix("mcp/") {
-            return if server.is_empty() { (Self::Other, Dialect::Mcp) } else { (Self::Mcp, Dialect::Mcp) };
+        if rest == "mcp" || rest.starts_with("mcp/") {
+            return (Self::Mcp, Dialect::Mcp);
         }
         if let Some(verb) = rest.strip_prefix("models/").or_else(|| rest.strip_prefix("tunedModels/")).and_then(verb) {
             let endpoint = match verb {
@@ -182,6 +182,14 @@ impl Endpoint {
             _ => Self::Other,
         }
     }
+}
+
+/// The MCP server named by a path (`…/v1/mcp/{server}` and below) and what follows it; `None` if it names none.
+pub fn server_in_path(path: &str) -> Option<(&str, &str)> {
+    let (_, rest) = after_version(path)?;
+    let rest = rest.strip_prefix("mcp/")?;
+    let (server, more) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    (!server.is_empty()).then_some((server, more))
 }
 
 /// The model named by a Gemini path (`…/models/{model}:verb`), percent-decoded; `None` on any other path.
@@ -352,6 +360,21 @@ mod tests {
         assert_eq!(set_model_in_path(path, "gemini-3/pro").unwrap(), "/v1beta/models/gemini-3%2Fpro:generateContent");
         assert_eq!(model_in_path("/v1beta/models/only"), None);
         assert_eq!(model_in_path("/v1/chat/completions"), None);
+    }
+
+    #[test]
+    fn the_server_of_a_path() {
+        for (path, found) in [
+            ("/v1/mcp/github", Some(("github", ""))),
+            ("/edge/v1/mcp/github/", Some(("github", "/"))),
+            ("/v1/mcp/github/a/b", Some(("github", "/a/b"))),
+            ("/v1/mcp/", None),
+            ("/v1/mcp", None),
+            ("/mcp/github", None),
+        ] {
+            assert_eq!(server_in_path(path), found, "{path}");
+        }
+        assert_eq!(Endpoint::of(&Method::POST, "/v1/mcp/"), (Endpoint::Mcp, Dialect::Mcp));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ mod form;
 mod grammar;
 pub mod head;
 pub mod json;
+pub mod mcp;
 pub mod object;
 pub mod parts;
 mod places;

@@ -34,7 +34,7 @@ fn records(file: &Path) -> Vec<Value> {
     serde_json::from_str(&out).unwrap()
 }
 
-async fn recorded(edge: &Edge, count: usize) -> Vec<Value> {
+pub async fn recorded(edge: &Edge, count: usize) -> Vec<Value> {
     let mut found = Vec::new();
     let there = eventually(Duration::from_secs(10), || {
         std::thread::sleep(Duration::from_millis(100));

@@ -25,6 +25,7 @@ mod http2;
 mod keys;
 mod lifecycle;
 mod made;
+mod mcp;
 mod observe;
 mod order;
 mod plugin_life;

@@ -2,6 +2,7 @@
 //! checked; every problem is noted and the pass goes on.
 
 mod governance;
+mod mcp;
 mod organisations;
 mod outbox;
 mod plugins;
@@ -11,7 +12,6 @@ mod routes;
 mod safety;
 mod secrets;
 mod stores;
-mod unenforced;
 
 pub(super) use outbox::settings as outbox_settings;
 pub(super) use process::{log, plugins as plugin_settings};
@@ -32,7 +32,7 @@ use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
 use crate::outbox::OutboxSettings;
 use crate::plugin::{InstanceSpec, Manifest, Roster};
-use crate::route::{Matcher, Models, Overflow, Provider, Upstream};
+use crate::route::{Matcher, McpServers, Models, Overflow, Provider, Upstream};
 
 /// Everything that can be said without building plugins.
 pub(super) struct Parts {
@@ -50,6 +50,7 @@ pub(super) struct Parts {
     pub keys: Keys,
     pub homes: Arc<Homes>,
     pub models: Models,
+    pub mcp_servers: McpServers,
     pub instances: Vec<InstancePart>,
     pub chains: BTreeMap<String, Vec<StepPart>>,
     pub routes: Vec<RoutePart>,
@@ -92,7 +93,6 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     if config.root.version != 1 {
         problems.error("version", format!("version {} is not known", config.root.version)).help("write `version: 1`".to_owned());
     }
-    unenforced::refuse(config, problems);
     let server = process::server(config, problems);
     let admin = process::admin(config, &server, problems);
     let log = process::log(config, problems);
@@ -102,7 +102,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     let plugins = process::plugins(config, problems);
     let outbox = outbox::settings(config, problems);
     let providers = providers::resolve(config, problems);
-    let organisations::World { directory, keys, models, homes } = organisations::resolve(config, &providers, problems);
+    let organisations::World { directory, keys, models, mcp_servers, homes } = organisations::resolve(config, &providers, problems);
     let instances = plugins::instances(config, roster, problems);
     let chains = plugins::chains(config, roster, &instances, problems);
     let routes = routes::resolve(config, problems);
@@ -121,6 +121,7 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
         keys,
         homes,
         models,
+        mcp_servers,
         instances,
         chains,
         routes,

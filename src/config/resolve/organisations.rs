@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::governance::{self, Accounts};
-use super::{absent, unique};
+use super::{absent, mcp, unique};
 use crate::config::Config;
 use crate::config::problems::Problems;
 use crate::config::sections::{ApiKeyEntry, KeyType, ModelGrant, OrganisationEntry};
@@ -14,13 +14,14 @@ use crate::identity::{
     is_minted_id,
 };
 use crate::limit::{Scope, ScopePlan};
-use crate::route::{Model, Models, Provider};
+use crate::route::{McpServers, Model, Models, Provider};
 
 /// The configured world.
 pub(super) struct World {
     pub directory: Arc<Directory>,
     pub keys: Keys,
     pub models: Models,
+    pub mcp_servers: McpServers,
     /// What keys made at run time meet.
     pub homes: Arc<Homes>,
 }
@@ -36,6 +37,7 @@ struct Builder {
     listed: Vec<Arc<ModelEntry>>,
     keys: Keys,
     models: Models,
+    mcp_servers: McpServers,
     key_ids: HashSet<String>,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
         builder.organisations.push(Arc::clone(&organisation));
         let members = builder.members(organisation, entry, &here, config, providers, problems);
         let accounts = governance::accounts(entry, &members, &here, problems);
+        mcp::resolve(entry, &members, &here, config, &mut builder.mcp_servers, problems);
         for (number, key) in entry.api_keys.iter().enumerate() {
             builder.key(key, entry, &members, &accounts, &format!("{here}.api_keys[{number}]"), problems);
         }
@@ -75,10 +78,10 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
             unique(&mut key_names, &key.name, &format!("{here}.api_keys[{number}].name"), "key", problems);
         }
     }
-    let Builder { organisations, teams, users, entries, listed, keys, models, .. } = builder;
+    let Builder { organisations, teams, users, entries, listed, keys, models, mcp_servers, .. } = builder;
     let homes = Arc::new(homes);
     let directory = Directory::new(organisations, teams, users, entries, listed).with_homes(Arc::clone(&homes));
-    World { directory: Arc::new(directory), keys, models, homes }
+    World { directory: Arc::new(directory), keys, models, mcp_servers, homes }
 }
 
 /// Names and ids taken so far. A name is an id too, so that a scope that lists either means one thing.
@@ -216,6 +219,8 @@ impl Builder {
         }
         let (team, user) = principal(entry, members, here, problems);
         let models = granted(entry, organisation, members, here, problems);
+        let names_it = |key: &String| *key == entry.name || entry.id.as_ref() == Some(key);
+        let servers = mcp::granted(&entry.mcp_servers, names_it, organisation, &format!("{here}.mcp_servers"), problems);
         if let Some(expiry) = &entry.expiry
             && expiry.at <= SystemTime::now()
         {
@@ -239,7 +244,7 @@ impl Builder {
             team,
             user,
             models: Arc::new(models),
-            mcp_servers: Arc::new(entry.mcp_servers.iter().cloned().collect()),
+            mcp_servers: Arc::new(servers),
         });
         self.entries.push(KeyEntry { caller: Arc::clone(&caller), revoked: entry.revoked });
         let record = KeyRecord { caller, expires: entry.expiry.as_ref().map(|e| e.at), revoked: entry.revoked };
@@ -263,6 +268,8 @@ fn home(entry: &OrganisationEntry, members: &Members, accounts: &Accounts) -> Ho
         users: members.users.values().map(|user| (Arc::clone(&user.id), Arc::clone(user))).collect(),
         models: Arc::new(members.models.clone()),
         granted,
+        mcp_servers: entry.mcp_servers.iter().map(|server| server.name.clone()).collect(),
+        granted_servers: mcp::granted_at_run_time(entry),
         plan: members.plans.organisation.clone(),
         team_plans: members.plans.teams.clone(),
         accounts: accounts.0.clone(),

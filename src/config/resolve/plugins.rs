@@ -200,7 +200,7 @@ impl<'c> Known<'c> {
             ("users", "user", organisations.iter().flat_map(|o| &o.users).flat_map(|u| both(&u.name, &u.id)).collect()),
             ("api_keys", "key", organisations.iter().flat_map(|o| &o.api_keys).flat_map(|k| both(&k.name, &k.id)).collect()),
             ("models", "model", organisations.iter().flat_map(|o| &o.models).map(|m| m.name.as_str()).collect()),
-            ("mcp_servers", "MCP server", Vec::new()),
+            ("mcp_servers", "MCP server", organisations.iter().flat_map(|o| &o.mcp_servers).map(|s| s.name.as_str()).collect()),
             (
                 "routes",
                 "route",

@@ -68,6 +68,6 @@ fn one(entry: &ProviderEntry, here: &str, config: &Config, problems: &mut Proble
 }
 
 /// On this machine.
-fn near(host: &str) -> bool {
+pub(super) fn near(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

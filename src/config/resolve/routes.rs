@@ -35,6 +35,7 @@ pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<Route
         routes.push(one(entry, &here, config, problems));
     }
     unused(config, problems);
+    unreachable_servers(config, &routes, problems);
     escapes(&routes, problems);
     routes
 }
@@ -45,7 +46,7 @@ fn escapes(routes: &[RoutePart], problems: &mut Problems<'_>) {
     let models = |route: &&RoutePart| route.upstream.is_none();
     for (index, route) in routes.iter().enumerate().filter(|(_, route)| models(route)) {
         let Some(plain) = route.matcher.path.as_ref().or(route.matcher.path_prefix.as_ref()) else { continue };
-        let Some(rest) = plain.strip_prefix("/v1/").filter(|rest| !rest.is_empty()) else { continue };
+        let Some(rest) = plain.strip_prefix("/v1/").filter(|rest| !rest.is_empty() && !rest.starts_with("mcp")) else { continue };
         if FAMILIES.iter().any(|family| plain.starts_with(&format!("/v1{family}"))) {
             continue;
         }
@@ -61,6 +62,19 @@ fn escapes(routes: &[RoutePart], problems: &mut Problems<'_>) {
             problems
                 .warn(&format!("routes[{index}].match"), message)
                 .help(format!("routes for the family paths with chain `{}` close the way around it", route.chain));
+        }
+    }
+}
+
+/// A server below no route is one that nobody can call.
+fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Problems<'_>) {
+    for (index, organisation) in config.root.organisations.iter().enumerate() {
+        for (number, server) in organisation.mcp_servers.iter().enumerate() {
+            let path = format!("/v1/mcp/{}", server.name);
+            if !routes.iter().any(|route| route.upstream.is_none() && route.matcher.path_fits(&path)) {
+                let finding = problems.warn(&format!("organisations[{index}].mcp_servers[{number}].name"), format!("no route takes `{path}`"));
+                finding.help("add a route with `match: {path_prefix: /v1/mcp/}` and no `upstream`".to_owned());
+            }
         }
     }
 }

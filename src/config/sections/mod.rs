@@ -1,6 +1,7 @@
 //! The sections of the file, as written: one type per key, defaults included, nothing resolved.
 
 mod governed;
+mod mcp;
 mod organisations;
 mod outbox;
 mod plugins;
@@ -12,6 +13,7 @@ mod server;
 mod units;
 
 pub use governed::{Certainty, Governance, OnStoreError, Records, RecordsKind, State, StateKind};
+pub use mcp::{McpAuth, McpServerEntry};
 pub use organisations::{ApiKeyEntry, KeyType, ModelEntry, ModelGrant, OrganisationEntry, TeamEntry, UserEntry};
 pub use outbox::{Breaker, Outbox, OutboxFull, OutboxInstance};
 pub use plugins::{ChainEntry, GrantEntry, PluginEntry, PluginRuntime, PostResponseEntry, StageEntry};

@@ -7,9 +7,8 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
-use super::Instant;
+use super::{Instant, McpServerEntry};
 use crate::budget::{BudgetEntry, QuotaEntry};
 use crate::limit::Policy;
 use crate::usage::Pricing;
@@ -38,9 +37,9 @@ pub struct OrganisationEntry {
     /// Virtual keys.
     #[serde(default)]
     pub api_keys: Vec<ApiKeyEntry>,
-    /// MCP servers.
+    /// Tools behind the gateway, called at `/v1/mcp/NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub mcp_servers: Vec<Value>,
+    pub mcp_servers: Vec<McpServerEntry>,
     /// Network and rate-limit policies.
     #[serde(default, skip_serializing_if = "Policy::is_default")]
     pub policies: Policy,

@@ -222,6 +222,9 @@ fn grants(home: &Home, change: &GrantChange) -> Result<Vec<Grant>, DeskError> {
     if let Some(unknown) = change.models.iter().find(|name| *name != "*" && !home.models.contains(*name)) {
         return Err(invalid(&format!("the organisation has no model `{unknown}`")));
     }
+    if let Some(unknown) = change.mcp_servers.iter().find(|name| !home.mcp_servers.contains(*name)) {
+        return Err(invalid(&format!("the organisation has no MCP server `{unknown}`")));
+    }
     Ok(named(change).collect())
 }
 

@@ -1,6 +1,6 @@
 //! What a loaded configuration makes of a key that was made at run time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::hasher::is_digit;
@@ -24,6 +24,10 @@ pub struct Home {
     pub models: Arc<HashSet<String>>,
     /// Models that are granted from their own side, by the identifier of the key.
     pub granted: HashMap<String, Vec<String>>,
+    /// The names of its MCP servers.
+    pub mcp_servers: HashSet<String>,
+    /// MCP servers that are granted from their own side, by the identifier of the key.
+    pub granted_servers: BTreeMap<String, Vec<String>>,
     /// The policy of the organisation.
     pub plan: Option<Arc<ScopePlan>>,
     /// The policies of its teams, by identifier.
@@ -81,7 +85,10 @@ impl Home {
             team,
             user,
             models,
-            mcp_servers: Arc::clone(key.mcp_servers),
+            mcp_servers: match self.granted_servers.get(key.id) {
+                Some(more) => Arc::new(key.mcp_servers.iter().chain(more).cloned().collect()),
+                None => Arc::clone(key.mcp_servers),
+            },
         })
     }
 }

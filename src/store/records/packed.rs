@@ -384,11 +384,13 @@ impl<'a> Parts<'a> {
             ];
             let mut billing: Map<String, Value> =
                 classes.iter().filter(|(_, nanos)| *nanos != 0).map(|(name, nanos)| ((*name).into(), json!(nanos))).collect();
-            // The price as it was: it may have changed when somebody asks.
-            billing.insert(
-                "pricing_nanos_usd_per_1k".into(),
-                json!({"input": b.input_per_1k, "output": b.output_per_1k, "cached_input_discount_percent": b.cached_discount_percent}),
-            );
+            // The price as it was: it may have changed when somebody asks. Tools have none by the token.
+            if b.input_per_1k > 0 || b.output_per_1k > 0 {
+                billing.insert(
+                    "pricing_nanos_usd_per_1k".into(),
+                    json!({"input": b.input_per_1k, "output": b.output_per_1k, "cached_input_discount_percent": b.cached_discount_percent}),
+                );
+            }
             details.insert("billing".into(), billing.into());
         }
         let mut metadata = json!({

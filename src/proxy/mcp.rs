@@ -1,0 +1,175 @@
+//! MCP servers on the path of a request: which one is meant, who may call it and what of it, and where it is.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::context::Destination;
+use super::live::{Live, Target};
+use super::upstream::with_query;
+use crate::error::{Denial, codes};
+use crate::gate::Exchange;
+use crate::identity::Caller;
+use crate::route::{McpServer, PROVIDER};
+use crate::wire::endpoint::server_in_path;
+use crate::wire::mcp;
+
+/// A server that a request is for.
+#[derive(Clone)]
+pub struct Called {
+    /// The server.
+    pub server: Arc<McpServer>,
+    /// Its address and credential.
+    pub target: Arc<Target>,
+}
+
+/// Finds the server that the path names. Whoever was not granted it is told so only if it exists.
+///
+/// # Errors
+/// 400 without a name, 404 for one that the organisation does not have, 403 for one that is not this key's to use.
+pub fn find(live: &Live, caller: &Caller, exchange: &mut Exchange) -> Result<Called, Denial> {
+    let (name, _) = server_in_path(&exchange.facts.path).ok_or_else(|| Denial::of(codes::INVALID_MCP_REF))?;
+    let called = live.mcp_server(&caller.organisation.id, name).ok_or_else(|| Denial::of(codes::MCP_NOT_FOUND))?;
+    if !caller.may_use_server(&called.server.name) || !called.server.audience.has(caller) {
+        return Err(Denial::of(codes::MCP_NOT_ALLOWED));
+    }
+    if called.server.key_required && called.server.authorization.is_none() {
+        return Err(Denial::of(codes::MCP_AUTH_ERROR));
+    }
+    exchange.facts.provider = Some(PROVIDER.into());
+    exchange.facts.slug = Some(Arc::clone(&called.server.name));
+    Ok(called.clone())
+}
+
+/// Reads what a body calls and whether the server's rules permit it; says how many tools are called.
+///
+/// # Errors
+/// 400 for what is no JSON-RPC, 403 for a tool or a word that is not permitted.
+pub fn inspect(server: &McpServer, body: &Bytes) -> Result<Asked, Denial> {
+    if body.is_empty() {
+        return Ok(Asked::default());
+    }
+    let calls = mcp::calls(body)
+        .map_err(|error| Denial::of(codes::INVALID_REQUEST).with_message(format!("the body is no JSON-RPC message: {error}")))?;
+    if calls.tools.iter().any(|tool| !server.tools.permit(tool)) {
+        return Err(Denial::of(codes::MCP_GUARDRAIL_BLOCK).with_message("this tool may not be called"));
+    }
+    if !server.blocked_keywords.is_empty() && speaks(body, &server.blocked_keywords) {
+        return Err(Denial::of(codes::MCP_GUARDRAIL_BLOCK).with_message("the request has a word that is not permitted"));
+    }
+    let first = |text: Option<&Cow<'_, str>>| text.map(|text| text.to_string()).filter(|text| is_name(text));
+    Ok(Asked { method: first(calls.method.as_ref()), tool: first(calls.tools.first()), tools: calls.tools.len() as u64 })
+}
+
+/// What a request asks of a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The first method, if it looks like one.
+    pub method: Option<String>,
+    /// The first tool, if it looks like a name.
+    pub tool: Option<String>,
+    /// How many tools are called.
+    pub tools: u64,
+}
+
+impl Asked {
+    /// Tags the exchange, so that evidence, metrics of plugins and usage tell what was asked.
+    pub fn tag(&self, exchange: &mut Exchange) {
+        let tags = [("mcp_method", &self.method), ("mcp_tool", &self.tool)];
+        exchange.draft.tags.extend(tags.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?))));
+    }
+}
+
+/// Evidence keeps names and no prose.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
+}
+
+/// Whether one of the words stands in a string or a name of a member, in any case.
+fn speaks(body: &[u8], words: &[String]) -> bool {
+    fn within(value: &Value, words: &[String]) -> bool {
+        let said = |text: &str| {
+            let text = text.to_lowercase();
+            words.iter().any(|word| text.contains(word))
+        };
+        match value {
+            Value::String(text) => said(text),
+            Value::Array(list) => list.iter().any(|value| within(value, words)),
+            Value::Object(members) => members.iter().any(|(name, value)| said(name) || within(value, words)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    // A member that stands twice is read by serde once: then the text as it stands decides.
+    let twice = || std::str::from_utf8(body).is_ok_and(|text| words.iter().any(|word| text.to_lowercase().contains(word)));
+    serde_json::from_slice::<Value>(body).is_ok_and(|value| within(&value, words)) || twice()
+}
+
+/// The path at the server: its endpoint, what the caller wrote behind the name, and the query without a credential.
+pub fn target_path(server: &McpServer, path: &str, query: Option<&str>) -> String {
+    let more = server_in_path(path).map_or("", |(_, more)| more).trim_end_matches('/');
+    let own = match more.is_empty() {
+        true => server.path.clone(),
+        false => format!("{}{more}", server.path.trim_end_matches('/')),
+    };
+    with_query(own, query)
+}
+
+/// The answer of a server without the tools that may not be called; the bytes as they are if it offers none.
+pub fn offered(server: &McpServer, answer: Bytes) -> Bytes {
+    mcp::offered(&answer, |tool| server.tools.permit(tool)).unwrap_or(answer)
+}
+
+/// The same for the data of a stream's event.
+pub fn offered_in_event<'d>(server: &McpServer, data: &'d str) -> Cow<'d, str> {
+    match mcp::offered(data.as_bytes(), |tool| server.tools.permit(tool)) {
+        Some(less) => Cow::Owned(String::from_utf8_lossy(&less).into_owned()),
+        None => Cow::Borrowed(data),
+    }
+}
+
+/// The code for an MCP server that failed in place of a provider.
+pub fn code_of_failure(destination: Option<&Destination>) -> &'static crate::error::Code {
+    match destination {
+        Some(Destination::Mcp(_)) => codes::MCP_UPSTREAM_FAILED,
+        _ => codes::UPSTREAM_FAILED,
+    }
+}
+
+/// Whether what a plugin made of a body is still permitted.
+///
+/// # Errors
+/// As [`inspect`]; a body that is no JSON-RPC any more is the plugin's fault.
+pub fn still_permitted(server: &McpServer, body: &Bytes) -> Result<(), Denial> {
+    match inspect(server, body) {
+        Err(denial) if denial.code == codes::INVALID_REQUEST.code => Err(Denial::of(codes::PLUGIN_UNAVAILABLE)),
+        other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Endpoint;
+
+    #[test]
+    fn words_are_found_wherever_they_are_said() {
+        let words = ["secret plan".to_owned()];
+        for body in [
+            r#"{"params":{"arguments":{"q":"The SECRET Plan"}}}"#,
+            r#"{"a":["x",{"secret plan":1}]}"#,
+            r#"{"a":"s\u0065cret plan"}"#,
+            r#"{"a":"secret plan","a":"nothing"}"#,
+        ] {
+            assert!(speaks(body.as_bytes(), &words), "{body}");
+        }
+        assert!(!speaks(br#"{"a":"secret","b":" plan"}"#, &words));
+    }
+
+    #[test]
+    fn names_are_tagged_and_prose_is_not() {
+        assert!(is_name("tools/call") && is_name("create_issue") && !is_name("drop everything now") && !is_name(""));
+        assert_eq!(Endpoint::of(&http::Method::DELETE, "/v1/mcp/x").0, Endpoint::Mcp);
+    }
+}

@@ -1,0 +1,166 @@
+//! MCP servers: where they are, who may call which of their tools, and what a call costs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Provider;
+use crate::identity::{Caller, Secret};
+use crate::limit::ScopePlan;
+
+/// The name of all MCP servers together where a provider is named: in usage records, metrics and evidence.
+pub const PROVIDER: &str = "mcp";
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Streamable HTTP: answers are JSON or event streams.
+    #[default]
+    StreamableHttp,
+    /// Every answer is an event stream.
+    Sse,
+}
+
+impl Transport {
+    /// What the caller must accept for the server to answer.
+    pub const fn accept(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "application/json, text/event-stream",
+            Self::Sse => "text/event-stream",
+        }
+    }
+}
+
+/// An MCP server of an organisation.
+#[derive(Debug)]
+pub struct McpServer {
+    /// Unique in the organisation; callers name it in the path.
+    pub name: Arc<str>,
+    /// Its address and how long it may be silent. All servers have the same [`PROVIDER`] name.
+    pub upstream: Arc<Provider>,
+    /// The path of its endpoint, from `/`.
+    pub path: String,
+    /// How it is spoken to.
+    pub transport: Transport,
+    /// The value of `Authorization` it is sent.
+    pub authorization: Option<Secret>,
+    /// A credential was configured: with this set and `authorization` empty the reference could not be resolved, and a
+    /// request must not go out without one.
+    pub key_required: bool,
+    /// Which keys may call it at all, beside their grant.
+    pub audience: Audience,
+    /// Which tools may be called.
+    pub tools: ToolRules,
+    /// Words that must not stand anywhere in a request, lower case.
+    pub blocked_keywords: Vec<String>,
+    /// What it costs, if anybody said so.
+    pub pricing: Option<McpPricing>,
+    /// Its own policy, if it asks for anything; one counter for all who call it.
+    pub limits: Option<Arc<ScopePlan>>,
+}
+
+/// Which keys a server is for. A grant is needed in any case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// Only keys of this team, by its id.
+    pub team: Option<Arc<str>>,
+    /// Only this key, by its id.
+    pub key: Option<Arc<str>>,
+}
+
+impl Audience {
+    /// Whether a key belongs to it.
+    pub fn has(&self, caller: &Caller) -> bool {
+        let team = caller.team.as_ref().map(|team| &team.id);
+        self.team.as_ref().is_none_or(|wanted| team == Some(wanted)) && self.key.as_ref().is_none_or(|wanted| *wanted == caller.key_id)
+    }
+}
+
+/// Which tools of a server may be called. Names are compared as they are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToolRules {
+    /// Only these, unless it is empty.
+    pub allowed: Vec<String>,
+    /// None of these, whatever is allowed.
+    pub blocked: Vec<String>,
+}
+
+impl ToolRules {
+    /// Whether there is any rule.
+    pub fn is_empty(&self) -> bool {
+        self.allowed.is_empty() && self.blocked.is_empty()
+    }
+
+    /// Whether a tool may be called.
+    pub fn permit(&self, tool: &str) -> bool {
+        let named = |list: &[String]| list.iter().any(|name| name == tool);
+        !named(&self.blocked) && (self.allowed.is_empty() || named(&self.allowed))
+    }
+}
+
+/// What an MCP server costs, nano-USD.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct McpPricing {
+    /// A request; one that calls several tools costs this for each.
+    pub call_nanos_usd: u64,
+    /// A byte of a request's body.
+    pub input_byte_nanos_usd: u64,
+    /// A byte of an answer's body.
+    pub output_byte_nanos_usd: u64,
+}
+
+impl McpPricing {
+    /// The costs of calls, of the request's bytes and of the answer's. Saturates instead of wrapping.
+    pub fn parts(&self, calls: u64, bytes_in: u64, bytes_out: u64) -> [i64; 3] {
+        let part = |price: u64, count: u64| i64::try_from(price.saturating_mul(count)).unwrap_or(i64::MAX);
+        [part(self.call_nanos_usd, calls.max(1)), part(self.input_byte_nanos_usd, bytes_in), part(self.output_byte_nanos_usd, bytes_out)]
+    }
+}
+
+/// All MCP servers, by organisation (id) and by what callers name them; looking up allocates nothing.
+#[derive(Debug, Clone, Default)]
+pub struct McpServers(HashMap<Arc<str>, HashMap<Arc<str>, Arc<McpServer>>>);
+
+impl McpServers {
+    /// Adds a server under its name and, if it has one, its identifier.
+    pub fn insert(&mut self, organisation: Arc<str>, id: Option<Arc<str>>, server: Arc<McpServer>) {
+        let own = self.0.entry(organisation).or_default();
+        if let Some(id) = id {
+            own.insert(id, Arc::clone(&server));
+        }
+        own.insert(Arc::clone(&server.name), server);
+    }
+
+    /// Every name of every server, with its organisation.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Arc<McpServer>)> {
+        self.0.iter().flat_map(|(organisation, own)| own.iter().map(move |(name, server)| (organisation, name, server)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocked_beats_allowed() {
+        let rules = |allowed: &[&str], blocked: &[&str]| ToolRules {
+            allowed: allowed.iter().map(|name| (*name).to_owned()).collect(),
+            blocked: blocked.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert!(rules(&[], &[]).permit("a") && rules(&[], &[]).is_empty());
+        assert!(rules(&["a"], &[]).permit("a") && !rules(&["a"], &[]).permit("b") && !rules(&["a"], &[]).permit("A"));
+        assert!(!rules(&["a"], &["a"]).permit("a") && rules(&[], &["a"]).permit("b"));
+    }
+
+    #[test]
+    fn the_price_of_the_products_own_example() {
+        let pricing = McpPricing { call_nanos_usd: 1000, input_byte_nanos_usd: 50, output_byte_nanos_usd: 50 };
+        assert_eq!(pricing.parts(1, 166, 22_751).iter().sum::<i64>(), 1_146_850);
+        assert_eq!(pricing.parts(0, 0, 0), [1000, 0, 0]);
+        assert_eq!(McpPricing { call_nanos_usd: u64::MAX, ..pricing }.parts(3, 0, 0)[0], i64::MAX);
+    }
+}

@@ -1,0 +1,264 @@
+//! JSON-RPC 2.0 as the Model Context Protocol uses it: what a body calls, and which tools an answer offers.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::head::ParseError;
+use super::scan::{Scalar, Scan};
+
+/// The method that calls a tool.
+const CALL: &str = "tools/call";
+
+/// What the messages of one body ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Calls<'a> {
+    /// The method of the first message that has one; answers of a client have none.
+    pub method: Option<Cow<'a, str>>,
+    /// The tools that are called, in order, each as often as it is. A call without a name is an empty one.
+    pub tools: Vec<Cow<'a, str>>,
+}
+
+/// Reads what a body calls: one message, or several in an array (JSON-RPC 2.0 §6).
+///
+/// # Errors
+/// [`ParseError`] when the body is no such message, or not every parser would find the same method and tool in it.
+pub fn calls(body: &[u8]) -> Result<Calls<'_>, ParseError> {
+    let mut scan = Scan::new(body)?;
+    let mut calls = Calls::default();
+    match scan.peek() {
+        Some(b'{') => message(&mut scan, &mut calls)?,
+        Some(b'[') => scan.array(|scan| match scan.peek() {
+            Some(b'{') => message(scan, &mut calls),
+            _ => scan.skip().and(Err(ParseError::NotAnObject)),
+        })?,
+        _ => {
+            scan.skip()?;
+            return Err(ParseError::NotAnObject);
+        }
+    }
+    scan.end()?;
+    Ok(calls)
+}
+
+fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseError> {
+    let (mut method, mut params, mut tool) = (None, false, None);
+    scan.object(|scan, name| match name.text.as_ref() {
+        "method" => {
+            if method.is_some() {
+                return Err(ParseError::Ambiguous("method"));
+            }
+            method = Some(word(scan, "method")?);
+            Ok(())
+        }
+        "params" => {
+            if std::mem::replace(&mut params, true) {
+                return Err(ParseError::Ambiguous("params"));
+            }
+            tool = named(scan)?;
+            Ok(())
+        }
+        // Some servers match members without regard to case.
+        other => match ["method", "params"].into_iter().find(|known| other.eq_ignore_ascii_case(known)) {
+            Some(known) => Err(ParseError::Ambiguous(known)),
+            None => scan.skip(),
+        },
+    })?;
+    if method.as_deref() == Some(CALL) {
+        calls.tools.push(tool.unwrap_or_default());
+    }
+    calls.method = calls.method.take().or(method);
+    Ok(())
+}
+
+/// `name` of an object; nothing for parameters that are something else.
+fn named<'a>(scan: &mut Scan<'a>) -> Result<Option<Cow<'a, str>>, ParseError> {
+    if scan.peek() != Some(b'{') {
+        return scan.skip().map(|()| None);
+    }
+    let mut found = None;
+    scan.object(|scan, name| match name.text.as_ref() {
+        "name" => {
+            if found.is_some() {
+                return Err(ParseError::Ambiguous("name"));
+            }
+            found = Some(word(scan, "name")?);
+            Ok(())
+        }
+        other if other.eq_ignore_ascii_case("name") => Err(ParseError::Ambiguous("name")),
+        _ => scan.skip(),
+    })?;
+    Ok(found)
+}
+
+fn word<'a>(scan: &mut Scan<'a>, member: &'static str) -> Result<Cow<'a, str>, ParseError> {
+    match scan.scalar()? {
+        Scalar::Text(text) => Ok(text.text),
+        _ => Err(ParseError::WrongType(member)),
+    }
+}
+
+/// An answer without the tools that `keep` does not want; `None` if it offers no others. What is no JSON-RPC answer offers
+/// nothing.
+pub fn offered(answer: &[u8], keep: impl Fn(&str) -> bool) -> Option<Bytes> {
+    let mut lists = Vec::new();
+    let read = (|| {
+        let mut scan = Scan::new(answer)?;
+        match scan.peek() {
+            Some(b'[') => scan.array(|scan| tools(scan, answer, &mut lists))?,
+            _ => tools(&mut scan, answer, &mut lists)?,
+        }
+        scan.end()
+    })();
+    if read.is_err() || lists.iter().flat_map(|list| &list.tools).all(|tool| keep(&tool.name)) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(answer.len());
+    let mut at = 0;
+    for List { span, tools } in &lists {
+        out.extend_from_slice(answer.get(at..span.start)?);
+        let kept: Vec<&[u8]> = tools.iter().filter(|tool| keep(&tool.name)).filter_map(|tool| answer.get(tool.span.clone())).collect();
+        out.extend_from_slice(&kept.join(&b','));
+        at = span.end;
+    }
+    out.extend_from_slice(answer.get(at..)?);
+    Some(Bytes::from(out))
+}
+
+/// `result.tools` of an answer.
+struct List<'a> {
+    /// Between its brackets.
+    span: Range<usize>,
+    tools: Vec<Tool<'a>>,
+}
+
+struct Tool<'a> {
+    name: Cow<'a, str>,
+    span: Range<usize>,
+}
+
+fn tools<'a>(scan: &mut Scan<'a>, answer: &'a [u8], lists: &mut Vec<List<'a>>) -> Result<(), ParseError> {
+    within(scan, "result", &mut |scan| {
+        within(scan, "tools", &mut |scan| {
+            if scan.peek() != Some(b'[') {
+                return scan.skip();
+            }
+            let at = |scan: &Scan<'_>| answer.len() - scan.rest().len();
+            let start = at(scan) + 1;
+            let mut tools = Vec::new();
+            scan.array(|scan| {
+                let name = scan.peek().map(|_| scan.clone()).map(|mut ahead| named(&mut ahead)).transpose();
+                // A list of names that no two parsers agree on is a list of none that was allowed.
+                let name = name.unwrap_or_default().flatten().unwrap_or_default();
+                let start = at(scan);
+                scan.skip()?;
+                tools.push(Tool { name, span: start..at(scan) });
+                Ok(())
+            })?;
+            lists.push(List { span: start..at(scan) - 1, tools });
+            Ok(())
+        })
+    })
+}
+
+/// Reads the members of this name in an object; anything else is walked over.
+fn within<'a>(scan: &mut Scan<'a>, wanted: &str, read: &mut dyn FnMut(&mut Scan<'a>) -> Result<(), ParseError>) -> Result<(), ParseError> {
+    if scan.peek() != Some(b'{') {
+        return scan.skip();
+    }
+    scan.object(|scan, name| if name.text == wanted { read(scan) } else { scan.skip() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn methods_and_tools() {
+        let read = |body: &str| {
+            let body = body.to_owned();
+            let calls = calls(body.as_bytes()).unwrap();
+            (calls.method.map(Cow::into_owned), calls.tools.iter().map(|tool| tool.to_string()).collect::<Vec<_>>())
+        };
+        let some = |method: &str| Some(method.to_owned());
+        assert_eq!(read(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), (some("tools/list"), vec![]));
+        assert_eq!(
+            read(r#"{"params":{"arguments":{"name":"no"},"n\u0061me":"y\u0065s"},"method":"tools\/call","id":1}"#),
+            (some("tools/call"), vec!["yes".to_owned()])
+        );
+        assert_eq!(read(r#"{"jsonrpc":"2.0","id":1,"result":{"name":"x"}}"#), (None, vec![]));
+        let batch = r#"[{"method":"ping"},{"method":"tools/call","params":{"name":"a"}},{"method":"tools/call","params":[1]},{"id":3,"result":{}}]"#;
+        assert_eq!(read(batch), (some("ping"), vec!["a".to_owned(), String::new()]));
+    }
+
+    #[test]
+    fn what_two_parsers_would_read_differently_is_refused() {
+        for (body, why) in [
+            (r#"{"method":"ping","method":"tools/call"}"#, ParseError::Ambiguous("method")),
+            (r#"{"method":"ping","Method":"tools/call"}"#, ParseError::Ambiguous("method")),
+            (r#"{"params":{"name":"a"},"params":{"name":"b"}}"#, ParseError::Ambiguous("params")),
+            (r#"{"PARAMS":{"name":"a"}}"#, ParseError::Ambiguous("params")),
+            (r#"{"params":{"name":"a","name":"b"}}"#, ParseError::Ambiguous("name")),
+            (r#"{"params":{"name":"a","NAME":"b"}}"#, ParseError::Ambiguous("name")),
+            (r#"{"method":5}"#, ParseError::WrongType("method")),
+            (r#"{"method":"tools/call","params":{"name":["a"]}}"#, ParseError::WrongType("name")),
+            ("[1]", ParseError::NotAnObject),
+            ("[[]]", ParseError::NotAnObject),
+            ("\"x\"", ParseError::NotAnObject),
+        ] {
+            assert_eq!(calls(body.as_bytes()), Err(why), "{body}");
+        }
+        for body in ["", "{", "{} {}", "{\"method\":\"\\ud800\"}", "\u{feff}{}"] {
+            assert!(matches!(calls(body.as_bytes()), Err(ParseError::Syntax { .. })), "{body}");
+        }
+    }
+
+    #[test]
+    fn tools_that_may_not_be_called_are_not_offered() {
+        let answer = br#"{"jsonrpc":"2.0", "id":1,"result":{"tools":[ {"name":"a","description":"]"} , {"name":"b"},{"name":"\u0061"}, 5 ],"nextCursor":"z"}}"#;
+        let kept = offered(answer, |name| name == "a").unwrap();
+        assert_eq!(
+            std::str::from_utf8(&kept).unwrap(),
+            r#"{"jsonrpc":"2.0", "id":1,"result":{"tools":[{"name":"a","description":"]"},{"name":"\u0061"}],"nextCursor":"z"}}"#
+        );
+        assert_eq!(offered(answer, |_| true), None);
+        assert_eq!(offered(br#"{"result":{"tools":[{"name":"b"}]}}"#, |_| false).unwrap(), &br#"{"result":{"tools":[]}}"#[..]);
+        assert_eq!(
+            offered(br#"[{"result":{"tools":[{"name":"b"}]}},{"id":1}]"#, |_| false).unwrap(),
+            &br#"[{"result":{"tools":[]}},{"id":1}]"#[..]
+        );
+        for nothing in [
+            "",
+            "x",
+            "{}",
+            r#"{"result":{"content":[{"name":"b"}]}}"#,
+            r#"{"tools":[{"name":"b"}]}"#,
+            r#"{"result":{"tools":{"name":"b"}}}"#,
+        ] {
+            assert_eq!(offered(nothing.as_bytes(), |_| false), None, "{nothing}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_rest_of_an_answer_stays(names in proptest::collection::vec("[ab\"\\\\ü]{0,3}", 0..6), more in ".{0,20}") {
+            let tools: Vec<Value> = names.iter().map(|name| json!({"name": name, "description": more})).collect();
+            let mut answer = json!({"jsonrpc": "2.0", "id": more, "result": {"tools": tools, "more": more}});
+            let text = answer.to_string();
+            let keep = |name: &str| !name.contains('a');
+            let left = offered(text.as_bytes(), keep).map_or(text.clone(), |left| String::from_utf8(left.to_vec()).unwrap());
+            answer["result"]["tools"].as_array_mut().unwrap().retain(|tool| keep(tool["name"].as_str().unwrap()));
+            prop_assert_eq!(serde_json::from_str::<Value>(&left).unwrap(), answer);
+        }
+
+        #[test]
+        fn any_bytes_are_read(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = calls(&body);
+            let _ = offered(&body, |_| false);
+        }
+    }
+}
