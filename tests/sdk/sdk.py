@@ -1,17 +1,20 @@
 """The official SDKs through the gateway, unchanged but for base URL and key.
 
 Started by tests/run with EDGE (http://host:port) and EDGE_KEY set; the gateway has the models gpt and claude in front of
-`odock-edge mock-provider`, whose answer to a text is `You said: <text>`.
+`odock-edge mock-provider`, whose answer to a text is `You said: <text>`, and MCP servers of the SDK.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import traceback
 
 import anthropic
+import mcp
 import openai
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 
 EDGE = os.environ["EDGE"]
 KEY = os.environ["EDGE_KEY"]
@@ -174,6 +177,48 @@ def pii_is_restored_for_the_caller():
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == f"You said: {text}"
 
 
+@contextlib.asynccontextmanager
+async def tools_of(server):
+    async with create_mcp_http_client(headers={"authorization": f"Bearer {KEY}"}) as http:
+        async with mcp.Client(streamable_http_client(f"{EDGE}/v1/mcp/{server}", http_client=http)) as client:
+            yield client
+
+
+def mcp_tools_over_json_and_events():
+    """A client of the SDK lists and calls tools; what is blocked is neither offered nor called; values are masked on the way."""
+
+    async def all_of(server):
+        async with tools_of(server) as client:
+            offered = [tool.name for tool in (await client.list_tools()).tools]
+            assert offered == ["search"], offered
+            answer = await client.call_tool("search", {"text": f"{TEXT} ada.lovelace@example.org"})
+            assert answer.content[0].text == f"found: {TEXT} ada.lovelace@example.org", answer
+            try:
+                answer = await client.call_tool("delete", {"number": 1})
+            except mcp.MCPError as error:
+                assert "may not be called" in str(error), error
+            else:
+                raise AssertionError(f"a blocked tool was called: {answer}")
+            again = await client.call_tool("search", {"text": "still there"})
+            assert again.content[0].text == "found: still there", again
+
+    for server in ["tickets", "events"]:
+        asyncio.run(all_of(server))
+
+
+def mcp_servers_that_are_not_granted():
+    async def use(server):
+        async with tools_of(server) as client:
+            await client.list_tools()
+
+    for server in ["payroll", "nowhere"]:
+        try:
+            asyncio.run(use(server))
+        except Exception:
+            continue
+        raise AssertionError(f"{server} was served")
+
+
 def main():
     tests = [
         openai_chat,
@@ -191,6 +236,8 @@ def main():
         anthropic_tool_use_stream,
         anthropic_errors_are_the_sdks_own,
         pii_is_restored_for_the_caller,
+        mcp_tools_over_json_and_events,
+        mcp_servers_that_are_not_granted,
     ]
     failed = 0
     print(f"openai {openai.__version__}, anthropic {anthropic.__version__}")
