@@ -183,6 +183,10 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     if let Some(caller) = &caller {
         edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller, steering, tools).await?;
     }
+    // Last of all: nobody fetches a token for who may not ask.
+    if let Some(Destination::Mcp(called)) = &mut cx.destination {
+        called.authorize().await?;
+    }
     cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
     Ok(())
 }

@@ -17,13 +17,15 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::egress::PingoraEgress;
 use super::mcp::Called;
 use super::resolve::Address;
+use super::token::Tokens;
 use crate::config::{FingerprintKey, RouteSafetySettings, Snapshot};
 use crate::evidence::Policy;
 use crate::gate::Guard;
 use crate::gate::guard::{SessionPolicy, Sessions};
-use crate::route::{Check, McpServer, Provider, ProviderKind, Route, Upstream};
+use crate::route::{Check, McpCredential, McpServer, Provider, ProviderKind, Route, Upstream};
 use crate::store::StateStore;
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
@@ -139,7 +141,11 @@ impl Target {
     fn of_server(server: &McpServer, metrics: &Metrics) -> Result<Self, LiveError> {
         let provider = Arc::clone(&server.upstream);
         let bad = || LiveError::Credential(format!("{} ({})", provider.name, server.name));
-        let credential = server.authorization.as_ref().map(|secret| {
+        let fixed = match &server.credential {
+            McpCredential::Fixed(secret) => secret.as_ref(),
+            McpCredential::None | McpCredential::Fetched(_) => None,
+        };
+        let credential = fixed.map(|secret| {
             let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| bad())?;
             value.set_sensitive(true);
             Ok((http::header::AUTHORIZATION, value))
@@ -284,9 +290,15 @@ impl Live {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
         }
         let mut servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>> = HashMap::new();
+        let egress = Arc::new(PingoraEgress::new());
         for (organisation, name, server) in snapshot.mcp_servers.iter() {
             let target = Arc::new(Target::of_server(server, metrics)?);
-            servers.entry(organisation.clone()).or_default().insert(name.clone(), Called { server: server.clone(), target });
+            let tokens = match &server.credential {
+                McpCredential::Fetched(grant) => Some(Arc::new(Tokens::new(grant.clone(), Arc::clone(&egress)))),
+                McpCredential::None | McpCredential::Fixed(_) => None,
+            };
+            let called = Called { server: server.clone(), target, tokens, token: None };
+            servers.entry(organisation.clone()).or_default().insert(name.clone(), called);
         }
         let routes = snapshot.routes.routes();
         let mut balancers = vec![None; routes.len()];

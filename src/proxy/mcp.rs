@@ -4,15 +4,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::context::Destination;
 use super::live::{Live, Target};
+use super::token::Tokens;
 use super::upstream::with_query;
 use crate::error::{Denial, codes};
 use crate::gate::Exchange;
 use crate::identity::Caller;
-use crate::route::{McpServer, PROVIDER};
+use crate::route::{McpCredential, McpServer, PROVIDER};
 use crate::wire::endpoint::server_in_path;
 use crate::wire::mcp;
 
@@ -21,8 +24,38 @@ use crate::wire::mcp;
 pub struct Called {
     /// The server.
     pub server: Arc<McpServer>,
-    /// Its address and credential.
+    /// Its address, and its credential if that is always the same.
     pub target: Arc<Target>,
+    /// Where its tokens come from.
+    pub tokens: Option<Arc<Tokens>>,
+    /// The token of this request.
+    pub token: Option<HeaderValue>,
+}
+
+impl Called {
+    /// Fetches the token that the server wants, if it wants one.
+    ///
+    /// # Errors
+    /// 502 when there is none to be had.
+    pub async fn authorize(&mut self) -> Result<(), Denial> {
+        if let Some(tokens) = &self.tokens {
+            self.token = Some(tokens.current().await.map_err(|_| Denial::of(codes::MCP_AUTH_ERROR))?);
+        }
+        Ok(())
+    }
+
+    /// The server did not take the token: the next request fetches another.
+    pub fn forget(&self) {
+        if let (Some(tokens), Some(token)) = (&self.tokens, &self.token) {
+            let (tokens, token) = (Arc::clone(tokens), token.clone());
+            tokio::spawn(async move { tokens.refused(&token).await });
+        }
+    }
+
+    /// The credential field of a request.
+    pub fn credential(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.token.clone().map(|token| (AUTHORIZATION, token)).or_else(|| self.target.credential.clone())
+    }
 }
 
 /// Finds the server that the path names. Whoever was not granted it is told so only if it exists.
@@ -35,7 +68,7 @@ pub fn find(live: &Live, caller: &Caller, exchange: &mut Exchange) -> Result<Cal
     if !caller.may_use_server(&called.server.name) || !called.server.audience.has(caller) {
         return Err(Denial::of(codes::MCP_NOT_ALLOWED));
     }
-    if called.server.key_required && called.server.authorization.is_none() {
+    if matches!(called.server.credential, McpCredential::Fixed(None)) {
         return Err(Denial::of(codes::MCP_AUTH_ERROR));
     }
     exchange.facts.provider = Some(PROVIDER.into());

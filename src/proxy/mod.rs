@@ -28,6 +28,7 @@ mod resolve;
 mod respond;
 mod settle;
 mod tap;
+mod token;
 mod upstream;
 
 pub use admin::Admin;

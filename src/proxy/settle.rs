@@ -121,6 +121,11 @@ fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut C
     if let Some(guard) = guard {
         guard.over(&mut exchange, streamed);
     }
+    if let Some(Destination::Mcp(called)) = &cx.destination
+        && cx.upstream_status == 401
+    {
+        called.forget();
+    }
     edge.governor.finished(cx, &exchange, took);
     count(&exchange, error, cx, streamed, took, overhead);
     access_line(&exchange, took);

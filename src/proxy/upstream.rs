@@ -161,12 +161,13 @@ fn write_head(
     let mut parts = http::request::Parts::from(std::mem::replace(head, empty));
     let fields = &mut parts.headers;
     let (to_provider, credential) = match destination {
-        Destination::Provider { target, .. } | Destination::Mcp(mcp::Called { target, .. }) => (true, target.credential.as_ref()),
+        Destination::Provider { target, .. } => (true, target.credential.clone()),
+        Destination::Mcp(called) => (true, called.credential()),
         Destination::Upstream(_) => (false, None),
     };
     // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
     // caller's below.
-    let replaced = |name: &HeaderName| credential.is_some_and(|(own, _)| own == name);
+    let replaced = |name: &HeaderName| credential.as_ref().is_some_and(|(own, _)| own == name);
     let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider) && !replaced(name);
     let unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
     for name in &unwanted {
@@ -181,7 +182,7 @@ fn write_head(
         Destination::Provider { target, .. } => {
             // Admission has read it as JSON; no label of the caller's may tell the provider otherwise.
             let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
-            set(fields, [length, id, Some((HOST, target.authority.clone())), json, target.credential.clone()]);
+            set(fields, [length, id, Some((HOST, target.authority.clone())), json, credential]);
             let path = provider_path(&target.provider.base_url.base_path, &exchange.facts.path, parts.uri.query());
             // An HTTP/2 caller's authority is this gateway's own.
             if path.is_some() || parts.uri.authority().is_some() {
@@ -189,9 +190,9 @@ fn write_head(
             }
             *head = RequestHeader::from(parts);
         }
-        Destination::Mcp(mcp::Called { server, target }) => {
+        Destination::Mcp(mcp::Called { server, target, .. }) => {
             let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
-            set(fields, [length, id, Some((HOST, target.authority.clone())), json, target.credential.clone()]);
+            set(fields, [length, id, Some((HOST, target.authority.clone())), json, credential]);
             // A server refuses whoever does not accept both kinds of answers; `*/*` says less than it means.
             let vague = fields.get(ACCEPT).is_none_or(|accept| accept.as_bytes() == b"*/*");
             if vague || server.transport == Transport::Sse {

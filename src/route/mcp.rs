@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Provider;
+use super::{BaseUrl, Provider};
 use crate::identity::{Caller, Secret};
 use crate::limit::ScopePlan;
 
@@ -45,11 +45,8 @@ pub struct McpServer {
     pub path: String,
     /// How it is spoken to.
     pub transport: Transport,
-    /// The value of `Authorization` it is sent.
-    pub authorization: Option<Secret>,
-    /// A credential was configured: with this set and `authorization` empty the reference could not be resolved, and a
-    /// request must not go out without one.
-    pub key_required: bool,
+    /// How it knows the gateway.
+    pub credential: McpCredential,
     /// Which keys may call it at all, beside their grant.
     pub audience: Audience,
     /// Which tools may be called.
@@ -60,6 +57,35 @@ pub struct McpServer {
     pub pricing: Option<McpPricing>,
     /// Its own policy, if it asks for anything; one counter for all who call it.
     pub limits: Option<Arc<ScopePlan>>,
+}
+
+/// How an MCP server knows the gateway.
+#[derive(Debug)]
+pub enum McpCredential {
+    /// It does not ask.
+    None,
+    /// The value of `Authorization`, always the same; `None` when the reference could not be resolved, and then no request
+    /// goes out.
+    Fixed(Option<Secret>),
+    /// A token that is fetched.
+    Fetched(ClientCredentials),
+}
+
+/// Where access tokens come from: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4).
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    /// The address of the token endpoint.
+    pub token_url: BaseUrl,
+    /// Its path.
+    pub path: String,
+    /// Who the gateway is there.
+    pub client_id: String,
+    /// `None` when the reference could not be resolved.
+    pub client_secret: Option<Secret>,
+    /// What the token is to be good for.
+    pub scope: Option<String>,
+    /// Whom it is to be good for.
+    pub audience: Option<String>,
 }
 
 /// Which keys a server is for. A grant is needed in any case.

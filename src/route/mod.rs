@@ -6,7 +6,7 @@ mod provider;
 mod router;
 mod upstream;
 
-pub use mcp::{Audience, McpPricing, McpServer, McpServers, PROVIDER, ToolRules, Transport};
+pub use mcp::{Audience, ClientCredentials, McpCredential, McpPricing, McpServer, McpServers, PROVIDER, ToolRules, Transport};
 pub use provider::{BaseUrl, BaseUrlError, Model, Models, Provider, ProviderKind};
 pub use router::{Match, Matcher, Router};
 pub use upstream::{Address, Check, HealthCheck, Upstream};

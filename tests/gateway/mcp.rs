@@ -276,3 +276,59 @@ async fn a_credential_that_is_missing_lets_nothing_out() {
     assert_eq!(asked(&edge, "github", json!({"method": "ping"})).await, (502, "mcp_auth_error".to_owned()));
     assert_eq!(upstream.count(), 0);
 }
+
+#[tokio::test]
+async fn a_token_is_fetched_once_renewed_and_never_shown() {
+    let tickets = echo().await;
+    let issuer = Upstream::with(|seen| {
+        let life = if seen.text().contains("short") { 1 } else { 3600 };
+        Act::Answer(Answer::json(
+            json!({"access_token": format!("token-{}", seen.nth), "token_type": "Bearer", "expires_in": life}).to_string(),
+        ))
+    })
+    .await;
+    let oauth = |name: &str, scope: &str| {
+        format!(
+            "{{name: {name}, endpoint_url: \"http://127.0.0.1:{}/mcp\", api_keys: [main], auth: {{type: oauth2, token_url: \"http://127.0.0.1:{}/oauth/token\", \
+             client_id: \"edge:1\", client_secret: {{env: MOCK_PROVIDER_KEY}}, scope: \"{scope}\", audience: tickets}}}}",
+            tickets.port, issuer.port
+        )
+    };
+    let servers = format!("mcp_servers: [{}, {}]", oauth("tickets", "read write"), oauth("brief", "short"));
+    let edge = Setup { acme: vec![servers], ..Setup::to(tickets.port) }.start().await;
+    let ping = |server: &str| post(server, json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}));
+    let (one, two, three) = (ping("tickets"), ping("tickets"), ping("tickets"));
+    let answers = tokio::join!(edge.send(&one), edge.send(&two), edge.send(&three));
+    assert_eq!((answers.0.status, answers.1.status, answers.2.status), (200, 200, 200));
+    assert!(tickets.take().iter().all(|seen| seen.header("authorization") == Some("Bearer token-0")));
+    let asked = issuer.take();
+    assert_eq!(asked.len(), 1, "one fetch for all who wait");
+    assert_eq!(
+        (asked[0].path.as_str(), asked[0].text().as_str()),
+        ("/oauth/token", "grant_type=client_credentials&scope=read+write&audience=tickets")
+    );
+    assert!(asked[0].header("authorization").is_some_and(|value| value.starts_with("Basic ")));
+
+    // A token that has expired, and one that the server does not take any more, are replaced.
+    assert_eq!(edge.send(&ping("brief")).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(edge.send(&ping("brief")).await.status, 200);
+    assert_eq!(issuer.take().len(), 2);
+    tickets.next([Act::Answer(Answer::json("{}").status(401))]);
+    assert_eq!(edge.send(&ping("tickets")).await.status, 401);
+    assert!(crate::edge::eventually(Duration::from_secs(5), || issuer.count() == 0).await);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((edge.send(&ping("tickets")).await.status, issuer.take().len()), (200, 1));
+
+    // An issuer that refuses lets nothing out, and is not asked by every request.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    issuer.next([Act::Answer(Answer::json("{\"error\":\"invalid_client\"}").status(400)), Act::CloseAfterBody]);
+    tickets.take();
+    for _ in 0..3 {
+        assert_eq!(code(&edge.send(&ping("brief")).await), (502, "mcp_auth_error".to_owned()));
+    }
+    assert_eq!((issuer.take().len(), tickets.count()), (1, 0));
+    for hidden in ["token-0", crate::edge::PROVIDER_KEY] {
+        assert!(!edge.log().contains(hidden) && !edge.evidence().contains(hidden));
+    }
+}

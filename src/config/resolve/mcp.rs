@@ -14,7 +14,9 @@ use crate::config::problems::Problems;
 use crate::config::sections::{McpAuth, McpServerEntry, OrganisationEntry};
 use crate::identity::{Secret, is_minted_id};
 use crate::limit::Scope;
-use crate::route::{Audience, BaseUrl, McpServer, McpServers, PROVIDER, Provider, ProviderKind, ToolRules};
+use crate::route::{
+    Audience, BaseUrl, ClientCredentials, McpCredential, McpServer, McpServers, PROVIDER, Provider, ProviderKind, ToolRules,
+};
 
 /// The servers of one organisation, put among all.
 pub(super) fn resolve(
@@ -75,13 +77,10 @@ fn one(
         problems.error(&format!("{at}.blocked_keywords[{place}]"), "is empty and stands in every request");
     }
     let audience = audience(server, entry, members, at, problems);
-    let (authorization, key_required) = authorization(&server.auth, at, config, problems);
-    let url_path = format!("{at}.endpoint_url");
-    let base_url = BaseUrl::parse(&server.endpoint_url).map_err(|why| problems.error(&url_path, why.to_string())).ok()?;
-    let path = server.endpoint_url.parse::<http::Uri>().map_or_else(|_| "/".to_owned(), |uri| uri.path().to_owned());
-    if !base_url.tls && key_required && !providers::near(&base_url.host) {
-        problems.warn(&url_path, "the credential is sent in clear text").help("use https".to_owned());
-    }
+    let credential = credential(&server.auth, at, config, problems);
+    let secret = !matches!(server.auth, McpAuth::None);
+    let (base_url, path) = endpoint(&server.endpoint_url, secret, &format!("{at}.endpoint_url"), problems)?;
+    let credential = credential?;
     let upstream = Provider {
         name: PROVIDER.into(),
         kind: ProviderKind::Custom,
@@ -100,8 +99,7 @@ fn one(
         upstream: Arc::new(upstream),
         path,
         transport: server.transport,
-        authorization,
-        key_required,
+        credential,
         audience,
         tools: ToolRules { allowed: server.allowed_tools.clone(), blocked: server.blocked_tools.clone() },
         blocked_keywords: server.blocked_keywords.iter().map(|word| word.to_lowercase()).collect(),
@@ -139,17 +137,41 @@ fn known_key<'e>(
     found
 }
 
-/// The value of `Authorization`, and whether there must be one.
-fn authorization(auth: &McpAuth, at: &str, config: &Config, problems: &mut Problems<'_>) -> (Option<Secret>, bool) {
+/// How the server is to know the gateway; nothing if that cannot work.
+fn credential(auth: &McpAuth, at: &str, config: &Config, problems: &mut Problems<'_>) -> Option<McpCredential> {
     let mut secret = |reference, member: &str| secrets::resolve(reference, &format!("{at}.auth.{member}"), config, problems);
-    match auth {
-        McpAuth::None => (None, false),
-        McpAuth::Bearer { token } => (secret(token, "token").map(|token| Secret::new(format!("Bearer {}", token.expose()))), true),
+    Some(match auth {
+        McpAuth::None => McpCredential::None,
+        McpAuth::Bearer { token } => {
+            McpCredential::Fixed(secret(token, "token").map(|token| Secret::new(format!("Bearer {}", token.expose()))))
+        }
         McpAuth::Basic { username, password } => {
             let pair = secret(password, "password").map(|password| format!("{username}:{}", password.expose()));
-            (pair.map(|pair| Secret::new(format!("Basic {}", STANDARD.encode(pair)))), true)
+            McpCredential::Fixed(pair.map(|pair| Secret::new(format!("Basic {}", STANDARD.encode(pair)))))
         }
+        McpAuth::Oauth2 { token_url, client_id, client_secret, scope, audience } => {
+            let client_secret = secret(client_secret, "client_secret");
+            let (token_url, path) = endpoint(token_url, true, &format!("{at}.auth.token_url"), problems)?;
+            McpCredential::Fetched(ClientCredentials {
+                token_url,
+                path,
+                client_id: client_id.clone(),
+                client_secret,
+                scope: scope.clone(),
+                audience: audience.clone(),
+            })
+        }
+    })
+}
+
+/// The address and the path of a URL.
+fn endpoint(text: &str, secret: bool, at: &str, problems: &mut Problems<'_>) -> Option<(BaseUrl, String)> {
+    let address = BaseUrl::parse(text).map_err(|why| problems.error(at, why.to_string())).ok()?;
+    if !address.tls && secret && !providers::near(&address.host) {
+        problems.warn(at, "the credential is sent in clear text").help("use https".to_owned());
     }
+    let path = text.parse::<http::Uri>().map_or_else(|_| "/".to_owned(), |uri| uri.path().to_owned());
+    Some((address, path))
 }
 
 /// The servers that a key names, and those that name the key: a grant is kept from either side.

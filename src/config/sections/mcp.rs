@@ -105,4 +105,19 @@ pub enum McpAuth {
         /// The password.
         password: SecretRef,
     },
+    /// `Authorization: Bearer` with a token that the gateway fetches and renews: OAuth 2.0, client credentials.
+    Oauth2 {
+        /// The URL of the token endpoint.
+        token_url: String,
+        /// Who the gateway is there.
+        client_id: String,
+        /// Its secret.
+        client_secret: SecretRef,
+        /// What the token is to be good for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scope: Option<String>,
+        /// Whom it is to be good for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audience: Option<String>,
+    },
 }

@@ -1,0 +1,149 @@
+//! Access tokens for MCP servers: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4). A token is kept until shortly
+//! before it expires; whoever needs one while it is fetched waits for that one fetch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::egress::PingoraEgress;
+use super::resolve::Address;
+use crate::plugin::Egress;
+use crate::plugin::host::Outbound;
+use crate::route::ClientCredentials;
+
+/// A fetch may take this long.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer larger than this is none of a token endpoint.
+const LARGEST: usize = 64 * 1024;
+/// How long a token lives whose answer does not say.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// After a failure nobody asks again for so long.
+const REST: Duration = Duration::from_secs(1);
+
+/// Why there is no token. Holds nothing of what was sent or answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The secret's reference could not be resolved.
+    #[error("the client's secret is not available")]
+    Secret,
+    /// No answer.
+    #[error("the token endpoint could not be reached")]
+    Unreachable,
+    /// An answer that is no token.
+    #[error("the token endpoint answered with status {0} and no token")]
+    Refused(u16),
+}
+
+/// The tokens of one server.
+pub struct Tokens {
+    grant: ClientCredentials,
+    address: Address,
+    egress: Arc<PingoraEgress>,
+    last: Mutex<Option<Fetched>>,
+}
+
+struct Fetched {
+    token: Result<HeaderValue, TokenError>,
+    at: Instant,
+    until: Instant,
+}
+
+/// What a token endpoint answers (RFC 6749 §5.1).
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+impl Tokens {
+    /// Fetches nothing yet.
+    pub fn new(grant: ClientCredentials, egress: Arc<PingoraEgress>) -> Self {
+        Self { address: Address::new(&grant.token_url.host, grant.token_url.port), grant, egress, last: Mutex::default() }
+    }
+
+    /// The value of `Authorization`.
+    ///
+    /// # Errors
+    /// There is none to be had; asked again within a second, that is the answer without another fetch.
+    pub async fn current(&self) -> Result<HeaderValue, TokenError> {
+        let mut last = self.last.lock().await;
+        if let Some(fetched) = last.as_ref().filter(|fetched| Instant::now() < fetched.until) {
+            return fetched.token.clone();
+        }
+        let begun = Instant::now();
+        let (token, lifetime) = match self.fetch().await {
+            Ok((token, lifetime)) => (Ok(token), lifetime),
+            Err(error) => {
+                log::warn!(target: "mcp", token_host = self.grant.token_url.host.as_str(); "no access token: {error}");
+                (Err(error), REST)
+            }
+        };
+        *last = Some(Fetched { token: token.clone(), at: begun, until: begun + lifetime });
+        token
+    }
+
+    /// The server did not take this token: the next request fetches another, unless this one is brand new.
+    pub async fn refused(&self, token: &HeaderValue) {
+        let mut last = self.last.lock().await;
+        if last.as_ref().is_some_and(|fetched| fetched.token.as_ref() == Ok(token) && fetched.at.elapsed() > REST) {
+            *last = None;
+        }
+    }
+
+    /// The body of a fetch (RFC 6749 §4.4.2).
+    fn form(&self) -> Bytes {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        for (name, value) in [("scope", &self.grant.scope), ("audience", &self.grant.audience)] {
+            if let Some(value) = value {
+                form.append_pair(name, value);
+            }
+        }
+        Bytes::from(form.finish())
+    }
+
+    async fn fetch(&self) -> Result<(HeaderValue, Duration), TokenError> {
+        let secret = self.grant.client_secret.as_ref().ok_or(TokenError::Secret)?;
+        let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        // RFC 6749 §2.3.1: both halves are encoded before they are joined.
+        let pair = format!("{}:{}", encoded(&self.grant.client_id), encoded(secret.expose()));
+        let mut headers = HeaderMap::new();
+        let mut basic = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).map_err(|_| TokenError::Secret)?;
+        basic.set_sensitive(true);
+        headers.insert(AUTHORIZATION, basic);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let url = &self.grant.token_url;
+        let request = Outbound {
+            method: Method::POST,
+            authority: url.authority(),
+            path_and_query: self.grant.path.clone(),
+            headers,
+            body: self.form(),
+            timeout: TIMEOUT,
+            max_response: LARGEST,
+        };
+        let address = self.address.next().await.map_err(|_| TokenError::Unreachable)?;
+        let sent = self.egress.send(address, url.tls.then_some(url.host.as_str()), request);
+        let answer =
+            tokio::time::timeout(TIMEOUT, sent).await.map_err(|_| TokenError::Unreachable)?.map_err(|_| TokenError::Unreachable)?;
+        let refused = || TokenError::Refused(answer.status);
+        if answer.status != 200 {
+            return Err(refused());
+        }
+        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| refused())?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", granted.access_token)).map_err(|_| refused())?;
+        token.set_sensitive(true);
+        let lifetime = granted.expires_in.map_or(LIFETIME, Duration::from_secs);
+        // A token that expires on its way is no use: one in ten of its seconds, at most thirty, are not used.
+        Ok((token, lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(30)))))
+    }
+}
