@@ -39,6 +39,7 @@ static STEP: Manifest = Manifest {
     needs: &[Need::Tags],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: || json!({}),
     build: |cx| Ok(Arc::new(Step { tags: cx.config["tags"].as_bool().unwrap_or(false) })),
 };

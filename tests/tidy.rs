@@ -287,6 +287,12 @@ fn a_plugin_is_a_folder_with_all_that_belongs_to_it() {
             .map_or(0, |c| c.flatten().filter(|e| e.path().extension().is_some_and(|x| x == "yaml")).count());
         assert!(cases > 0, "{} has no cases/*.yaml: nothing shows what it does", folder.display());
     }
+    for manifest in odock_edge::plugin::Roster::bundled().iter() {
+        let page = read(&format!("plugins/{}/README.md", manifest.name));
+        for code in manifest.codes {
+            assert!(page.contains(&format!("`{}`", code.code)), "the README of {} is silent about its code {}", manifest.name, code.code);
+        }
+    }
 }
 
 /// The README's table of codes is the table of codes. `UPDATE_GOLDEN=1` writes it.

@@ -19,6 +19,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Background, Need::Deliver, Need::Storage(StorageScope::Postgres)],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;

@@ -31,6 +31,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("remembered", "`true` where the decision was remembered and nobody was asked"),
         ("asked", "how often the approval system was asked"),
     ],
+    codes: &[DENIED, PENDING],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(Approval { rules: cx.parse::<Config>()?.compile(cx)?, host: cx.host.clone() })),
 };
@@ -39,6 +40,23 @@ pub static MANIFEST: Manifest = Manifest {
 const MOST_CONTENT: usize = 256 << 10;
 /// A body with more texts than this is not shown to anybody.
 const MOST_TEXTS: usize = 4096;
+
+/// The approval system said no.
+const DENIED: Code = Code {
+    code: "approval_denied",
+    status: 403,
+    message: "approval was denied",
+    meaning: "The approval system of the enterprise denied this use of a sensitive model or tool.",
+    remedy: "Ask who decides there; the evidence record of the request id names the rule that wants an approval.",
+};
+/// Nobody has decided yet.
+const PENDING: Code = Code {
+    code: "approval_pending",
+    status: 403,
+    message: "this use needs an approval, which is pending",
+    meaning: "This use of a sensitive model or tool was handed to the approval system, and nobody has decided yet.",
+    remedy: "Send the same request again after the time in Retry-After; the text names the approval that is waited for.",
+};
 
 struct Approval {
     rules: Rules,
@@ -157,16 +175,14 @@ impl Approval {
             State::Approved => return Verdict::Next,
             State::Denied => {
                 let reason = answer.reason.as_deref().filter(|_| self.rules.show_reason);
-                Denial::custom(
-                    403,
-                    "approval_denied",
-                    &reason.map_or("approval was denied".to_owned(), |r| format!("approval was denied: {r}")),
-                )
+                let message = reason.map_or(DENIED.message.to_owned(), |reason| format!("{}: {reason}", DENIED.message));
+                Denial::custom(DENIED.status, DENIED.code, &message)
             }
             State::Pending => {
                 let id = answer.id.as_deref().map(|id| format!(" ({id})")).unwrap_or_default();
-                let message = format!("this use needs an approval, which is pending{id}: send the request again later");
-                Denial::custom(403, "approval_pending", &message).with_retry_after(answer.retry_after.unwrap_or(self.rules.retry_after))
+                let message = format!("{}{id}: send the request again later", PENDING.message);
+                let again = answer.retry_after.unwrap_or(self.rules.retry_after);
+                Denial::custom(PENDING.status, PENDING.code, &message).with_retry_after(again)
             }
         };
         Verdict::Abort(Box::new(refusal))

@@ -26,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("api_key", "Name of the virtual key, never its secret."),
         ("client_ip", "The caller's address."),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;

@@ -19,6 +19,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Background, Need::Deliver, Need::Mail, Need::Network, Need::Notices, Need::Secrets],
     streams: false,
     evidence: &[("events", "how many events were handed to the outbox")],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;

@@ -45,6 +45,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("redactions", "how many spans were redacted"),
         ("changes", "how many members, headers and tags were changed"),
     ],
+    codes: &[DENIED, NO_STREAMS],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(HttpCallout { rules: cx.parse::<Config>()?.compile(cx)?, host: cx.host.clone() })),
 };
@@ -53,6 +54,23 @@ pub static MANIFEST: Manifest = Manifest {
 const LARGEST_REMEMBERED: usize = 16 << 10;
 /// A body with more texts than this is not shown to anybody.
 const MOST_TEXTS: usize = 16_384;
+
+/// The service refuses and names no code.
+const DENIED: Code = Code {
+    code: "callout_denied",
+    status: 403,
+    message: "denied by policy",
+    meaning: "The policy or data loss prevention service that was asked refuses the request or the answer, and named no code of its own.",
+    remedy: "The text is the service's reason where it is shown; the evidence record of the request id has its decision id.",
+};
+/// Streams cannot be judged as a whole.
+const NO_STREAMS: Code = Code {
+    code: "stream_not_allowed",
+    status: 403,
+    message: "answers on this route are checked as a whole: ask without `stream`",
+    meaning: "A service judges whole answers on this route, and `streams: refuse` is set.",
+    remedy: "Ask without `stream`, or let the gateway hold streams with `streams: hold`.",
+};
 
 struct HttpCallout {
     rules: Rules,
@@ -125,17 +143,16 @@ impl HttpCallout {
     }
 
     fn refuses_streams(&self) -> Option<Verdict> {
-        let refusal = || Denial::custom(403, "stream_not_allowed", "answers on this route are checked as a whole: ask without `stream`");
-        (self.rules.streams == Streams::Refuse).then(|| Verdict::Abort(Box::new(refusal())))
+        (self.rules.streams == Streams::Refuse).then(|| Verdict::Abort(Box::new(Denial::of(&NO_STREAMS))))
     }
 
     fn denial(&self, ruling: &Ruling) -> Verdict {
-        let code = ruling.code.as_deref().unwrap_or("callout_denied");
-        let reason = ruling.reason.as_deref().filter(|_| self.rules.show_reason).unwrap_or("denied by policy");
-        let status = ruling.status.filter(|status| (400..=499).contains(status)).unwrap_or(403);
+        let code = ruling.code.as_deref().unwrap_or(DENIED.code);
+        let reason = ruling.reason.as_deref().filter(|_| self.rules.show_reason).unwrap_or(DENIED.message);
+        let status = ruling.status.filter(|status| (400..=499).contains(status)).unwrap_or(DENIED.status);
         let mut denial = Denial::custom(status, code, reason);
         if denial.code == "plugin_blocked" {
-            denial.code = "callout_denied".into();
+            denial.code = DENIED.code.into();
         }
         Verdict::Abort(Box::new(denial))
     }

@@ -30,6 +30,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("answer", "how often each event was seen in the answer"),
         ("delivery", "id of the event that was handed to the outbox"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let rules = cx.parse::<Config>()?.compile(&cx.host)?;

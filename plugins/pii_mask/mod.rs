@@ -45,6 +45,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("restored", "how many tokens became values again (answers that are not streamed)"),
         ("unknown_tokens", "how many tokens stood for nothing known in the organisation"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build,
 };

@@ -31,6 +31,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("delivery", "id of the event that was handed to the outbox"),
         ("resting", "`true` where the same was offered to the same caller a short while ago and nothing was said"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let rules = cx.parse::<Config>()?.compile(&cx.host)?;

@@ -36,6 +36,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("kept", "names that were left as they were, because the caller or an earlier step had said something there"),
         ("without_value", "names that were left out because a placeholder had no value for this request"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(RequestEnrichment { rules: cx.parse::<Config>()?.compile(&cx.host)?, host: cx.host.clone() })),
 };

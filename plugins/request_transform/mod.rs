@@ -26,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("headers", "how many headers were set or removed"),
         ("without_value", "what was not set because a placeholder had no value for this request"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| {
         let config: Config = cx.parse()?;

@@ -94,7 +94,7 @@ impl Config {
             let validator = validator(&entry.schema, LARGEST_PATTERN).map_err(|error| BuildError::at(format!("{at}.schema"), error))?;
             schemas.push(Arc::new(Schema { name: entry.name, models: entry.models, routes: entry.routes, validator }));
         }
-        let status = self.status.unwrap_or(502);
+        let status = self.status.unwrap_or(super::MISMATCH.status);
         if ![422, 502].contains(&status) {
             return Err(BuildError::at("status", "422 or 502"));
         }

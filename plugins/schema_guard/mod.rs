@@ -35,12 +35,22 @@ pub static MANIFEST: Manifest = Manifest {
         ("repaired", "how many were taken out of a code fence"),
         ("unchecked", "why the request's own schema was not asked: `recursive`, `too_large`, `foreign`, `malformed`"),
     ],
+    codes: &[MISMATCH],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(SchemaGuard { rules: cx.parse::<Config>()?.compile()? })),
 };
 
 /// An answer with more texts than this is not one.
 const MOST_TEXTS: usize = 16_384;
+
+/// An answer is not what was asked for.
+const MISMATCH: Code = Code {
+    code: "schema_mismatch",
+    status: 502,
+    message: "the model's answer does not follow the schema it was asked for",
+    meaning: "A structured answer does not follow the JSON Schema of the operator or of the request.",
+    remedy: "Ask again, or look at the schema: evidence names the keyword that was broken. `repair: fences` mends JSON in a code fence.",
+};
 
 struct SchemaGuard {
     rules: Rules,
@@ -127,11 +137,7 @@ impl Plugin for SchemaGuard {
         if let Some(first) = wrong.first() {
             cx.note("invalid", wrong.len().to_string());
             cx.note("keyword", first.keyword);
-            return Ok(Verdict::Abort(Box::new(Denial::custom(
-                self.rules.status,
-                "schema_mismatch",
-                "the model's answer does not follow the schema it was asked for",
-            ))));
+            return Ok(Verdict::Abort(Box::new(Denial::custom(self.rules.status, MISMATCH.code, MISMATCH.message))));
         }
         if !edits.is_empty() {
             cx.note("repaired", edits.len().to_string());

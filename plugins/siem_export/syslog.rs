@@ -5,16 +5,21 @@ use crate::plugin::prelude::*;
 /// One message: `<PRI>1 TIME HOST APP PROCID MSGID - MSG`, the event as JSON behind it.
 pub(super) fn message(delivery: &Delivery, source: &str, facility: u8) -> Vec<u8> {
     let event: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
-    let kind = ["event", "type_name"].iter().find_map(|name| event[*name].as_str());
-    let kind = kind.or_else(|| event["event"]["action"].as_str()).unwrap_or("event");
+    // Native, ECS, OCSF.
+    let kind = ["/event", "/event/action", "/metadata/log_name"].iter().find_map(|place| event.pointer(place)?.as_str());
+    let kind = kind.unwrap_or("event");
     // 6: informational; 4: warning, for what was refused or found; 3: error, for what failed.
     let severity = match kind {
-        _ if kind.contains("refused") || kind.contains("finding") || kind.contains("Finding") || kind.contains("threshold") => 4,
+        _ if kind.contains("refused") || kind.contains("finding") || kind.contains("threshold") => 4,
         _ if kind.contains("failed") => 3,
         _ => 6,
     };
     let priority = u16::from(facility) * 8 + severity;
-    let at = ["at", "@timestamp"].iter().find_map(|name| event[*name].as_str()).unwrap_or("-");
+    let at = ["at", "@timestamp"].iter().find_map(|name| event[*name].as_str()).map(str::to_owned);
+    let at = at.unwrap_or_else(|| {
+        let millis = event["time"].as_u64().map(|millis| std::time::UNIX_EPOCH + Duration::from_millis(millis));
+        Rfc3339(millis.unwrap_or(delivery.created)).to_string()
+    });
     let mut out = format!("<{priority}>1 {at} {} odock-edge {} {} - ", name(source, 255), std::process::id(), name(kind, 32)).into_bytes();
     out.extend_from_slice(&delivery.body);
     out
@@ -44,6 +49,10 @@ mod tests {
         let pattern = r"^<108>1 2026-01-31T23:59:59\.123456Z edge_1 odock-edge \d+ request\.refused - \{";
         assert!(regex::Regex::new(pattern).unwrap().is_match(&text), "{text}");
         assert!(text.ends_with(body));
+        let body = r#"{"class_uid":6003,"time":1700000000123,"type_name":"API Activity: Other","metadata":{"log_name":"request.failed"}}"#;
+        let text = String::from_utf8(message(&Delivery::new("log:514", "application/json", body), "edge", 13)).unwrap();
+        assert!(text.starts_with("<107>1 2023-11-14T22:13:20.123000Z edge odock-edge "), "{text}");
+        assert!(text.contains(" request.failed - {"), "{text}");
         assert_eq!(counted(b"abc".to_vec()), "3 abc");
     }
 }

@@ -47,12 +47,21 @@ enum Then {
     Deny,
 }
 
+/// What a refusal says whose rule says nothing else.
+pub const NOT_ELIGIBLE: Code = Code {
+    code: "not_eligible",
+    status: 403,
+    message: "not eligible for this use",
+    meaning: "A rule over what is known of the caller, the organisation, the team, the user or the model refuses, and names no code of its own.",
+    remedy: "The evidence record of the request id names the rule; the operator changes it, or what is known of the caller.",
+};
+
 fn code() -> String {
-    "not_eligible".to_owned()
+    NOT_ELIGIBLE.code.to_owned()
 }
 
 fn message() -> String {
-    "not eligible for this use".to_owned()
+    NOT_ELIGIBLE.message.to_owned()
 }
 
 /// What is decided, ready to be said.
@@ -82,7 +91,7 @@ impl Config {
             if then == Then::Allow {
                 return Ok(Ruling::Allow);
             }
-            let status = status.unwrap_or(403);
+            let status = status.unwrap_or(NOT_ELIGIBLE.status);
             if !(400..=499).contains(&status) {
                 return Err(BuildError::at(path("status"), "400 to 499"));
             }

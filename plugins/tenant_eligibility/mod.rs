@@ -27,6 +27,7 @@ pub static MANIFEST: Manifest = Manifest {
     ],
     streams: false,
     evidence: &[("rule", "name of the rule that decided, or `default`"), ("eligible", "`true` or `false`")],
+    codes: &[config::NOT_ELIGIBLE],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(TenantEligibility { rules: cx.parse::<Config>()?.compile(&cx.host)?, host: cx.host.clone() })),
 };

@@ -1,7 +1,8 @@
-//! `explain`: what a code of an error answer means, from the one table of codes.
+//! `explain`: what a code of an error answer means: the gateway's by the one table of codes, a plugin's by its manifest.
 
 use super::{FAILED, print, tell};
-use crate::error::codes;
+use crate::error::{Code, codes};
+use crate::plugin::Roster;
 
 /// Arguments of `explain`.
 #[derive(clap::Args)]
@@ -10,17 +11,33 @@ pub struct Args {
     code: Option<String>,
 }
 
-/// Explains one code or lists them all.
-pub fn run(args: &Args) -> i32 {
+/// Explains one code or lists them all, the gateway's first.
+pub fn run(args: &Args, roster: &Roster) -> i32 {
+    let of_plugins = roster.iter().flat_map(|manifest| manifest.codes.iter().map(|code| (code, Some(manifest.name))));
+    let mut all = codes::ALL.iter().map(|code| (*code, None)).chain(of_plugins);
     let Some(name) = &args.code else {
-        return print(&codes::ALL.iter().map(|c| format!("{} {:<34} {}\n", c.status, c.code, c.meaning)).collect::<String>());
+        return print(&all.map(|(code, plugin)| line(code, plugin)).collect::<String>());
     };
-    let Some(code) = codes::find(name) else {
-        tell(&format!("no such code: {name}; `odock-edge explain` lists them all (a plugin may answer with codes of its own)"));
+    // A plugin may use a code of the gateway's, or one that another plugin has too.
+    let found: Vec<String> = all.by_ref().filter(|(code, _)| code.code == name).map(|(code, plugin)| page(code, plugin)).collect();
+    if found.is_empty() {
+        tell(&format!(
+            "no such code: {name}; `odock-edge explain` lists them all (the configuration of a plugin, or the system it asks, may choose others)"
+        ));
         return FAILED;
-    };
-    print(&format!(
-        "{} (HTTP {})\n\n{}\n\nThe caller reads: {}\nWhat to do: {}\n",
+    }
+    print(&found.join("\n"))
+}
+
+fn line(code: &Code, plugin: Option<&str>) -> String {
+    let whose = plugin.map(|name| format!(" (plugin {name})")).unwrap_or_default();
+    format!("{} {:<34} {}{whose}\n", code.status, code.code, code.meaning)
+}
+
+fn page(code: &Code, plugin: Option<&str>) -> String {
+    let whose = plugin.map(|name| format!("A refusal of the plugin `{name}`.\n\n")).unwrap_or_default();
+    format!(
+        "{} (HTTP {})\n\n{whose}{}\n\nThe caller reads: {}\nWhat to do: {}\n",
         code.code, code.status, code.meaning, code.message, code.remedy
-    ))
+    )
 }

@@ -59,6 +59,7 @@ static MASK: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::WriteRequest, Need::Block, Need::Storage(StorageScope::Organisations)],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<MaskConfig>,
     build: mask,
 };
@@ -188,9 +189,19 @@ fn every_key_is_in_the_reference_file() {
     assert!(missing.is_empty(), "not in conf/odock.yaml: {missing:?}");
 }
 
+/// The bundled plugins that are accepted. One that `plugins new` made and whose `acceptance.md` has open boxes is in every
+/// schema that is emitted, and not yet in the one on file: a folder builds and passes with no other file edited.
+fn accepted() -> Roster {
+    let is_open = |name: &str| {
+        let list = root().join("plugins").join(name).join("acceptance.md");
+        fs::read_to_string(list).is_ok_and(|text| text.contains("- [ ]"))
+    };
+    Roster::bundled().iter().filter(|manifest| !is_open(manifest.name)).fold(Roster::default(), Roster::with)
+}
+
 #[test]
 fn the_schema_is_the_emitted_one() {
-    let text = serde_json::to_string_pretty(&schema::schema(&Roster::bundled())).unwrap() + "\n";
+    let text = serde_json::to_string_pretty(&schema::schema(&accepted())).unwrap() + "\n";
     golden(&root().join("conf/odock.schema.json"), &text);
 }
 

@@ -127,6 +127,7 @@ static PUPPET: Manifest = Manifest {
     needs: EVERYTHING,
     streams: false,
     evidence: &[("seen", "what it was told")],
+    codes: &[],
     config_schema: || serde_json::json!({}),
     build: puppet,
 };

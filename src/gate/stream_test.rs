@@ -76,6 +76,7 @@ static FILTER: Manifest = Manifest {
     needs: &[Need::ReadResponse, Need::WriteResponse, Need::Block],
     streams: true,
     evidence: &[],
+    codes: &[],
     config_schema: || serde_json::json!({}),
     build: make,
 };

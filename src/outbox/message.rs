@@ -85,6 +85,22 @@ pub(super) fn request(hex: &str) -> Option<RequestId> {
     Some(RequestId(number.to_be_bytes()))
 }
 
+/// What evidence says of a delivery that nobody has attempted.
+pub(super) fn of_new<'a>(new: &'a NewMessage, state: &'static str) -> DeliveryEntry<'a> {
+    DeliveryEntry {
+        plugin: &new.topic,
+        delivery_id: &new.dedup,
+        destination: &new.destination,
+        request: new.request.as_deref().and_then(request),
+        attempt: 0,
+        state,
+        external_id: None,
+        error: None,
+        took: Duration::ZERO,
+        at: SystemTime::now(),
+    }
+}
+
 /// What evidence says of a delivery whatever became of it.
 pub(super) fn entry<'a>(instance: &'a str, delivery: &'a Delivery, state: &'static str) -> DeliveryEntry<'a> {
     DeliveryEntry {

@@ -52,8 +52,8 @@ pub struct OutboxSettings {
 pub enum OnFull {
     /// It is dropped, which metrics and evidence say.
     DropNewest,
-    /// The oldest that waits is dropped for it, which metrics and evidence say; while the record store is away, and the files
-    /// hold as many, it is dropped itself.
+    /// The oldest that waits is dropped for it, which metrics and evidence say; while the record store is away, the oldest in the
+    /// files.
     DropOldest,
     /// The plugin is told, and its `on_error` decides about the request.
     Deny,
@@ -196,9 +196,10 @@ impl Dispatch for Outbox {
         let settings = self.settings();
         let full = self.waiting() >= settings.max_pending;
         if full {
-            // The oldest are dropped in the store. While that is away the files are all there is, and they are bounded, too; what
-            // one round carries may be on its way.
-            let stuck = self.0.spool.get().is_some_and(|spool| spool.waiting() >= settings.max_pending + worker::CARRIED as u64);
+            // The worker drops the oldest, in the store or, while that is away, in the files. It may be waiting for an answer of
+            // the store just now: the files are bounded for that time, too.
+            let most = settings.max_pending.saturating_mul(2).saturating_add(worker::CARRIED as u64);
+            let stuck = self.0.spool.get().is_some_and(|spool| spool.waiting() >= most);
             match settings.on_full {
                 OnFull::DropOldest if !stuck => {}
                 OnFull::DropNewest | OnFull::DropOldest => {

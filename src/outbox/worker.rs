@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Attempted, Group, Over};
 use super::receivers::Receivers;
-use super::{Outbox, OutboxSettings, Senders, message, millis, schedule};
+use super::{OnFull, Outbox, OutboxSettings, Senders, message, millis, schedule};
 use crate::evidence::DeliveryEntry;
 use crate::plugin::{Delivered, Instance};
 use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled, Standing};
@@ -79,7 +79,7 @@ impl Worker {
         while let Err(error) = self.recover().await {
             log::warn!(target: "outbox", "deliveries wait in their files: {error}");
             waits = (waits * 2).min(Duration::from_secs(5));
-            self.sleep(waits).await;
+            self.sleep_beside_files(waits).await;
             if self.outbox.is_closing() {
                 return;
             }
@@ -96,7 +96,7 @@ impl Worker {
                 Err(error) => {
                     log::warn!(target: "outbox", "deliveries wait: {error}");
                     waits = (waits * 2).min(Duration::from_secs(5));
-                    self.sleep(waits).await;
+                    self.sleep_beside_files(waits).await;
                 }
             }
             if end.is_some_and(|end| Instant::now() >= end) {
@@ -208,6 +208,37 @@ impl Worker {
             self.outbox.told(&DeliveryEntry { error: Some("the outbox is full"), ..of_row(row, "dropped") });
         }
         Ok(())
+    }
+
+    /// While the store is away: drops the oldest of the files where they alone hold more than may wait. What the store took
+    /// without saying so is sent all the same, and so may be what a kill interrupts: dropping is not written down.
+    fn make_room_in_files(&self) {
+        let settings = self.senders.settings();
+        let Some(spool) = self.outbox.0.spool.get().filter(|_| settings.on_full == OnFull::DropOldest) else { return };
+        loop {
+            let over = usize::try_from(spool.waiting().saturating_sub(settings.max_pending)).unwrap_or(usize::MAX);
+            if over == 0 {
+                return;
+            }
+            let dropped = spool.next(over.min(CARRIED)).and_then(|(entries, place)| {
+                if let Some(last) = entries.last() {
+                    spool.taken(last.number, place)?;
+                }
+                Ok(entries)
+            });
+            match dropped {
+                Ok(entries) if entries.is_empty() => return,
+                Ok(entries) => {
+                    for message in read(&entries) {
+                        self.outbox.told(&DeliveryEntry { error: Some("the outbox is full"), ..message::of_new(&message, "dropped") });
+                    }
+                }
+                Err(error) => {
+                    log::error!(target: "outbox", "the files of the outbox: {error}");
+                    return;
+                }
+            }
+        }
     }
 
     fn fewer(&self, count: u64) {
@@ -390,10 +421,11 @@ impl Worker {
         }
     }
 
-    /// Sleeps, unless the outbox is closed.
-    async fn sleep(&mut self, time: Duration) {
+    /// Sleeps, unless the outbox is closed; nothing goes to the store meanwhile, so there must be room in the files.
+    async fn sleep_beside_files(&self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until && !self.outbox.is_closing() {
+            self.make_room_in_files();
             tokio::time::sleep(time.min(Duration::from_millis(50))).await;
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Plugin;
 use super::host::Host;
+use crate::error::Code;
 use crate::gate::{Gate, Style};
 
 /// A plugin's self-description: constant data, read when a configuration is loaded and by `plugins show`.
@@ -36,6 +37,9 @@ pub struct Manifest {
     pub streams: bool,
     /// The notes it leaves in the evidence record: key and meaning.
     pub evidence: &'static [(&'static str, &'static str)],
+    /// The codes of its refusals that are not the gateway's, for `explain`. Codes that an operator or a system outside chooses
+    /// are not among them.
+    pub codes: &'static [Code],
     /// JSON schema of its `config`, see [`schema_of`].
     pub config_schema: fn() -> serde_json::Value,
     /// Makes an instance from its configuration; runs at load, never on a request.

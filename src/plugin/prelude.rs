@@ -22,9 +22,10 @@ pub use super::view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View, i
 pub use super::{Destination, Digester, Glob, Named, Receiver, Remembered, Subject, Tail, Template, Words, hex};
 pub use super::{Frame, OwnedFrame, Plugin, PluginError, PluginResult, StreamFilter, StreamVerdict, Verdict};
 pub use crate::config::{Size, Span};
-pub use crate::error::Denial;
+pub use crate::error::{Code, Denial};
 pub use crate::gate::{Decision, End, Execution, External, Finished, Gate, Outcome, RequestId, Style};
 pub use crate::identity::{Caller, Organisation, Secret, Team, User};
 pub use crate::store::records::{UsageBy, UsageFilter, UsageSum};
 pub use crate::telemetry::log::{Fields as LogFields, line as log_line};
+pub use crate::telemetry::time::Rfc3339;
 pub use crate::wire::{self, Dialect, Endpoint, Usage};

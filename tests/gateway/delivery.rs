@@ -20,26 +20,34 @@ pub struct Receiver {
     failing: Arc<AtomicUsize>,
     /// The status of a failure.
     status: Arc<AtomicUsize>,
+    /// Milliseconds before it answers.
+    delay: Arc<AtomicUsize>,
 }
 
 impl Receiver {
     pub async fn start(failing: usize) -> Self {
         let (failing, status) = (Arc::new(AtomicUsize::new(failing)), Arc::new(AtomicUsize::new(500)));
-        let (mood, code, turn) = (failing.clone(), status.clone(), AtomicUsize::new(0));
+        let delay = Arc::new(AtomicUsize::new(0));
+        let (mood, code, slow, turn) = (failing.clone(), status.clone(), delay.clone(), AtomicUsize::new(0));
         let upstream = Upstream::with(move |_| {
             // A sequence without a pattern, the same in every run.
             let chance = turn.fetch_add(1, Ordering::Relaxed).wrapping_mul(2_654_435_761) % 4_294_967_296 * 100 / 4_294_967_296;
             let fails = chance < mood.load(Ordering::Relaxed);
             let status = if fails { code.load(Ordering::Relaxed) as u16 } else { 204 };
-            Act::Answer(Answer::json("").status(status))
+            let delay = Duration::from_millis(slow.load(Ordering::Relaxed) as u64);
+            Act::Answer(Answer::json("").status(status).delay(delay))
         })
         .await;
-        Self { upstream, failing, status }
+        Self { upstream, failing, status, delay }
     }
 
-    fn fail(&self, per_cent: usize, status: usize) {
+    pub fn fail(&self, per_cent: usize, status: usize) {
         self.failing.store(per_cent, Ordering::Relaxed);
         self.status.store(status, Ordering::Relaxed);
+    }
+
+    pub fn slow(&self, milliseconds: usize) {
+        self.delay.store(milliseconds, Ordering::Relaxed);
     }
 
     /// The item of `plugins:` that sends here.
@@ -124,7 +132,7 @@ fn cli(args: &[&str]) -> (i32, String, String) {
     (out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr))
 }
 
-fn listed(edge: &Edge, more: &[&str]) -> Vec<Value> {
+pub fn listed(edge: &Edge, more: &[&str]) -> Vec<Value> {
     let file = edge.file.display().to_string();
     let (code, out, err) = cli(&[&["outbox", "list", "-c", &file, "--format", "json"], more].concat());
     assert_eq!(code, 0, "{err}");
@@ -246,6 +254,13 @@ async fn kills_and_a_failing_receiver_lose_invent_and_reorder_nothing() {
 #[ignore = "takes minutes"]
 async fn ten_thousand_events_and_twenty_kills() {
     show(10_000, 20, false).await;
+}
+
+/// The same with two keys in order; `cargo test --test gateway ten_thousand -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn ten_thousand_events_in_order_and_twenty_kills() {
+    show(10_000, 20, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

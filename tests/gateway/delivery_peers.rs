@@ -16,8 +16,14 @@ use crate::delivery::{Receiver, SIGNING, accepted, setup};
 use crate::edge::{Edge, KEY, Setup, eventually, free_port};
 use crate::upstream::Upstream;
 
+/// A peer that is not there is skipped, unless `TEST_PEERS=required` says that it was installed; tests/run says so.
+pub fn missing(peer: &str) {
+    assert!(std::env::var_os("TEST_PEERS").is_none_or(|value| value != "required"), "{peer} is not installed");
+    eprintln!("SKIPPED: {peer} is not installed (tests/run installs it)");
+}
+
 /// The Python of the tests' own environment, with what it has to know.
-fn python(modules: &str) -> Option<PathBuf> {
+pub fn python(modules: &str) -> Option<PathBuf> {
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_odock-edge"));
     let targets = binary.ancestors().map(|folder| folder.join("venv/bin/python"));
     let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
@@ -27,12 +33,12 @@ fn python(modules: &str) -> Option<PathBuf> {
         known.is_ok_and(|status| status.success())
     });
     if able.is_none() {
-        eprintln!("SKIPPED: {modules} is not installed (tests/run installs it)");
+        missing(modules);
     }
     able
 }
 
-async fn ask(edge: &Edge, count: usize) {
+pub async fn ask(edge: &Edge, count: usize) {
     for _ in 0..count {
         assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
     }
@@ -45,17 +51,17 @@ fn exporting(upstream: &Upstream, plugin: &str, config: &str, grant: &str, more:
     setup(upstream.port, &[item], "")
 }
 
-struct Certificate {
-    pem: String,
-    key_pem: String,
+pub struct Certificate {
+    pub pem: String,
+    pub key_pem: String,
 }
 
-fn certificate() -> Certificate {
+pub fn certificate() -> Certificate {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     Certificate { pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem() }
 }
 
-fn with_secret(mut setup: Setup, name: &str, value: &str) -> Setup {
+pub fn with_secret(mut setup: Setup, name: &str, value: &str) -> Setup {
     setup.more = setup.more.replacen("secrets: {", &format!("secrets: {{{name}: {{env: {}}}, ", name.to_uppercase()), 1);
     setup.env.push((name.to_uppercase(), value.to_owned()));
     setup
@@ -292,7 +298,7 @@ impl Postgres {
     fn start() -> Option<(Self, PathBuf)> {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
         let Some(programs) = versions.into_iter().find(|folder| folder.join("initdb").is_file()) else {
-            eprintln!("SKIPPED: PostgreSQL is not installed (tests/run installs it)");
+            missing("PostgreSQL");
             return None;
         };
         let folder = tempfile::Builder::new().prefix("odock-pg-").tempdir().unwrap().keep();

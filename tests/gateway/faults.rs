@@ -8,6 +8,16 @@ use odock_edge::plugin::prelude::*;
 /// Tells a started copy of this binary to be the gateway; holds its arguments as a JSON list.
 const ARGUMENTS: &str = "ODOCK_FAULT_ARGS";
 
+/// Tells that copy that a bundled plugin asks for mail and files, too; holds its name.
+const WIDER: &str = "ODOCK_FAULT_WIDER";
+
+/// The gateway in which a bundled plugin asks for more than it uses.
+pub fn command_with_wider(plugin: &str, args: &[String]) -> Command {
+    let mut command = command(args);
+    command.env(WIDER, plugin);
+    command
+}
+
 /// The gateway with the plugins of this file.
 pub fn command(args: &[String]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -24,6 +34,12 @@ fn fault_gateway_child() {
     let args = std::iter::once("odock-edge".into()).chain(args.into_iter().map(Into::into));
     let mut plugins = crate::made::manifests();
     plugins.extend([&FAULT, &REWRITE, &JUDGE, &FRAMES]);
+    if let Ok(name) = std::env::var(WIDER) {
+        let manifest = odock_edge::plugin::Roster::bundled().find(&name).unwrap();
+        let more = [Need::Mail, Need::Files].into_iter().filter(|need| !manifest.needs.contains(need));
+        let needs: Vec<Need> = manifest.needs.iter().copied().chain(more).collect();
+        plugins.push(Box::leak(Box::new(Manifest { needs: needs.leak(), ..*manifest })));
+    }
     let _ =
         odock_edge::gateway::Gateway::builder().safety_module(&crate::safety_modules::CLUMSY).safety_module(&crate::safety_modules::FRUIT);
     std::process::exit(odock_edge::cli::main_from(args, plugins));
@@ -67,6 +83,7 @@ static FAULT: Manifest = Manifest {
     needs: &[Need::Block, Need::Background],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<FaultConfig>,
     build: |cx| Ok(Arc::new(Fault(cx.parse()?))),
 };
@@ -151,6 +168,7 @@ static REWRITE: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::WriteRequest, Need::ReadResponse, Need::WriteResponse, Need::Headers],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<RewriteConfig>,
     build: |cx| Ok(Arc::new(Rewrite(cx.parse()?))),
 };
@@ -217,6 +235,7 @@ static JUDGE: Manifest = Manifest {
     needs: &[Need::ReadResponse, Need::Block],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<JudgeConfig>,
     build: |cx| Ok(Arc::new(Judge(cx.parse()?))),
 };
@@ -252,6 +271,7 @@ static FRAMES: Manifest = Manifest {
     needs: &[Need::ReadResponse, Need::WriteResponse, Need::Block],
     streams: true,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<FramesConfig>,
     build: |cx| Ok(Arc::new(Frames(cx.parse()?))),
 };

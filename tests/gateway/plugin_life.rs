@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use odock_edge::plugin::Roster;
 use odock_edge::plugin::harness::Case;
+use odock_edge::plugin::{Need, Roster};
 use serde_json::{Value, json};
 
 use crate::client::Request;
-use crate::edge::{Edge, KEY, Setup, cli};
+use crate::edge::{Edge, KEY, Setup, cli, free_port};
 use crate::made::manifests;
 use crate::upstream::Upstream;
 
@@ -115,13 +115,55 @@ fn a_brief_says_where_it_belongs() {
     assert!(err.contains("brief.yaml:3") && err.contains("did you mean `action_model`?"), "{err}");
 }
 
-/// One command and one entry of the configuration: the entry is the one of the folder's example.
+/// What `plugins new` prints to be added to the configuration.
+fn printed(brief: &Path, into: &Path) -> String {
+    let (code, out, err) = cli(&["plugins", "new", "--brief", &brief.display().to_string(), "--into", &into.display().to_string()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    out.split_once("add to the configuration:\n\n").map(|(_, entry)| entry.to_owned()).unwrap_or_default()
+}
+
+/// A configuration that has neither plugins nor chains, with what was printed behind it.
+fn with_printed(upstream: u16, dir: &Path, printed: &str) -> String {
+    let base = Setup::to(upstream).yaml(free_port(), free_port(), dir);
+    let bare = base.replacen("plugins: []\n", "", 1).replacen("chains:\n  default:\n    {}\n", "", 1);
+    assert!(!bare.contains("plugins:") && !bare.contains("chains:"), "{bare}");
+    // Whom the briefs begin with.
+    let bare = bare.replacen("teams: [", "teams: [{name: clinic}, ", 1).replacen(
+        "      - {name: secret,",
+        "      - {name: reasoner, provider: mock}\n      - {name: secret,",
+        1,
+    );
+    bare + "  - {name: mcp, match: {path_prefix: /mcp/}, chain: default}\n" + printed
+}
+
+/// One command and one paste: whatever the brief is, the configuration takes what the command printed, and it observes.
+#[test]
+fn what_is_printed_is_all_that_a_configuration_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = 0;
+    for brief in briefs() {
+        let printed = printed(&brief, dir.path());
+        if printed.is_empty() {
+            continue;
+        }
+        seen += 1;
+        assert!(printed.contains("\n    mode: observe\n"), "{printed}");
+        let file = dir.path().join("odock.yaml");
+        std::fs::write(&file, with_printed(9, dir.path(), &printed)).unwrap();
+        let mut check = crate::faults::command(&["check".to_owned(), "-c".to_owned(), file.display().to_string()]);
+        let secrets = printed.lines().filter_map(|line| line.split_once("{ env: ")?.1.strip_suffix(" }"));
+        check.envs(secrets.map(|name| (name, "a-secret-of-sixteen-bytes"))).env("MOCK_PROVIDER_KEY", "sk");
+        let done = check.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(0), "{}\n{printed}\n{said}", brief.display());
+    }
+    assert_eq!(seen, manifests().len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_of_a_brief_observes_and_then_enforces() {
     let dir = tempfile::tempdir().unwrap();
-    let brief = golden("briefs/response_metadata.yaml").display().to_string();
-    assert_eq!(cli(&["plugins", "new", "--brief", &brief, "--into", &dir.path().display().to_string()]).0, 0);
-    let example = std::fs::read_to_string(dir.path().join("answer_facts/example.yaml")).unwrap();
+    let example = printed(&golden("briefs/response_metadata.yaml"), dir.path());
     let entry =
         |key: &str| example.lines().find_map(|line| line.trim_start_matches(['-', ' ']).strip_prefix(key)).unwrap().trim().to_owned();
     let upstream = Upstream::start().await;
@@ -145,7 +187,7 @@ async fn a_plugin_of_a_brief_observes_and_then_enforces() {
 }
 
 /// A plugin that was made and is not accepted yet (open boxes in its `acceptance.md`) has no evaluation on file.
-fn accepted(name: &str) -> bool {
+pub fn accepted(name: &str) -> bool {
     let list = std::fs::read_to_string(Path::new(ROOT).join("plugins").join(name).join("acceptance.md")).unwrap_or_default();
     !list.contains("- [ ]")
 }
@@ -181,6 +223,33 @@ fn an_evaluation_is_complete_when_people_have_answered() {
     std::fs::write(&answers, "ownr: me\n").unwrap();
     let (code, _, err) = cli(&["plugins", "evaluate", "audit_log", "--answers", &named]);
     assert!(code == 78 && err.contains("answers.yaml:1:7"), "{err}");
+}
+
+/// With every question answered, what a manifest asks for beyond its cases is all that keeps an evaluation from being complete.
+#[test]
+fn a_capability_that_no_case_uses_fails_the_evaluation_of_every_bundled_plugin() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = dir.path().join("answers.yaml");
+    let (_, out, _) = cli(&["plugins", "evaluate", "http_callout", "--format", "json"]);
+    let (_, more, _) = cli(&["plugins", "evaluate", "tenant_eligibility", "--format", "json"]);
+    let keys: std::collections::BTreeSet<String> = [out, more]
+        .iter()
+        .flat_map(|text| serde_json::from_str::<Value>(text).unwrap()["items"].as_array().unwrap().clone())
+        .filter(|item| item["state"] == json!("open"))
+        .map(|item| item["item"].as_str().unwrap().to_owned())
+        .collect();
+    std::fs::write(&answers, keys.iter().map(|key| format!("{key}: agreed\n")).collect::<String>()).unwrap();
+    for manifest in Roster::bundled().iter() {
+        let args = ["plugins", "evaluate", manifest.name, "--answers", &answers.display().to_string()].map(str::to_owned);
+        let (code, out, err) = cli(&args.each_ref().map(String::as_str));
+        assert_eq!((code, err.as_str()), (0, ""), "{}: {out}", manifest.name);
+        let wider = crate::faults::command_with_wider(manifest.name, &args).output().unwrap();
+        let out = String::from_utf8_lossy(&wider.stdout).into_owned();
+        assert_eq!(wider.status.code(), Some(1), "{}: {out}", manifest.name);
+        for need in [Need::Mail, Need::Files].iter().filter(|need| !manifest.needs.contains(need)) {
+            assert!(out.lines().any(|line| line.starts_with(&format!("  EXCESS {need}"))), "{}: {out}", manifest.name);
+        }
+    }
 }
 
 async fn sent(edge: &Edge, requests: usize) {

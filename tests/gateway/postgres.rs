@@ -14,14 +14,14 @@ const TOKEN: &str = "token-of-the-operator-0001";
 const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
 
 /// A server of the test's own that can be stopped and started again.
-struct Postgres {
+pub struct Postgres {
     programs: PathBuf,
     folder: PathBuf,
 }
 
 impl Postgres {
     /// `None` where it is not installed.
-    fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         let in_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
         let Some(programs) = versions.chain(in_path).find(|folder| folder.join("pg_ctl").is_file()) else {
@@ -49,17 +49,24 @@ impl Postgres {
         assert!(command.status().unwrap().success(), "{} {arguments:?}", program.display());
     }
 
-    fn up(&self) {
+    pub fn up(&self) {
         let options = format!("-k {} -c listen_addresses= -c fsync=off", self.folder.display());
         self.run("pg_ctl", &["-D", "data", "-w", "-l", "log", "-o", &options, "start"]);
     }
 
-    fn down(&self) {
+    pub fn down(&self) {
         self.run("pg_ctl", &["-D", "data", "-w", "-m", "immediate", "stop"]);
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("postgres://postgres@localhost/postgres?host={}", self.folder.display())
+    }
+
+    /// A file of the test's in the server's folder, which goes with it.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::plugin::Roster;
 use crate::plugin::harness::Case;
+use crate::plugin::{Roster, StorageScope};
 
 fn cases(plugin: &str) -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(plugin).join("cases");
@@ -20,17 +20,40 @@ fn evaluated(manifest: &'static Manifest, used: &Used, instances: &[Listed<'_>],
     Facts { manifest, used: Some(used), instances, answers }.checklist()
 }
 
+/// Every need there is.
+fn every_need() -> Vec<Need> {
+    let plain = [
+        Need::ReadRequest,
+        Need::WriteRequest,
+        Need::ReadResponse,
+        Need::WriteResponse,
+        Need::Block,
+        Need::Tags,
+        Need::Headers,
+        Need::Network,
+        Need::Secrets,
+        Need::Mail,
+        Need::Background,
+        Need::Deliver,
+        Need::Files,
+        Need::Notices,
+    ];
+    plain.into_iter().chain(StorageScope::ALL.map(Need::Storage)).collect()
+}
+
+/// Nothing that a bundled plugin asks for is too much; whatever else one of them asked for would be, and it alone.
 #[tokio::test]
 async fn what_no_case_needs_exceeds() {
-    let manifest = Roster::bundled().find("request_transform").unwrap();
-    let cases = cases("request_transform");
-    let used = Used::by(manifest, &cases).await;
-    assert_eq!(excess(&evaluated(manifest, &used, &[], &BTreeMap::new())), [""; 0], "as it is, nothing is too much: {used:?}");
-    for more in [Need::Network, Need::Block, Need::ReadResponse, Need::Secrets] {
-        let needs: Vec<Need> = manifest.needs.iter().copied().chain([more]).collect();
+    for manifest in Roster::bundled().iter() {
+        let cases = cases(manifest.name);
+        let used = Used::by(manifest, &cases).await;
+        assert_eq!(excess(&evaluated(manifest, &used, &[], &BTreeMap::new())), [""; 0], "{} as it is: {used:?}", manifest.name);
+        let more: Vec<Need> = every_need().into_iter().filter(|need| !manifest.needs.contains(need)).collect();
+        let needs: Vec<Need> = manifest.needs.iter().copied().chain(more.iter().copied()).collect();
         let wider: &'static Manifest = Box::leak(Box::new(Manifest { needs: Box::leak(needs.into_boxed_slice()), ..*manifest }));
         let used = Used::by(wider, &cases).await;
-        assert_eq!(excess(&evaluated(wider, &used, &[], &BTreeMap::new())), [more.to_string()], "an undeclared use of {more}");
+        let more: Vec<String> = more.iter().map(ToString::to_string).collect();
+        assert_eq!(excess(&evaluated(wider, &used, &[], &BTreeMap::new())), more, "{} with everything", manifest.name);
     }
 }
 

@@ -103,6 +103,12 @@ fn page(manifest: &Manifest) -> String {
     for (key, meaning) in manifest.evidence {
         let _ = writeln!(text, "  {key:<20} {meaning}");
     }
+    if !manifest.codes.is_empty() {
+        text.push_str("\ncodes of refusals:\n");
+    }
+    for code in manifest.codes {
+        let _ = writeln!(text, "  {} {:<20} {}", code.status, code.code, code.meaning);
+    }
     let schema = serde_json::to_string_pretty(&(manifest.config_schema)()).unwrap_or_default();
     let _ = writeln!(text, "\nconfiguration (JSON Schema):\n{schema}");
     text

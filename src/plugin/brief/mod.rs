@@ -79,6 +79,13 @@ impl Brief {
             return brief;
         }
         brief.action_model = words::actions(&brief.goal);
+        if brief.moment.is_empty() && brief.action_model == [Action::Tag] {
+            brief.moment.extend(words::moment(&brief.goal));
+        }
+        if brief.action_model.contains(&Action::Note) && brief.data_fields.reads.is_empty() {
+            // What is to be noticed is said by somebody.
+            brief.data_fields.reads.push(Datum::RequestContent);
+        }
         let asks = brief.action_model.contains(&Action::Ask);
         if asks || brief.action_model.contains(&Action::Deliver) {
             let role = if asks { SystemRole::Decides } else { SystemRole::Receives };

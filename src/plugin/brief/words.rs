@@ -4,8 +4,8 @@
 //! list of stems between bars: `limit` stands for limit, limits, limiting; `*grenze` for every word that holds it (German joins its
 //! words); two stems in a row (`per minut`) must follow each other, with at most one word between.
 
-use super::Action;
 use super::classify::{Belongs, Signal};
+use super::{Action, Moment};
 
 /// Words before a topic that turn it round: "not about budgets", "ohne Kostenlimit".
 const NEGATIONS: [&str; 12] = ["not", "no", "never", "without", "nothing", "isn", "nicht", "kein", "keine", "keinen", "ohne", "statt"];
@@ -16,17 +16,46 @@ type Topic = &'static str;
 
 const LIMITING: Topic = "\
     limit|cap|capped|exceed|more than|at most|no more|over|above|maxim|max|ceiling|threshold|stop|block|refus|reject|cut off|\
-    run out|ran out|run over|use up|used up|allowance|overspen|beyond|hoechst|ueberschreit|ueberschritt|mehr als|obergrenz|\
+    oefter als|more often|abgewies|abweis|run out|ran out|run over|use up|used up|allowance|overspen|beyond|hoechst|ueberschreit|ueberschritt|mehr als|obergrenz|\
     *grenze|*limit|deckel|gedeckelt|sperr|aufgebraucht|schluss|nicht mehr|keine mehr|no longer|nothing more|any more|\
     ausgeschoepf|drossel|begrenz";
 const MONEY: Topic = "\
     spend|spent|money|cost|dollar|usd|euro|eur|budget|invoice|price|pay|*kosten|geld|ausgeb|ausgab|ausgegeben|*budget|\
     rechnung|bezahl|cent";
 const PERIOD: Topic = "month|monthly|day|daily|week|weekly|year|quarter|*monat|tag|taeglich|pro tag|woche|jahr|quartal";
-const SHORT_PERIOD: Topic = "\
-    per minut|a minute|each minut|every minut|one minut|per second|a second|each second|every second|one second|per hour|\
-    an hour|each hour|every hour|pro minut|je minut|jede minut|einer minut|pro sekund|je sekund|einer sekund|pro stund|\
-    je stund|*minutenlimit|rpm|rps|tpm|qps|60 second|sixty second";
+/// What only a rate is measured in.
+const PER: Topic = "\
+    per minut|per second|per hour|pro minut|je minut|pro sekund|je sekund|pro stund|je stund|*minutenlimit|rpm|rps|tpm|qps";
+/// A short time, which may also be how soon or how often something happens.
+const SHORT_TIME: Topic = "\
+    a minute|each minut|every minut|one minut|a second|each second|every second|one second|an hour|each hour|every hour|\
+    jede minut|einer minut|jede sekund|einer sekund|jede stund|einer stund|der minut|der sekund|der stund|60 second|sixty second";
+/// Words before a short time that make it a deadline: "within a minute", "no later than one minute".
+const DEADLINES: [&str; 17] = [
+    "within",
+    "under",
+    "than",
+    "most",
+    "after",
+    "for",
+    "last",
+    "maximal",
+    "innerhalb",
+    "binnen",
+    "nach",
+    "unter",
+    "spaetestens",
+    "hoechstens",
+    "vor",
+    "before",
+    "until",
+];
+/// Numbers in words.
+const NUMBERS: [&str; 30] = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "fifteen", "twenty", "thirty", "fifty",
+    "hundred", "thousand", "dozen", "ein", "eine", "zwei", "drei", "vier", "fuenf", "sechs", "acht", "zehn", "zwanzig", "fuenfzig",
+    "hundert",
+];
 const CALLS: Topic = "\
     request|call|quer|hit|prompt|message|time|rate|traffic|token|anfrag|aufruf|mal|nachricht|zugriff|anruf";
 const GATE_VERB: Topic = "\
@@ -62,9 +91,12 @@ const BUSY: Topic = "\
     in flight";
 
 const TELLING: Topic = "\
-    webhook|siem|splunk|sentinel|elastic|archiv|export|forward|notif|email|e mail|mail|slack|pagerduty|warehouse|snowflake|\
-    bigquery|kafka|syslog|analytic|dashboard|report to|send to|sent to|post to|publish|benachrichtig|weiterleit|uebermittel|\
-    auswert|meld|schick|ausgeleitet|exportier|archivier|statistik";
+    webhook|siem|splunk|sentinel|elastic|qradar|chronicle|sumo logic|datadog|logstash|graylog|arcsight|logrhythm|exabeam|wazuh|\
+    security lake|opensearch|kibana|newrelic|new relic|security operation|audit event|audit trail|audit log|archiv|s3|bucket|\
+    export|forward|notif|alert|email|e mail|mail|slack|pagerduty|opsgenie|mattermost|teams channel|warehouse|snowflake|redshift|\
+    databricks|clickhouse|data lake|bigquery|kafka|kinesis|pubsub|event hub|rabbitmq|syslog|analytic|dashboard|grafana|tableau|\
+    power bi|report to|send to|sent to|post to|ship|ingest|land in|publish|benachrichtig|weiterleit|uebermittel|auswert|meld|\
+    schick|ausgeleitet|exportier|archivier|statistik|leitstelle|revisionsspur|protokollserver";
 const ASKING: Topic = "\
     approv|sign off|signoff|four eyes|genehmig|freigab|freigegeben|zustimm|vier augen|policy engine|policy decision|\
     policy server|opa|decision point|our own engine|external engine|dlp|data loss|proprietary|in house|home grown|homegrown|\
@@ -95,7 +127,6 @@ const fn rule(belongs: Belongs, weight: i32, topics: &'static [Topic], about: &'
 }
 
 const RULES: &[Rule] = &[
-    rule(Belongs::Policies, 6, &[SHORT_PERIOD, CALLS], "calls in a short time"),
     rule(Belongs::Policies, 3, &[BUSY], "how much goes on at once"),
     rule(Belongs::Policies, 3, &[BUSY, LIMITING], "a limit of what goes on at once"),
     rule(Belongs::Policies, 5, &[NETWORK], "where callers are"),
@@ -122,6 +153,14 @@ pub fn actions(text: &str) -> Vec<Action> {
     topics.into_iter().filter(|(topic, _)| occurs(topic, &words).is_some()).map(|(_, action)| action).collect()
 }
 
+/// The half of the exchange that the words want something attached to, if it is the answer.
+pub fn moment(text: &str) -> Option<Moment> {
+    let words = cut(text);
+    let back = occurs("header|kopfzeil|attach|annotat|vermerk", &words).and(occurs("answer|response|repl|antwort", &words));
+    let onwards = occurs("provider|upstream|request|anfrag|anbieter|outgoing|call", &words);
+    (back.is_some() && onwards.is_none()).then_some(Moment::AfterUpstream)
+}
+
 /// Whether a sentence speaks of a plugin's work and of no control's.
 pub fn has_a_sentence_of_its_own(text: &str) -> bool {
     text.split(['.', '!', '?', ';']).any(|sentence| {
@@ -134,6 +173,9 @@ pub fn has_a_sentence_of_its_own(text: &str) -> bool {
 pub fn signals(text: &str) -> Vec<Signal> {
     let words = cut(text);
     let mut found = Vec::new();
+    if let Some(hit) = rate(&words) {
+        found.push(Signal { belongs: Belongs::Policies, weight: 6, from: format!("goal: “{hit}”"), about: "calls in a short time" });
+    }
     for rule in RULES {
         let hits: Option<Vec<String>> = rule.topics.iter().map(|topic| occurs(topic, &words)).collect();
         if let Some(hits) = hits {
@@ -146,6 +188,32 @@ pub fn signals(text: &str) -> Vec<Signal> {
         }
     }
     found
+}
+
+/// A rate: a number of calls in a short time, or a limit of them, in one sentence. How soon something is to be told ("within a
+/// minute") and how often ("every hour") is none.
+fn rate(words: &[String]) -> Option<String> {
+    let number = |word: &String| word.bytes().all(|b| b.is_ascii_digit()) && !word.is_empty() || NUMBERS.contains(&word.as_str());
+    words.split(String::is_empty).find_map(|sentence| {
+        let calls = occurs(CALLS, sentence);
+        let counted = || {
+            let close = |at: usize| sentence[at.saturating_sub(2)..at].iter().any(number);
+            (0..sentence.len()).any(|at| close(at) && CALLS.split('|').any(|stem| starts(stem, sentence, at)))
+        };
+        let limits = || occurs(LIMITING, sentence).is_some();
+        if let Some(at) = place(PER, sentence) {
+            // The calls may stand in another sentence where this one limits something.
+            let what = calls.clone().or_else(|| occurs(CALLS, words).filter(|_| limits()));
+            if let Some(what) = what {
+                return Some(format!("{what}” and “{}", sentence[at..].iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ")));
+            }
+        }
+        let at = place(SHORT_TIME, sentence)?;
+        let deadline = at > 0 && DEADLINES.contains(&sentence[at - 1].as_str());
+        let is_rate = counted() || !deadline && limits();
+        let time = || sentence[at..].iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ");
+        calls.filter(|_| is_rate).map(|what| format!("{what}” and “{}", time()))
+    })
 }
 
 /// Words without case, accents and punctuation; ends of sentences stay as an empty word, across which nothing belongs
@@ -178,23 +246,51 @@ fn cut(text: &str) -> Vec<String> {
 
 /// The first words that hit a topic and are not turned round.
 fn occurs(topic: Topic, words: &[String]) -> Option<String> {
-    (0..words.len()).find_map(|at| {
-        let stem = topic.split('|').find(|stem| starts(stem, words, at))?;
+    place(topic, words).map(|at| words[at].clone())
+}
+
+/// Where they stand.
+fn place(topic: Topic, words: &[String]) -> Option<usize> {
+    (0..words.len()).find(|at| {
+        let at = *at;
+        let Some(stem) = topic.split('|').find(|stem| starts(stem, words, at)) else { return false };
         let before = &words[at.saturating_sub(REACH)..at];
         let sentence = before.iter().rposition(String::is_empty).map_or(before, |end| &before[end + 1..]);
         // "no more than" and "not exceed" limit; they turn nothing round.
         let limits = ["more", "at", "exceed", "over", "beyond", "mehr", "above"]
             .iter()
             .any(|word| stem.starts_with(word) || sentence.iter().any(|w| w == word));
-        let turned = !limits && sentence.iter().any(|word| NEGATIONS.contains(&word.as_str())) && !sentence.iter().any(|word| gates(word));
-        (!turned).then(|| words[at].clone())
+        let rules = gates(&words[at]) || sentence.iter().any(|word| gates(word));
+        limits || rules || !sentence.iter().any(|word| NEGATIONS.contains(&word.as_str()))
     })
 }
 
-/// "may not use" is a rule, not its absence.
+/// "may not use" and "are not allowed to" are rules, not their absence.
 fn gates(word: &str) -> bool {
-    ["may", "must", "should", "can", "cannot", "could", "shall", "darf", "duerfen", "soll", "sollen", "kann", "koennen", "allowed"]
-        .contains(&word)
+    [
+        "may",
+        "must",
+        "should",
+        "can",
+        "cannot",
+        "could",
+        "shall",
+        "darf",
+        "duerfen",
+        "soll",
+        "sollen",
+        "kann",
+        "koennen",
+        "allowed",
+        "permitted",
+        "entitled",
+        "authorised",
+        "authorized",
+        "erlaubt",
+        "berechtigt",
+        "zugelassen",
+    ]
+    .contains(&word)
 }
 
 fn starts(stem: &str, words: &[String], at: usize) -> bool {
@@ -227,6 +323,30 @@ mod tests {
         assert_eq!(about("Es geht nicht um ein Kostenlimit."), []);
         assert_eq!(about("No team may spend more than 500 euros."), [Belongs::Budgets]);
         assert_eq!(about("Praktikanten dürfen das große Modell nicht benutzen."), [Belongs::Grants]);
+    }
+
+    #[test]
+    fn a_deadline_and_a_cadence_are_no_rate() {
+        for goal in [
+            "Send an event of every request to Splunk within a minute.",
+            "Every request is in Datadog no later than one minute after its end.",
+            "Usage per request lands in Snowflake every hour.",
+            "Jede Anfrage soll innerhalb einer Minute im SIEM stehen.",
+            "A webhook tells billing of every request; it takes 100 events per second.",
+        ] {
+            assert!(!about(goal).contains(&Belongs::Policies), "{goal}");
+        }
+        for goal in [
+            "60 requests per minute for each key.",
+            "Five calls a second are enough.",
+            "No more than 60 requests within a minute.",
+            "Limit prompts to a few each minute.",
+            "Our clients send too many prompts. Nobody needs more than five per second.",
+            "Ten times a minute a key may call the model.",
+            "Jeder Schlüssel stellt höchstens zehn Anfragen in einer Minute.",
+        ] {
+            assert!(about(goal).contains(&Belongs::Policies), "{goal}");
+        }
     }
 
     #[test]

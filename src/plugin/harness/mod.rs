@@ -123,7 +123,9 @@ impl Case {
                 gate => {
                     let response = self.response.as_ref().filter(|_| *gate == Gate::PostUpstream);
                     // As on a connection: a stream is held for a step that reads answers and filters no streams.
-                    let held = chain.needs_response_body();
+                    // Also where the need to read is withheld: that streams are held is no use that the plugin makes of it.
+                    let withheld = self.withheld == Some(super::Need::ReadResponse) && !manifest.streams;
+                    let held = withheld || chain.needs_response_body();
                     if let Some(response) = response {
                         ex.draft.response = Some(response.build(held)?);
                         ex.facts.stream |= response.stream.is_some();

@@ -14,6 +14,27 @@ async fn the_cases_of_all_bundled_plugins() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// `explain` can be believed: what a plugin refuses with is in its manifest, or was chosen by its configuration or by a system
+/// that it asked, or is the gateway's.
+#[test]
+fn every_code_of_a_case_is_declared() {
+    let mut seen = 0;
+    for manifest in BUNDLED {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(manifest.name).join("cases");
+        for (file, case) in Case::read_folder(&folder).unwrap() {
+            let Some(code) = &case.expect.code else { continue };
+            let quoted = serde_json::json!(code).to_string();
+            let declared = manifest.codes.iter().any(|known| known.code == code);
+            let chosen =
+                case.config.to_string().contains(&quoted) || case.replies.iter().any(|reply| reply.body.to_string().contains(&quoted));
+            let the_gateways = crate::error::codes::find(code).is_some();
+            assert!(declared || chosen || the_gateways, "{} {file:?}: {code} is in no manifest", manifest.name);
+            seen += usize::from(declared);
+        }
+    }
+    assert!(seen >= 6, "{seen} cases show a declared code");
+}
+
 /// The harness itself can fail: what is expected otherwise is said.
 #[tokio::test]
 async fn a_wrong_expectation_is_told() {
@@ -29,6 +50,7 @@ async fn a_wrong_expectation_is_told() {
         needs: &[],
         streams: false,
         evidence: &[],
+        codes: &[],
         config_schema: || serde_json::json!({}),
         build: |_| Ok(Arc::new(Passing)),
     };

@@ -13,6 +13,7 @@ impl Plan<'_> {
             "//! {}\n//!\n//! Begun by `odock-edge plugins new` from `brief.yaml`; from here on it is its owner's.\n\nuse odock_edge::plugin::prelude::*;\n\n",
             self.summary()
         );
+        self.refusal(&mut code);
         self.manifest(&mut code);
         self.config(&mut code);
         self.instance(&mut code);
@@ -53,6 +54,23 @@ impl Plan<'_> {
         !self.design.tags.is_empty() || self.design.sides().any(|side| !side.headers.is_empty())
     }
 
+    /// What `explain` says of its refusals, and what they are where the configuration says nothing else.
+    fn refusal(&self, code: &mut String) {
+        if !self.design.refuses() {
+            return;
+        }
+        let whom = self.brief.owner.as_deref().unwrap_or("the operator of the gateway");
+        let _ = write!(
+            code,
+            "/// Its refusals, where the configuration says nothing else.\nconst REFUSED: Code = Code {{\n    code: {},\n    status: {},\n    message: {},\n    meaning: {},\n    remedy: {},\n}};\n\n",
+            literal(&self.refusal_code()),
+            self.status(),
+            literal(&self.message()),
+            literal(&self.summary()),
+            literal(&format!("Ask {whom}; the evidence record of the request id has what `{}` noted.", self.brief.name)),
+        );
+    }
+
     fn manifest(&self, code: &mut String) {
         let gates: Vec<&str> = self.design.places.iter().map(|place| gate_name(place.gate)).collect();
         let mut styles: Vec<&str> = Vec::new();
@@ -77,7 +95,8 @@ impl Plan<'_> {
         code.push_str(&fitted("    evidence: &[", &notes, "],", ""));
         let _ = write!(
             code,
-            "    config_schema: schema_of::<Config>,\n    build: |cx| Ok(Arc::new({}::build(cx.parse()?, cx.host.clone())?)),\n}};\n\n",
+            "    codes: &[{}],\n    config_schema: schema_of::<Config>,\n    build: |cx| Ok(Arc::new({}::build(cx.parse()?, cx.host.clone())?)),\n}};\n\n",
+            if self.design.refuses() { "REFUSED" } else { "" },
             self.type_name()
         );
     }
@@ -164,9 +183,9 @@ impl Plan<'_> {
             field("The system that is told.", "deliver", "Option<Receiver>", "None");
         }
         if design.refuses() {
-            field("Status of a refusal.", "status", "u16", &self.status().to_string());
-            field("Code of a refusal.", "code", "String", &format!("{}.to_owned()", literal(&self.refusal_code())));
-            field("Text of a refusal.", "message", "String", &format!("{}.to_owned()", literal(&self.message())));
+            field("Status of a refusal.", "status", "u16", "REFUSED.status");
+            field("Code of a refusal.", "code", "String", "REFUSED.code.to_owned()");
+            field("Text of a refusal.", "message", "String", "REFUSED.message.to_owned()");
         }
         code.push_str("}\n\n");
         let derived = ["Vec::new()", "BTreeMap::new()", "None"];

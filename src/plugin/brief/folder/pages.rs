@@ -199,11 +199,19 @@ impl Plan<'_> {
     }
 
     pub(super) fn example(&self) -> String {
-        let mut text = format!(
-            "# {}\n# It begins by observing: nothing changes, and evidence says what it would have done.\nplugins:\n",
-            self.summary()
-        );
+        let mut text =
+            format!("# {}\n# It begins by observing: nothing changes, and evidence says what it would have done.\n", self.summary());
         let entry = self.entry();
+        let mut secrets: Vec<&str> = entry["grant"]["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        secrets.sort_unstable();
+        secrets.dedup();
+        if !secrets.is_empty() {
+            text.push_str("secrets:\n");
+        }
+        for secret in secrets {
+            let _ = writeln!(text, "  {secret}: {{ env: {} }}", secret.to_ascii_uppercase().replace('-', "_"));
+        }
+        text.push_str("plugins:\n");
         for (place, (key, value)) in ordered(&entry).into_iter().enumerate() {
             let _ = writeln!(text, "  {} {key}: {}", if place == 0 { "-" } else { " " }, flow(value));
         }

@@ -22,6 +22,7 @@ pub static MANIFEST: Manifest = Manifest {
         ("set", "how many headers and tags were set"),
         ("without_value", "what was not set because it has no value for this request"),
     ],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(AnswerFacts::build(cx.parse()?, cx.host.clone())?)),
 };

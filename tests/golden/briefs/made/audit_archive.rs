@@ -17,6 +17,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Network, Need::Background, Need::Deliver],
     streams: false,
     evidence: &[],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(AuditArchive::build(cx.parse()?, cx.host.clone())?)),
 };

@@ -4,6 +4,15 @@
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "dlp_refused",
+    status: 403,
+    message: "a rule of this gateway refuses the request",
+    meaning: "Our own DLP service has to see every prompt before egress and every answer before it reaches the caller.",
+    remedy: "Ask data-protection; the evidence record of the request id has what `corporate_dlp` noted.",
+};
+
 /// What `plugins show corporate_dlp` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "corporate_dlp",
@@ -17,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::ReadResponse, Need::Block, Need::Network, Need::Secrets],
     streams: false,
     evidence: &[("answer", "what the system that was asked said")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(CorporateDlp::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -37,7 +47,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ask: None, status: 403, code: "dlp_refused".to_owned(), message: "a rule of this gateway refuses the request".to_owned() }
+        Self { ask: None, status: REFUSED.status, code: REFUSED.code.to_owned(), message: REFUSED.message.to_owned() }
     }
 }
 

@@ -17,6 +17,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Tags, Need::Network, Need::Secrets],
     streams: false,
     evidence: &[("answer", "what the system that was asked said")],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(CustomerSegment::build(cx.parse()?, cx.host.clone())?)),
 };

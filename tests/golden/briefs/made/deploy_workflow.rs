@@ -4,6 +4,15 @@
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "no_change_ticket",
+    status: 403,
+    message: "a rule of this gateway refuses the request",
+    meaning: "In our private MCP workflow the deploy tool runs only for calls that the change system knows.",
+    remedy: "Ask release-management; the evidence record of the request id has what `deploy_workflow` noted.",
+};
+
 /// What `plugins show deploy_workflow` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "deploy_workflow",
@@ -17,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::Block, Need::Network, Need::Secrets],
     streams: false,
     evidence: &[("answer", "what the system that was asked said")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(DeployWorkflow::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -39,13 +49,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            tools: Vec::new(),
-            ask: None,
-            status: 403,
-            code: "no_change_ticket".to_owned(),
-            message: "a rule of this gateway refuses the request".to_owned(),
-        }
+        Self { tools: Vec::new(), ask: None, status: REFUSED.status, code: REFUSED.code.to_owned(), message: REFUSED.message.to_owned() }
     }
 }
 

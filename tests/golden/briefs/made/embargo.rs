@@ -4,6 +4,15 @@
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "under_embargo",
+    status: 451,
+    message: "this is under embargo",
+    meaning: "What is under embargo must be talked about in neither direction, and at night nothing is to be asked at all.",
+    remedy: "Ask press-office; the evidence record of the request id has what `embargo` noted.",
+};
+
 /// What `plugins show embargo` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "embargo",
@@ -17,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::ReadResponse, Need::Block],
     streams: false,
     evidence: &[("rule", "which rule refused")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(Embargo::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -45,9 +55,9 @@ impl Default for Config {
             from_hour: 0,
             until_hour: 24,
             words: Vec::new(),
-            status: 451,
-            code: "under_embargo".to_owned(),
-            message: "this is under embargo".to_owned(),
+            status: REFUSED.status,
+            code: REFUSED.code.to_owned(),
+            message: REFUSED.message.to_owned(),
         }
     }
 }

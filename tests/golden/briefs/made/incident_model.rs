@@ -19,6 +19,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::WriteRequest],
     streams: false,
     evidence: &[("model", "the model that was asked for and the one chosen")],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(IncidentModel::build(cx.parse()?, cx.host.clone())?)),
 };

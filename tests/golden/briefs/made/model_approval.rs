@@ -4,6 +4,15 @@
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "approval_missing",
+    status: 403,
+    message: "ask your manager for an approval of this model",
+    meaning: "A request to a sensitive model goes on only if the approval system holds a valid approval for this user.",
+    remedy: "Ask governance-office; the evidence record of the request id has what `model_approval` noted.",
+};
+
 /// What `plugins show model_approval` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "model_approval",
@@ -17,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Block, Need::Network, Need::Secrets],
     streams: false,
     evidence: &[("answer", "what the system that was asked said")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(ModelApproval::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -37,12 +47,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            ask: None,
-            status: 403,
-            code: "approval_missing".to_owned(),
-            message: "ask your manager for an approval of this model".to_owned(),
-        }
+        Self { ask: None, status: REFUSED.status, code: REFUSED.code.to_owned(), message: REFUSED.message.to_owned() }
     }
 }
 

@@ -4,6 +4,15 @@
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "policy_denied",
+    status: 403,
+    message: "a rule of this gateway refuses the request",
+    meaning: "The enterprise policy engine decides about each call, by rules that other departments write.",
+    remedy: "Ask enterprise-architecture; the evidence record of the request id has what `policy_engine` noted.",
+};
+
 /// What `plugins show policy_engine` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "policy_engine",
@@ -17,6 +26,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Block, Need::Network],
     streams: false,
     evidence: &[("answer", "what the system that was asked said")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(PolicyEngine::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -37,7 +47,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ask: None, status: 403, code: "policy_denied".to_owned(), message: "a rule of this gateway refuses the request".to_owned() }
+        Self { ask: None, status: REFUSED.status, code: REFUSED.code.to_owned(), message: REFUSED.message.to_owned() }
     }
 }
 

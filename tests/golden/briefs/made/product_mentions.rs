@@ -19,6 +19,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::ReadRequest],
     streams: false,
     evidence: &[("signals", "the signals and how often each was found, never the words around them")],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(ProductMentions::build(cx.parse()?, cx.host.clone())?)),
 };

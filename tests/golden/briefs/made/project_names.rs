@@ -17,6 +17,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::ReadRequest, Need::WriteRequest, Need::ReadResponse, Need::WriteResponse],
     streams: false,
     evidence: &[("replaced", "how many texts were changed")],
+    codes: &[],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(ProjectNames::build(cx.parse()?, cx.host.clone())?)),
 };

@@ -6,6 +6,15 @@ use std::collections::BTreeMap;
 
 use odock_edge::plugin::prelude::*;
 
+/// Its refusals, where the configuration says nothing else.
+const REFUSED: Code = Code {
+    code: "not_in_contract",
+    status: 403,
+    message: "your contract does not include this model",
+    meaning: "Only tenants whose contract includes the premium tier are eligible for the reasoning models.",
+    remedy: "Ask commercial-operations; the evidence record of the request id has what `tenant_eligibility` noted.",
+};
+
 /// What `plugins show tenant_eligibility` prints.
 pub static MANIFEST: Manifest = Manifest {
     name: "tenant_eligibility",
@@ -19,6 +28,7 @@ pub static MANIFEST: Manifest = Manifest {
     needs: &[Need::Block, Need::Storage(StorageScope::Organisations)],
     streams: false,
     evidence: &[("rule", "which rule refused")],
+    codes: &[REFUSED],
     config_schema: schema_of::<Config>,
     build: |cx| Ok(Arc::new(TenantEligibility::build(cx.parse()?, cx.host.clone())?)),
 };
@@ -39,12 +49,7 @@ struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            require: BTreeMap::new(),
-            status: 403,
-            code: "not_in_contract".to_owned(),
-            message: "your contract does not include this model".to_owned(),
-        }
+        Self { require: BTreeMap::new(), status: REFUSED.status, code: REFUSED.code.to_owned(), message: REFUSED.message.to_owned() }
     }
 }
 
