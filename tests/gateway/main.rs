@@ -19,6 +19,8 @@ mod evidence;
 mod failures;
 mod framing;
 mod governance;
+mod governance_calls;
+mod governance_load;
 mod governance_shared;
 mod held;
 mod keys;

@@ -144,6 +144,10 @@ impl Link {
         }
     }
 
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(..))
+    }
+
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
