@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Http1, Request};
+use crate::client::{self, Http1, Request};
 use crate::edge::{Edge, KEY, Setup, cli, eventually};
 use crate::safety_sessions::Redis;
 use crate::upstream::{Act, Answer, Seen, Upstream, chat_events, provider};
 
 const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
+const TOKEN: &str = "token-of-the-operator-0001";
 const COST: i64 = 17_000_000;
 
 fn asking(key: &str) -> Request {
@@ -228,12 +229,13 @@ async fn what_a_key_made_at_run_time_had_reserved_is_charged_after_a_kill() {
     };
     setup.state = "kind: redis, url: {env: STATE_URL}".into();
     setup.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
+    setup.env.push(("ADMIN_TOKEN".into(), TOKEN.into()));
+    setup.operators = "token: {env: ADMIN_TOKEN}".into();
     let mut edge = setup.clone().start().await;
-    let file = edge.file.display().to_string();
-    let arguments = ["keys", "create", "--organisation", "acme", "--name", "app", "--model", "fast", "-c", &file, "--format", "json"];
-    let (code, made, err) = cli(&arguments);
-    assert_eq!(code, 0, "{err}");
-    let key = serde_json::from_str::<Value>(&made).unwrap()["key"].as_str().unwrap().to_owned();
+    let ask = json!({"organisation": "acme", "name": "app", "models": ["fast"]}).to_string();
+    let made = client::send(edge.admin, &Request::post("/v1/keys", ask).bearer(TOKEN)).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    let key = made.json()["key"].as_str().unwrap().to_owned();
     let mut known = false;
     for _ in 0..250 {
         known = edge.send(&asking(&key)).await.status == 200;

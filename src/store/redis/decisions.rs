@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
 use redis::{Script, ScriptInvocation};
 
 use super::{RedisState, shape};
@@ -17,6 +18,15 @@ use crate::store::{
 static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(concat!(include_str!("lua/account.lua"), include_str!("lua/decide.lua"))));
 static CONCLUDE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/account.lua"), include_str!("lua/conclude.lua"))));
+
+/// Makes a server know the scripts. One that does not take them now is sent them with the first call.
+pub(super) async fn load(server: &mut MultiplexedConnection) {
+    for script in [&DECIDE, &CONCLUDE] {
+        if let Err(error) = script.prepare_invoke().load_async(server).await {
+            log::debug!(target: "governance", kind = error.category(); "a script was not taken in advance");
+        }
+    }
+}
 
 /// Which counters of budgets and quotas are reserved in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
