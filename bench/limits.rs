@@ -15,11 +15,11 @@ use async_trait::async_trait;
 use clap::Parser;
 use odock_edge::budget::{Account, Actual, BudgetEntry, Past, Reservation, Window, Worst};
 use odock_edge::identity::{Homes, KeyHasher, Keyring, Keys};
-use odock_edge::limit::{Ask, Gate, Policy, Receipt, Scope, ScopePlan, Stage};
+use odock_edge::limit::{Panel, Part, Policy, Receipt, Scope, ScopePlan, Stage};
 use odock_edge::store::memory::MemoryState;
 use odock_edge::store::records::RecordStore;
 use odock_edge::store::sql::{Options, SqlRecords};
-use odock_edge::store::{LeaseId, StateError};
+use odock_edge::store::{Decisions, End, LeaseId, Question, Ruling, StateError};
 use odock_edge::telemetry::Metrics;
 use odock_edge::usage::{AtMost, Books, Who};
 use sqlx::Connection;
@@ -68,7 +68,7 @@ impl Past for Nothing {
 
 struct World {
     state: MemoryState,
-    plans: Vec<ScopePlan>,
+    plans: Vec<Arc<ScopePlan>>,
     accounts: Vec<Arc<Account>>,
     books: Books,
     _folder: tempfile::TempDir,
@@ -77,7 +77,7 @@ struct World {
 impl World {
     fn new() -> Result<Self> {
         let policy: Policy = serde_yaml::from_str(POLICY)?;
-        let plans = SCOPES.iter().filter_map(|(scope, owner)| ScopePlan::new(*scope, "acme", owner, &policy)).collect();
+        let plans = SCOPES.iter().filter_map(|(scope, owner)| ScopePlan::new(*scope, "acme", owner, &policy)).map(Arc::new).collect();
         let account = |text: &str, owner: &str| -> Result<Arc<Account>> {
             let entry: BudgetEntry = serde_yaml::from_str(text)?;
             Ok(Arc::new(Account::of_budget(&entry, "acme", owner)?.ok_or("the budget is not active")?))
@@ -100,24 +100,26 @@ impl World {
             5 => (4, true),
             _ => return self.record(number).await,
         };
+        let mut panel = Panel::of(scopes);
+        for plan in self.plans.iter().take(scopes) {
+            panel.requests(Stage::Early, plan, now);
+        }
+        for plan in self.plans.iter().take(scopes) {
+            panel.tokens(plan, 500, now);
+        }
+        let worst = Worst { tokens_in: 350, tokens_out: 100, cost: 550_000 };
+        let accounts: &[Arc<Account>] = if budgets { &self.accounts } else { &[] };
+        let made = Reservation::open(&self.state, &Nothing, accounts, lease, now, &worst).await?;
+        let question = Question { limits: panel.takes(), holds: &made.holds(), expires_in: Duration::from_secs(900) };
+        let decided = self.state.decide(lease, &question).await?;
         let mut receipt = Receipt::default();
-        if scopes > 0 {
-            let ask = Ask { lease, now, address: Some(None), body: Some(1024), max_tokens: None, tokens: None };
-            let plans: Vec<&ScopePlan> = self.plans.iter().take(scopes).collect();
-            let refused = |_| "a limit refused";
-            let early = Gate { stage: Stage::Early, requests: &plans, tokens: &[] };
-            early.ask(&self.state, &ask, &mut receipt, |_| {}).await.map_err(refused)?;
-            let last = Gate { stage: Stage::Final, requests: &[], tokens: &plans };
-            last.ask(&self.state, &Ask { tokens: Some(500), ..ask }, &mut receipt, |_| {}).await.map_err(refused)?;
+        if panel.read(lease, &decided, &mut receipt, |_| {}).is_some() || decided.ruling != Ruling::Granted {
+            return Err("nothing is near its limit, and it was refused".into());
         }
-        if budgets {
-            let worst = Worst { tokens_in: 350, tokens_out: 100, cost: 550_000 };
-            let ttl = Duration::from_secs(900);
-            let held = Reservation::make(&self.state, &Nothing, &self.accounts, lease, now, ttl, &worst).await;
-            let held = held.map_err(|_| "a budget refused")?;
-            held.settle(&self.state, &Actual { tokens_in: 200, tokens_out: 20, cost: 240_000, ..Actual::default() }).await?;
-        }
-        receipt.finish(&self.state, Some(220)).await?;
+        let actual = Actual { tokens_in: 200, tokens_out: 20, cost: 240_000, ..Actual::default() };
+        let (slots, corrections) = (receipt.slots(Part::All), receipt.corrections(Part::All, Some(220)));
+        let end = End { slots: &slots, corrections: &corrections, charges: &made.charges(&actual), released: &[] };
+        self.state.conclude(lease, &end).await?;
         Ok(())
     }
 
@@ -209,6 +211,13 @@ fn secret(number: usize) -> String {
     format!("sk_{digits}")
 }
 
+/// As identifiers are: in no order.
+fn id(number: usize) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, format!("id {number}").as_bytes());
+    let digits: String = digest.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("key_{digits}")
+}
+
 /// A start with so many keys in the record store, and lookups among them.
 fn keys(count: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -269,13 +278,13 @@ async fn fill(path: &std::path::Path, hashing: &KeyHasher, count: usize) -> Resu
         let mut insert = sqlx::query(sqlx::AssertSqlSafe(text));
         for n in &numbers {
             let fingerprint = hashing.fingerprint(secret(*n).as_bytes()).to_vec();
-            insert = insert.bind(format!("key_{n:024x}")).bind(format!("k{n}")).bind(fingerprint).bind(*n as i64 + 1);
+            insert = insert.bind(id(*n)).bind(format!("k{n}")).bind(fingerprint).bind(*n as i64 + 1);
         }
         insert.execute(&mut *tx).await?;
         let rows = vec!["(?, 0, 'gpt')"; numbers.len()].join(", ");
         let mut insert = sqlx::query(sqlx::AssertSqlSafe(format!("INSERT INTO key_grants (key_id, resource, name) VALUES {rows}")));
         for n in &numbers {
-            insert = insert.bind(format!("key_{n:024x}"));
+            insert = insert.bind(id(*n));
         }
         insert.execute(&mut *tx).await?;
     }

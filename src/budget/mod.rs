@@ -17,5 +17,5 @@ pub use amount::{AmountError, NanoUsd};
 pub use document::{BudgetEntry, Currency, Owner, OwnerKind, QuotaEntry, ScheduleEntry};
 pub use estimate::{MissingUsage, input_tokens, output_tokens};
 pub use metric::Metric;
-pub use reservation::{Actual, BudgetNotice, Crossing, Exceeded, Reservation, Worst};
+pub use reservation::{Actual, BudgetNotice, Crossing, Reservation, Worst};
 pub use schedule::{Period, Schedule, ScheduleError, Window};

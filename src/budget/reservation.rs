@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::account::Open;
 use super::{Account, AccountKind, Metric, OwnerKind, Past, Period, Window};
 use crate::error::{Denial, codes};
-use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settlement, StateError};
+use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settled, Settlement, StateError, StateKey};
 
 /// The most that a request can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,31 +32,6 @@ pub struct Actual {
     pub error: bool,
     /// How long it took.
     pub latency: Duration,
-}
-
-/// Why nothing was reserved.
-#[derive(Debug, Clone)]
-pub enum Exceeded {
-    /// An account has no room.
-    Denied {
-        /// For the caller.
-        denial: Box<Denial>,
-        /// Position of the account among those that were asked.
-        account: usize,
-    },
-    /// A store did not answer.
-    Store {
-        /// How.
-        error: StateError,
-        /// What may be held nevertheless, to be released.
-        unsure: Option<Reservation>,
-    },
-}
-
-impl From<StateError> for Exceeded {
-    fn from(error: StateError) -> Self {
-        Self::Store { error, unsure: None }
-    }
 }
 
 /// An account passed a threshold.
@@ -169,52 +144,53 @@ fn whole(tokens: u64) -> i64 {
 }
 
 impl Reservation {
-    /// Reserves the worst case in all accounts that count now, or in none. Budgets should come first: of several accounts
+    /// What a request would hold at worst in all accounts that count now. Budgets should come first: of several accounts
     /// without room the first is told. `now` in microseconds since the Unix epoch.
     ///
     /// # Errors
-    /// An account without room, or a store that does not answer; then nothing is held that its lease does not end.
-    pub async fn make(
+    /// An account's window had to be opened, and a store did not answer.
+    pub async fn open(
         store: &dyn Reservations,
         past: &dyn Past,
         accounts: &[Arc<Account>],
         lease: LeaseId,
         now: i64,
-        ttl: Duration,
         worst: &Worst,
-    ) -> Result<Self, Exceeded> {
+    ) -> Result<Self, StateError> {
         let mut holds = Vec::with_capacity(accounts.len());
         for account in accounts {
             if let Some(open) = account.open(store, past, now).await? {
                 holds.push(Held { account: Arc::clone(account), open, amount: worst.of(account.metric) });
             }
         }
-        let this = Self { lease, holds };
-        if this.holds.is_empty() {
-            return Ok(this);
+        Ok(Self { lease, holds })
+    }
+
+    /// Tells every counter that the store lost since the window was opened here what the records say was used before.
+    ///
+    /// # Errors
+    /// When a store did not answer.
+    pub async fn tell(&self, store: &dyn Reservations, past: &dyn Past) -> Result<(), StateError> {
+        for held in &self.holds {
+            held.account.tell(store, past, held.open.window).await?;
         }
-        let mut reserved = match store.reserve(lease, ttl, &this.asked()).await {
-            Ok(reserved) => reserved,
-            Err(error) => return Err(Exceeded::Store { error, unsure: Some(this) }),
+        Ok(())
+    }
+
+    /// What the store is asked.
+    pub fn holds(&self) -> Vec<Hold<'_>> {
+        let hold = |held| {
+            let Held { open, amount, .. }: &Held = held;
+            Hold { key: &open.key, limit: open.limit, amount: *amount, keep_until: open.keep_until }
         };
-        if reserved.each.iter().any(|counted| !counted.seeded) {
-            // The store lost what it had counted since the window was opened here: it is told again, and asked again.
-            this.release(store).await?;
-            for held in &this.holds {
-                held.account.tell(store, past, held.open.window).await?;
-            }
-            reserved = match store.reserve(lease, ttl, &this.asked()).await {
-                Ok(reserved) => reserved,
-                Err(error) => return Err(Exceeded::Store { error, unsure: Some(this) }),
-            };
-        }
-        match reserved.refused {
-            None => Ok(this),
-            Some(at) => {
-                let held = &this.holds[at];
-                let account = accounts.iter().position(|account| Arc::ptr_eq(account, &held.account)).unwrap_or(at);
-                Err(Exceeded::Denied { denial: Box::new(denial(&held.account, &held.open, now)), account })
-            }
+        self.holds.iter().map(hold).collect()
+    }
+
+    /// What the caller is told when the account at this position has no room.
+    pub fn exceeded(&self, at: usize, now: i64) -> Denial {
+        match self.holds.get(at) {
+            Some(held) => denial(&held.account, &held.open, now),
+            None => Denial::of(codes::BUDGET_EXCEEDED),
         }
     }
 
@@ -228,6 +204,11 @@ impl Reservation {
         Self { lease, holds: accounts.iter().filter_map(held).collect() }
     }
 
+    /// Who holds it.
+    pub fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
     /// Whether anything is held.
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
@@ -238,7 +219,37 @@ impl Reservation {
     /// # Errors
     /// When the store does not answer; try again.
     pub async fn extend(&self, store: &dyn Reservations, ttl: Duration) -> Result<(), StateError> {
-        if self.holds.is_empty() { Ok(()) } else { store.extend(self.lease, ttl, &self.asked()).await }
+        if self.holds.is_empty() { Ok(()) } else { store.extend(self.lease, ttl, &self.holds()).await }
+    }
+
+    /// What the request did take of each account.
+    pub fn charges(&self, actual: &Actual) -> Vec<Charge<'_>> {
+        let charge = |held| {
+            let Held { account, open, .. }: &Held = held;
+            Charge {
+                key: &open.key,
+                actual: actual.of(account.metric),
+                limit: open.limit,
+                thresholds: &account.thresholds,
+                keep_until: open.keep_until,
+            }
+        };
+        self.holds.iter().map(charge).collect()
+    }
+
+    /// Its counters.
+    pub fn keys(&self) -> Vec<&StateKey> {
+        self.holds.iter().map(|held| &held.open.key).collect()
+    }
+
+    /// The thresholds that settling crossed.
+    pub fn crossings(&self, settled: &Settled) -> Vec<Crossing> {
+        let crossing = |&(at, percent): &(usize, u32)| {
+            let held = self.holds.get(at)?;
+            let used = settled.each.get(at).map_or(0, |counted: &Counted| counted.used);
+            Some(Crossing { account: Arc::clone(&held.account), percent, used, limit: held.open.limit, window: held.open.window })
+        };
+        settled.crossed.iter().filter_map(crossing).collect()
     }
 
     /// Replaces the reservation by what the request did take. Repeated, it changes nothing.
@@ -249,24 +260,8 @@ impl Reservation {
         if self.holds.is_empty() {
             return Ok((Settlement::Applied, Vec::new()));
         }
-        let charges: Vec<Charge<'_>> = self
-            .holds
-            .iter()
-            .map(|held| Charge {
-                key: &held.open.key,
-                actual: actual.of(held.account.metric),
-                limit: held.open.limit,
-                thresholds: &held.account.thresholds,
-                keep_until: held.open.keep_until,
-            })
-            .collect();
-        let settled = store.settle(self.lease, &charges).await?;
-        let crossed = settled.crossed.iter().filter_map(|&(at, percent)| {
-            let held = self.holds.get(at)?;
-            let used = settled.each.get(at).map_or(0, |counted: &Counted| counted.used);
-            Some(Crossing { account: Arc::clone(&held.account), percent, used, limit: held.open.limit, window: held.open.window })
-        });
-        Ok((settled.settlement, crossed.collect()))
+        let settled = store.settle(self.lease, &self.charges(actual)).await?;
+        Ok((settled.settlement, self.crossings(&settled)))
     }
 
     /// Ends a reservation that cost nothing. Repeated, it changes nothing.
@@ -274,16 +269,7 @@ impl Reservation {
     /// # Errors
     /// When the store does not answer; repeat it then.
     pub async fn release(&self, store: &dyn Reservations) -> Result<(), StateError> {
-        let keys: Vec<_> = self.holds.iter().map(|held| &held.open.key).collect();
-        if keys.is_empty() { Ok(()) } else { store.release(self.lease, &keys).await.map(drop) }
-    }
-
-    fn asked(&self) -> Vec<Hold<'_>> {
-        let hold = |held| {
-            let Held { open, amount, .. }: &Held = held;
-            Hold { key: &open.key, limit: open.limit, amount: *amount, keep_until: open.keep_until }
-        };
-        self.holds.iter().map(hold).collect()
+        if self.holds.is_empty() { Ok(()) } else { store.release(self.lease, &self.keys()).await.map(drop) }
     }
 }
 

@@ -155,6 +155,11 @@ impl Chain {
         self.stage(gate).all().next().is_none()
     }
 
+    /// A step at this gate may call other hosts.
+    pub fn calls_out(&self, gate: Gate) -> bool {
+        self.stage(gate).all().any(|step| step.instance().needs.contains(Need::Network))
+    }
+
     /// Who runs at a gate, one line each, with what decides whether a guard holds; for `check`.
     pub fn describe(&self, gate: Gate) -> Vec<String> {
         let line = |step: &Arc<Step>| {

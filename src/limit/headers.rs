@@ -3,126 +3,135 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::HeaderValue;
 
-use super::plan::FIELDS;
 use super::{Field, Standing};
 use crate::wire::Dialect;
 
-/// Bytes of one limit in a field, about.
-const EACH: usize = 64;
+/// Bytes of all fields, mostly.
+const ALL: usize = 512;
 
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const POLICY: &str = "ratelimit-policy";
+const STATE: &str = "ratelimit";
 /// Limit, what remains and when all is there again: of requests, then of tokens.
-const OPENAI: [[HeaderName; 3]; 2] = [
-    [
-        HeaderName::from_static("x-ratelimit-limit-requests"),
-        HeaderName::from_static("x-ratelimit-remaining-requests"),
-        HeaderName::from_static("x-ratelimit-reset-requests"),
-    ],
-    [
-        HeaderName::from_static("x-ratelimit-limit-tokens"),
-        HeaderName::from_static("x-ratelimit-remaining-tokens"),
-        HeaderName::from_static("x-ratelimit-reset-tokens"),
-    ],
+const OPENAI: [[&str; 3]; 2] = [
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
 ];
-const ANTHROPIC: [[HeaderName; 3]; 2] = [
-    [
-        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
-        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
-    ],
-    [
-        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
-        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
-        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
-    ],
+const ANTHROPIC: [[&str; 3]; 2] = [
+    ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"],
+    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
 ];
 
-/// The header fields for these limits. Of several scopes that limit the same field the one with the smallest share left is
-/// told: it is the one that will refuse. Empty without limits.
-pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing>, dialect: Dialect, now: SystemTime) -> Vec<(HeaderName, HeaderValue)> {
-    let mut tightest: [Option<&Standing>; FIELDS] = [None; FIELDS];
-    for s in standing.filter(|s| !s.per.is_zero()) {
-        let place = &mut tightest[s.field as usize];
-        if place.is_none_or(|other| tighter(s, other)) {
-            *place = Some(s);
-        }
+/// Header fields: names in lower case, and values.
+pub type Fields = Vec<(&'static str, HeaderValue)>;
+
+/// Values, written one behind the other: every answer carries them, and one piece of memory is cheaper than eight.
+struct Values {
+    text: Vec<u8>,
+    /// Where each ends, under its name.
+    ends: Vec<(&'static str, usize)>,
+}
+
+impl Values {
+    fn end(&mut self, name: &'static str) {
+        self.ends.push((name, self.text.len()));
     }
-    let told = || tightest.iter().flatten();
-    let count = told().count();
-    if count == 0 {
-        return Vec::new();
+
+    fn number(&mut self, name: &'static str, number: u64) {
+        decimal(&mut self.text, number);
+        self.end(name);
     }
-    // Every answer carries this: written by hand, it costs a tenth of what formatting does.
-    let (mut policy, mut state) = (Vec::with_capacity(count * EACH), Vec::with_capacity(count * EACH));
-    for s in told() {
-        for field in [&mut policy, &mut state] {
-            if !field.is_empty() {
-                field.extend_from_slice(b", ");
-            }
-            field.push(b'"');
-            field.extend_from_slice(s.scope.as_str().as_bytes());
-            field.push(b':');
-            field.extend_from_slice(s.field.limit().as_bytes());
-        }
-        policy.extend_from_slice(b"\";q=");
-        decimal(&mut policy, s.limit);
-        policy.extend_from_slice(b";w=");
-        decimal(&mut policy, s.per.as_secs());
-        state.extend_from_slice(b"\";r=");
-        decimal(&mut state, s.remaining);
-        state.extend_from_slice(b";t=");
-        decimal(&mut state, seconds(s.reset_after));
+
+    fn fields(self) -> Fields {
+        let text = Bytes::from(self.text);
+        let mut from = 0;
+        // What was written here is ASCII, which is always a value.
+        let field = |(name, end)| {
+            let value = text.slice(std::mem::replace(&mut from, end)..end);
+            HeaderValue::from_maybe_shared(value).ok().map(|value| (name, value))
+        };
+        self.ends.into_iter().filter_map(field).collect()
     }
-    let mut headers = Vec::with_capacity(8);
-    headers.extend(value(policy).map(|policy| (POLICY, policy)));
-    headers.extend(value(state).map(|state| (STATE, state)));
+}
+
+/// The header fields for these limits, one of each field. Empty without limits.
+pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect: Dialect, now: SystemTime) -> Fields {
+    if standing.clone().next().is_none() {
+        return Fields::new();
+    }
+    let mut values = Values { text: Vec::with_capacity(ALL), ends: Vec::with_capacity(8) };
+    for s in standing.clone() {
+        values.named(0, s);
+        values.text.extend_from_slice(b"\";q=");
+        decimal(&mut values.text, s.limit);
+        values.text.extend_from_slice(b";w=");
+        decimal(&mut values.text, s.per.as_secs());
+    }
+    values.end(POLICY);
+    let from = values.text.len();
+    for s in standing.clone() {
+        values.named(from, s);
+        values.text.extend_from_slice(b"\";r=");
+        decimal(&mut values.text, s.remaining);
+        values.text.extend_from_slice(b";t=");
+        decimal(&mut values.text, seconds(s.reset_after));
+    }
+    values.end(STATE);
     let names = match dialect {
         Dialect::OpenAi => &OPENAI,
         Dialect::Anthropic => &ANTHROPIC,
-        Dialect::Gemini | Dialect::Mcp | Dialect::Plain => return headers,
+        Dialect::Gemini | Dialect::Mcp | Dialect::Plain => return values.fields(),
     };
-    for (tokens, names) in [false, true].into_iter().zip(names) {
-        let of_kind = told().filter(|s| (s.field == Field::TokensPerMinute) == tokens);
-        let Some(s) = of_kind.copied().reduce(|best, s| if tighter(s, best) { s } else { best }) else { continue };
-        let reset = match dialect {
+    for (tokens, [limit, remaining, resets]) in [false, true].into_iter().zip(*names) {
+        let of_kind = standing.clone().filter(|s| (s.field == Field::TokensPerMinute) == tokens);
+        let Some(s) = of_kind.reduce(|best, s| if s.tighter(best) { s } else { best }) else { continue };
+        values.number(limit, s.limit);
+        values.number(remaining, s.remaining);
+        match dialect {
             Dialect::OpenAi => {
-                let mut millis = Vec::with_capacity(12);
-                decimal(&mut millis, u64::try_from(s.reset_after.as_millis()).unwrap_or(u64::MAX));
-                millis.extend_from_slice(b"ms");
-                value(millis)
+                decimal(&mut values.text, u64::try_from(s.reset_after.as_millis()).unwrap_or(u64::MAX));
+                values.text.extend_from_slice(b"ms");
             }
-            _ => value(crate::telemetry::time::Rfc3339(now + s.reset_after).to_string().into_bytes()),
-        };
-        let [limit, remaining, resets] = names.clone();
-        headers.extend([(limit, HeaderValue::from(s.limit)), (remaining, HeaderValue::from(s.remaining))]);
-        headers.extend(reset.map(|reset| (resets, reset)));
+            _ => values.text.extend_from_slice(crate::telemetry::time::Rfc3339(now + s.reset_after).to_string().as_bytes()),
+        }
+        values.end(resets);
     }
-    headers
+    values.fields()
 }
 
-/// Whether a smaller share is left of one limit than of another.
-fn tighter(one: &Standing, other: &Standing) -> bool {
-    u128::from(one.remaining) * u128::from(other.limit) < u128::from(other.remaining) * u128::from(one.limit)
-}
-
-/// What was written here is ASCII, which is always a value.
-fn value(text: Vec<u8>) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+impl Values {
+    /// Whose limit it is, in a list that begins here.
+    fn named(&mut self, from: usize, standing: &Standing) {
+        let text = &mut self.text;
+        text.extend_from_slice(if text.len() == from { b"\"" } else { b", \"" });
+        text.extend_from_slice(standing.scope.as_str().as_bytes());
+        text.push(b':');
+        text.extend_from_slice(standing.field.limit().as_bytes());
+    }
 }
 
 fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    /// The numbers below a hundred, two digits each.
+    const PAIRS: [[u8; 2]; 100] = {
+        let (mut pairs, mut n) = ([[b'0'; 2]; 100], 0);
+        while n < 100 {
+            pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+            n += 1;
+        }
+        pairs
+    };
     let mut digits = [b'0'; 20];
     let mut at = digits.len();
-    loop {
+    while number >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
+    }
+    if number > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
@@ -135,7 +144,7 @@ fn seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Scope;
+    use crate::limit::{Receipt, Scope};
 
     fn standing(scope: Scope, field: Field, limit: u64, remaining: u64) -> Standing {
         Standing { scope, field, limit, per: Duration::from_secs(60), remaining, reset_after: Duration::from_millis(1500) }
@@ -149,15 +158,27 @@ mod tests {
             standing(Scope::ApiKey, Field::TokensPerMinute, 9000, 8000),
         ];
         let at = std::time::UNIX_EPOCH;
-        let openai = headers(all.iter(), Dialect::OpenAi, at);
+        let mut receipt = Receipt::default();
+        all.into_iter().for_each(|standing| receipt.stands(standing));
+        let openai = headers(receipt.standing(), Dialect::OpenAi, at);
         let get = |name: &str| openai.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.to_str().ok());
         assert_eq!(get("ratelimit-policy"), Some(r#""api_key:requests_per_minute";q=60;w=60, "api_key:tokens_per_minute";q=9000;w=60"#));
         assert_eq!(get("ratelimit"), Some(r#""api_key:requests_per_minute";r=3;t=2, "api_key:tokens_per_minute";r=8000;t=2"#));
         assert_eq!((get("x-ratelimit-limit-requests"), get("x-ratelimit-remaining-requests")), (Some("60"), Some("3")));
         assert_eq!((get("x-ratelimit-reset-requests"), get("x-ratelimit-remaining-tokens")), (Some("1500ms"), Some("8000")));
-        let anthropic = headers(all.iter(), Dialect::Anthropic, at);
+        let anthropic = headers(receipt.standing(), Dialect::Anthropic, at);
         let reset = anthropic.iter().find(|(n, _)| *n == "anthropic-ratelimit-requests-reset").and_then(|(_, v)| v.to_str().ok());
         assert!(reset.is_some_and(|reset| reset.starts_with("1970-01-01T00:00:01.5")), "{reset:?}");
         assert_eq!(headers([].iter(), Dialect::OpenAi, at), Vec::new());
+        assert_eq!(headers(receipt.standing(), Dialect::Gemini, at).len(), 2);
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for number in [0, 7, 10, 42, 99, 100, 101, 999, 1000, 123_456_789, u64::MAX - 1, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(String::from_utf8_lossy(&out), number.to_string());
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::full::Full;
 use super::{Overlay, Policy};
 use crate::store::{Limit, StateKey};
 
@@ -58,9 +59,6 @@ pub enum Field {
     TokensPerMinute,
 }
 
-/// How many fields there are.
-pub(super) const FIELDS: usize = 8;
-
 impl Field {
     /// The value of `limit` in denials and the name in `RateLimit-Policy`.
     pub const fn limit(self) -> &'static str {
@@ -114,6 +112,8 @@ pub struct Counter {
     pub key: StateKey,
     /// What it may be, without overlays.
     pub limit: Limit,
+    /// That it had no room.
+    pub(super) full: Full,
 }
 
 /// What one scope asks of every request that is its own.
@@ -137,7 +137,7 @@ impl ScopePlan {
         }
         let counter = |field: Field, limit| {
             let key = StateKey::new(tag, &format!("limit:{}:{owner}:{}", scope.as_str(), field.module()));
-            Counter { field, key, limit }
+            Counter { field, key, limit, full: Full::default() }
         };
         let rate = &policy.ratelimit;
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -200,6 +200,9 @@ impl ScopePlan {
 
     /// A counter's limit under the overlays that hold now, microseconds since the Unix epoch.
     pub fn limit(&self, counter: &Counter, now: i64) -> Limit {
+        if self.policy.overlays.is_empty() {
+            return counter.limit;
+        }
         let holding = self.policy.overlays.iter().filter(|overlay| overlay.holds(now));
         holding.fold(counter.limit, scaled)
     }

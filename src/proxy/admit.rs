@@ -54,7 +54,14 @@ fn refuse(code: &crate::error::Code) -> Refusal {
 /// # Errors
 /// The caller's connection broke while it was answered.
 pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pingora::Result<bool> {
-    match admit(edge, session, cx).await {
+    let mut admitted = admit(edge, session, cx).await;
+    if admitted.is_err()
+        && let Err(denial) = overdue(edge, cx).await
+        && let Err(Refusal::Denied { denial: refused, .. }) = &mut admitted
+    {
+        **refused = denial;
+    }
+    match admitted {
         Ok(()) => Ok(false),
         Err(Refusal::Done) => Ok(true),
         Err(Refusal::Denied { denial, close }) => {
@@ -75,6 +82,14 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             sent.map(|()| true)
         }
     }
+}
+
+/// Limits that were left for later and are asked now because nothing comes later.
+async fn overdue(edge: &Edge, cx: &mut Context) -> Result<(), Denial> {
+    let live = cx.live.clone();
+    let caller = cx.exchange.as_ref().and_then(|exchange| exchange.facts.caller.clone());
+    let turn = Turn { snapshot: &live.snapshot, id: cx.id, governed: &mut cx.governed, later: false, keyed: false };
+    edge.governor.overdue(turn, caller.as_deref()).await
 }
 
 async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(), Refusal> {
@@ -117,14 +132,19 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         guard.head(Phase::PreAuth, exchange).await?;
     }
     let length = declared_length(session);
-    edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, client_ip, length).await?;
+    // Who is called at `pre_route` is called for nobody whom a limit refuses.
+    let ends_here = !route.auth || endpoint == Endpoint::Models;
+    let later = edge.governor.may_wait(length) && !ends_here && !route.chain.calls_out(Gate::PreRoute);
+    edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, client_ip, length).await?;
     let caller = match route.auth {
         true => Some(authenticate(session, &snapshot.keys, edge.keyring.as_deref())?),
         false => None,
     };
     exchange.facts.caller = caller.clone();
     if let Some(caller) = &caller {
-        edge.governor.early(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, caller, client_ip, length).await?;
+        edge.governor
+            .early(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, caller, client_ip, length)
+            .await?;
     }
     if let Some(guard) = guard {
         guard.head(Phase::PostAuth, exchange).await?;
@@ -181,7 +201,9 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         None => destination(&live, &route, exchange, caller.as_deref())?,
     });
     if let Some(caller) = &caller {
-        edge.governor.last(Turn { snapshot, id: cx.id, governed: &mut cx.governed }, exchange, caller, steering, tools).await?;
+        edge.governor
+            .last(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, exchange, caller, steering, tools)
+            .await?;
     }
     // Last of all: nobody fetches a token for who may not ask.
     if let Some(Destination::Mcp(called)) = &mut cx.destination {

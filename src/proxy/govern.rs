@@ -1,21 +1,19 @@
 //! Limits, budgets and quotas on the path of a request: what is asked at which gate, what the request holds from then on,
 //! and what is given back when it is over.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue};
-
+use super::ask::{Due, ask};
 use super::context::Context;
-use super::holding::{Held, Holding, Holdings, at_once, pay, tell};
-use crate::budget::{self, Account, Actual, Exceeded, MissingUsage, Past, Reservation, Worst};
+use super::holding::{Held, Holding, Holdings, at_once, tell};
+use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
-use crate::error::{Denial, codes};
+use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
-use crate::limit::{Ask, Decision, Field, Gate, Refusal, ScopePlan, Stage};
+use crate::limit::{Ask, Fields, Panel, Stage};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
@@ -25,9 +23,6 @@ use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
 const RENEWAL: Duration = Duration::from_secs(5);
-
-/// How long a request that found no place or no room waits before it is refused.
-const GIVING_BACK: Duration = Duration::from_millis(10);
 
 /// Where requests are counted. One for the process, whatever configurations come and go.
 pub struct Governor {
@@ -51,6 +46,10 @@ pub struct Turn<'a> {
     pub id: RequestId,
     /// What it holds; nothing for who has no limits.
     pub governed: &'a mut Option<Box<Governed>>,
+    /// A shared store may be asked later: there will be a later question, the body is short, and nobody is called before.
+    pub later: bool,
+    /// A key will be looked at.
+    pub keyed: bool,
 }
 
 /// What decoding found in a body that steers the request, for as long as the body is the caller's own.
@@ -70,26 +69,26 @@ pub struct Governed {
     /// Its own until it is put among the holdings.
     held: Arc<Held>,
     holding: Option<Holding>,
-    pricing: Option<Arc<Pricing>>,
-    worst: Worst,
+    pub(super) pricing: Option<Arc<Pricing>>,
+    pub(super) worst: Worst,
     /// The MCP server that is called, and how many of its tools.
     tools: Option<(Arc<McpServer>, u64)>,
     /// It is on disk that there is this request.
     begun: Option<Begun>,
     recorded: bool,
+    pub(super) due: Due,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
 }
 
 impl Governed {
     /// The header fields that tell how the limits stand.
-    pub fn headers(&self, dialect: Dialect) -> Vec<(HeaderName, HeaderValue)> {
-        let standing = self.held.global.standing.iter().chain(&self.held.receipt.standing);
-        crate::limit::headers(standing, dialect, SystemTime::now())
+    pub fn headers(&self, dialect: Dialect) -> Fields {
+        crate::limit::headers(self.held.receipt.standing(), dialect, SystemTime::now())
     }
 
     /// What it holds, while it is nobody else's; `None` once it is renewed.
-    fn own(&mut self) -> Result<&mut Held, StateError> {
+    pub(super) fn own(&mut self) -> Result<&mut Held, StateError> {
         Arc::get_mut(&mut self.held).ok_or(StateError::Invalid("a request was asked again after it was admitted"))
     }
 }
@@ -103,31 +102,6 @@ impl Governor {
     /// The bus on which replicas tell one another of changes.
     pub fn bus(&self) -> &dyn StateStore {
         self.state.as_ref()
-    }
-
-    /// The gateway's own policy, before anything is known of the caller but its address.
-    ///
-    /// # Errors
-    /// The policy refuses, or cannot be asked.
-    pub async fn pre_auth(&self, turn: Turn<'_>, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
-        let Some(plan) = turn.snapshot.policy.as_deref() else { return Ok(()) };
-        let governed = turn.governed.get_or_insert_default();
-        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
-        self.ask(Stage::PreAuth, &[plan], &[], &ask, governed, true, &turn.snapshot.governance).await
-    }
-
-    /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
-    ///
-    /// # Errors
-    /// A policy refuses, or cannot be asked.
-    pub async fn early(&self, turn: Turn<'_>, caller: &Caller, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
-        if caller.terms.scopes.is_empty() {
-            return Ok(());
-        }
-        let governed = turn.governed.get_or_insert_default();
-        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
-        let scopes: Vec<&ScopePlan> = caller.terms.scopes.iter().map(Arc::as_ref).collect();
-        self.ask(Stage::Early, &scopes, &[], &ask, governed, false, &turn.snapshot.governance).await
     }
 
     /// With model and tokens known: the model's policy, tokens of every scope, then budgets and quotas.
@@ -147,10 +121,10 @@ impl Governor {
         let model = name.and_then(|name| turn.snapshot.models.get(&caller.organisation.id, name));
         let server = tools.as_ref().map(|(server, _)| Arc::clone(server));
         let of_model = match &server {
-            Some(server) => server.limits.as_deref(),
-            None => model.and_then(|model| model.limits.as_deref()),
+            Some(server) => server.limits.as_ref(),
+            None => model.and_then(|model| model.limits.as_ref()),
         };
-        let global = turn.snapshot.policy.as_deref();
+        let global = turn.snapshot.policy.as_ref();
         // Where nothing is limited and nothing kept there is nothing to find out.
         let limited = global.is_some() || of_model.is_some() || !terms.scopes.is_empty() || !terms.accounts.is_empty();
         if !limited && !self.books.keeps_any() {
@@ -185,15 +159,28 @@ impl Governor {
             tokens: Some(tokens_in.saturating_add(tokens_out)),
             ..ask(turn.id)
         };
-        if let Some(plan) = global {
-            self.ask(Stage::Final, &[], &[plan], &ask, governed, true, settings).await?;
+        let scopes = || global.into_iter().chain(&terms.scopes).chain(of_model);
+        let tokens = tokens_in.saturating_add(tokens_out);
+        // Who breaks a limit of the head is told of that one, whatever refuses here: see `overdue`.
+        self.admitted(Stage::Final, &ask, of_model.map(Arc::as_ref), scopes().map(Arc::as_ref))?;
+        let apart = global.filter(|_| !self.state.spans_tags());
+        if let Some(global) = apart {
+            // In a cluster the gateway's own counters lie elsewhere.
+            let mut panel = Panel::of(1);
+            panel.tokens(global, tokens, ask.now);
+            self.decide(&panel, None, &ask, governed, settings).await?;
         }
-        let tokens: Vec<&ScopePlan> = terms.scopes.iter().map(Arc::as_ref).chain(of_model).collect();
-        let requests: Vec<&ScopePlan> = of_model.into_iter().collect();
-        self.ask(Stage::Final, &requests, &tokens, &ask, governed, false, settings).await?;
-        if !terms.accounts.is_empty() {
-            self.reserve(governed, &terms.accounts, &ask, settings).await?;
+        let mut panel = Panel::of(
+            governed.due.count(turn.snapshot, Some(caller)) + of_model.map_or(0, |model| model.requests().len()) + scopes().count(),
+        );
+        std::mem::take(&mut governed.due).of(turn.snapshot, Some(caller), ask.now, &mut panel);
+        if let Some(model) = of_model {
+            panel.requests(Stage::Final, model, ask.now);
         }
+        for plan in scopes().skip(usize::from(apart.is_some())) {
+            panel.tokens(plan, tokens, ask.now);
+        }
+        self.with_accounts(&panel, &terms.accounts, &ask, governed, settings).await?;
         self.hold(governed, turn.id, settings);
         self.begin(governed, exchange, caller, settings).await
     }
@@ -221,104 +208,10 @@ impl Governor {
         }
     }
 
-    async fn reserve(
-        &self,
-        governed: &mut Governed,
-        accounts: &[Arc<Account>],
-        ask: &Ask,
-        settings: &GovernanceSettings,
-    ) -> Result<(), Denial> {
-        let counts_money = |account: &Arc<Account>| account.metric == budget::Metric::Cost;
-        if governed.pricing.is_none() && governed.tool_cost(0, 0).is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money)
-        {
-            self.metrics.budget("budget_exceeded");
-            return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
-        }
-        let (state, past): (_, &dyn Past) = (self.state.as_ref(), &self.books);
-        let make = || Reservation::make(state, past, accounts, ask.lease, ask.now, settings.reservation_ttl, &governed.worst);
-        let mut made = make().await;
-        if matches!(made, Err(Exceeded::Denied { .. })) {
-            // What the request before had reserved is given back a moment after its caller has the answer.
-            tokio::time::sleep(GIVING_BACK).await;
-            made = make().await;
-        }
-        match made {
-            Ok(reservation) => {
-                self.metrics.budget("reserved");
-                let held = governed.own().map_err(|error| self.unasked(&error))?;
-                held.reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
-                Ok(())
-            }
-            Err(Exceeded::Denied { denial, .. }) => {
-                self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
-                Err(*denial)
-            }
-            Err(Exceeded::Store { error, unsure }) => {
-                self.metrics.budget("error");
-                if settings.allow_on_store_error {
-                    // The request goes on: whether it is held shows when it is settled.
-                    governed.own().map_err(|error| self.unasked(&error))?.reservation = unsure;
-                } else if let Some(unsure) = unsure {
-                    let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
-                    tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
-                }
-                self.unanswered(&error, settings)
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "it is the one place that asks")]
-    async fn ask(
-        &self,
-        stage: Stage,
-        requests: &[&ScopePlan],
-        tokens: &[&ScopePlan],
-        ask: &Ask,
-        governed: &mut Governed,
-        global: bool,
-        settings: &GovernanceSettings,
-    ) -> Result<(), Denial> {
-        let held = governed.own().map_err(|error| self.unasked(&error))?;
-        let receipt = if global { &mut held.global } else { &mut held.receipt };
-        let gate = Gate { stage, requests, tokens };
-        let mut decided = Decided::default();
-        let mut asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.note(decision, &self.metrics)).await;
-        if matches!(&asked, Err(Refusal::Denied(denial)) if denial.limit == Some(Field::Concurrency.limit())) {
-            // A caller has its answer a moment before the place is given back, and may ask again in that moment.
-            tokio::time::sleep(GIVING_BACK).await;
-            decided = Decided::default();
-            asked = gate.ask(self.state.as_ref(), ask, receipt, |decision| decided.note(decision, &self.metrics)).await;
-        }
-        decided.tell(&self.metrics);
-        match asked {
-            Ok(()) => Ok(()),
-            Err(Refusal::Denied(denial)) => Err(*denial),
-            Err(Refusal::Store(error)) => self.unanswered(&error, settings),
-        }
-    }
-
-    /// A defect: nothing is let through that could not be counted.
-    fn unasked(&self, error: &StateError) -> Denial {
-        self.metrics.store_errors.inc();
-        log::error!(target: "governance", "{error}");
-        Denial::of(codes::STORE_UNAVAILABLE)
-    }
-
-    /// What a store that does not answer means for the request.
-    fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
-        self.metrics.store_errors.inc();
-        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked");
-        if settings.allow_on_store_error {
-            Ok(())
-        } else {
-            Err(Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1)))
-        }
-    }
-
     /// From here on what the request holds is renewed until it is over.
     fn hold(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
         let Ok(held) = governed.own() else { return };
-        if held.receipt.renew_every().or(held.global.renew_every()).is_none() && held.reservation.is_none() {
+        if held.receipt.renew_every().is_none() && held.reservation.is_none() {
             return;
         }
         held.ttl = settings.reservation_ttl;
@@ -467,7 +360,7 @@ impl Governor {
 
 impl Governed {
     /// What calling tools costs, if they have a price: calls, the request's bytes, the answer's.
-    fn tool_cost(&self, bytes_in: u64, bytes_out: u64) -> Option<Cost> {
+    pub(super) fn tool_cost(&self, bytes_in: u64, bytes_out: u64) -> Option<Cost> {
         let (server, calls) = self.tools.as_ref()?;
         let [tool, input, output] = server.pricing?.parts(*calls, bytes_in, bytes_out);
         let total = tool.saturating_add(input).saturating_add(output);
@@ -504,32 +397,6 @@ impl Governed {
     }
 }
 
-/// What a gate decided, until it is known that it is not asked again.
-#[derive(Default)]
-struct Decided {
-    list: [(u8, u8, u8); 32],
-    count: usize,
-}
-
-impl Decided {
-    fn note(&mut self, decision: Decision, metrics: &GovernanceMetrics) {
-        let words = (decision.stage as u8, decision.field as u8, decision.outcome as u8);
-        match self.list.get_mut(self.count) {
-            Some(place) => {
-                *place = words;
-                self.count += 1;
-            }
-            None => metrics.limit(words.0.into(), words.1.into(), words.2.into()),
-        }
-    }
-
-    fn tell(&self, metrics: &GovernanceMetrics) {
-        for (stage, module, decision) in &self.list[..self.count] {
-            metrics.limit((*stage).into(), (*module).into(), (*decision).into());
-        }
-    }
-}
-
 /// Whose request it is and what for.
 fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
     let facts = &exchange.facts;
@@ -551,16 +418,10 @@ fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
     }
 }
 
-fn ask(id: RequestId) -> Ask {
-    let lease = LeaseId(u128::from_be_bytes(id.0));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-    Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Outcome;
+    use crate::limit::{Field, Outcome};
 
     #[test]
     fn decisions_are_counted_under_their_own_words() {

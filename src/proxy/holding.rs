@@ -9,17 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::budget::{Actual, BudgetNotice, Reservation};
-use crate::limit::Receipt;
-use crate::store::{StateError, StateStore};
+use crate::limit::{Part, Receipt};
+use crate::store::{End, Settled, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 
 /// What one request holds.
 #[derive(Default)]
 pub(super) struct Held {
-    /// What the gateway's own policy counted. Its counters lie under another tag than an organisation's, so that they are
-    /// given back by themselves.
-    pub global: Receipt,
-    /// What the policies of the organisation's scopes counted.
+    /// What policies counted.
     pub receipt: Receipt,
     pub reservation: Option<Reservation>,
     /// For how long the reservation is made.
@@ -27,18 +24,43 @@ pub(super) struct Held {
     done: AtomicBool,
 }
 
+/// What is told of a request's end in one call. The gateway's own policy lies under another tag than an organisation's: a
+/// cluster is told of each by itself.
+fn parts(state: &dyn StateStore) -> &'static [Part] {
+    if state.spans_tags() { &[Part::All] } else { &[Part::Organisation, Part::Global] }
+}
+
 impl Held {
     /// Whether anything is to be given back.
     pub fn is_empty(&self) -> bool {
-        self.global.is_empty() && self.receipt.is_empty() && self.reservation.is_none()
+        self.receipt.is_empty() && self.reservation.is_none()
     }
 
     /// Gives back what was counted for this request; `tokens` is what it really took, and without `actual` it never left.
     pub async fn give_back(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) {
-        let mut failed = self.receipt.finish(state, Some(tokens)).await.is_err();
-        failed |= self.global.finish(state, Some(tokens)).await.is_err();
-        if let Some(reservation) = &self.reservation {
-            failed |= pay(reservation, state, actual, metrics).await.is_err();
+        let mut failed = false;
+        for part in parts(state) {
+            let reservation = self.reservation.as_ref().filter(|_| *part != Part::Global);
+            let (slots, corrections) = (self.receipt.slots(*part), self.receipt.corrections(*part, Some(tokens)));
+            let (charges, released) = match (reservation, actual) {
+                (Some(reservation), Some(actual)) => (reservation.charges(actual), Vec::new()),
+                (Some(reservation), None) => (Vec::new(), reservation.keys()),
+                (None, _) => Default::default(),
+            };
+            let lease = self.receipt.lease().or(reservation.map(Reservation::lease));
+            let Some(lease) = lease.filter(|_| !slots.is_empty() || !corrections.is_empty() || reservation.is_some()) else { continue };
+            let end = End { slots: &slots, corrections: &corrections, charges: &charges, released: &released };
+            let told = state.conclude(lease, &end).await;
+            match (told, reservation) {
+                (Ok(settled), Some(reservation)) => paid(reservation, &settled, actual, metrics),
+                (Ok(_), None) => {}
+                // Once more, but for what would count twice if the first time only the answer was lost.
+                (Err(_), Some(reservation)) => {
+                    failed |= state.conclude(lease, &End { slots: &slots, ..End::default() }).await.is_err();
+                    failed |= pay(reservation, state, actual, metrics).await.is_err();
+                }
+                (Err(_), None) => failed = true,
+            }
         }
         if failed {
             metrics.store_errors.inc();
@@ -46,8 +68,15 @@ impl Held {
     }
 
     async fn renew(&self, state: &dyn StateStore, extend: bool) -> Result<(), StateError> {
-        let mut done = self.receipt.renew(state).await;
-        done = self.global.renew(state).await.and(done);
+        let mut done = Ok(());
+        if let Some(lease) = self.receipt.lease() {
+            for part in parts(state) {
+                let slots = self.receipt.held(*part);
+                if !slots.is_empty() {
+                    done = state.renew(lease, &slots).await.and(done);
+                }
+            }
+        }
         if extend && let Some(reservation) = &self.reservation {
             done = reservation.extend(state, self.ttl).await.and(done);
         }
@@ -122,18 +151,23 @@ pub(super) async fn pay(
     const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
     let mut pauses = PAUSES.iter();
     loop {
+        let lease = reservation.lease();
         let done = match actual {
-            Some(actual) => reservation.settle(state, actual).await.map(|(_, crossed)| {
-                metrics.budget("settled");
-                crossed.iter().for_each(|crossing| tell(&crossing.notice(), metrics));
-            }),
-            None => reservation.release(state).await.map(|()| metrics.budget("released")),
+            Some(actual) => state.settle(lease, &reservation.charges(actual)).await,
+            None => state.conclude(lease, &End { released: &reservation.keys(), ..End::default() }).await,
         };
+        let done = done.map(|settled| paid(reservation, &settled, actual, metrics));
         match (done, pauses.next()) {
             (Err(_), Some(pause)) => tokio::time::sleep(*pause).await,
             (done, _) => return done,
         }
     }
+}
+
+/// A reservation was paid or released.
+fn paid(reservation: &Reservation, settled: &Settled, actual: Option<&Actual>, metrics: &GovernanceMetrics) {
+    metrics.budget(if actual.is_some() { "settled" } else { "released" });
+    reservation.crossings(settled).iter().for_each(|crossing| tell(&crossing.notice(), metrics));
 }
 
 /// Thresholds that wait to be heard of; more are told in the log alone.

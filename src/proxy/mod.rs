@@ -13,6 +13,7 @@ mod admin_keys;
 mod admin_usage;
 mod admit;
 mod answer;
+mod ask;
 mod body;
 mod context;
 mod counter;

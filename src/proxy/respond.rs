@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::error::Denial;
 use crate::gate::RequestId;
+use crate::limit::Fields;
 use crate::wire::{Dialect, envelope};
 
 /// Ours, on every answer.
@@ -40,7 +41,7 @@ pub fn render(
 ///
 /// # Errors
 /// When Pingora refuses the values; they are ASCII, so it does not.
-pub fn tell(head: &mut ResponseHeader, fields: Vec<(HeaderName, HeaderValue)>) -> pingora::Result<()> {
+pub fn tell(head: &mut ResponseHeader, fields: Fields) -> pingora::Result<()> {
     fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
 }
 
@@ -55,7 +56,7 @@ pub async fn deny(
     dialect: Dialect,
     id: &RequestId,
     close: bool,
-    fields: Vec<(HeaderName, HeaderValue)>,
+    fields: Fields,
 ) -> pingora::Result<()> {
     let (mut head, body) = render(denial, dialect, id, None)?;
     tell(&mut head, fields)?;

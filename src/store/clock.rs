@@ -56,10 +56,12 @@ impl Clock for ManualClock {
 
 /// A duration in whole microseconds.
 pub(crate) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000).saturating_add(i64::from(duration.subsec_micros()))
 }
 
 /// A duration in whole milliseconds, rounded up so that nothing is forgotten early.
 pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
+    let micros = micros(duration);
+    micros / 1000 + i64::from(micros % 1000 > 0)
 }

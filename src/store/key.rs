@@ -2,50 +2,79 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// The name of one counter, `odock:{tag}:name`. Made when a configuration is loaded or a window begins, cloned for free
 /// afterwards; its hash is computed once.
 ///
-/// All keys of one decision must have the same tag: a cluster keeps them on one node by it. What the keys of different
-/// decisions have in common does not matter.
+/// All keys of one decision must have the same tag where a cluster keeps them: it does so on one node by it. What the keys
+/// of different decisions have in common does not matter.
 #[derive(Clone)]
-pub struct StateKey {
-    text: Arc<str>,
+pub struct StateKey(Arc<Name>);
+
+struct Name {
+    text: Box<str>,
     hash: u64,
+    /// The hash without the last part of the name: counters of one owner have it in common.
+    owner: u64,
+    /// Where a store in this process found it last. Only a hint: the store looks whether it is there.
+    place: AtomicU32,
 }
 
 /// The process' own seed, so that nobody can make up names that collide.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl StateKey {
-    /// The key of this name under this tag. Braces in the tag are escaped.
+    /// The key of this name under this tag. Braces in the tag are escaped. Keys that differ only behind their last colon
+    /// are kept side by side.
     pub fn new(tag: &str, name: &str) -> Self {
         let tag = tag.replace('{', "%7b").replace('}', "%7d");
-        let text: Arc<str> = format!("odock:{{{tag}}}:{name}").into();
-        Self { hash: SEED.hash_one(&text), text }
+        let text = format!("odock:{{{tag}}}:{name}").into_boxed_str();
+        let owner = text.rsplit_once(':').map_or(&*text, |(owner, _)| owner);
+        let (hash, owner) = (SEED.hash_one(&text), SEED.hash_one(owner));
+        Self(Arc::new(Name { text, hash, owner, place: AtomicU32::new(u32::MAX) }))
     }
 
     /// The whole name.
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.0.text
     }
 
     /// The tag, as it is in the name.
     pub fn tag(&self) -> &str {
-        let from = self.text.find('{').map_or(0, |at| at + 1);
-        let to = self.text.find('}').unwrap_or(from);
-        &self.text[from..to]
+        let text = self.as_str();
+        let from = text.find('{').map_or(0, |at| at + 1);
+        let to = text.find('}').unwrap_or(from);
+        &text[from..to]
     }
 
     pub(super) fn hash(&self) -> u64 {
-        self.hash
+        self.0.hash
+    }
+
+    pub(super) fn owner(&self) -> u64 {
+        self.0.owner
+    }
+
+    /// Whether it is the same object, not only the same name.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.0.place.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn found_at(&self, place: u32) {
+        self.0.place.store(place, Ordering::Relaxed);
     }
 }
 
 impl PartialEq for StateKey {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.text == other.text
+        // Keys are made once and cloned: mostly it is the same object.
+        self.is(other) || (self.0.hash == other.0.hash && self.0.text == other.0.text)
     }
 }
 
@@ -53,13 +82,13 @@ impl Eq for StateKey {}
 
 impl Hash for StateKey {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        hasher.write_u64(self.hash);
+        hasher.write_u64(self.0.hash);
     }
 }
 
 impl fmt::Debug for StateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
@@ -83,17 +112,26 @@ impl Hasher for Hashed {
     }
 }
 
-/// For maps by [`StateKey`].
+/// For maps by [`StateKey`] and [`LeaseId`].
 pub(super) type ByHash = BuildHasherDefault<Hashed>;
 
 /// What holds concurrency slots and reservations until it settles: the id of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// Aligned as everything around it: what has to lie on sixteen bytes is allocated the long way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(8))]
 pub struct LeaseId(pub u128);
+
+impl Hash for LeaseId {
+    /// Leases are random and the gateway's own: no caller can choose where they fall.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u64((self.0 ^ (self.0 >> 64)) as u64);
+    }
+}
 
 impl fmt::Display for LeaseId {
     /// 32 lowercase hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", { self.0 })
     }
 }
 
@@ -108,5 +146,8 @@ mod tests {
         assert_eq!(StateKey::new("a}{b", "x{y}").as_str(), "odock:{a%7d%7bb}:x{y}");
         assert_eq!(key, StateKey::new("acme", "rpm:key:k1"));
         assert_ne!(key, StateKey::new("acme", "rpm:key:k2"));
+        let (rpm, tpm) = (StateKey::new("acme", "limit:key:k1:rpm"), StateKey::new("acme", "limit:key:k1:tpm"));
+        assert_eq!(rpm.owner(), tpm.owner(), "counters of one owner lie side by side");
+        assert_ne!(rpm.owner(), StateKey::new("acme", "limit:key:k2:rpm").owner());
     }
 }

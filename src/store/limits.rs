@@ -126,10 +126,25 @@ pub trait Limits: Send + Sync + 'static {
     async fn finish(&self, lease: LeaseId, slots: &[&StateKey], corrections: &[Correction<'_>]) -> Result<(), StateError>;
 }
 
+/// Which keys there were, roughly: most decisions need not compare each with each.
+#[derive(Default)]
+pub(super) struct Seen(u64);
+
+impl Seen {
+    /// Whether this key may have been among the earlier ones.
+    pub fn maybe(&mut self, key: &StateKey) -> bool {
+        let mark = 1 << (key.hash() & 63);
+        let there = self.0 & mark != 0;
+        self.0 |= mark;
+        there
+    }
+}
+
 /// Refuses what could not be counted exactly.
 pub(super) fn check(limits: &[Take<'_>]) -> Result<(), StateError> {
+    let mut seen = Seen::default();
     for (at, take) in limits.iter().enumerate() {
-        if limits[..at].iter().any(|earlier| earlier.key == take.key) {
+        if seen.maybe(take.key) && limits[..at].iter().any(|earlier| earlier.key == take.key) {
             return Err(StateError::Invalid("one decision names a counter twice"));
         }
         let (size, span) = match take.limit {

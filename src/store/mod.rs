@@ -13,6 +13,7 @@ pub mod sql;
 
 mod bus;
 mod clock;
+mod decisions;
 mod error;
 mod key;
 mod limits;
@@ -26,6 +27,7 @@ mod conformance;
 
 pub use bus::{InvalidationBus, Notice, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use decisions::{Decided, Decisions, End, Question, Ruling};
 pub use error::StateError;
 pub use key::{LeaseId, StateKey};
 pub use limits::{Allowance, Correction, Limit, Limits, MAX_COUNT, Take, Taken};
@@ -34,6 +36,6 @@ pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
 pub use values::Values;
 
 /// Everything that is shared state, as one store.
-pub trait StateStore: Limits + Reservations + RiskSessions + InvalidationBus {}
+pub trait StateStore: Decisions + Limits + Reservations + RiskSessions + InvalidationBus {}
 
-impl<T: Limits + Reservations + RiskSessions + InvalidationBus> StateStore for T {}
+impl<T: Decisions + Limits + Reservations + RiskSessions + InvalidationBus> StateStore for T {}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::limits::MAX_COUNT;
+use super::limits::{MAX_COUNT, Seen};
 use super::{LeaseId, StateError, StateKey};
 
 /// How many leases that ran out are remembered a counter, and for how long (a day), for those who settle late.
@@ -152,11 +152,12 @@ pub trait Reservations: Send + Sync + 'static {
 
 /// Refuses what could not be counted exactly.
 pub(super) fn check<'a>(amounts: impl Iterator<Item = (&'a StateKey, i64, i64)> + Clone) -> Result<(), StateError> {
+    let mut seen = Seen::default();
     for (at, (key, amount, limit)) in amounts.clone().enumerate() {
         if !(0..=MAX_COUNT).contains(&amount) || !(0..=MAX_COUNT).contains(&limit) {
             return Err(StateError::Invalid("amounts and limits are not negative and stay below 2^53"));
         }
-        if amounts.clone().take(at).any(|(earlier, _, _)| earlier == key) {
+        if seen.maybe(key) && amounts.clone().take(at).any(|(earlier, _, _)| earlier == key) {
             return Err(StateError::Invalid("one decision names a counter twice"));
         }
     }

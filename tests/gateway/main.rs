@@ -21,6 +21,8 @@ mod evidence;
 mod failures;
 mod framing;
 mod governance;
+mod governance_calls;
+mod governance_load;
 mod governance_shared;
 mod held;
 mod http2;

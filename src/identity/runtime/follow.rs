@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::file;
@@ -86,7 +87,7 @@ async fn next(heard: &mut Subscription, listening: bool) -> Option<Notice> {
 }
 
 /// Reads everything, or what changed.
-async fn read(ring: &Keyring, records: &dyn RecordStore, at: &mut Position) -> Result<(), RecordError> {
+async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position) -> Result<(), RecordError> {
     if !at.migrated {
         records.migrate().await?;
         at.migrated = true;
@@ -96,16 +97,26 @@ async fn read(ring: &Keyring, records: &dyn RecordStore, at: &mut Position) -> R
         at.version = 0;
         ring.table().begin_reading();
     }
+    // Keys that were read are put into the table while the next ones are read.
+    let mut putting: Option<JoinHandle<()>> = None;
     loop {
-        let rows = records.keys_since(at.version, PAGE).await?;
-        for row in &rows {
-            at.version = at.version.max(row.version);
-            ring.table().put(row.into());
+        let read = records.keys_since(at.version, PAGE).await;
+        if let Some(putting) = putting.take() {
+            let _ = putting.await;
         }
-        at.unsaved |= !rows.is_empty();
-        if rows.len() < PAGE as usize {
+        let keys = read?;
+        let Some(last) = keys.last() else { break };
+        at.version = at.version.max(last.version);
+        at.unsaved = true;
+        let more = keys.len() >= PAGE as usize;
+        let ring = Arc::clone(ring);
+        putting = Some(tokio::task::spawn_blocking(move || keys.into_iter().for_each(|key| ring.table().put(key.into()))));
+        if !more {
             break;
         }
+    }
+    if let Some(putting) = putting {
+        let _ = putting.await;
     }
     if all {
         ring.table().end_reading();

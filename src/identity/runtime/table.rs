@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::{Homes, Kept};
 use crate::identity::{Caller, KeyEntry, KeyKind, fingerprint};
-use crate::store::records::{KeyOwner, KeyRow, Resource};
+use crate::store::records::{KeyChange, KeyOwner, Resource};
 
 const SHARDS: usize = 64;
 /// Distinct texts and sets of grants after which those that nobody uses are thrown away.
@@ -46,26 +46,32 @@ pub(super) struct Entry {
     pub revoked: bool,
 }
 
-impl From<&KeyRow> for Entry {
-    fn from(row: &KeyRow) -> Self {
-        let names = |resource: Resource| row.grants.iter().filter(move |g| g.resource == resource).map(|g| g.name.clone()).collect();
-        let (kind, owner) = match &row.owner {
+impl From<KeyChange> for Entry {
+    fn from(key: KeyChange) -> Self {
+        let (mut models, mut mcp_servers) = (Vec::new(), Vec::new());
+        for grant in key.grants {
+            match grant.resource {
+                Resource::Model => models.push(grant.name),
+                Resource::McpServer => mcp_servers.push(grant.name),
+            }
+        }
+        let (kind, owner) = match key.owner {
             KeyOwner::Organisation => (0, None),
-            KeyOwner::Team(team) => (1, Some(team.clone())),
-            KeyOwner::User(user) => (2, Some(user.clone())),
+            KeyOwner::Team(team) => (1, Some(team)),
+            KeyOwner::User(user) => (2, Some(user)),
         };
         Self {
-            fingerprint: row.fingerprint,
-            id: row.id.clone(),
-            name: row.name.clone(),
-            organisation: row.organisation.clone(),
+            fingerprint: key.fingerprint,
+            id: key.id,
+            name: key.name,
+            organisation: key.organisation,
             kind,
             owner,
-            policies: (row.policies != "{}" && !row.policies.is_empty()).then(|| row.policies.clone()),
-            models: names(Resource::Model),
-            mcp_servers: names(Resource::McpServer),
-            expires: row.expires,
-            revoked: row.revoked,
+            policies: Some(key.policies).filter(|policies| policies != "{}" && !policies.is_empty()),
+            models,
+            mcp_servers,
+            expires: key.expires,
+            revoked: key.revoked,
         }
     }
 }
@@ -320,3 +326,8 @@ impl Register {
         set
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "table_test.rs"]
+mod tests;

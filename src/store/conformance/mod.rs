@@ -6,6 +6,7 @@
 mod bus;
 mod crash;
 mod databases;
+mod decisions;
 mod engines;
 mod fleets;
 mod limits;

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use super::MemoryState;
 use super::shards::{Expires, Shards};
 use crate::store::clock::micros;
-use crate::store::limits::{Allowance, Correction, Limit, Limits, Take, Taken, check, part_of};
-use crate::store::{LeaseId, StateError, StateKey};
+use crate::store::key::ByHash;
+use crate::store::limits::{Allowance, Correction, Limit, Limits, Take, Taken, part_of};
+use crate::store::{End, LeaseId, Question, Ruling, StateError, StateKey};
 
 /// All counters of limits.
 pub(super) type Counters = Shards<Counter>;
@@ -26,7 +27,7 @@ pub(super) enum Counter {
 }
 
 impl Counter {
-    fn new(limit: &Limit) -> Self {
+    pub(super) fn new(limit: &Limit) -> Self {
         match *limit {
             Limit::Rate { .. } => Self::Rate { paid: 0 },
             Limit::Window { per, .. } => Self::Window(Window::new(per)),
@@ -34,32 +35,88 @@ impl Counter {
         }
     }
 
-    /// How the limit stands without taking anything.
-    fn ask(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> Allowance {
-        match (self, take.limit) {
-            (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => ask_rate(*paid, now, limit, micros(per), burst, take.cost),
-            (Self::Window(window), Limit::Window { limit, per }) => window.ask(now, limit, per, take.cost),
-            (Self::Slots(slots), Limit::Slots { max, .. }) => slots.ask(now, lease, max),
+    /// Whether what is asked is there.
+    pub(super) fn admits(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> bool {
+        match (&mut *self, take.limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
+                let per = micros(per);
+                (*paid - now).max(0) + price(per, take.cost, limit) <= price(per, burst, limit)
+            }
+            (Self::Window(window), Limit::Window { limit, per }) => {
+                window.prepare(now, per);
+                window.sum + take.cost <= limit
+            }
+            (Self::Slots(slots), Limit::Slots { max, .. }) => slots.admits(now, lease, max),
             // The policy changed its kind under the same key: begin anew.
             (stale, limit) => {
                 *stale = Self::new(&limit);
-                stale.ask(now, lease, take)
+                stale.admits(now, lease, take)
             }
         }
     }
 
-    /// Takes what was asked, and says how the limit stands then.
-    fn take(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> Allowance {
-        match (&mut *self, take.limit) {
-            (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid = (*paid).max(now) + price(micros(per), take.cost, limit),
-            (Self::Window(window), Limit::Window { .. }) => window.add(now, take.cost),
-            (Self::Slots(slots), Limit::Slots { ttl, .. }) => slots.hold(now, lease, ttl),
-            _ => {}
+    /// How the limit stands without taking anything.
+    pub(super) fn ask(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> Allowance {
+        let allowed = self.admits(now, lease, take);
+        match (&*self, take.limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
+                ask_rate(allowed, (*paid - now).max(0), limit, micros(per), burst, take.cost)
+            }
+            (Self::Window(window), Limit::Window { limit, .. }) => window.ask(allowed, now, limit, take.cost),
+            (Self::Slots(slots), Limit::Slots { max, .. }) => slots.ask(allowed, max),
+            (_, _) => NOTHING,
         }
-        let left = self.ask(now, lease, &Take { cost: 0, ..*take });
-        Allowance { allowed: true, retry_after: Some(Duration::ZERO), ..left }
+    }
+
+    /// Takes what was asked if it is there, and says how the limit stands then.
+    pub(super) fn take(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> Allowance {
+        match (&mut *self, take.limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
+                let per = micros(per);
+                let (owed, cost) = ((*paid - now).max(0), price(per, take.cost, limit));
+                if owed + cost > price(per, burst, limit) {
+                    return ask_rate(false, owed, limit, per, burst, take.cost);
+                }
+                if take.cost > 0 {
+                    *paid = now + owed + cost;
+                }
+                ask_rate(true, owed + cost, limit, per, burst, 0)
+            }
+            (Self::Window(window), Limit::Window { limit, per }) => {
+                window.prepare(now, per);
+                if window.sum + take.cost > limit {
+                    return window.ask(false, now, limit, take.cost);
+                }
+                window.add(now, take.cost);
+                window.ask(true, now, limit, 0)
+            }
+            (Self::Slots(slots), Limit::Slots { max, ttl }) => {
+                let allowed = slots.admits(now, lease, max);
+                if allowed {
+                    slots.hold(now, lease, ttl);
+                }
+                slots.ask(allowed, max)
+            }
+            // The policy changed its kind under the same key: begin anew.
+            (stale, limit) => {
+                *stale = Self::new(&limit);
+                stale.take(now, lease, take)
+            }
+        }
+    }
+
+    /// Gives back what was just taken. Slots are not: those are taken last.
+    pub(super) fn give_back(&mut self, take: &Take<'_>) {
+        match (self, take.limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid -= price(micros(per), take.cost, limit),
+            (Self::Window(window), Limit::Window { .. }) => window.remove(take.cost),
+            (_, _) => {}
+        }
     }
 }
+
+/// Of a counter that is not of the kind it was just made to be: there is none.
+const NOTHING: Allowance = Allowance { allowed: false, remaining: 0, reset_after: Duration::ZERO, retry_after: None };
 
 impl Expires for Counter {
     fn expired(&self, now: i64) -> bool {
@@ -79,17 +136,20 @@ fn price(per: i64, cost: u64, limit: u64) -> i64 {
     product / limit + i64::from(product % limit > 0)
 }
 
-fn ask_rate(paid: i64, now: i64, limit: u64, per: i64, burst: u64, cost: u64) -> Allowance {
+fn ask_rate(allowed: bool, owed: i64, limit: u64, per: i64, burst: u64, cost: u64) -> Allowance {
     let credit = price(per, burst, limit);
-    let owed = (paid - now).max(0);
-    let then = owed + price(per, cost, limit);
     let free = (credit - owed).max(0);
-    let remaining = (i128::from(free) * i128::from(limit) / i128::from(per)).clamp(0, i128::from(burst));
+    // Below 2^53 by what a limit may be.
+    let remaining = free.saturating_mul(i64::try_from(limit).unwrap_or(i64::MAX)) / per.max(1);
     Allowance {
-        allowed: then <= credit,
-        remaining: remaining as u64,
+        allowed,
+        remaining: u64::try_from(remaining).unwrap_or(0).min(burst),
         reset_after: span(owed),
-        retry_after: if cost > burst { None } else { Some(span(then - credit)) },
+        retry_after: match allowed {
+            true => Some(Duration::ZERO),
+            false if cost > burst => None,
+            false => Some(span(owed + price(per, cost, limit) - credit)),
+        },
     }
 }
 
@@ -120,15 +180,22 @@ impl Window {
 
     fn prepare(&mut self, now: i64, per: Duration) {
         if self.per != micros(per) {
-            // The policy was changed: what was taken stays taken, at the end of the part it was in.
-            let old = std::mem::replace(self, Self::new(per));
-            for (part, count) in old.parts {
-                self.put(((part + 1) * old.part - 1) / self.part, count);
-            }
+            self.change(per);
         }
-        while let Some((_, count)) = self.parts.front().copied().filter(|(part, _)| self.end_of(*part) <= now) {
+        while let Some((part, count)) = self.parts.front().copied()
+            && self.end_of(part) <= now
+        {
             self.sum -= count;
             self.parts.pop_front();
+        }
+    }
+
+    #[cold]
+    fn change(&mut self, per: Duration) {
+        // The policy was changed: what was taken stays taken, at the end of the part it was in.
+        let old = std::mem::replace(self, Self::new(per));
+        for (part, count) in old.parts {
+            self.put(((part + 1) * old.part - 1) / self.part, count);
         }
     }
 
@@ -141,30 +208,43 @@ impl Window {
         }
     }
 
-    fn ask(&mut self, now: i64, limit: u64, per: Duration, cost: u64) -> Allowance {
-        self.prepare(now, per);
+    /// How a window stands that was prepared.
+    fn ask(&self, allowed: bool, now: i64, limit: u64, cost: u64) -> Allowance {
         let reset = self.parts.back().map_or(0, |(part, _)| self.end_of(*part) - now);
-        let excess = (self.sum + cost).saturating_sub(limit);
-        let mut freed = 0;
-        let retry = match excess {
-            0 => Some(0),
-            _ if cost > limit => None,
-            _ => self.parts.iter().find_map(|(part, count)| {
-                freed += count;
-                (freed >= excess).then(|| self.end_of(*part) - now)
-            }),
-        };
         Allowance {
-            allowed: excess == 0,
+            allowed,
             remaining: limit.saturating_sub(self.sum),
             reset_after: span(reset),
-            retry_after: retry.map(span),
+            retry_after: if allowed { Some(Duration::ZERO) } else { self.room_after(now, limit, cost) },
         }
+    }
+
+    /// Until there is room for this.
+    #[cold]
+    fn room_after(&self, now: i64, limit: u64, cost: u64) -> Option<Duration> {
+        let excess = (self.sum + cost).saturating_sub(limit);
+        let mut freed = 0;
+        let room = self.parts.iter().find_map(|(part, count)| {
+            freed += count;
+            (freed >= excess).then(|| self.end_of(*part) - now)
+        });
+        room.filter(|_| cost <= limit).map(span)
     }
 
     fn add(&mut self, now: i64, count: u64) {
         if count > 0 {
             self.put(now / self.part, count);
+        }
+    }
+
+    /// Takes back what was just added. Parts in which nothing was taken are not there.
+    fn remove(&mut self, count: u64) {
+        if let Some((_, taken)) = self.parts.back_mut().filter(|_| count > 0) {
+            *taken -= count.min(*taken);
+            self.sum -= count;
+            if *taken == 0 {
+                self.parts.pop_back();
+            }
         }
     }
 
@@ -174,10 +254,16 @@ impl Window {
             return self.add(now, correction.delta.unsigned_abs());
         }
         let taken_in = correction.at / self.part;
-        if let Some((_, count)) = self.parts.iter_mut().find(|(part, _)| *part == taken_in) {
+        // Mostly it was taken a moment ago.
+        if let Some(at) = self.parts.iter().rposition(|(part, _)| *part == taken_in)
+            && let Some((_, count)) = self.parts.get_mut(at)
+        {
             let back = correction.delta.unsigned_abs().min(*count);
             *count -= back;
             self.sum -= back;
+            if *count == 0 {
+                self.parts.remove(at);
+            }
         }
     }
 }
@@ -185,20 +271,24 @@ impl Window {
 /// Who holds a slot until when.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    held: HashMap<LeaseId, i64>,
+    held: HashMap<LeaseId, i64, ByHash>,
     /// Nothing runs out before.
     next: i64,
 }
 
 impl Slots {
-    fn ask(&mut self, now: i64, lease: LeaseId, max: u64) -> Allowance {
+    fn admits(&mut self, now: i64, lease: LeaseId, max: u64) -> bool {
         if self.next <= now {
             self.held.retain(|_, until| *until > now);
             self.next = self.held.values().copied().min().unwrap_or(i64::MAX);
         }
-        let free = max.saturating_sub(self.held.len() as u64);
-        let allowed = free > 0 || self.held.contains_key(&lease);
-        Allowance { allowed, remaining: free, reset_after: Duration::ZERO, retry_after: if max == 0 { None } else { Some(Duration::ZERO) } }
+        (self.held.len() as u64) < max || self.held.contains_key(&lease)
+    }
+
+    fn ask(&self, allowed: bool, max: u64) -> Allowance {
+        let remaining = max.saturating_sub(self.held.len() as u64);
+        let retry_after = if max == 0 && !allowed { None } else { Some(Duration::ZERO) };
+        Allowance { allowed, remaining, reset_after: Duration::ZERO, retry_after }
     }
 
     fn hold(&mut self, now: i64, lease: LeaseId, ttl: Duration) {
@@ -211,27 +301,9 @@ impl Slots {
 #[async_trait]
 impl Limits for MemoryState {
     async fn take(&self, lease: LeaseId, limits: &[Take<'_>]) -> Result<Taken, StateError> {
-        check(limits)?;
-        let now = self.clock.micros();
-        let mut shards = self.limits.lock(limits.iter().map(|take| take.key));
-        let mut each = Vec::with_capacity(limits.len());
-        let mut refused = None;
-        for (at, take) in limits.iter().enumerate() {
-            let Some(counter) = shards.entry(take.key, now, || Counter::new(&take.limit)) else { continue };
-            let allowance = counter.ask(now, lease, take);
-            if !allowance.allowed && !take.shadow && refused.is_none() {
-                refused = Some(at);
-            }
-            each.push(allowance);
-        }
-        if refused.is_none() {
-            for (take, allowance) in limits.iter().zip(&mut each).filter(|(_, allowance)| allowance.allowed) {
-                if let Some(counter) = shards.get(take.key) {
-                    *allowance = counter.take(now, lease, take);
-                }
-            }
-        }
-        Ok(Taken { refused, at: now, each })
+        let decided = self.decided(lease, &Question { limits, ..Question::default() })?;
+        let refused = if let Ruling::Limited(at) = decided.ruling { Some(at) } else { None };
+        Ok(Taken { refused, at: decided.at, each: decided.limits })
     }
 
     async fn renew(&self, lease: LeaseId, slots: &[(&StateKey, Duration)]) -> Result<(), StateError> {
@@ -246,18 +318,23 @@ impl Limits for MemoryState {
     }
 
     async fn finish(&self, lease: LeaseId, slots: &[&StateKey], corrections: &[Correction<'_>]) -> Result<(), StateError> {
-        let now = self.clock.micros();
-        let mut shards = self.limits.lock(slots.iter().copied().chain(corrections.iter().map(|c| c.key)));
-        for key in slots {
+        self.concluded(lease, &End { slots, corrections, ..End::default() }).map(|_| ())
+    }
+}
+
+impl Counters {
+    /// Gives slots back and corrects estimates.
+    pub(super) fn finish(&self, now: i64, lease: LeaseId, end: &End<'_>) {
+        let mut shards = self.lock(end.slots.iter().copied().chain(end.corrections.iter().map(|c| c.key)));
+        for key in end.slots {
             if let Some(Counter::Slots(held)) = shards.get(key) {
                 held.held.remove(&lease);
             }
         }
-        for correction in corrections {
+        for correction in end.corrections {
             if let Some(Counter::Window(window)) = shards.entry(correction.key, now, || Counter::Window(Window::new(correction.per))) {
                 window.correct(now, correction);
             }
         }
-        Ok(())
     }
 }

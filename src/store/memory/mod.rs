@@ -4,6 +4,7 @@
 //! across an await.
 
 mod bus;
+mod decisions;
 mod limits;
 mod reservations;
 mod risk;

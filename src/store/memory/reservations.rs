@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use super::MemoryState;
 use super::shards::{Expires, Shards};
 use crate::store::clock::millis;
+use crate::store::key::ByHash;
 use crate::store::reservations::{Charge, Counted, Hold, LATE, LATE_MILLIS, Reservations, Reserved, Settled, Settlement, check, crosses};
-use crate::store::{LeaseId, StateError, StateKey};
+use crate::store::{End, LeaseId, StateError, StateKey};
 
 /// All counters of budgets and quotas.
 pub(super) type Accounts = Shards<Account>;
@@ -17,13 +18,13 @@ pub(super) type Accounts = Shards<Account>;
 /// One owner's window. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    counted: Counted,
-    held: HashMap<LeaseId, Held>,
+    pub(super) counted: Counted,
+    held: HashMap<LeaseId, Held, ByHash>,
     /// No lease runs out before.
     next: i64,
     /// Leases that ran out, with when that was met, oldest first.
     late: VecDeque<(LeaseId, i64)>,
-    keep_until: i64,
+    pub(super) keep_until: i64,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ struct Held {
 
 impl Account {
     /// Releases what ran out; says how many.
-    fn purge(&mut self, now: i64) -> u64 {
+    pub(super) fn purge(&mut self, now: i64) -> u64 {
         if self.next > now {
             return 0;
         }
@@ -56,13 +57,13 @@ impl Account {
         (before - self.held.len()) as u64
     }
 
-    fn has_room(&self, lease: LeaseId, hold: &Hold<'_>) -> bool {
+    pub(super) fn has_room(&self, lease: LeaseId, hold: &Hold<'_>) -> bool {
         let taken = self.counted.used.saturating_add(self.counted.reserved);
         self.held.contains_key(&lease)
             || if hold.amount == 0 { taken < hold.limit } else { taken.saturating_add(hold.amount) <= hold.limit }
     }
 
-    fn hold(&mut self, lease: LeaseId, until: i64, hold: &Hold<'_>) {
+    pub(super) fn hold(&mut self, lease: LeaseId, until: i64, hold: &Hold<'_>) {
         let held = self.held.entry(lease).or_insert_with(|| {
             self.counted.reserved += hold.amount;
             // Held again it is no longer late: it is settled once.
@@ -94,6 +95,52 @@ impl Expires for Account {
     fn expired(&self, now: i64) -> bool {
         // The shards count in microseconds.
         self.keep_until.saturating_mul(1000) <= now
+    }
+}
+
+impl Accounts {
+    /// Replaces a reservation by what it did cost.
+    pub(super) fn settle(&self, now: i64, lease: LeaseId, charges: &[Charge<'_>]) -> Settled {
+        let mut accounts = self.lock(charges.iter().map(|charge| charge.key));
+        let mut settled = Settled { settlement: Settlement::Unknown, each: Vec::with_capacity(charges.len()), crossed: Vec::new() };
+        for (at, charge) in charges.iter().enumerate() {
+            let Some(account) = accounts.get(charge.key) else {
+                settled.each.push(Counted::default());
+                continue;
+            };
+            account.purge(now);
+            let here = account.end(lease);
+            if here != Settlement::Unknown {
+                let before = account.counted.used;
+                let after = before.saturating_add(charge.actual);
+                account.counted.used = after;
+                account.keep_until = account.keep_until.max(charge.keep_until);
+                let crossed = charge.thresholds.iter().filter(|percent| crosses(before, after, charge.limit, **percent));
+                settled.crossed.extend(crossed.map(|percent| (at, *percent)));
+                if settled.settlement != Settlement::Applied {
+                    settled.settlement = here;
+                }
+            }
+            settled.each.push(account.counted);
+        }
+        settled
+    }
+
+    /// Ends a reservation that cost nothing.
+    pub(super) fn release(&self, now: i64, lease: LeaseId, keys: &[&StateKey]) -> Settled {
+        let mut accounts = self.lock(keys.iter().copied());
+        let mut settled = Settled { settlement: Settlement::Unknown, each: Vec::with_capacity(keys.len()), crossed: Vec::new() };
+        for key in keys {
+            let counted = accounts.get(key).map_or_else(Counted::default, |account| {
+                account.purge(now);
+                if account.end(lease) == Settlement::Applied {
+                    settled.settlement = Settlement::Applied;
+                }
+                account.counted
+            });
+            settled.each.push(counted);
+        }
+        settled
     }
 }
 
@@ -141,54 +188,18 @@ impl Reservations for MemoryState {
     }
 
     async fn settle(&self, lease: LeaseId, charges: &[Charge<'_>]) -> Result<Settled, StateError> {
-        check(charges.iter().map(|charge| (charge.key, charge.actual, charge.limit)))?;
-        let now = self.millis();
-        let mut accounts = self.accounts.lock(charges.iter().map(|charge| charge.key));
-        let mut settled = Settled { settlement: Settlement::Unknown, each: Vec::with_capacity(charges.len()), crossed: Vec::new() };
-        for (at, charge) in charges.iter().enumerate() {
-            let Some(account) = accounts.get(charge.key) else {
-                settled.each.push(Counted::default());
-                continue;
-            };
-            account.purge(now);
-            let here = account.end(lease);
-            if here != Settlement::Unknown {
-                let before = account.counted.used;
-                let after = before.saturating_add(charge.actual);
-                account.counted.used = after;
-                account.keep_until = account.keep_until.max(charge.keep_until);
-                let crossed = charge.thresholds.iter().filter(|percent| crosses(before, after, charge.limit, **percent));
-                settled.crossed.extend(crossed.map(|percent| (at, *percent)));
-                if settled.settlement != Settlement::Applied {
-                    settled.settlement = here;
-                }
-            }
-            settled.each.push(account.counted);
-        }
-        Ok(settled)
+        self.concluded(lease, &End { charges, ..End::default() })
     }
 
     async fn release(&self, lease: LeaseId, keys: &[&StateKey]) -> Result<bool, StateError> {
-        let now = self.millis();
-        let mut accounts = self.accounts.lock(keys.iter().copied());
-        let mut found = false;
-        for key in keys {
-            if let Some(account) = accounts.get(key) {
-                account.purge(now);
-                found |= account.end(lease) == Settlement::Applied;
-            }
-        }
-        Ok(found)
+        Ok(self.concluded(lease, &End { released: keys, ..End::default() })?.settlement == Settlement::Applied)
     }
 
     async fn reap(&self, tag: &str, counters: usize) -> Result<u64, StateError> {
         let (now, mut left, mut released) = (self.millis(), counters, 0);
         let wanted = StateKey::new(tag, "");
-        self.accounts.each(|accounts| {
-            for (_, account) in accounts.iter_mut().filter(|(key, account)| account.next <= now && key.tag() == wanted.tag()) {
-                if left == 0 {
-                    return;
-                }
+        self.accounts.each(|key, account| {
+            if left > 0 && account.next <= now && key.tag() == wanted.tag() {
                 let here = account.purge(now);
                 left -= usize::from(here > 0);
                 released += here;

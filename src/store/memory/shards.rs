@@ -1,4 +1,4 @@
-//! Maps by key, each shard under its own lock.
+//! Maps by key, each shard under its own lock. The counters of one owner lie in one shard.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,8 @@ use crate::store::StateKey;
 use crate::store::key::ByHash;
 
 const SHARDS: u64 = 64;
+/// Shards of one decision that are held without a list.
+const FEW: usize = 8;
 /// From how many entries on a shard looks for ones that have run out.
 const FIRST_SWEEP: usize = 256;
 
@@ -23,67 +25,181 @@ pub(super) struct Shards<V> {
 }
 
 pub(super) struct Shard<V> {
-    entries: HashMap<StateKey, V, ByHash>,
+    places: HashMap<StateKey, u32, ByHash>,
+    entries: Vec<Option<(StateKey, V)>>,
+    free: Vec<u32>,
     sweep_at: usize,
 }
 
 fn index(key: &StateKey) -> u64 {
-    // The map takes its buckets from the low bits and its marks from the high ones.
-    (key.hash() >> 24) % SHARDS
+    key.owner() % SHARDS
+}
+
+impl<V: Expires> Shard<V> {
+    /// Where a key is. Mostly it says so itself.
+    fn place(&mut self, key: &StateKey) -> Option<usize> {
+        let here = key.place();
+        if matches!(self.entries.get(here), Some(Some((kept, _))) if kept.is(key)) {
+            return Some(here);
+        }
+        let place = *self.places.get(key)?;
+        key.found_at(place);
+        // An equal key that was made later: it is the one that asks from now on.
+        if let Some(Some((kept, _))) = self.entries.get_mut(place as usize) {
+            *kept = key.clone();
+        }
+        Some(place as usize)
+    }
+
+    fn add(&mut self, key: &StateKey, now: i64, value: V) -> usize {
+        if self.places.len() >= self.sweep_at {
+            self.sweep(now);
+        }
+        let entry = Some((key.clone(), value));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.entries[place as usize] = entry;
+                place
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.places.insert(key.clone(), place);
+        key.found_at(place);
+        place as usize
+    }
+
+    fn sweep(&mut self, now: i64) {
+        for (place, entry) in (0..).zip(&mut self.entries) {
+            if let Some((key, _)) = entry.take_if(|(_, value)| value.expired(now)) {
+                self.places.remove(&key);
+                self.free.push(place);
+            }
+        }
+        self.sweep_at = (self.places.len() * 2).max(FIRST_SWEEP);
+    }
 }
 
 impl<V: Expires> Shards<V> {
     pub fn new() -> Self {
-        let shard = || Mutex::new(Shard { entries: HashMap::default(), sweep_at: FIRST_SWEEP });
-        Self { shards: (0..SHARDS).map(|_| shard()).collect() }
+        let shard = || Shard { places: HashMap::default(), entries: Vec::new(), free: Vec::new(), sweep_at: FIRST_SWEEP };
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect() }
     }
 
     /// The shards of these keys, all held at once. They are always locked in the same order.
     pub fn lock<'a, 'k>(&'a self, keys: impl Iterator<Item = &'k StateKey>) -> Locked<'a, V> {
         let mut wanted = keys.fold(0u64, |wanted, key| wanted | 1 << index(key));
-        let mut held = Vec::with_capacity(wanted.count_ones() as usize);
+        let (mut held, mut rest) = ([const { None }; FEW], Vec::new());
+        let mut places = held.iter_mut();
         while wanted != 0 {
             let at = wanted.trailing_zeros();
-            held.push((u64::from(at), self.shards[at as usize].lock()));
+            let guard = (u64::from(at), self.shards[at as usize].lock());
+            match places.next() {
+                Some(place) => *place = Some(guard),
+                None => rest.push(guard),
+            }
             wanted &= wanted - 1;
         }
-        Locked { held }
+        Locked { held, rest, last: 0 }
     }
 
-    /// Visits every shard, one after the other.
-    pub fn each(&self, mut visit: impl FnMut(&mut HashMap<StateKey, V, ByHash>)) {
+    /// Visits every entry, one shard after the other.
+    pub fn each(&self, mut visit: impl FnMut(&StateKey, &mut V)) {
         for shard in &self.shards {
-            visit(&mut shard.lock().entries);
+            shard.lock().entries.iter_mut().flatten().for_each(|(key, value)| visit(key, value));
         }
     }
 }
 
+/// A shard with its place.
+type Guard<'a, V> = (u64, MutexGuard<'a, Shard<V>>);
+
 /// Shards of one decision.
 pub(super) struct Locked<'a, V> {
-    held: Vec<(u64, MutexGuard<'a, Shard<V>>)>,
+    /// Most decisions have few owners: their guards need no memory of their own.
+    held: [Option<Guard<'a, V>>; FEW],
+    rest: Vec<Guard<'a, V>>,
+    /// Where the last key was found: the next is mostly of the same owner.
+    last: usize,
 }
 
 impl<V: Expires> Locked<'_, V> {
     fn shard(&mut self, key: &StateKey) -> Option<&mut Shard<V>> {
         let index = index(key);
-        self.held.iter_mut().find(|(at, _)| *at == index).map(|(_, shard)| &mut **shard)
+        if !matches!(&self.held[self.last], Some((at, _)) if *at == index) {
+            match self.held.iter().position(|held| matches!(held, Some((at, _)) if *at == index)) {
+                Some(found) => self.last = found,
+                None => return self.rest.iter_mut().find(|(at, _)| *at == index).map(|(_, shard)| &mut **shard),
+            }
+        }
+        self.held[self.last].as_mut().map(|(_, shard)| &mut **shard)
     }
 
     /// What is kept under one of the keys that were locked.
     pub fn get(&mut self, key: &StateKey) -> Option<&mut V> {
-        self.shard(key)?.entries.get_mut(key)
+        let shard = self.shard(key)?;
+        let place = shard.place(key)?;
+        shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
     /// The same, made where there is none. `None` for a key that was not locked.
     pub fn entry(&mut self, key: &StateKey, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
         let shard = self.shard(key)?;
-        if !shard.entries.contains_key(key) {
-            if shard.entries.len() >= shard.sweep_at {
-                shard.entries.retain(|_, value| !value.expired(now));
-                shard.sweep_at = (shard.entries.len() * 2).max(FIRST_SWEEP);
-            }
-            shard.entries.insert(key.clone(), make());
+        let place = match shard.place(key) {
+            Some(place) => place,
+            None => shard.add(key, now, make()),
+        };
+        shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Until(i64);
+
+    impl Expires for Until {
+        fn expired(&self, now: i64) -> bool {
+            self.0 <= now
         }
-        shard.entries.get_mut(key)
+    }
+
+    #[test]
+    fn an_equal_key_finds_what_another_put_there_and_a_place_is_used_again() {
+        let shards = Shards::new();
+        let key = |n: usize| StateKey::new("acme", &format!("limit:key:k:{n}"));
+        let old: Vec<StateKey> = (0..FIRST_SWEEP).map(key).collect();
+        for (n, key) in (0..).zip(&old) {
+            *shards.lock([key].into_iter()).entry(key, 0, || Until(0)).unwrap() = Until(n);
+        }
+        let again = key(7);
+        assert_eq!(shards.lock([&again].into_iter()).get(&again), Some(&mut Until(7)));
+        assert_eq!(shards.lock([&old[7]].into_iter()).get(&old[7]), Some(&mut Until(7)), "the first is not forgotten");
+        // One more than a shard keeps without looking: those that have run out go.
+        let more = key(FIRST_SWEEP);
+        shards.lock([&more].into_iter()).entry(&more, 100, || Until(1000)).unwrap();
+        let mut left = 0;
+        shards.each(|_, _| left += 1);
+        assert_eq!(left, FIRST_SWEEP - 101 + 1);
+        assert_eq!(shards.lock([&old[7]].into_iter()).get(&old[7]), None, "its place is another's");
+        assert_eq!(shards.lock([&old[200]].into_iter()).get(&old[200]), Some(&mut Until(200)));
+    }
+
+    #[test]
+    fn many_owners_are_held_at_once() {
+        let shards = Shards::new();
+        let keys: Vec<StateKey> = (0..200).map(|n| StateKey::new("acme", &format!("limit:key:k{n}:rpm"))).collect();
+        let mut locked = shards.lock(keys.iter());
+        for (n, key) in (0..).zip(&keys) {
+            assert_eq!(locked.entry(key, 0, || Until(n)), Some(&mut Until(n)));
+        }
+        for (n, key) in (0..).zip(&keys) {
+            assert_eq!(locked.get(key), Some(&mut Until(n)));
+        }
     }
 }

@@ -94,6 +94,31 @@ pub struct KeyRow {
     pub grants: Vec<Grant>,
 }
 
+/// What a gateway has to know of a key that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// See [`KeyRow::version`].
+    pub version: i64,
+    /// Stable identifier.
+    pub id: String,
+    /// Identifier of the organisation.
+    pub organisation: String,
+    /// Name for people.
+    pub name: String,
+    /// On whose behalf it acts.
+    pub owner: KeyOwner,
+    /// What the secret is looked up by.
+    pub fingerprint: [u8; 32],
+    /// The instant from which it is refused.
+    pub expires: Option<i64>,
+    /// Switched off by the operator.
+    pub revoked: bool,
+    /// Its policies, a JSON object.
+    pub policies: String,
+    /// What it is granted, in order.
+    pub grants: Vec<Grant>,
+}
+
 /// A new secret for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
@@ -166,7 +191,7 @@ pub trait VirtualKeys: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store does not answer.
-    async fn keys_since(&self, version: i64, limit: u32) -> Result<Vec<KeyRow>, RecordError>;
+    async fn keys_since(&self, version: i64, limit: u32) -> Result<Vec<KeyChange>, RecordError>;
     /// Replaces the secret and the expiry; everything else stays. `None`: no such key.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ mod statements;
 mod usage;
 
 pub use journal::{Journal, JournalEntry};
-pub use keys::{Grant, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
+pub use keys::{Grant, KeyChange, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
 pub use outbox::{Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, Settled, Standing};
 pub use packed::{Billing, Details, Parts, Usage, UsageBatch};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};

@@ -14,6 +14,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Redis
 use tokio::sync::watch;
 
 use super::address::Target;
+use super::decisions;
 use crate::store::StateError;
 
 /// Pause before the second attempt in a row; it doubles up to [`MAX_PAUSE`].
@@ -137,11 +138,18 @@ impl Link {
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None) // each call has its own
             .set_pipeline_buffer_size(PIPELINE);
-        match &self.target {
-            Target::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::Server),
-            Target::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await.map(Connection::Server),
-            Target::Cluster(client, _) => client.get_async_connection().await.map(Connection::Cluster),
-        }
+        let mut server = match &self.target {
+            Target::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await?,
+            Target::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await?,
+            Target::Cluster(client, _) => return client.get_async_connection().await.map(Connection::Cluster),
+        };
+        // A server that does not know the scripts would be sent them by each of the first calls.
+        decisions::load(&mut server).await;
+        Ok(Connection::Server(server))
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(..))
     }
 
     pub fn connect_timeout(&self) -> Duration {

@@ -5,6 +5,7 @@
 
 mod address;
 mod bus;
+mod decisions;
 mod limits;
 mod link;
 mod reservations;
@@ -57,6 +58,11 @@ impl RedisState {
         let target = address::parse(address, &options)?;
         let link = Link::new(target, options.timeout, options.connect_timeout);
         Ok(Self { link, hub: bus::Hub::new(), clock: options.clock })
+    }
+
+    /// The time as the argument of a decision, in microseconds: that of the tests, or nothing for the server's own.
+    fn time(&self) -> String {
+        time_argument(self.now(1))
     }
 
     /// The time of the tests in these units a microsecond, or nothing: then the script asks the server.

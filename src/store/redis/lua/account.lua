@@ -1,12 +1,13 @@
 -- What the scripts of budgets and quotas have in common.
 -- A counter K is a hash K:c {used, reserved, seeded, <lease> = amount, …}, a sorted set K:e of its leases by when they run
--- out, and, where leases ran out, a sorted set K:x of those by when that was met. All times are milliseconds.
+-- out, and, where leases ran out, a sorted set K:x of those by when that was met. All times are milliseconds, but for `micros`.
 -- One sorted set a tag holds the counters that have leases, by when the first of them runs out.
-local now = tonumber(ARGV[1])
-if not now then
+local micros = tonumber(ARGV[1])
+if not micros then
   local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
+  micros = t[1] * 1000000 + t[2]
 end
+local now = math.floor(micros / 1000)
 local LATE, LATE_MILLIS, GRACE = 10000, 86400000, 60000
 
 -- A key lives as long as the longest of what was asked.
@@ -48,13 +49,18 @@ local function finish(k, lease)
   return redis.call('ZREM', k .. ':x', lease) > 0 and 2 or 0
 end
 
-local function counted(k)
-  local c = redis.call('HMGET', k .. ':c', 'used', 'reserved', 'seeded')
-  return tonumber(c[1] or 0), tonumber(c[2] or 0), c[3] and 1 or 0
+-- Used, reserved, and whether it was seeded; and what a lease holds of it.
+local function counted(k, lease)
+  local c = redis.call('HMGET', k .. ':c', 'used', 'reserved', 'seeded', lease or '')
+  return tonumber(c[1] or 0), tonumber(c[2] or 0), c[3] and 1 or 0, c[4]
 end
 
 local out = {}
-local function tell(k)
-  local n, used, reserved, seeded = #out, counted(k)
+local function say(used, reserved, seeded)
+  local n = #out
   out[n + 1], out[n + 2], out[n + 3] = used, reserved, seeded
+end
+local function tell(k)
+  local used, reserved, seeded = counted(k)
+  say(used, reserved, seeded)
 end

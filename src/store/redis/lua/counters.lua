@@ -1,5 +1,5 @@
 -- Reads counters, or changes what one has used. KEYS: three a counter: K, K:c, K:e.
--- ARGV: now | '' to read, 'seed' to add once, 'adjust' to add | what is added | kept until
+-- ARGV: now in µs ('' = the server's) | '' to read, 'seed' to add once, 'adjust' to add | what is added | kept until
 -- Returns {1 when something was added, then three a counter: used, reserved, seeded}.
 out[1] = 0
 for i = 1, #KEYS, 3 do

@@ -1,0 +1,127 @@
+//! The counters that one decision asks, and what the answer means for the request.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::gate::denied;
+use super::plan::Counter;
+use super::{Decision, Field, Receipt, ScopePlan, Stage, Standing};
+use crate::error::Denial;
+use crate::store::{Decided, LeaseId, Limit, Ruling, Take};
+
+/// The counters of several scopes, in the order in which they refuse.
+#[derive(Debug, Default)]
+pub struct Panel<'a> {
+    takes: Vec<Take<'a>>,
+    whose: Vec<Whose<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Whose<'a> {
+    stage: Stage,
+    plan: &'a Arc<ScopePlan>,
+    field: Field,
+}
+
+impl<'a> Panel<'a> {
+    /// An empty one, with room for so many counters.
+    pub fn of(counters: usize) -> Self {
+        Self { takes: Vec::with_capacity(counters), whose: Vec::with_capacity(counters) }
+    }
+
+    /// Asks a scope's counters of requests. `now` is for overlays, microseconds since the Unix epoch.
+    pub fn requests(&mut self, stage: Stage, plan: &'a Arc<ScopePlan>, now: i64) {
+        for counter in plan.requests() {
+            self.ask(stage, plan, counter, 1, now);
+        }
+    }
+
+    /// Asks a scope's counter of tokens, if it has one.
+    pub fn tokens(&mut self, plan: &'a Arc<ScopePlan>, tokens: u64, now: i64) {
+        if let Some(counter) = plan.tokens() {
+            self.ask(Stage::Final, plan, counter, tokens, now);
+        }
+    }
+
+    fn ask(&mut self, stage: Stage, plan: &'a Arc<ScopePlan>, counter: &'a Counter, cost: u64, now: i64) {
+        self.takes.push(Take { key: &counter.key, limit: plan.limit(counter, now), cost, shadow: plan.shadow });
+        self.whose.push(Whose { stage, plan, field: counter.field });
+    }
+
+    /// Nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.takes.is_empty()
+    }
+
+    /// What the store is asked.
+    pub fn takes(&self) -> &[Take<'a>] {
+        &self.takes
+    }
+
+    /// Whether the limit at this position is one of requests at the same time: the place may be free in a moment.
+    pub fn is_place(&self, at: usize) -> bool {
+        self.whose.get(at).is_some_and(|whose| whose.field == Field::Concurrency)
+    }
+
+    /// Notes in the receipt what was taken and how the limits stand; `decided` is told what every field said. Returns the
+    /// refusal of a limit.
+    pub fn read(&self, lease: LeaseId, answer: &Decided, receipt: &mut Receipt, mut decided: impl FnMut(Decision)) -> Option<Box<Denial>> {
+        let granted = answer.ruling == Ruling::Granted;
+        if granted {
+            receipt.begin(lease, self.whose.len());
+        }
+        for ((whose, take), allowance) in self.whose.iter().zip(&self.takes).zip(&answer.limits) {
+            let Whose { stage, plan, field } = *whose;
+            decided(Decision::of(stage, plan, field, allowance.allowed));
+            if granted && allowance.allowed {
+                match take.limit {
+                    Limit::Slots { ttl, .. } => receipt.holds(plan.scope, take.key, ttl),
+                    Limit::Window { per, .. } if field == Field::TokensPerMinute => {
+                        receipt.took(plan.scope, take.key, per, (answer.at, take.cost));
+                    }
+                    Limit::Window { .. } | Limit::Rate { .. } => {}
+                }
+            }
+            if !plan.shadow && field != Field::Concurrency {
+                receipt.stands(Standing::of(plan.scope, field, &take.limit, allowance));
+            }
+        }
+        let Ruling::Limited(at) = answer.ruling else { return None };
+        let retry_after = answer.limits.get(at).and_then(|allowance| allowance.retry_after);
+        self.whose.get(at).map(|whose| denied(whose.plan.scope, whose.field, retry_after))
+    }
+
+    /// Remembers what the store, asked at this moment, said of a limit that refused: until there is room, nobody need ask.
+    pub fn remember(&self, answer: &Decided, asked: Instant) {
+        if let Ruling::Limited(at) = answer.ruling
+            && let (Some(whose), Some(allowance)) = (self.whose.get(at), answer.limits.get(at))
+        {
+            whose.plan.is_full(whose.field, asked, allowance.retry_after);
+        }
+    }
+}
+
+impl ScopePlan {
+    /// The refusal of a counter of which the store said a moment ago that it has no room before later than now.
+    pub fn still_full(&self, now: Instant) -> Option<(Field, Box<Denial>, Standing)> {
+        let (counter, left) = self.requests().iter().find_map(|counter| Some((counter, counter.full.left(now)?)))?;
+        let (limit, per) = match counter.limit {
+            Limit::Slots { max, .. } => (max, Duration::ZERO),
+            Limit::Window { limit, per } => (limit, per),
+            Limit::Rate { per, burst, .. } => (burst, per),
+        };
+        let standing = Standing { scope: self.scope, field: counter.field, limit, per, remaining: 0, reset_after: left };
+        Some((counter.field, denied(self.scope, counter.field, Some(left)), standing))
+    }
+
+    /// Rates alone: a slot may be free at any moment, tokens are given back, and overlays change what is full.
+    fn is_full(&self, field: Field, asked: Instant, room_after: Option<Duration>) {
+        if self.shadow || !self.policy().overlays.is_empty() {
+            return;
+        }
+        let counter = self.requests().iter().find(|counter| counter.field == field);
+        if let Some(counter) = counter.filter(|counter| !matches!(counter.limit, Limit::Slots { .. })) {
+            counter.full.note(asked, room_after.unwrap_or(Duration::MAX));
+        }
+    }
+}

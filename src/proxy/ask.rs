@@ -1,0 +1,305 @@
+//! What a request is asked of limits, budgets and quotas, in as few questions as can be.
+//!
+//! State in this process is asked with the key known and the body unread, and again with model and tokens known: that costs
+//! next to nothing, and who is refused by what the head tells costs no body. A shared store is a round trip away: there the limits of the head wait for those of the body, and all of them
+//! are one question together with the reservation. They do not wait where the body is long or of a length that nobody
+//! told, where a plugin at `pre_route` calls other hosts, and for the gateway's own policy in a cluster, whose counters lie
+//! on another node. A rate that the store said to be full is believed for up to a second, and refused without asking.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::govern::{Governed, Governor, Turn};
+use super::holding::pay;
+use crate::budget::{self, Account, Reservation};
+use crate::config::{GovernanceSettings, Snapshot};
+use crate::error::{Denial, codes};
+use crate::gate::RequestId;
+use crate::identity::Caller;
+use crate::limit::{Ask, Decision, Outcome, Panel, ScopePlan, Stage};
+use crate::store::{Decided, LeaseId, Question, Ruling, StateError};
+
+/// How long a request that found no place or no room waits before it is refused.
+const GIVING_BACK: Duration = Duration::from_millis(10);
+
+/// Bodies up to this length are read before a shared store is asked of the limits that come before them: these are then
+/// decided with all others, in one round trip.
+const SHORT: u64 = 256 << 10;
+
+/// What a shared store was not asked yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Due {
+    pre_auth: bool,
+    early: bool,
+}
+
+impl Due {
+    /// How many counters there are.
+    pub fn count(self, snapshot: &Snapshot, caller: Option<&Caller>) -> usize {
+        let global = snapshot.policy.iter().filter(|_| self.pre_auth);
+        let early = caller.filter(|_| self.early).map_or(&[][..], |caller| &caller.terms.scopes);
+        global.chain(early).map(|plan| plan.requests().len()).sum()
+    }
+
+    /// Its counters.
+    pub fn of<'a>(self, snapshot: &'a Snapshot, caller: Option<&'a Caller>, now: i64, panel: &mut Panel<'a>) {
+        if self.pre_auth
+            && let Some(plan) = &snapshot.policy
+        {
+            panel.requests(Stage::PreAuth, plan, now);
+        }
+        if self.early
+            && let Some(caller) = caller
+        {
+            caller.terms.scopes.iter().for_each(|plan| panel.requests(Stage::Early, plan, now));
+        }
+    }
+}
+
+impl Governor {
+    /// Whether the limits of the head may be asked together with those of the body, as far as the head tells: a shared
+    /// store is asked once then, and a body that is worth protecting is not read for nothing.
+    pub fn may_wait(&self, length: Option<u64>) -> bool {
+        self.state.is_remote() && length.is_some_and(|length| (1..=SHORT).contains(&length))
+    }
+
+    /// The gateway's own policy, before anything is known of the caller but its address.
+    ///
+    /// # Errors
+    /// The policy refuses, or cannot be asked.
+    pub async fn pre_auth(&self, turn: Turn<'_>, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
+        let Some(plan) = &turn.snapshot.policy else { return Ok(()) };
+        // In a cluster these counters lie elsewhere: they cannot be asked with others. In this process they are asked with
+        // those of the key, as soon as it is known.
+        let later = if self.state.is_remote() { turn.later && self.state.spans_tags() } else { turn.keyed };
+        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        let governed = turn.governed.get_or_insert_default();
+        self.head(Stage::PreAuth, std::slice::from_ref(plan), &ask, governed, later, turn.snapshot).await
+    }
+
+    /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
+    ///
+    /// # Errors
+    /// A policy refuses, or cannot be asked.
+    pub async fn early(&self, turn: Turn<'_>, caller: &Caller, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
+        let due = turn.governed.as_ref().is_some_and(|governed| governed.due.pre_auth);
+        if caller.terms.scopes.is_empty() && (turn.later || !due) {
+            return Ok(());
+        }
+        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        let governed = turn.governed.get_or_insert_default();
+        self.head(Stage::Early, &caller.terms.scopes, &ask, governed, turn.later, turn.snapshot).await
+    }
+
+    /// What the head of a request is asked at one stage.
+    async fn head(
+        &self,
+        stage: Stage,
+        plans: &[Arc<ScopePlan>],
+        ask: &Ask,
+        governed: &mut Governed,
+        later: bool,
+        snapshot: &Snapshot,
+    ) -> Result<(), Denial> {
+        let scopes = || plans.iter().map(Arc::as_ref);
+        self.admitted(stage, ask, scopes(), scopes())?;
+        if self.state.is_remote()
+            && let now = Instant::now()
+            && let Some((field, denial, standing)) = scopes().find_map(|plan| plan.still_full(now))
+        {
+            self.metrics.limit(stage as usize, field as usize, Outcome::Reject as usize);
+            governed.own().map_err(|error| self.unasked(&error))?.receipt.stands(standing);
+            return Err(*denial);
+        }
+        if later {
+            let due = if stage == Stage::PreAuth { &mut governed.due.pre_auth } else { &mut governed.due.early };
+            *due = true;
+            return Ok(());
+        }
+        let counters = plans.iter().map(|plan| plan.requests().len()).sum::<usize>();
+        let due = std::mem::take(&mut governed.due);
+        let mut panel = Panel::of(counters + due.count(snapshot, None));
+        due.of(snapshot, None, ask.now, &mut panel);
+        plans.iter().for_each(|plan| panel.requests(stage, plan, ask.now));
+        self.decide(&panel, None, ask, governed, &snapshot.governance).await
+    }
+
+    /// A request is refused, or ends here, before a shared store was asked of the limits of its head: it is counted
+    /// nevertheless, and a limit that refuses it is what its caller is told.
+    ///
+    /// # Errors
+    /// A policy refuses, or cannot be asked.
+    pub async fn overdue(&self, turn: Turn<'_>, caller: Option<&Caller>) -> Result<(), Denial> {
+        let Some(governed) = turn.governed else { return Ok(()) };
+        let due = std::mem::take(&mut governed.due);
+        if !due.pre_auth && !due.early {
+            return Ok(());
+        }
+        let (ask, mut panel) = (ask(turn.id), Panel::default());
+        due.of(turn.snapshot, caller, ask.now, &mut panel);
+        self.decide(&panel, None, &ask, governed, &turn.snapshot.governance).await
+    }
+
+    /// What needs no counter.
+    pub(super) fn admitted<'a>(
+        &self,
+        stage: Stage,
+        ask: &Ask,
+        networks: impl IntoIterator<Item = &'a ScopePlan>,
+        sizes: impl IntoIterator<Item = &'a ScopePlan>,
+    ) -> Result<(), Denial> {
+        let told = |decision: Decision| {
+            self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
+        };
+        ask.admitted(stage, networks, sizes, told).map_err(|denial| *denial)
+    }
+
+    /// Limits, and what is reserved of budgets and quotas.
+    pub(super) async fn with_accounts(
+        &self,
+        panel: &Panel<'_>,
+        accounts: &[Arc<Account>],
+        ask: &Ask,
+        governed: &mut Governed,
+        settings: &GovernanceSettings,
+    ) -> Result<(), Denial> {
+        let counts_money = |account: &Arc<Account>| account.metric == budget::Metric::Cost;
+        if governed.pricing.is_none() && governed.tool_cost(0, 0).is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money)
+        {
+            self.decide(panel, None, ask, governed, settings).await?;
+            self.metrics.budget("budget_exceeded");
+            return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
+        }
+        if accounts.is_empty() {
+            return self.decide(panel, None, ask, governed, settings).await;
+        }
+        match Reservation::open(self.state.as_ref(), &self.books, accounts, ask.lease, ask.now, &governed.worst).await {
+            Ok(reservation) => {
+                let reservation = Some(reservation).filter(|reservation| !reservation.is_empty());
+                self.decide(panel, reservation, ask, governed, settings).await
+            }
+            Err(error) => {
+                self.metrics.budget("error");
+                self.unanswered(&error, settings)?;
+                self.decide(panel, None, ask, governed, settings).await
+            }
+        }
+    }
+
+    /// One question, asked again where what was in the way is given back in a moment.
+    pub(super) async fn decide(
+        &self,
+        panel: &Panel<'_>,
+        reservation: Option<Reservation>,
+        ask: &Ask,
+        governed: &mut Governed,
+        settings: &GovernanceSettings,
+    ) -> Result<(), Denial> {
+        if panel.is_empty() && reservation.is_none() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let decided = match self.asked(panel, reservation.as_ref(), ask, settings).await {
+            Ok(decided) => decided,
+            Err(error) => {
+                if let Some(unsure) = reservation {
+                    self.metrics.budget("error");
+                    if settings.allow_on_store_error {
+                        // The request goes on: whether it is held shows when it is settled.
+                        governed.own().map_err(|error| self.unasked(&error))?.reservation = Some(unsure);
+                    } else {
+                        let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
+                        tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
+                    }
+                }
+                return self.unanswered(&error, settings);
+            }
+        };
+        let held = governed.own().map_err(|error| self.unasked(&error))?;
+        let told = |decision: Decision| {
+            self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
+        };
+        if let Some(denial) = panel.read(ask.lease, &decided, &mut held.receipt, told) {
+            if self.state.is_remote() {
+                panel.remember(&decided, asked);
+            }
+            return Err(*denial);
+        }
+        match (decided.ruling, reservation) {
+            (Ruling::Granted, None) => Ok(()),
+            (Ruling::Granted, Some(reservation)) => {
+                self.metrics.budget("reserved");
+                held.reservation = Some(reservation);
+                Ok(())
+            }
+            (Ruling::Exceeded(at), Some(reservation)) => {
+                let denial = reservation.exceeded(at, ask.now);
+                self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
+                Err(denial)
+            }
+            (Ruling::Exceeded(_) | Ruling::Limited(_) | Ruling::Unseeded, _) => {
+                self.unanswered(&StateError::Invalid("a decision was made about something else than was asked"), settings)
+            }
+        }
+    }
+
+    /// The answer to a question. A caller has its answer a moment before what it had is given back, and may ask again in that
+    /// moment: who found no place or no room asks once more. A store that has forgotten what was used is told.
+    async fn asked(
+        &self,
+        panel: &Panel<'_>,
+        reservation: Option<&Reservation>,
+        ask: &Ask,
+        settings: &GovernanceSettings,
+    ) -> Result<Decided, StateError> {
+        let holds = reservation.map_or_else(Vec::new, Reservation::holds);
+        let question = Question { limits: panel.takes(), holds: &holds, expires_in: settings.reservation_ttl };
+        let (mut waited, mut told) = (false, false);
+        loop {
+            let decided = self.state.decide(ask.lease, &question).await?;
+            let passing = match decided.ruling {
+                Ruling::Granted => false,
+                Ruling::Limited(at) => panel.is_place(at),
+                Ruling::Exceeded(_) => true,
+                Ruling::Unseeded if told => return Err(StateError::Unavailable("it forgets what it is told".into())),
+                Ruling::Unseeded => {
+                    told = true;
+                    if let Some(reservation) = reservation {
+                        reservation.tell(self.state.as_ref(), &self.books).await?;
+                    }
+                    continue;
+                }
+            };
+            if !passing || std::mem::replace(&mut waited, true) {
+                return Ok(decided);
+            }
+            tokio::time::sleep(GIVING_BACK).await;
+        }
+    }
+
+    /// A defect: nothing is let through that could not be counted.
+    pub(super) fn unasked(&self, error: &StateError) -> Denial {
+        self.metrics.store_errors.inc();
+        log::error!(target: "governance", "{error}");
+        Denial::of(codes::STORE_UNAVAILABLE)
+    }
+
+    /// What a store that does not answer means for the request.
+    pub(super) fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
+        self.metrics.store_errors.inc();
+        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked");
+        if settings.allow_on_store_error {
+            Ok(())
+        } else {
+            Err(Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
+/// What a request tells of itself from its beginning.
+pub(super) fn ask(id: RequestId) -> Ask {
+    let lease = LeaseId(u128::from_be_bytes(id.0));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+    Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
+}

@@ -1,0 +1,107 @@
+//! A decision about limits and budgets together, in memory.
+
+use async_trait::async_trait;
+
+use super::MemoryState;
+use super::limits::Counter;
+use super::reservations::Account;
+use crate::store::clock::millis;
+use crate::store::{Decided, Decisions, End, LeaseId, Limit, Question, Ruling, Settled, StateError, limits, reservations};
+
+impl MemoryState {
+    /// Limits are taken one after the other, and given back when a later one or a budget refuses, which is rare. All locks
+    /// are held all the while: those of limits are taken before those of accounts, everywhere.
+    pub(super) fn decided(&self, lease: LeaseId, question: &Question<'_>) -> Result<Decided, StateError> {
+        let Question { limits, holds, expires_in } = *question;
+        limits::check(limits)?;
+        reservations::check(holds.iter().map(|hold| (hold.key, hold.amount, hold.limit)))?;
+        let micros = self.clock.micros();
+        let now = micros / 1000;
+        let mut counters = self.limits.lock(limits.iter().map(|take| take.key));
+        let mut accounts = self.accounts.lock(holds.iter().map(|hold| hold.key));
+        let mut ruling = Ruling::Granted;
+        let mut told = Vec::with_capacity(limits.len());
+        for (at, take) in limits.iter().enumerate() {
+            let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { continue };
+            // A slot that a lease has already is not given back: slots are taken when nothing refuses any more.
+            let is_slot = matches!(take.limit, Limit::Slots { .. });
+            let allowance = if is_slot { counter.ask(micros, lease, take) } else { counter.take(micros, lease, take) };
+            if !allowance.allowed && !take.shadow {
+                ruling = Ruling::Limited(at);
+                break;
+            }
+            told.push(allowance);
+        }
+        for (at, hold) in holds.iter().enumerate() {
+            let Some(account) = accounts.entry(hold.key, micros, Account::default) else { continue };
+            account.purge(now);
+            account.keep_until = account.keep_until.max(hold.keep_until);
+            match ruling {
+                Ruling::Granted | Ruling::Exceeded(_) if !account.counted.seeded => ruling = Ruling::Unseeded,
+                Ruling::Granted if !account.has_room(lease, hold) => ruling = Ruling::Exceeded(at),
+                _ => {}
+            }
+        }
+        let granted = ruling == Ruling::Granted;
+        if granted {
+            let slots = limits.iter().zip(&mut told).filter(|(take, told)| matches!(take.limit, Limit::Slots { .. }) && told.allowed);
+            for (take, told) in slots {
+                if let Some(counter) = counters.get(take.key) {
+                    *told = counter.take(micros, lease, take);
+                }
+            }
+        } else {
+            for (take, _) in limits.iter().zip(&told).filter(|(_, allowance)| allowance.allowed) {
+                if let Some(counter) = counters.get(take.key) {
+                    counter.give_back(take);
+                }
+            }
+            told.clear();
+            for take in limits {
+                if let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) {
+                    told.push(counter.ask(micros, lease, take));
+                }
+            }
+        }
+        let mut counted = Vec::with_capacity(holds.len());
+        for hold in holds {
+            let Some(account) = accounts.get(hold.key) else { continue };
+            if granted {
+                account.hold(lease, now.saturating_add(millis(expires_in)), hold);
+            }
+            counted.push(account.counted);
+        }
+        Ok(Decided { ruling, at: micros, limits: told, holds: counted })
+    }
+
+    pub(super) fn concluded(&self, lease: LeaseId, end: &End<'_>) -> Result<Settled, StateError> {
+        reservations::check(end.charges.iter().map(|charge| (charge.key, charge.actual, charge.limit)))?;
+        let micros = self.clock.micros();
+        if !end.slots.is_empty() || !end.corrections.is_empty() {
+            self.limits.finish(micros, lease, end);
+        }
+        Ok(match end.charges {
+            [] => self.accounts.release(micros / 1000, lease, end.released),
+            charges => self.accounts.settle(micros / 1000, lease, charges),
+        })
+    }
+}
+
+#[async_trait]
+impl Decisions for MemoryState {
+    async fn decide(&self, lease: LeaseId, question: &Question<'_>) -> Result<Decided, StateError> {
+        self.decided(lease, question)
+    }
+
+    async fn conclude(&self, lease: LeaseId, end: &End<'_>) -> Result<Settled, StateError> {
+        self.concluded(lease, end)
+    }
+
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    fn spans_tags(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,174 @@
+//! What a shared store is asked: one question before the provider is called, one at the end, and nothing where the answer
+//! is known.
+
+use std::collections::HashMap;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::client::Request;
+use crate::edge::{Edge, KEY, Setup};
+use crate::safety_sessions::Redis;
+use crate::upstream::Upstream;
+
+const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
+const RATES: &str =
+    "ratelimit: {requests: {per_second: 10000, per_minute: 100000}, tokens: {per_minute: 100000000}, concurrency: {max: 1000}}";
+
+fn chat(model: &str) -> Request {
+    let body = json!({"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]});
+    Request::post("/v1/chat/completions", body.to_string()).bearer(KEY)
+}
+
+async fn shared(redis: &Redis, setup: Setup) -> Edge {
+    let mut setup = setup;
+    setup.state = "kind: redis, url: {env: STATE_URL}".into();
+    setup.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
+    setup.start().await
+}
+
+/// Watches the server, as `redis-cli monitor` does.
+struct Watch(Child, tempfile::NamedTempFile);
+
+impl Watch {
+    async fn begin(redis: &Redis) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &redis.port.to_string(), "monitor"]).stdout(file.reopen().unwrap()).stderr(Stdio::null());
+        let this = Self(command.spawn().unwrap(), file);
+        for _ in 0..200 {
+            if std::fs::read_to_string(this.1.path()).unwrap().starts_with("OK") {
+                return this;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("redis-cli does not watch");
+    }
+
+    /// How often each script was called since the watch began, most calls first.
+    async fn end(mut self) -> Vec<usize> {
+        // What a request gives back is given back beside the next ones.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+        let mut scripts: HashMap<String, usize> = HashMap::new();
+        for line in std::fs::read_to_string(self.1.path()).unwrap().lines() {
+            let words: Vec<&str> = line.split('"').collect();
+            if words.get(1).is_some_and(|command| command.eq_ignore_ascii_case("evalsha")) && !line.contains(" lua]") {
+                *scripts.entry(words[3].to_owned()).or_default() += 1;
+            }
+        }
+        let mut counts: Vec<usize> = scripts.into_values().collect();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        counts
+    }
+}
+
+#[tokio::test]
+async fn a_request_under_everything_asks_a_shared_store_once() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = Upstream::start().await;
+    let budgets = "budgets: [{name: all, period: MONTHLY, amount: 4000}, {name: key, owner: {type: APIKEY, name: main}, period: DAILY, amount: 4000}]";
+    let wide = format!("policies: {{{RATES}}}");
+    let setup = Setup {
+        governance: "usage: true".into(),
+        policies: RATES.into(),
+        acme: vec![wide.clone(), budgets.into()],
+        team: wide.clone(),
+        main: wide.clone(),
+        fast: format!("{PRICED}, {wide}"),
+        ..Setup::to(upstream.port)
+    };
+    let edge = shared(&redis, setup).await;
+    // Windows are opened and scripts are loaded.
+    assert_eq!(edge.send(&chat("fast")).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let watch = Watch::begin(&redis).await;
+    for _ in 0..60 {
+        let answer = edge.send(&chat("fast")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.header("ratelimit").is_some());
+    }
+    let calls = watch.end().await;
+    // Whatever was on its way may have been renewed meanwhile, and what ran out is looked for now and then.
+    assert_eq!(calls[..2], [60, 60], "{calls:?}");
+    assert!(calls[2..].iter().sum::<usize>() <= 4, "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_is_full_is_refused_without_asking_and_never_for_longer() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = Upstream::start().await;
+    let setup = Setup {
+        main: "policies: {ratelimit: {requests: {per_minute: 3}, tokens: {per_minute: 100000}}}".into(),
+        ..Setup::to(upstream.port)
+    };
+    let edge = shared(&redis, setup).await;
+    for _ in 0..3 {
+        assert_eq!(edge.send(&chat("fast")).await.status, 200);
+    }
+    assert_eq!(edge.send(&chat("fast")).await.status, 429);
+    let watch = Watch::begin(&redis).await;
+    let from = std::time::Instant::now();
+    for _ in 0..100 {
+        let answer = edge.send(&chat("fast")).await;
+        let body = answer.json();
+        assert_eq!(
+            (answer.status, &body["error"]["scope"], &body["error"]["limit"]),
+            (429, &json!("api_key"), &json!("requests_per_minute"))
+        );
+        let after: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=61).contains(&after), "{after}");
+        assert!(answer.header("ratelimit").is_some_and(|told| told.contains("r=0")), "{:?}", answer.headers);
+    }
+    let seconds = from.elapsed().as_secs() as usize;
+    let calls = watch.end().await;
+    assert!(calls.iter().sum::<usize>() <= seconds + 3, "{calls:?} in {seconds} s");
+
+    // Full for a moment only: who waits as long as he is told gets in.
+    let setup = Setup {
+        main: "policies: {ratelimit: {requests: {per_second: 2}, tokens: {per_minute: 100000}}}".into(),
+        ..Setup::to(upstream.port)
+    };
+    redis.ask(&["FLUSHALL"]);
+    let edge = shared(&redis, setup).await;
+    for round in 0..3 {
+        for _ in 0..2 {
+            assert_eq!(edge.send(&chat("fast")).await.status, 200, "{round}");
+        }
+        let refused = edge.send(&chat("fast")).await;
+        assert_eq!(refused.status, 429, "{round}");
+        let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        tokio::time::sleep(Duration::from_secs(after) + Duration::from_millis(30)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_breaks_a_limit_of_the_head_is_told_of_that_one_whatever_else_is_wrong() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = Upstream::start().await;
+    let setup = Setup {
+        main: "policies: {ratelimit: {requests: {per_minute: 2}}}".into(),
+        acme: vec![r#"budgets: [{name: none, period: MONTHLY, amount: "0.000001"}]"#.into()],
+        fast: PRICED.into(),
+        governance: "usage: true".into(),
+        ..Setup::to(upstream.port)
+    };
+    let edge = shared(&redis, setup).await;
+    let broken = Request::post("/v1/chat/completions", "{".to_owned()).bearer(KEY);
+    let code = async |request: &Request| {
+        let answer = edge.send(request).await;
+        (answer.status, answer.code())
+    };
+    // What is refused for another reason counts all the same.
+    assert_eq!(code(&broken).await, (400, "invalid_request".into()));
+    assert_eq!(code(&chat("nothing")).await, (400, "model_not_found".into()));
+    for request in [&broken, &chat("nothing"), &chat("fast")] {
+        assert_eq!(code(request).await, (429, "rate_limit_exceeded".into()));
+    }
+    redis.ask(&["FLUSHALL"]);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(code(&chat("fast")).await, (402, "budget_exceeded".into()));
+    assert_eq!(upstream.count(), 0);
+}
