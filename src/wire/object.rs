@@ -29,12 +29,25 @@ impl<'o> Page<'o> {
     // Always inlined, for the sake of literals: their length must be known where they are copied.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
-        match self.bytes.get_mut(self.used..self.used + bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                self.used += bytes.len();
+        self.put_all([bytes]);
+    }
+
+    /// Writes pieces one behind the other, with one look at whether there is room for them.
+    #[inline(always)]
+    fn put_all<const N: usize>(&mut self, pieces: [&[u8]; N]) {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        match self.bytes.get_mut(self.used..self.used + length) {
+            Some(mut place) => {
+                for piece in pieces {
+                    // There is room for all of them; asked in this way the compiler needs no place to panic.
+                    if let Some((here, behind)) = std::mem::take(&mut place).split_at_mut_checked(piece.len()) {
+                        here.copy_from_slice(piece);
+                        place = behind;
+                    }
+                }
+                self.used += length;
             }
-            None => self.turn(bytes),
+            None => self.turn(&pieces),
         }
     }
 
@@ -43,35 +56,37 @@ impl<'o> Page<'o> {
         self.out.len() + self.used
     }
 
+    /// A new page for pieces that this one has no room for.
     #[cold]
-    fn turn(&mut self, bytes: &[u8]) {
+    #[inline(never)]
+    fn turn(&mut self, pieces: &[&[u8]]) {
         self.out.extend_from_slice(self.bytes.get(..self.used).unwrap_or_default());
         self.used = 0;
-        match self.bytes.get_mut(..bytes.len()) {
-            Some(place) => {
-                place.copy_from_slice(bytes);
-                self.used = bytes.len();
+        for piece in pieces {
+            match self.bytes.get_mut(self.used..self.used + piece.len()) {
+                Some(place) => {
+                    place.copy_from_slice(piece);
+                    self.used += piece.len();
+                }
+                None => {
+                    self.out.extend_from_slice(self.bytes.get(..self.used).unwrap_or_default());
+                    self.used = 0;
+                    self.out.extend_from_slice(piece);
+                }
             }
-            None => self.out.extend_from_slice(bytes),
         }
     }
 
     /// Writes a JSON string with its quotes.
     #[inline]
     pub fn string(&mut self, text: &str) {
-        // Looks at all bytes without stopping early, which the compiler turns into vector code; nearly every text is plain.
-        if text.bytes().fold(false, |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\')) {
-            return self.escaped(text);
-        }
-        self.word(text);
+        if is_plain(text) { self.word(text) } else { self.escaped(text) }
     }
 
     /// Writes a JSON string that needs no escapes, with its quotes.
     #[inline]
     pub fn word(&mut self, word: &str) {
-        self.put(b"\"");
-        self.put(word.as_bytes());
-        self.put(b"\"");
+        self.put_all([b"\"", word.as_bytes(), b"\""]);
     }
 
     #[cold]
@@ -149,27 +164,28 @@ impl<'p, 'o> Object<'p, 'o> {
     /// The place of the next member's value.
     #[inline(always)]
     pub fn member(&mut self, name: &str) -> &mut Page<'o> {
-        if self.empty {
-            self.empty = false;
-            self.page.put(b"\"");
-        } else {
-            self.page.put(b",\"");
-        }
-        self.page.put(name.as_bytes());
-        self.page.put(b"\":");
+        let lead = self.lead();
+        self.page.put_all([lead, name.as_bytes(), b"\":"]);
         self.page
+    }
+
+    /// What stands before the name of the next member.
+    #[inline(always)]
+    fn lead(&mut self) -> &'static [u8] {
+        if std::mem::take(&mut self.empty) { b"\"" } else { b",\"" }
     }
 
     /// A string.
     #[inline(always)]
     pub fn text(&mut self, name: &str, value: &str) {
-        self.member(name).string(value);
+        if is_plain(value) { self.word(name, value) } else { self.member(name).escaped(value) }
     }
 
     /// A string that needs no escapes, such as a word of a fixed set.
     #[inline(always)]
     pub fn word(&mut self, name: &str, value: &str) {
-        self.member(name).word(value);
+        let lead = self.lead();
+        self.page.put_all([lead, name.as_bytes(), b"\":\"", value.as_bytes(), b"\""]);
     }
 
     /// A string, if there is one; otherwise no member.
@@ -189,8 +205,8 @@ impl<'p, 'o> Object<'p, 'o> {
     /// `true` or `false`.
     #[inline(always)]
     pub fn flag(&mut self, name: &str, value: bool) {
-        let page = self.member(name);
-        if value { page.put(b"true") } else { page.put(b"false") }
+        let (lead, value): (_, &[u8]) = (self.lead(), if value { b"true" } else { b"false" });
+        self.page.put_all([lead, name.as_bytes(), b"\":", value]);
     }
 
     /// An object within.
@@ -198,6 +214,13 @@ impl<'p, 'o> Object<'p, 'o> {
     pub fn object(&mut self, name: &str) -> Object<'_, 'o> {
         Object::open(self.member(name))
     }
+}
+
+/// Whether a text stands in JSON as it is. Looks at all bytes without stopping early, which the compiler turns into vector
+/// code; nearly every text is plain.
+#[inline]
+fn is_plain(text: &str) -> bool {
+    !text.bytes().fold(false, |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\'))
 }
 
 #[cfg(test)]
@@ -233,6 +256,15 @@ mod tests {
         fn values_are_written_as_serde_writes_them(text in ".*", odd in "[\\x00-\\x20\"\\\\a\u{7f}\u{2028}é]*", number in any::<u64>(), bytes in any::<[u8; 5]>()) {
             for text in [text, odd] {
                 prop_assert_eq!(written(|page| page.string(&text)), json!(text).to_string());
+                let many = |page: &mut Page<'_>| {
+                    let mut object = Object::open(page);
+                    (0..40).for_each(|_| object.text("t", &text));
+                    object.word("w", "plain");
+                    object.flag("f", true);
+                    object.close();
+                };
+                let expected = format!("{{{}\"w\":\"plain\",\"f\":true}}", format!("\"t\":{},", json!(text)).repeat(40));
+                prop_assert_eq!(written(many), expected);
             }
             prop_assert_eq!(written(|page| page.decimal(number)), number.to_string());
             prop_assert_eq!(written(|page| page.hex(&bytes)), bytes.iter().map(|b| format!("{b:02x}")).collect::<String>());
