@@ -129,7 +129,9 @@ impl World {
         for _ in 0..1000 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let waiting = self.records.depths().await.is_ok_and(|depths| depths.iter().all(|depth| depth.pending == 0));
-            if waiting && self.outbox.spool().unwrap().waiting() == 0 {
+            let left = std::fs::read_dir(&self.settings.path).unwrap().flatten();
+            let taken_over = left.into_iter().all(|file| file.file_name().to_string_lossy().starts_with(&self.outbox.0.run));
+            if waiting && taken_over && self.outbox.spool().unwrap().waiting() == 0 {
                 break;
             }
         }

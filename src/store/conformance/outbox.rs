@@ -146,6 +146,33 @@ async fn of_a_key_only_the_beginning_is_given_out() {
     }
 }
 
+/// What a lease costs does not grow with what waits behind it: a search through all pairs of a key would not end in time.
+#[tokio::test]
+async fn keys_with_thousands_are_leased_as_quickly_as_any() {
+    for database in databases().await {
+        let (records, name) = (&database.records, database.name);
+        let keyed = |n: u32, key: &str| NewMessage { ordering: Some(key.into()), ..message(n) };
+        let all: Vec<NewMessage> = (0..20_000).map(|n| keyed(n, ["k", "l"][n as usize % 2])).chain([message(20_000)]).collect();
+        for some in all.chunks(2_000) {
+            records.put_messages(some, None).await.unwrap();
+        }
+        let began = std::time::Instant::now();
+        let first = records.lease_messages(lease("s1", 100, 200, 8)).await.unwrap();
+        assert_eq!(names(&first), (0..8).map(|n| (all[n].dedup.as_str(), 1)).collect::<Vec<_>>(), "{name}");
+        // One key waits for its first, the other is in hand; the message without a key does not wait for them.
+        let settled: Vec<(i64, Settled)> =
+            first.iter().filter(|m| m.ordering.as_deref() == Some("k")).map(|m| (m.id, Settled::Back)).collect();
+        records.settle_messages("s1", &settled).await.unwrap();
+        let retry = records.lease_messages(lease("s1", 100, 200, 1)).await.unwrap();
+        assert_eq!(names(&retry), [("m0", 1)], "{name}");
+        records.settle_messages("s1", &[(retry[0].id, Settled::Retry(500, String::new()))]).await.unwrap();
+        let other = records.lease_messages(lease("s2", 100, 200, 8)).await.unwrap();
+        assert_eq!(names(&other), [("m20000", 1)], "{name}");
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(3), "{name}: {took:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_senders_have_one_message_and_keys_stay_in_order() {
     for database in databases().await {

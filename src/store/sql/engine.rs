@@ -124,7 +124,7 @@ impl Engine {
     }
 
     pub async fn migrate(&self) -> Result<Migrated, RecordError> {
-        let migrations = |texts: [(&'static str, &'static str); 3]| -> Vec<Migration> {
+        let migrations = |texts: [(&'static str, &'static str); 4]| -> Vec<Migration> {
             let migration = |(version, (name, text)): (i64, (&'static str, &'static str))| {
                 Migration::new(version, name.into(), MigrationType::Simple, text.into_sql_str(), false)
             };
@@ -138,6 +138,7 @@ impl Engine {
                     ("records", include_str!("migrations/sqlite/0001_records.sql")),
                     ("outbox", include_str!("migrations/sqlite/0002_outbox.sql")),
                     ("usage", include_str!("migrations/sqlite/0003_usage.sql")),
+                    ("outbox keys", include_str!("migrations/sqlite/0004_outbox_keys.sql")),
                 ]));
                 let mut locked = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
                 let done = apply(migrator, &mut *locked).await?;
@@ -150,6 +151,7 @@ impl Engine {
                     ("records", include_str!("migrations/postgres/0001_records.sql")),
                     ("outbox", include_str!("migrations/postgres/0002_outbox.sql")),
                     ("usage", include_str!("migrations/postgres/0003_usage.sql")),
+                    ("outbox keys", include_str!("migrations/postgres/0004_outbox_keys.sql")),
                 ]));
                 apply(migrator, &mut *connection).await
             }

@@ -7,6 +7,7 @@ mod blocks;
 mod engine;
 mod journal;
 mod keys;
+mod lease;
 mod outbox;
 mod principals;
 mod raw;

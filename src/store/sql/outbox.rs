@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::SqlRecords;
 use super::engine::Writing;
 use super::row::Row;
 use super::statement::{Conditions, Statement, Value};
+use super::{SqlRecords, lease};
 use crate::store::records::{
     Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, RecordError, Settled, Standing,
 };
@@ -155,31 +155,21 @@ impl Outbox for SqlRecords {
         self.within(self.engine.execute(statement)).await.map(|_| ())
     }
 
-    async fn lease_messages(&self, lease: MessageLease<'_>) -> Result<Vec<OutboxMessage>, RecordError> {
-        // Of the messages of one key none may be in hand, or waiting for another time, before one that is given out: with
-        // that and the order of ids, what is given out of a key is always its beginning.
-        let mut statement = Statement::fixed("UPDATE outbox SET sender = ");
-        statement.bind(lease.sender).push(", leased_until = ").bind(lease.until);
-        statement.push(", attempts = attempts + 1 WHERE id IN (SELECT o.id FROM outbox o WHERE o.topic = ").bind(lease.topic);
-        statement.push(" AND o.dead = FALSE AND o.due <= ").bind(lease.now).push(" AND o.leased_until <= ").bind(lease.now);
-        if let Some(only) = lease.only {
-            statement.push(" AND o.destination = ").bind(only);
-        }
-        if !lease.except.is_empty() {
-            statement.push(" AND o.destination NOT IN (").list(lease.except.iter().copied()).push(")");
-        }
-        statement.push(
-            " AND (o.ordering IS NULL OR NOT EXISTS (SELECT 1 FROM outbox e WHERE e.topic = o.topic AND e.ordering = o.ordering \
-             AND e.id < o.id AND e.dead = FALSE AND (e.destination <> o.destination OR e.due > ",
-        );
-        statement.bind(lease.now).push(" OR e.leased_until > ").bind(lease.now);
-        statement.push("))) ORDER BY o.id LIMIT ").bind(lease.limit.max(1)).push(") RETURNING ").push(MESSAGE);
+    async fn lease_messages(&self, wish: MessageLease<'_>) -> Result<Vec<OutboxMessage>, RecordError> {
         let mut rows = self
             .within(async {
                 let mut tx = self.engine.begin().await?;
                 if !self.engine.is_embedded() {
                     tx.fetch(Statement::fixed(LOCK)).await?;
                 }
+                let ids = lease::chosen(&mut tx, &wish).await?;
+                if ids.is_empty() {
+                    tx.commit().await?;
+                    return Ok(Vec::new());
+                }
+                let mut statement = Statement::fixed("UPDATE outbox SET sender = ");
+                statement.bind(wish.sender).push(", leased_until = ").bind(wish.until);
+                statement.push(", attempts = attempts + 1 WHERE id IN (").list(ids).push(") RETURNING ").push(MESSAGE);
                 let rows = tx.fetch(statement).await?;
                 tx.commit().await?;
                 Ok(rows)
