@@ -15,6 +15,8 @@ fn homes(models: &[&str], teams: &[&str]) -> Arc<Homes> {
         users: Default::default(),
         models: Arc::new(models.iter().map(|name| (*name).to_owned()).collect()),
         granted: HashMap::from([("key_granted".to_owned(), vec!["fast".to_owned()])]),
+        mcp_servers: Default::default(),
+        granted_servers: Default::default(),
         plan: None,
         team_plans: Default::default(),
         accounts: Vec::new(),
