@@ -303,6 +303,8 @@ fn homes() -> Result<Homes> {
         users: Default::default(),
         models: Arc::new(["gpt".to_owned()].into_iter().collect()),
         granted: Default::default(),
+        mcp_servers: Default::default(),
+        granted_servers: Default::default(),
         plan: None,
         team_plans: Default::default(),
         accounts: Vec::new(),

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{Field, Standing};
 use crate::wire::Dialect;
@@ -12,34 +12,50 @@ use crate::wire::Dialect;
 /// Bytes of all fields, mostly.
 const ALL: usize = 512;
 
-const POLICY: &str = "ratelimit-policy";
-const STATE: &str = "ratelimit";
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
 /// Limit, what remains and when all is there again: of requests, then of tokens.
-const OPENAI: [[&str; 3]; 2] = [
-    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+const OPENAI: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
 ];
-const ANTHROPIC: [[&str; 3]; 2] = [
-    ["anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"],
-    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+const ANTHROPIC: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+        HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+    ],
+    [
+        HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+        HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+    ],
 ];
 
-/// Header fields: names in lower case, and values.
-pub type Fields = Vec<(&'static str, HeaderValue)>;
+/// Header fields.
+pub type Fields = Vec<(HeaderName, HeaderValue)>;
 
 /// Values, written one behind the other: every answer carries them, and one piece of memory is cheaper than eight.
 struct Values {
     text: Vec<u8>,
     /// Where each ends, under its name.
-    ends: Vec<(&'static str, usize)>,
+    ends: Vec<(HeaderName, usize)>,
 }
 
 impl Values {
-    fn end(&mut self, name: &'static str) {
+    fn end(&mut self, name: HeaderName) {
         self.ends.push((name, self.text.len()));
     }
 
-    fn number(&mut self, name: &'static str, number: u64) {
+    fn number(&mut self, name: HeaderName, number: u64) {
         decimal(&mut self.text, number);
         self.end(name);
     }
@@ -80,11 +96,11 @@ pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect
     }
     values.end(STATE);
     let names = match dialect {
-        Dialect::OpenAi => &OPENAI,
-        Dialect::Anthropic => &ANTHROPIC,
+        Dialect::OpenAi => OPENAI,
+        Dialect::Anthropic => ANTHROPIC,
         Dialect::Gemini | Dialect::Mcp | Dialect::Plain => return values.fields(),
     };
-    for (tokens, [limit, remaining, resets]) in [false, true].into_iter().zip(*names) {
+    for (tokens, [limit, remaining, resets]) in [false, true].into_iter().zip(names) {
         let of_kind = standing.clone().filter(|s| (s.field == Field::TokensPerMinute) == tokens);
         let Some(s) = of_kind.reduce(|best, s| if s.tighter(best) { s } else { best }) else { continue };
         values.number(limit, s.limit);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::response::Parts as RespParts;
 use http::{HeaderName, Method};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -42,7 +43,23 @@ pub fn render(
 /// # Errors
 /// When Pingora refuses the values; they are ASCII, so it does not.
 pub fn tell(head: &mut ResponseHeader, fields: Fields) -> pingora::Result<()> {
-    fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
+    if fields.is_empty() {
+        return Ok(());
+    }
+    if head.has_case() || head.get_reason_phrase() != head.status.canonical_reason() {
+        return fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value));
+    }
+    // Every answer under a limit has eight of these. Taken apart, a head that keeps no case takes them as they are;
+    // Pingora's own way parses every name again.
+    let empty = ResponseHeader::build_no_case(head.status, Some(0))?;
+    let mut parts = RespParts::from(std::mem::replace(head, empty));
+    let full = |_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "too many fields");
+    parts.headers.try_reserve(fields.len()).map_err(full)?;
+    for (name, value) in fields {
+        parts.headers.try_insert(name, value).map_err(full)?;
+    }
+    *head = ResponseHeader::from(parts);
+    Ok(())
 }
 
 /// Sends a denial with these fields. With `close` the connection ends afterwards, because the caller is still sending a
@@ -77,4 +94,33 @@ pub async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> p
         session.write_response_body(Some(body), true).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn fields_take_the_place_of_others_and_the_rest_of_a_head_stays() {
+        let fields = || -> Fields { vec![(HeaderName::from_static("ratelimit"), HeaderValue::from_static("ours"))] };
+        let heads = [ResponseHeader::build(404, None).unwrap(), ResponseHeader::build_no_case(404, None).unwrap(), {
+            let mut named = ResponseHeader::build_no_case(404, None).unwrap();
+            named.set_reason_phrase(Some("Gone Fishing")).unwrap();
+            named
+        }];
+        for mut head in heads {
+            let (reason, case) = (head.get_reason_phrase().map(str::to_owned), head.has_case());
+            head.insert_header("X-Theirs", "kept").unwrap();
+            head.insert_header("RateLimit", "theirs").unwrap();
+            tell(&mut head, fields()).unwrap();
+            tell(&mut head, Fields::new()).unwrap();
+            assert_eq!((head.status.as_u16(), head.get_reason_phrase(), head.has_case()), (404, reason.as_deref(), case));
+            assert_eq!(
+                (&head.headers["x-theirs"], &head.headers["ratelimit"], head.headers.len()),
+                (&HeaderValue::from_static("kept"), &HeaderValue::from_static("ours"), 2)
+            );
+        }
+    }
 }
