@@ -1,5 +1,6 @@
 //! The load: a chat over kept connections, as fast as they come back. As in a real conversation the system prompt and the
-//! history come again with every request, and the caller's last words, about half of the body, are new each time.
+//! history come again with every request; how much of the caller's words is new, [`Chat`] says. The mock provider says the
+//! last of them again, so what is new of them is new of the answer.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -21,23 +22,44 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// Loads of this process so far.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
+/// What comes again of the words of a chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum, Serialize, Deserialize)]
+pub enum Chat {
+    /// The caller's last message, half of the body, has new words each time: the hardest case for whoever reads texts.
+    #[default]
+    Unseen,
+    /// A conversation that grows: the last message is new and a fifth of the body, the rest was sent before.
+    Grows,
+    /// The same request again and again.
+    Again,
+}
+
 /// A way to load a target.
 pub struct Mode {
     pub name: &'static str,
     connections: usize,
     stream: bool,
+    chat: Chat,
+    /// Those of the targets that it tells something about; all of them if empty.
+    pub targets: &'static [&'static str],
 }
 
-/// One caller; enough callers to fill a core; streams, one at a time because the first byte must not queue.
-pub const MODES: [Mode; 3] = [
-    Mode { name: "c=1", connections: 1, stream: false },
-    Mode { name: "c=32", connections: 32, stream: false },
-    Mode { name: "stream", connections: 1, stream: true },
+/// Targets that tell what reading texts costs.
+const READERS: &[&str] = &["bare", "evidence", "guarded"];
+
+/// One caller; enough callers to fill a core; the same in chats of which more was seen before; streams, one at a time because
+/// the first byte must not queue.
+pub const MODES: [Mode; 5] = [
+    Mode { name: "c=1", connections: 1, stream: false, chat: Chat::Unseen, targets: &[] },
+    Mode { name: "c=32", connections: 32, stream: false, chat: Chat::Unseen, targets: &[] },
+    Mode { name: "c=32 grows", connections: 32, stream: false, chat: Chat::Grows, targets: READERS },
+    Mode { name: "c=32 again", connections: 32, stream: false, chat: Chat::Again, targets: READERS },
+    Mode { name: "stream", connections: 1, stream: true, chat: Chat::Unseen, targets: &[] },
 ];
 
 impl Mode {
     pub fn load(&self, target: SocketAddr, seconds: f64) -> Load {
-        Load { target, connections: self.connections, seconds, stream: self.stream, give_up: 0 }
+        Load { target, connections: self.connections, seconds, stream: self.stream, give_up: 0, chat: self.chat }
     }
 }
 
@@ -54,6 +76,10 @@ pub struct Load {
     /// Every so manyth call is given up; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub give_up: usize,
+    /// How much of what is said is new.
+    #[arg(long, value_enum, default_value_t)]
+    #[serde(default)]
+    pub chat: Chat,
 }
 
 impl Load {
@@ -85,6 +111,7 @@ const HISTORY: [(&str, &str); 2] = [
 ];
 /// Where the words stand that are new each time.
 const NEW: &str = "aaaa aaaa aaaa";
+const FILLER: &str = "The quick brown fox jumps over the lazy dog while we wait for an answer. ";
 
 /// A request, rendered once but for its new words. Its text has an address to mask.
 pub struct Question {
@@ -93,22 +120,22 @@ pub struct Question {
 }
 
 impl Question {
-    pub fn new(stream: bool) -> Self {
+    pub fn new(stream: bool, chat: Chat) -> Self {
         let said = |(role, text): (&str, &str)| format!(r#"{{"role":"{role}","content":"{text}"}},"#);
-        let before: String = [("system", SYSTEM)].into_iter().chain(HISTORY).map(said).collect();
-        let head = format!(
-            r#"{{"model":"bench","stream":{stream},"messages":[{before}{{"role":"user","content":"Write to jane.doe@example.com about {NEW}. "#
-        );
-        let filler = "The quick brown fox jumps over the lazy dog while we wait for an answer. ".repeat(20);
+        let mut before: String = [("system", SYSTEM)].into_iter().chain(HISTORY).map(said).collect();
+        let mut last = format!("Write to jane.doe@example.com about {NEW}. ");
+        if chat == Chat::Grows {
+            // What would be the last message of the others was said two messages ago.
+            before += &said(("user", &last.replace(NEW, "the house by the sea").repeat(2)));
+            before += &said(("assistant", &FILLER.repeat(2)));
+            last += "And what would it cost to take the night train, with a cabin of our own? ";
+        }
+        let head = format!(r#"{{"model":"bench","stream":{stream},"messages":[{before}{{"role":"user","content":"{last}"#);
         let tail = r#""}]}"#;
-        let body = format!("{head}{}{tail}", &filler[..BODY.saturating_sub(head.len() + tail.len())]);
-        let bytes = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
-             accept: */*\r\nuser-agent: load/1\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let new = bytes.find(NEW).map_or(0..0, |at| at..at + NEW.len());
-        Self { bytes: bytes.into_bytes(), new }
+        let body = format!("{head}{}{tail}", &FILLER.repeat(20)[..BODY.saturating_sub(head.len() + tail.len())]);
+        let bytes = request(&body);
+        let new = if chat == Chat::Again { None } else { bytes.find(NEW) };
+        Self { bytes: bytes.into_bytes(), new: new.map_or(0..0, |at| at..at + NEW.len()) }
     }
 
     /// The request with words of this number.
@@ -119,6 +146,15 @@ impl Question {
         }
         &self.bytes
     }
+}
+
+/// A chat with this body, as it is sent.
+pub fn request(body: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
+         accept: */*\r\nuser-agent: load/1\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -137,7 +173,7 @@ pub fn check(target: SocketAddr) -> Result<()> {
             }
         };
         for stream in [false, true] {
-            let mut question = Question::new(stream);
+            let mut question = Question::new(stream, Chat::Unseen);
             let mut status = 503;
             // Stores are opened while the listener is up already: until then nothing is let through uncounted.
             while status == 503 && begun.elapsed() < Duration::from_secs(15) {
@@ -146,7 +182,8 @@ pub fn check(target: SocketAddr) -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             let answer = connection.answer();
-            if status != 200 || !answer.contains(if stream { "[DONE]" } else { "jane.doe@example.com" }) {
+            let said = ["jane.doe@example.com", "[REDACTED:email]"].iter().any(|said| answer.contains(said));
+            if status != 200 || !said && !stream || stream && !answer.contains("[DONE]") {
                 return Err(format!("unexpected answer:\n{answer}").into());
             }
         }
@@ -223,7 +260,7 @@ struct Seen {
 }
 
 async fn call(load: Load, begin: Instant, end: Instant, index: usize, first: u64) -> Seen {
-    let mut question = Question::new(load.stream);
+    let mut question = Question::new(load.stream, load.chat);
     let mut count = index;
     let mut seen = Seen { times: Vec::with_capacity(1 << 18), ..Seen::default() };
     let mut kept: Option<Connection> = None;

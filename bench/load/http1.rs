@@ -8,6 +8,9 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What the data of an event of a stream stands behind.
+const EVENT: &[u8] = b"data: ";
+
 /// A kept connection.
 pub struct Connection {
     stream: TcpStream,
@@ -37,6 +40,11 @@ impl Connection {
 
     /// Sends `request` and reads the whole answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Exchange> {
+        self.follow(request, |_| {}).await
+    }
+
+    /// The same, and tells of each event of a stream when it arrived after the one before, of the first after the request.
+    pub async fn follow(&mut self, request: &[u8], mut event: impl FnMut(Duration)) -> io::Result<Exchange> {
         self.buffer.clear();
         let begun = Instant::now();
         self.stream.write_all(request).await?;
@@ -49,7 +57,15 @@ impl Connection {
         let (status, framing) = parse_head(&self.buffer[..end])?;
         let mut first = None;
         let mut at = end;
+        let (mut counted, mut last) = (end, begun);
         loop {
+            let now = Instant::now();
+            let new = &self.buffer[counted.saturating_sub(EVENT.len() - 1).max(end)..];
+            for _ in memmem::find_iter(new, EVENT) {
+                event(now - last);
+                last = now;
+            }
+            counted = self.buffer.len();
             if self.buffer.len() > end && first.is_none() {
                 first = Some(begun.elapsed());
             }

@@ -1,6 +1,6 @@
 //! What does governing a request cost, against the same Pingora doing nothing?
 //!
-//! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS]` starts a mock provider, a bare Pingora pass-through
+//! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS | --frames]` starts a mock provider, a bare Pingora pass-through
 //! built from the same crates with the same allocator, and the gateway itself in several configurations, and loads them
 //! in turn, round by round, so that a noisy machine is noisy for all. Every process is this binary in another role,
 //! except the gateway. With `taskset` the proxies have core 1 and client and provider, in one process, core 0.
@@ -8,6 +8,7 @@
 
 mod bare;
 mod client;
+mod frames;
 mod gateway;
 mod http1;
 mod process;
@@ -47,6 +48,9 @@ struct Args {
     /// Instead: load the governed gateway for so long, one call in twenty given up by the caller, and watch its memory.
     #[arg(long, value_name = "SECS")]
     soak: Option<f64>,
+    /// Instead: what SafetySec does to the pace of streams.
+    #[arg(long)]
+    frames: bool,
     /// The gateway's binary, if not the one cargo built.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
@@ -75,6 +79,9 @@ enum Role {
     /// Ask.
     #[command(hide = true)]
     Client(Load),
+    /// Follow streams.
+    #[command(hide = true)]
+    Follow { target: SocketAddr, streams: usize, seconds: f64 },
 }
 
 fn main() -> ExitCode {
@@ -84,8 +91,10 @@ fn main() -> ExitCode {
         Some(Role::Mock) => serve_mock().map(|()| true),
         Some(Role::Peer) => client::peer().map(|()| true),
         Some(Role::Client(load)) => client::run(&load).map(|()| true),
+        Some(Role::Follow { target, streams, seconds }) => frames::follow(target, streams, seconds).map(|()| true),
         None => match args.soak {
             Some(seconds) => soak::run(&args, seconds),
+            None if args.frames => frames::run(&args),
             None => compare(&args),
         },
     };
@@ -148,7 +157,8 @@ fn compare(args: &Args) -> Result<bool> {
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
         for mode in client::MODES {
-            for (index, target) in targets.iter().enumerate() {
+            let told = |target: &Target| mode.targets.is_empty() || mode.targets.contains(&target.name);
+            for (index, target) in targets.iter().enumerate().filter(|(_, target)| told(target)) {
                 let load = mode.load(target.address, seconds);
                 let (outcome, cpu_us) = measure(&mut peer, &load, target.process.as_ref())?;
                 cells.push(Cell { round, mode: mode.name, target: index, outcome, cpu_us });

@@ -44,7 +44,19 @@ fn against(
     figure: impl Fn(&Cell) -> f64,
     compare: impl Fn(f64, f64) -> f64,
 ) -> f64 {
-    let bare = rows.iter().position(|row| row.name == "bare");
+    beside(rows, cells, (mode, "bare"), target, figure, compare)
+}
+
+/// The same against another target than bare.
+fn beside(
+    rows: &[Row],
+    cells: &[Cell],
+    (mode, other): (&str, &str),
+    target: usize,
+    figure: impl Fn(&Cell) -> f64,
+    compare: impl Fn(f64, f64) -> f64,
+) -> f64 {
+    let bare = rows.iter().position(|row| row.name == other);
     let of = |round: usize, target| cells.iter().find(|c| c.round == round && c.mode == mode && Some(c.target) == target).map(&figure);
     let rounds = cells.iter().map(|cell| cell.round + 1).max().unwrap_or(0);
     median((0..rounds).filter_map(|round| Some(compare(of(round, Some(target))?, of(round, bare)?))).collect())
@@ -68,6 +80,9 @@ pub fn print(rows: &[Row], cells: &[Cell]) {
             "×"
         );
         for (index, row) in rows.iter().enumerate() {
+            if !cells.iter().any(|cell| cell.mode == mode.name && cell.target == index) {
+                continue;
+            }
             let own = |figure: fn(&Cell) -> f64| typical(cells, mode.name, index, figure);
             let times = |figure: fn(&Cell) -> f64| against(rows, cells, mode.name, index, figure, |a, b| a / b);
             let added = |figure: fn(&Cell) -> f64| against(rows, cells, mode.name, index, figure, |a, b| a - b);
@@ -109,6 +124,12 @@ pub fn bars(rows: &[Row], cells: &[Cell]) -> bool {
             let cpu = |target| against(rows, cells, "c=32", target, |c| c.cpu_us, |a, b| a / b);
             let more = of("empty").map_or(f64::NAN, |empty| cpu(index) - cpu(empty));
             bar("full: CPU per request on top of empty, × bare".to_owned(), more, 0.15);
+        }
+        if row.name == "guarded" {
+            for (mode, what) in [("c=32", "unseen"), ("c=32 grows", "last of a conversation"), ("c=32 again", "seen before")] {
+                let lost = beside(rows, cells, (mode, "evidence"), index, |c| c.outcome.per_second, |a, b| 1.0 - a / b);
+                bar(format!("guarded: share of requests/s lost to SafetySec, words {what}"), lost, 0.2);
+            }
         }
         let cpu_limit = match row.name {
             "empty" => 1.3,

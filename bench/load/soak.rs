@@ -19,7 +19,7 @@ pub fn run(args: &Args, seconds: f64) -> Result<bool> {
     let governed = gateway::variants(args)?.pop().ok_or("no variant")?;
     let (process, target) = gateway::start(args, &governed, upstream, folder.path())?;
     client::check(target).map_err(|error| format!("{error}{}", process.last_words()))?;
-    let load = |stream: bool| Load { target, connections: 16, seconds, stream, give_up: GIVE_UP };
+    let load = |stream: bool| Load { target, connections: 16, seconds, stream, give_up: GIVE_UP, chat: client::Chat::Unseen };
     let mut clients = Vec::new();
     for stream in [false, true] {
         let mut client = Process::role(Core::Client, &load(stream).arguments())?;

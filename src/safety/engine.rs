@@ -123,6 +123,10 @@ pub struct Judgement {
     pub found: Vec<Findings>,
     /// What each module did, in the order in which they ran.
     pub runs: Vec<Run>,
+    /// How many texts there were, those left out that were known from before.
+    pub read: u32,
+    /// Texts whose verdict was remembered; modules that compare an answer with its request read these too.
+    pub remembered: u32,
 }
 
 /// What one module did over all passages of a phase.
@@ -283,10 +287,12 @@ impl Engine {
         let late = matches!(phase, Phase::Stream | Phase::PostResponse);
         let team: Vec<(usize, &Member)> =
             self.at(phase).filter(|(place, member)| admitted >> place & 1 == 1 && (late || !background(member))).collect();
-        let mut judgement =
-            Judgement { phase, found: Vec::new(), runs: team.iter().map(|(place, m)| Run::new(*place, m.name())).collect() };
-        for (number, passage) in passages.iter().enumerate() {
-            let found = self.look(passage, &team, &mut judgement.runs, admitted);
+        let runs = team.iter().map(|(place, m)| Run::new(*place, m.name())).collect();
+        let mut judgement = Judgement { phase, found: Vec::new(), runs, read: 0, remembered: 0 };
+        for (number, passage) in passages.iter().enumerate().filter(|(_, passage)| !passage.text.is_empty()) {
+            let (found, remembered) = self.look(passage, &team, &mut judgement.runs, admitted);
+            judgement.read += u32::from(!remembered);
+            judgement.remembered += u32::from(remembered);
             if !found.is_empty() {
                 judgement.found.resize_with(number, Vec::new);
                 judgement.found.push(found);
@@ -295,12 +301,9 @@ impl Engine {
         judgement
     }
 
-    /// One passage, by everyone who reads it.
-    fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], admitted: Admitted) -> Findings {
+    /// One passage, by everyone who reads it; whether its verdict was remembered.
+    fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], admitted: Admitted) -> (Findings, bool) {
         let mut found = Findings::new();
-        if passage.text.is_empty() {
-            return found;
-        }
         let pure = |member: &Member| member.built.blueprint.pure;
         let mut whole = true;
         let key = self.verdicts.as_ref().map(|verdicts| (verdicts, verdicts.key(passage, self.ruleset ^ admitted.rotate_left(7))));
@@ -335,7 +338,7 @@ impl Engine {
             verdicts.put(key, &fresh);
         }
         found.append(&mut fresh);
-        found
+        (found, known.is_some())
     }
 
     /// Whether anything would be done to a text besides looking at it: redacting or blocking.

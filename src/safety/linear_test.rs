@@ -33,6 +33,11 @@ fn nested_base64(len: usize) -> String {
     text
 }
 
+/// Different ones: in sixteen mebibytes half a million.
+fn mail_addresses(len: usize) -> String {
+    (0..len / 32).map(|n| format!("user{n}.{:x}@harbour{}.example, ", n * 7919, n % 977)).collect()
+}
+
 /// What hurts, by size.
 fn inputs(len: usize) -> Vec<(&'static str, String)> {
     vec![
@@ -41,7 +46,7 @@ fn inputs(len: usize) -> Vec<(&'static str, String)> {
         ("digits and breaks", filled(len, "4 4-")),
         ("nested base64", nested_base64(len)),
         ("invalid bytes", String::from_utf8_lossy(&[0xff, 0xc3, b'a', 0x80].repeat(len / 4)).into_owned()),
-        ("mail addresses", filled(len, "ada.lovelace@harbour.example, ")),
+        ("mail addresses", mail_addresses(len)),
         ("at signs", filled(len, "a@a@")),
         ("half a key", filled(len, "sk-proj-")),
         ("half a token", filled(len, "eyJhbGciOi.")),
@@ -52,6 +57,10 @@ fn inputs(len: usize) -> Vec<(&'static str, String)> {
         ("brackets", filled(len, "[{(\"<")),
         ("many regexes' worst", filled(len, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!")),
         ("a secret's beginning", filled(len, "gull-47-harbou gull-")),
+        ("system text", filled(len, "Never tell guests which of the rooms by the harbour ")),
+        ("quotations", filled(len, "say \"")),
+        ("lines of letters", filled(len, "i\ng\n")),
+        ("marks", filled(len, "a\u{301}\u{302}")),
     ]
 }
 
@@ -76,5 +85,39 @@ fn four_times_as_much_costs_about_four_times_as_much() {
         eprintln!("{name:<24} {:>9} bytes: {:.2} times the time for {sizes:.2} times the text", more.len(), times);
         // Where time grew with the square it would be four times more.
         assert!(times < sizes * 2.5, "{name}: {times} times the time for {sizes} times the text");
+    }
+}
+
+/// What the process has held at the most since it was asked the last time [bytes]; Linux tells.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?;
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    Some(kib << 10)
+}
+
+#[test]
+#[ignore = "minutes unless optimised: cargo test --release --lib safety::linear -- --ignored --nocapture"]
+fn sixteen_mebibytes_cost_sixteen_times_one_and_a_few_times_their_memory() {
+    const MIB: usize = 1 << 20;
+    let engine = Engine::default_pack().unwrap();
+    let system = "The access code is \"gull-47-harbour\". Never tell guests which of the rooms by the harbour stand empty.";
+    let asked = Arc::new(Fingerprints::of([&Passage::new(system, Side::Request, Kind::Instruction, Role::System)]));
+    let names = inputs(64);
+    for (which, (name, _)) in names.iter().enumerate() {
+        let text = |len| inputs(len).swap_remove(which).1;
+        let (small, large) = (text(MIB), text(16 * MIB));
+        let one = (0..3).map(|_| time(&engine, &small, &asked)).min().unwrap();
+        let _ = peak();
+        let before = peak().unwrap_or(0);
+        let all = time(&engine, &large, &asked);
+        let held = peak().unwrap_or(0).saturating_sub(before) as f64 / large.len() as f64;
+        let (sizes, times) = (large.len() as f64 / small.len() as f64, all.as_secs_f64() / one.as_secs_f64());
+        eprintln!(
+            "{name:<24} {:>9} bytes in {all:>7.1?}: {times:>5.1} times the time for {sizes:.1} times the text, {held:.1} bytes held for each",
+            large.len()
+        );
+        assert!(times < sizes * 2.5, "{name}: {times} times the time for {sizes} times the text");
+        assert!(held < 16.0, "{name}: {held} bytes held for each");
     }
 }

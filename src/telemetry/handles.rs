@@ -195,6 +195,21 @@ impl DecisionMetrics {
     }
 }
 
+/// Counts the texts that SafetySec was shown at one phase.
+#[derive(Debug, Clone)]
+pub struct TextMetrics {
+    pub(super) read: IntCounter,
+    pub(super) remembered: IntCounter,
+}
+
+impl TextMetrics {
+    /// So many were read, and so many remembered.
+    pub fn shown(&self, read: u32, remembered: u32) {
+        self.read.inc_by(read.into());
+        self.remembered.inc_by(remembered.into());
+    }
+}
+
 /// Counts calls of the session store that failed.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics(pub(super) IntCounter);

@@ -12,7 +12,7 @@ use super::families::{Counters, Gauges, Histograms};
 use super::governance::GovernanceMetrics;
 use super::handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
-    RouteMetrics, SessionMetrics,
+    RouteMetrics, SessionMetrics, TextMetrics,
 };
 use super::keys::KeyMetrics;
 use super::names;
@@ -55,6 +55,7 @@ pub struct Metrics {
     security_redactions: Counters<2>,
     security_blocks: Counters<2>,
     security_session_errors: IntCounter,
+    security_texts: Counters<2>,
     stream_sessions: Counters<2>,
     stream_duration: Histograms<1>,
     tokens: Counters<3>,
@@ -106,6 +107,7 @@ impl Metrics {
             security_redactions: Counters::new(&r, names::SECURITY_REDACTIONS)?,
             security_blocks: Counters::new(&r, names::SECURITY_BLOCKS)?,
             security_session_errors: counter(names::SECURITY_SESSION_ERRORS)?,
+            security_texts: Counters::new(&r, names::SECURITY_TEXTS)?,
             stream_sessions: Counters::new(&r, names::STREAM_SESSIONS)?,
             stream_duration: Histograms::new(&r, names::STREAM_DURATION)?,
             tokens: Counters::new(&r, names::TOKENS_TOTAL)?,
@@ -170,6 +172,11 @@ impl Metrics {
     /// The handles of SafetySec's decisions at a phase.
     pub fn safety_decisions(&self, phase: &str) -> DecisionMetrics {
         DecisionMetrics(names::SECURITY_DECISION_WORDS.map(|decision| self.security_decisions.with([phase, decision])))
+    }
+
+    /// The handles of the texts that SafetySec is shown at a phase.
+    pub fn safety_texts(&self, phase: &str) -> TextMetrics {
+        TextMetrics { read: self.security_texts.with([phase, "read"]), remembered: self.security_texts.with([phase, "remembered"]) }
     }
 
     /// The handle of SafetySec's sessions.

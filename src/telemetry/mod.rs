@@ -20,7 +20,7 @@ mod shipped;
 pub use governance::GovernanceMetrics;
 pub use handles::{
     DecisionMetrics, EvidenceMetrics, InFlight, ModelMetrics, ModuleMetrics, PluginMetrics, PoolMetrics, ProviderError, ProviderMetrics,
-    RouteMetrics, SessionMetrics,
+    RouteMetrics, SessionMetrics, TextMetrics,
 };
 pub use keys::{KeyMetrics, Lookup};
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};

@@ -89,6 +89,8 @@ families! {
         "Requests and answers that a SafetySec module had blocked.";
     SECURITY_SESSION_ERRORS = Counter "gateway_security_session_errors_total" [],
         "Calls of the session store that failed; decisions then rest on the request alone, or are refused where so configured.";
+    SECURITY_TEXTS = Counter "gateway_security_texts_total" ["phase", "result"],
+        "Texts of requests and answers that SafetySec was shown: read, or remembered from an equal one before.";
     RATELIMIT_DECISIONS = Counter "gateway_ratelimit_decisions_total" ["ratelimit_stage", "ratelimit_module", "decision"],
         "What policies decided, by gate, field and decision (allow, reject, shadow).";
     RATELIMIT_REJECTIONS = Counter "gateway_ratelimit_rejections_total" ["ratelimit_stage", "ratelimit_module"],

@@ -200,6 +200,43 @@ async fn a_route_has_its_own_mode_and_modules() {
 }
 
 #[tokio::test]
+async fn an_equal_text_is_remembered_under_the_same_rules_and_read_anew_under_others() {
+    const TEXTS: &str = "gateway_security_texts_total";
+    let upstream = Upstream::start().await;
+    let setup = guarded(&upstream, "security");
+    let edge = setup.clone().start().await;
+    let count = async |result: &str| edge.metric(TEXTS, &["phase=\"pre_upstream\"", &format!("result=\"{result}\"")]).await;
+    let request = ask(&format!("I am {EMAIL}, card {CARD}"), false);
+    let mut told = Vec::new();
+    for n in 0..3_u8 {
+        let got = edge.send(&request).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert_eq!(upstream.last().json()["messages"][0]["content"], "I am [REDACTED:email], card [REDACTED:credit_card]");
+        // A user message, and a look at nothing else.
+        assert_eq!((count("read").await, count("remembered").await), (1.0, f64::from(n)));
+        let readings = safety_of(&edge, &got).await;
+        let of_request = readings.iter().filter(|reading| reading["phase"] == "pre_upstream");
+        let said = of_request.map(|r| (r["module"].clone(), r["action"].clone(), r["categories"].clone(), r["reason"].clone()));
+        told.push(said.collect::<Vec<_>>());
+    }
+    assert!(!told[0].is_empty() && told[1] == told[0] && told[2] == told[0], "{told:?}");
+    // The same words as another's are another text.
+    let mut as_system = request.clone();
+    as_system.body = Bytes::from(String::from_utf8_lossy(&as_system.body).replace("\"user\"", "\"system\""));
+    edge.send(&as_system).await;
+    assert_eq!((count("read").await, count("remembered").await), (2.0, 2.0));
+    // Other rules know nothing of what these found.
+    let mut other = setup;
+    other.more = "safety: {mode: security, modules: {sensitive_redaction: {config: {except: [email]}}}}\n".into();
+    edge.rewrite(&other);
+    edge.signal("HUP", None);
+    edge.logged("configuration reloaded", 0).await;
+    edge.send(&request).await;
+    assert_eq!(upstream.last().json()["messages"][0]["content"], format!("I am {EMAIL}, card [REDACTED:credit_card]"));
+    assert_eq!((count("read").await, count("remembered").await), (3.0, 2.0));
+}
+
+#[tokio::test]
 async fn the_environment_switches_it_on() {
     let upstream = Upstream::start().await;
     let mut setup = Setup::to(upstream.port);

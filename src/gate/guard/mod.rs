@@ -22,7 +22,7 @@ use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
     Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Mode, OnError, Order as Style, Passage, Phase, SafetyAction, Side,
 };
-use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics};
+use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics, TextMetrics};
 use crate::wire::{Kind, Role};
 use body::{Look, Order, Unreadable};
 use risk::Noted;
@@ -77,6 +77,7 @@ pub struct Guard {
     sessions: Arc<Sessions>,
     modules: Vec<[Option<ModuleMetrics>; 6]>,
     decisions: [DecisionMetrics; 6],
+    texts: [TextMetrics; 6],
     /// A module compares answers with what was asked.
     compares: bool,
     scores_answers: bool,
@@ -100,6 +101,7 @@ impl Guard {
         Some(Arc::new(Self {
             modules,
             decisions: Phase::ALL.map(|phase| metrics.safety_decisions(phase.as_str())),
+            texts: Phase::ALL.map(|phase| metrics.safety_texts(phase.as_str())),
             compares,
             scores_answers,
             scoped: scopes.iter().any(|scope| !scope.is_everybody()),
@@ -326,6 +328,7 @@ impl Guard {
     ) {
         let phase = judgement.phase;
         self.decisions[phase as usize].decided(word(decision));
+        self.texts[phase as usize].shown(judgement.read, judgement.remembered);
         let threshold = self.engine.rule().block_threshold;
         let level = score.map(|score| score.map_or(Level::Unknown, |score| Level::of(score, threshold)));
         let kept = guarded(ex);

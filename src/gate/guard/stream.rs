@@ -186,7 +186,7 @@ impl StreamGuard {
             decision.action = SafetyAction::Observe;
         }
         let asked = (!self.told.is_none()).then_some(self.score);
-        (Judgement { phase: Phase::PostUpstream, found: Vec::new(), runs: self.runs }, decision, asked, self.began)
+        (Judgement { phase: Phase::PostUpstream, found: Vec::new(), runs: self.runs, read: 0, remembered: 0 }, decision, asked, self.began)
     }
 
     fn stop(&mut self, denial: Box<Denial>) -> Flow {

@@ -5,8 +5,12 @@
 #[derive(Debug, Default)]
 pub struct Light {
     text: String,
-    /// Places of the reading with their places in the raw text: before and behind every character that reads differently.
-    places: Vec<(usize, usize)>,
+    /// Places of the reading with their places in the raw text, counted from `base` on: before and behind every character
+    /// that reads differently. In a text of nothing else they take more room than the text, so they are small; one of four
+    /// gigabytes is nowhere accepted.
+    places: Vec<(u32, u32)>,
+    /// What of the raw text the places do not count.
+    base: usize,
     raw: usize,
 }
 
@@ -67,13 +71,26 @@ impl Light {
         let mut at = 0;
         while let Some((odd, c)) = next_odd(text, at) {
             self.plain(text.get(at..odd).unwrap_or_default());
-            self.places.push((self.text.len(), self.raw));
+            self.mark();
             self.text.extend(light(c));
             self.raw += c.len_utf8();
-            self.places.push((self.text.len(), self.raw));
+            self.mark();
             at = odd + c.len_utf8();
         }
         self.plain(text.get(at..).unwrap_or_default());
+    }
+
+    /// Remembers where the reading stands, once where two such characters touch.
+    fn mark(&mut self) {
+        let place = (self.text.len() as u32, (self.raw - self.base) as u32);
+        if self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
+    }
+
+    /// The reading and the raw text at one of the places, counted from the beginning of both.
+    fn place(&self, n: Option<usize>) -> (usize, usize) {
+        n.and_then(|n| self.places.get(n)).map_or((0, self.base), |&(read, raw)| (read as usize, self.base + raw as usize))
     }
 
     fn plain(&mut self, text: &str) {
@@ -94,18 +111,18 @@ impl Light {
     /// Where the character that reads at `at` begins in the raw text; what cannot be seen before it is left to what
     /// stands there.
     pub fn start(&self, at: usize) -> usize {
-        let known = self.places.partition_point(|(read, _)| *read <= at);
-        let (read, raw) = known.checked_sub(1).and_then(|i| self.places.get(i)).copied().unwrap_or_default();
+        let known = self.places.partition_point(|(read, _)| *read as usize <= at);
+        let (read, raw) = self.place(known.checked_sub(1));
         raw + (at - read)
     }
 
     /// Where what reads up to `at` ends in the raw text, without what cannot be seen behind it.
     pub fn end(&self, at: usize) -> usize {
-        let known = self.places.partition_point(|(read, _)| *read < at);
-        match self.places.get(known) {
-            Some((read, raw)) if *read == at => *raw,
+        let known = self.places.partition_point(|(read, _)| (*read as usize) < at);
+        match self.place(Some(known)) {
+            (read, raw) if read == at && known < self.places.len() => raw,
             _ => {
-                let (read, raw) = known.checked_sub(1).and_then(|i| self.places.get(i)).copied().unwrap_or_default();
+                let (read, raw) = self.place(known.checked_sub(1));
                 raw + (at - read)
             }
         }
@@ -119,11 +136,13 @@ impl Light {
         }
         let raw = self.start(n);
         self.text.drain(..n);
-        self.places.retain(|(read, _)| *read > n);
-        for (read, _) in &mut self.places {
-            *read -= n;
+        let (read, passed) = (n as u32, (raw - self.base) as u32);
+        self.places.retain(|place| place.0 > read);
+        for place in &mut self.places {
+            *place = (place.0 - read, place.1 - passed);
         }
-        self.places.insert(0, (0, raw));
+        self.places.insert(0, (0, 0));
+        self.base = raw;
         n
     }
 }

@@ -3,7 +3,7 @@
 //! words do. Only the ends of words have to be found for it, so most of a text need not be spelled.
 
 use super::reading::Window;
-use super::skeleton::{Class, LETTERS, class};
+use super::skeleton::{Class, LETTERS, class, letters as letters_of};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
@@ -19,23 +19,21 @@ pub const fn gist(letters: u16, first: u32, last: u32) -> u64 {
 #[inline]
 pub fn gists(text: &str, mut f: impl FnMut(u64)) {
     let bytes = text.as_bytes();
+    let code = |byte: u8| u32::from(LETTERS[byte as usize].0);
     let (mut at, mut letters, mut first, mut last) = (0, 0_u16, 0, 0);
     while let Some(&byte) = bytes.get(at) {
-        let code = LETTERS[byte as usize].0;
-        if code != 0 && letters < LONGEST {
+        let rest = bytes.get(at..).unwrap_or_default();
+        // The letters in a row: only the outer two count.
+        let most = usize::from(LONGEST - letters);
+        let run = letters_of(rest.get(..most).unwrap_or(rest));
+        if let Some(tail) = run.checked_sub(1).and_then(|tail| rest.get(tail)) {
             if letters == 0 {
-                first = u32::from(code);
+                first = code(byte);
             }
-            // The letters in a row: only the outer two count.
-            let most = bytes.len().min(at + usize::from(LONGEST - letters));
-            let mut end = at + 1;
-            while end < most && LETTERS[bytes[end] as usize].0 != 0 {
-                end += 1;
-            }
-            last = u32::from(LETTERS[bytes[end - 1] as usize].0);
-            letters += (end - at) as u16;
-            at = end;
-            if bytes.get(at) == Some(&b' ') {
+            last = code(*tail);
+            letters += run as u16;
+            at += run;
+            if rest.get(run) == Some(&b' ') {
                 f(gist(letters, first, last));
                 letters = 0;
                 at += 1;
@@ -108,16 +106,52 @@ impl Vocabulary {
         self.0[word] >> bit & 1 == 1
     }
 
-    /// The same of a gist and the three before it.
-    #[inline]
-    pub fn may_have_all(&self, before: &Window, gist: u64) -> bool {
-        self.may_have(gist) && before.last().iter().all(|gist| self.may_have(*gist))
-    }
-
     #[inline]
     const fn place(gist: u64) -> (usize, u32) {
         let class = gist.wrapping_mul(word::STEP) >> 52;
         (class as usize & 63, class as u32 >> 6)
+    }
+}
+
+/// What was said, as shingles of gists, a few bits for each: in three hundred shingles that were not said, one may be told to
+/// have been.
+#[derive(Debug, Clone, Default)]
+pub struct Said(Vec<u64>);
+
+impl Said {
+    /// In a text.
+    pub fn in_text(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
+        let mut bits = vec![0; (text.len() / 5 + 16).next_power_of_two() / 2];
+        let mut window = Window::default();
+        gists(text, |gist| {
+            if let Some(shingle) = window.push(gist) {
+                for (word, bit) in Self::places(bits.len(), shingle) {
+                    bits[word] |= 1 << bit;
+                }
+            }
+        });
+        Self(bits)
+    }
+
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether four words were said in a row: never false for any that were.
+    #[inline]
+    pub fn may_have(&self, shingle: u64) -> bool {
+        !self.0.is_empty() && Self::places(self.0.len(), shingle).iter().all(|(word, bit)| self.0[*word] >> bit & 1 == 1)
+    }
+
+    /// Two bits of as many words as there are, a power of two.
+    #[inline]
+    const fn places(words: usize, shingle: u64) -> [(usize, u32); 2] {
+        let mask = words - 1;
+        [((shingle >> 6) as usize & mask, shingle as u32 & 63), ((shingle >> 38) as usize & mask, (shingle >> 32) as u32 & 63)]
     }
 }
 
@@ -158,6 +192,33 @@ mod tests {
         });
         assert_eq!(found, 9);
         assert!(!vocabulary.may_have(all("instructions")[0]));
+    }
+
+    #[test]
+    fn what_was_said_is_known_and_hardly_anything_else() {
+        let words = |from: u32| {
+            (from..from + 3000).map(|n| {
+                format!("{} ", "abcdefghijklmnopqrstuvwxyz".repeat(3)[n as usize % 26..][..3 + n as usize * 7 % 29].to_owned())
+                    + &format!("x{n} ")
+            })
+        };
+        let said = Said::in_text(&words(0).collect::<String>());
+        let told = |text: String| {
+            let (mut window, mut all, mut told) = (Window::default(), 0, 0);
+            gists(&text, |gist| {
+                if let Some(shingle) = window.push(gist) {
+                    all += 1;
+                    told += usize::from(said.may_have(shingle));
+                }
+            });
+            (all, told)
+        };
+        let (all, known) = told(words(0).collect());
+        assert!(all == known && all > 5000);
+        let strange: String = (0..6000).map(|n| format!("{} ", "q".repeat(33 + n * 5 % 30) + &"w".repeat(n % 2))).collect();
+        let (all, known) = told(strange);
+        assert!(known * 100 < all, "{known} of {all}");
+        assert!(Said::in_text("").is_empty() && !Said::default().may_have(7));
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub use memory::Memory;
 use super::{Passage, Side};
 use crate::wire::{Kind, Role};
 use codes::{Code, Collector};
-use gist::Vocabulary;
+use gist::{Said, Vocabulary};
 use reading::Window;
 use table::Table;
 
@@ -43,8 +43,7 @@ pub struct Fingerprints {
     unknown: OnceLock<Vec<Code>>,
     known_shingles: OnceLock<Table>,
     known_grams: OnceLock<Table>,
-    recent: OnceLock<Table>,
-    recently: OnceLock<Vocabulary>,
+    recent: OnceLock<Said>,
     values: OnceLock<Table>,
 }
 
@@ -154,14 +153,9 @@ impl Fingerprints {
         !self.known.is_empty() && self.known_grams.get_or_init(|| reading::grams(&self.known, &Table::default())).contains(gram)
     }
 
-    /// Shingles of gists of the caller's last words.
-    pub fn recent(&self) -> &Table {
-        self.recent.get_or_init(|| gist::shingles(latest(&self.known, MOST_RECENT)))
-    }
-
-    /// Gists of the caller's last words.
-    pub fn recently(&self) -> &Vocabulary {
-        self.recently.get_or_init(|| Vocabulary::of(latest(&self.known, MOST_RECENT)))
+    /// The caller's last words.
+    pub fn recent(&self) -> &Said {
+        self.recent.get_or_init(|| Said::in_text(latest(&self.known, MOST_RECENT)))
     }
 
     /// Whether a value of this [number](values::number) stands in the request, whoever said it.
@@ -235,6 +229,10 @@ fn append(to: &mut String, text: &str, most: usize) {
     let room = most.saturating_sub(to.len() + 1);
     let end = (0..=room.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     if end > 0 {
+        if to.capacity() == 0 {
+            // Room for the messages of a short conversation.
+            to.reserve(text.len().max(1000) + 24);
+        }
         to.push('\n');
         to.push_str(&text[..end]);
     }

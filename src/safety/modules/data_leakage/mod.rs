@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Blueprint;
 use crate::safety::entity::{Detector, Entity};
 use crate::safety::fingerprint::table::Table;
-use crate::safety::fingerprint::{Memory, reading};
+use crate::safety::fingerprint::{Memory, reading, skeleton};
 use crate::safety::{Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Side};
 use crate::wire::Kind;
 use canary::{Canaries, Canary};
@@ -82,6 +82,7 @@ impl DataLeakage {
     /// # Errors
     /// A canary is too short or too long to look for; the text says which by its number, not by what it is.
     pub fn new(settings: &Settings) -> Result<Self, ModuleError> {
+        skeleton::prepare();
         let mut canaries = Vec::new();
         for (n, text) in settings.canaries.iter().enumerate() {
             let all = Canary::all(text);

@@ -8,7 +8,7 @@ use super::super::island;
 use super::{APART, BLANK, Look, Reader};
 use crate::safety::fingerprint::gist::{Vocabulary, gist};
 use crate::safety::fingerprint::reading::Window;
-use crate::safety::fingerprint::skeleton::{Class, LETTERS, class, rot13};
+use crate::safety::fingerprint::skeleton::{Class, LETTERS, class, letters as letters_of, rot13};
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::LONGEST;
 
@@ -57,10 +57,10 @@ const OTHER: u8 = 3;
 /// For the reader. What is more is a letter.
 const STOP: u8 = 4;
 
-/// How far words in a row may all be of one text, and whether that text has the last four in a row.
+/// Which of the last words may all be of one text, and whether the last four are.
 struct Streak<'a> {
     vocabulary: Option<&'a Vocabulary>,
-    /// The three words before the first may be of it.
+    /// A bit a word, the last one lowest.
     words: u32,
 }
 
@@ -69,10 +69,19 @@ impl Streak<'_> {
     #[inline(always)]
     fn four(&mut self, gist: u64) -> bool {
         let may = self.vocabulary.is_some_and(|vocabulary| vocabulary.may_have(gist));
-        self.words = if may { self.words + 1 } else { 0 };
-        self.words > 3
+        self.words = self.words << 1 | u32::from(may);
+        self.words & 0b1111 == 0b1111
     }
 }
+
+/// Where a reader may begin, with the streak before, in one number.
+#[inline]
+const fn place(at: usize, streak: u16) -> u64 {
+    (at as u64) << 16 | streak as u64
+}
+
+/// Where it may not.
+const NOWHERE: u64 = u64::MAX;
 
 #[inline]
 fn edge(byte: u8) -> (u32, u32) {
@@ -95,44 +104,48 @@ impl Reader {
         }
         let asked = look.asked;
         let own = (!asked.shingles().is_empty()).then(|| asked.vocabulary());
-        let of = |vocabulary| Streak { vocabulary, words: 3 };
+        // The three words before the first may be of it.
+        let of = |vocabulary| Streak { vocabulary, words: 0b111 };
         let (mut plain, mut turned) = (of(own), of(own));
-        let mut said = of(self.echo.is_some().then(|| asked.recently()));
+        let said = self.echo.is_some().then(|| asked.recent()).filter(|said| !said.is_empty());
         let [mut gists, mut shifted] = self.gists;
         let (mut at, mut run, mut streak) = (0, self.islands.run(), self.apart.streak);
         // Where the last words began, if a reader may begin there, and the streak before.
-        let mut ring = [(usize::MAX, 0_u16); RING];
-        let mut words = 0;
+        let mut ring = [NOWHERE; RING];
+        let mut words = 0_usize;
         let mut apart = false;
         'text: loop {
             let (mut unseen, mut gap) = (0, 0);
-            // Up to the next word.
-            loop {
-                let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else { break 'text };
-                gap += 1;
-                match BYTES[byte as usize] {
-                    GAP => (run, apart, unseen) = (0, true, 0),
-                    JOINT if run + 1 < island::LEAST => (run, apart, unseen) = (run + 1, false, 0),
-                    OTHER => {
-                        let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) else { break 'text };
-                        (run, apart) = (0, true);
-                        match class(c) {
-                            Class::Break => unseen = 0,
-                            Class::Letter(_) => break,
-                            Class::Ignored if unseen < UNSEEN => unseen += 1,
-                            Class::Ignored | Class::Dense(_) => break 'text,
+            // Up to the next word, which mostly is one sign away.
+            match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+                Some([sign, next]) if BYTES[*sign as usize] == GAP && BYTES[*next as usize] > STOP => (at, run, apart) = (at + 1, 0, true),
+                _ => loop {
+                    let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else { break 'text };
+                    gap += 1;
+                    match BYTES[byte as usize] {
+                        GAP => (run, apart, unseen) = (0, true, 0),
+                        JOINT if run + 1 < island::LEAST => (run, apart, unseen) = (run + 1, false, 0),
+                        OTHER => {
+                            let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) else { break 'text };
+                            (run, apart) = (0, true);
+                            match class(c) {
+                                Class::Break => unseen = 0,
+                                Class::Letter(_) => break,
+                                Class::Ignored if unseen < UNSEEN => unseen += 1,
+                                Class::Ignored | Class::Dense(_) => break 'text,
+                            }
+                            at += c.len_utf8() - 1;
                         }
-                        at += c.len_utf8() - 1;
+                        JOINT | STOP => break 'text,
+                        _ => break,
                     }
-                    JOINT | STOP => break 'text,
-                    _ => break,
-                }
-                at += 1;
+                    at += 1;
+                },
             }
             if streak + 1 >= APART {
                 break;
             }
-            ring[words % RING] = (if apart { at } else { usize::MAX }, streak);
+            ring[words % RING] = if apart { place(at, streak) } else { NOWHERE };
             apart = false;
             let mut letters = 0;
             let (mut first, mut last) = ((0, 0), (0, 0));
@@ -140,26 +153,18 @@ impl Reader {
             // The word, which must be seen to end.
             loop {
                 let rest = bytes.get(at..).unwrap_or_default();
-                let (mut len, mut class) = (0, None);
                 // A longer one may be an island.
-                for &byte in rest.iter().take(island::LEAST) {
-                    let next = BYTES[byte as usize];
-                    if next <= STOP {
-                        class = Some(next);
-                        break;
-                    }
-                    len += 1;
-                }
-                let Some(class) = class else { break 'text };
-                if len > 0 {
+                let len = letters_of(rest.first_chunk::<{ island::LEAST }>().map_or(rest, |most| most));
+                let Some(class) = rest.get(len).filter(|_| len < island::LEAST).map(|&byte| BYTES[byte as usize]) else { break 'text };
+                if let Some((head, tail)) = rest.first().zip(len.checked_sub(1).and_then(|tail| rest.get(tail))) {
                     if letters == 0 {
-                        first = edge(rest[0]);
+                        first = edge(*head);
                     }
-                    last = edge(rest[len - 1]);
+                    last = edge(*tail);
                     (letters, run, at, unseen) = (letters + len, run + len, at + len, 0);
-                }
-                if run >= island::LEAST || letters >= usize::from(LONGEST) {
-                    break 'text;
+                    if run >= island::LEAST || letters >= usize::from(LONGEST) {
+                        break 'text;
+                    }
                 }
                 match class {
                     OTHER => {}
@@ -176,6 +181,9 @@ impl Reader {
                             first = last;
                         }
                         (letters, unseen) = (letters + 1, 0);
+                        if letters >= usize::from(LONGEST) {
+                            break 'text;
+                        }
                     }
                     Class::Ignored if unseen < UNSEEN => unseen += 1,
                     Class::Ignored | Class::Dense(_) => break 'text,
@@ -187,7 +195,7 @@ impl Reader {
             let own = |shingle| has(asked.gists(), shingle);
             if plain.four(now) && gists.with(now).is_some_and(own)
                 || turned.four(moved) && shifted.with(moved).is_some_and(own)
-                || said.four(now) && gists.with(now).is_some_and(|shingle| has(asked.recent(), shingle))
+                || said.is_some_and(|said| gists.with(now).is_some_and(|shingle| said.may_have(shingle)))
             {
                 break;
             }
@@ -200,9 +208,9 @@ impl Reader {
         let until = bytes.len().min(at + 1);
         let known = words.min(RING - 1);
         let begin = (words.saturating_sub(known)..=words.saturating_sub(BACK)).rev().map(|word| ring[word % RING]);
-        let begin = begin.filter(|_| words >= BACK).find(|(at, _)| *at != usize::MAX && *at < bytes.len());
-        let (pass, streak) = begin.unwrap_or((0, 0));
-        Glance { pass, streak, until }
+        let begin = begin.filter(|_| words >= BACK).find(|place| *place != NOWHERE && ((place >> 16) as usize) < bytes.len());
+        let begin = begin.unwrap_or(place(0, 0));
+        Glance { pass: (begin >> 16) as usize, streak: begin as u16, until }
     }
 
     /// Begins anew behind a stretch that was passed.

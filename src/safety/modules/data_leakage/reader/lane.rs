@@ -2,7 +2,8 @@
 //!
 //! Words of ASCII are read and dismissed with everything in registers. Whatever is more than that – a shingle that may be
 //! one of the request's, an escape, a letter of another script, a run that may be an island – ends the lane before the word
-//! it stands in, and the reader takes that word by its usual steps. So the lane itself never finds anything.
+//! it stands in, and the reader takes that word by its usual steps. So the lane itself finds no leak; only the caller's own words,
+//! which are a note of theirs, are followed here.
 //!
 //! A longer stretch is [glanced at](super::glance) before: what holds no gists of the request is passed without being read.
 
@@ -133,7 +134,7 @@ impl Reader {
         }
         let (own, vocabulary) = (look.asked.shingles(), look.asked.words());
         let compared = !own.is_empty();
-        let echo = self.echo.is_some().then(|| look.asked.recently());
+        let said = self.echo.is_some().then(|| look.asked.recent()).filter(|said| !said.is_empty());
         let (mut at, mut blank, mut run) = (0, self.blank, self.islands.run());
         let mut streak = self.apart.streak;
         let [mut plain, mut moved, mut mirrored] = self.windows;
@@ -163,8 +164,7 @@ impl Reader {
             let mut next = plain;
             let shingle = next.push(word.plain);
             let gist = gists.with(word.gist);
-            let said = echo.is_some_and(|echo| echo.may_have_all(&gists, word.gist));
-            if may(own, shingle) || said && may(look.asked.recent(), gist) {
+            if may(own, shingle) {
                 break;
             }
             if compared {
@@ -187,8 +187,11 @@ impl Reader {
             shifted.push(word.moved);
             streak = if word.letters == 1 { streak + 1 } else { streak.saturating_sub(word.letters) };
             self.units.push(Unit { weight: word.weight() * 10, start: base + at });
-            if let Some(trail) = self.echo.as_mut().filter(|trail| trail.open() && gist.is_some()) {
-                trail.step(&self.units, base + end, Hit::None, &ECHO);
+            if let (Some(said), Some(trail), Some(gist)) = (said, &mut self.echo, gist) {
+                let hit = if said.may_have(gist) { Hit::New } else { Hit::None };
+                if (trail.open() || hit == Hit::New) && trail.step(&self.units, base + end, hit, &ECHO).is_some() {
+                    (self.echo, self.echoed) = (None, Some(base + end));
+                }
             }
             (at, run, blank, self.invisible) = (end + 1, longer, 0, 0);
         }
