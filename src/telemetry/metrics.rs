@@ -297,6 +297,7 @@ mod tests {
         let (_route, _plugin, _provider) = (metrics.route("openai"), metrics.plugin("audit_log", "pre_route"), metrics.provider("openai"));
         let _safety =
             (metrics.safety_module("jailbreak", "pre_upstream"), metrics.safety_decisions("pre_upstream"), metrics.safety_sessions());
+        let _texts = metrics.safety_texts("pre_upstream");
         let (_model, _pool) = (metrics.model("openai", "gpt"), metrics.pool("background"));
         let outbox = metrics.outbox();
         outbox.outcome("hook", "sent");
