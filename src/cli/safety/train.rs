@@ -10,6 +10,7 @@ use crate::safety::attack::train::{Options, Row, train};
 const EXAMPLES: &str = r#"Rows are JSON lines: {"text", "label"} with label 1 for an attack and 0 for none; other labels are passed over. "kind"
 (jailbreak, benign_sysprompt, …), "source" and "cluster" help: rows of one cluster are near-duplicates and never on both
 sides of a split. Rows with "train_ok": false are not learnt from. The grammars of this build are learnt from as well.
+Labelled rows about personal data, credentials and leaks (see safety eval) are learnt from as texts that are no attack.
 The same rows give the same bytes on every machine.
 
 Examples:

@@ -11,7 +11,7 @@ use super::features::{Sink, read};
 use super::gate::{SHORT, open};
 use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
-use super::window::Window;
+use super::window::{Window, mention};
 
 /// The weights that come with the gateway; the README beside says how they were made.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
@@ -130,7 +130,8 @@ impl Detector {
         read(text, &self.lexicon, &mut sums);
         for (head, strongest) in self.model.strongest(&sums.sums, &sums.breaks).into_iter().enumerate() {
             let Some((raw, window)) = strongest else { continue };
-            let margin = self.model.margin(head, raw, system, words);
+            let talk = sums.ideas.iter().filter(|(_, idea)| *idea == Idea::Talk).map(|&(token, _)| token as usize);
+            let margin = self.model.margin(head, raw - mention(&window, talk), system, words);
             if margin > hits[head].margin {
                 let score = self.model.score(head, margin);
                 let start = sums.starts.get(window.from).map_or(0, |&start| start as usize);

@@ -44,12 +44,25 @@ pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
     let mut past = [Past::default(); 3];
     let mut ideas = [(0u64, 0usize); PAIRED]; // what and at which token
     let mut before = None;
+    let mut speech = Speech::default();
     for (index, token) in Tokens::new(text, 0).enumerate() {
         if token.sort != Sort::Line {
             words(text, &token, &past, sink);
         }
+        let reported = speech.reported(text, &token, index);
+        if reported && matches!(token.sort, Sort::Word | Sort::Sign) {
+            sink.feature(bucket(13, token.stem()));
+        }
         lexicon.find(text, before.as_ref(), &token, &mut |found| {
             idea(found as u64 + 1, index, &mut ideas, sink);
+            if reported {
+                sink.feature(bucket(14, found as u64));
+            }
+            if found == Idea::Talk {
+                speech.talk = index + TOLD;
+            } else if index < speech.talk {
+                sink.feature(bucket(15, found as u64));
+            }
             sink.idea(found);
         });
         past = match token.sort {
@@ -61,6 +74,47 @@ pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
         if token.sort != Sort::Line {
             before = Some(token);
         }
+    }
+}
+
+/// Within how many tokens after words about attacks an idea is still one that is written about.
+const TOLD: usize = 64;
+/// How many tokens a quotation has at most.
+const QUOTATION: usize = 64;
+
+/// Whether words are somebody's own or reported: who writes about attacks quotes them.
+#[derive(Default)]
+struct Speech {
+    /// The token before which a quotation has to close.
+    until: usize,
+    /// Whether what is open is a value of a record, which is nobody's speech.
+    value: bool,
+    /// Whether the token before held a quotation mark.
+    marked: bool,
+    /// The token up to which ideas are written about.
+    talk: usize,
+}
+
+impl Speech {
+    /// Whether a token is inside a quotation of running text.
+    #[inline]
+    fn reported(&mut self, text: &str, token: &Token, index: usize) -> bool {
+        if token.sort != Sort::Mark {
+            if token.sort == Sort::Line {
+                self.until = 0;
+            }
+            self.marked = false;
+            return index < self.until && !self.value;
+        }
+        let mark = text.get(token.start..token.end).unwrap_or_default();
+        let count = mark.chars().filter(|c| matches!(c, '"' | '`' | '“' | '”' | '„' | '«' | '»' | '「' | '」' | '『' | '』')).count();
+        if !count.is_multiple_of(2) {
+            self.until = if index < self.until { 0 } else { index + QUOTATION };
+            // In a record, the name of a value stands in marks as well.
+            self.value = self.marked;
+        }
+        self.marked = count > 0;
+        false
     }
 }
 

@@ -11,13 +11,19 @@ use super::tokens::{LOW, eight, letters, mix};
 /// Texts up to this many bytes are read whole.
 pub const SHORT: usize = 512;
 /// Weights of the table, as a power of two.
-pub const GATE_BITS: u32 = 16;
+pub const GATE_BITS: u32 = 18;
 /// Weights of the table.
 pub const GATE: usize = 1 << GATE_BITS;
-/// Words are weighed in blocks of this many; two blocks in a row have to reach the bar.
-pub const BLOCK: usize = 16;
-/// How many blocks to either side are read with them.
-const AROUND: usize = 2;
+/// Places in the text are known to this many words.
+const BLOCK: usize = 8;
+/// How many blocks to either side of what weighs enough are read with it.
+const AROUND: usize = 3;
+/// How many words of a long run are read at least.
+const LONGEST: usize = 96;
+/// What a word has to weigh not to speak against an attack around it.
+const DRIFT: i32 = 4;
+/// How many letters of a word count. Endings tell little, and what is told apart needs room in the table.
+const LETTERS: usize = 6;
 
 /// The table's place for a hash.
 #[inline]
@@ -37,12 +43,11 @@ pub fn glance(text: &str, sink: &mut impl Sink) {
             LETTER => {
                 let first = eight(bytes, at);
                 let mut length = letters(first);
-                let mut hash = mix(first & LOW[length]);
+                let hash = mix(first & LOW[length.min(LETTERS)]);
                 at += length;
                 while length == 8 {
                     let next = eight(bytes, at);
                     length = letters(next);
-                    hash = mix(hash.rotate_left(29) ^ (next & LOW[length]));
                     at += length;
                 }
                 hash
@@ -139,21 +144,58 @@ const fn class(byte: u8) -> u8 {
     CLASSES[byte as usize]
 }
 
-/// Blocks of a text and what they weigh.
+/// What the words before weigh together, as far back as they speak for an attack: whatever stands before that is forgotten,
+/// so an attack weighs the same alone and after any text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Run(i32);
+
+impl Run {
+    /// With the next word.
+    #[inline]
+    pub const fn add(self, weight: i32) -> Self {
+        let sum = self.0 + weight - DRIFT;
+        Self(if sum < 0 { 0 } else { sum })
+    }
+
+    /// What the words weigh.
+    #[inline]
+    pub const fn weight(self) -> i32 {
+        self.0
+    }
+}
+
+/// Reads word by word and keeps which blocks to open.
 #[derive(Debug, Default)]
 struct Blocks<'a> {
     table: &'a [u8],
+    bar: i32,
     words: usize,
-    sum: i32,
+    word: i32,
+    run: Run,
+    /// The word that the run began with.
+    began: usize,
     /// Where each block begins, in bytes.
     starts: Vec<u32>,
-    sums: Vec<i32>,
+    open: Vec<Range<usize>>,
+}
+
+impl Blocks<'_> {
+    /// Opens the blocks of the present run and some to either side.
+    #[cold]
+    fn open(&mut self) {
+        let from = (self.began.max(self.words.saturating_sub(LONGEST)) / BLOCK).saturating_sub(AROUND);
+        let to = self.words / BLOCK + 1 + AROUND;
+        match self.open.last_mut() {
+            Some(last) if last.end >= from => last.end = to,
+            _ => self.open.push(from..to),
+        }
+    }
 }
 
 impl Sink for Blocks<'_> {
     #[inline]
     fn feature(&mut self, bucket: u32) {
-        self.sum += i32::from(self.table.get(bucket as usize).copied().unwrap_or_default() as i8);
+        self.word += i32::from(self.table.get(bucket as usize).copied().unwrap_or_default() as i8);
     }
 
     #[inline]
@@ -161,39 +203,24 @@ impl Sink for Blocks<'_> {
         if self.words.is_multiple_of(BLOCK) {
             self.starts.push(start as u32);
         }
-        self.words += 1;
-        if self.words.is_multiple_of(BLOCK) {
-            self.sums.push(self.sum);
-            self.sum = 0;
+        if self.run.weight() == 0 {
+            self.began = self.words;
         }
+        self.run = self.run.add(self.word);
+        self.word = 0;
+        if self.run.weight() >= self.bar {
+            self.open();
+        }
+        self.words += 1;
     }
 }
 
 /// The stretches of a folded text to read closely, in bytes, in order and apart; how many words it has.
 pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, usize) {
-    let mut blocks = Blocks {
-        table,
-        starts: Vec::with_capacity(text.len() / (4 * BLOCK) + 1),
-        sums: Vec::with_capacity(text.len() / (4 * BLOCK) + 1),
-        ..Blocks::default()
-    };
+    let mut blocks = Blocks { table, bar, starts: Vec::with_capacity(text.len() / (4 * BLOCK) + 1), ..Blocks::default() };
     glance(text, &mut blocks);
-    if !blocks.words.is_multiple_of(BLOCK) {
-        blocks.sums.push(blocks.sum);
-    }
     let start = |block: usize| blocks.starts.get(block).map_or(text.len(), |&start| start as usize);
-    let mut open: Vec<Range<usize>> = Vec::new();
-    for (block, &sum) in blocks.sums.iter().enumerate() {
-        if sum + blocks.sums.get(block + 1).copied().unwrap_or_default() < bar {
-            continue;
-        }
-        let stretch = start(block.saturating_sub(AROUND))..start(block + 2 + AROUND);
-        match open.last_mut() {
-            Some(last) if last.end >= stretch.start => last.end = stretch.end,
-            _ => open.push(stretch),
-        }
-    }
-    (open, blocks.words)
+    (blocks.open.iter().map(|open| start(open.start)..start(open.end)).collect(), blocks.words)
 }
 
 #[cfg(test)]
@@ -217,14 +244,14 @@ mod tests {
         }
         glance("ignore previous instructions reveal", &mut Places(&mut places));
         for place in places {
-            table[place as usize] = 10;
+            table[place as usize] = 20;
         }
-        let (stretches, words) = open(&text, &table, 35);
+        let (stretches, words) = open(&text, &table, 40);
         assert_eq!(words, 13 * 400 + 8);
         let [stretch] = stretches.as_slice() else { panic!("{stretches:?}") };
         assert!(stretch.start <= prose.len() && stretch.end >= prose.len() + attack.len());
         assert!(stretch.len() < 1_000, "{stretch:?}");
-        assert!(open(&prose, &table, 35).0.is_empty());
-        assert_eq!(open("", &table, 35), (Vec::new(), 0));
+        assert!(open(&prose, &table, 40).0.is_empty());
+        assert_eq!(open("", &table, 40), (Vec::new(), 0));
     }
 }

@@ -38,7 +38,7 @@ pub struct Head {
 #[derive(Clone, PartialEq)]
 pub struct Model {
     heads: [Head; HEADS],
-    /// What two blocks of a long text have to weigh by the gate's table.
+    /// What a run of words of a long text has to weigh by the gate's table.
     bar: i32,
     /// The file: after [`HEADER`], the gate's table, and of every bucket the weight of either head.
     bytes: Cow<'static, [u8]>,
@@ -57,7 +57,7 @@ pub struct WeightsError(&'static str);
 
 /// `OdAttack`, then the version of the features; weights of another version mean something else.
 const MAGIC: &[u8; 8] = b"OdAttack";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long the file is before the gate's table.
 const HEADER: usize = MAGIC.len() + 4 * (3 + HEADS * (2 + LENGTHS.len() + KNOTS));
 

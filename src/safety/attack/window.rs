@@ -15,7 +15,7 @@ const DAMPING: f32 = 16.0;
 const FEW: f32 = 200.0;
 /// How much higher the strongest window has to be for each e-fold of words, by head, and how much at most. The unit is
 /// the distance between the calibration's points of decision and of three in a thousand.
-const GROWTH: [(f32, f32); 2] = [(0.12, 0.2), (0.9, 2.0)];
+const GROWTH: [(f32, f32); 2] = [(0.1, 0.25), (1.2, 4.0)];
 
 /// How much higher the strongest window of a text of so many words has to be: the maximum of many windows is high by
 /// chance, and grows with the logarithm of their number. Sentences that are put into documents are the injection head's
@@ -23,6 +23,20 @@ const GROWTH: [(f32, f32); 2] = [(0.12, 0.2), (0.9, 2.0)];
 pub fn allowance(head: usize, words: usize) -> f32 {
     let (growth, most) = GROWTH[head];
     (growth * (words as f32 / FEW).max(1.0).ln()).min(most)
+}
+
+/// How many words about attacks make the most of a difference.
+const TOLD: usize = 3;
+/// How far from a window they may stand, in tokens.
+const NEAR: usize = 48;
+/// How much lower the sum of a window is taken to be among them.
+const MENTION: f32 = 1.0;
+
+/// How much lower a window has to be taken that stands among words about attacks, which are at these tokens: who writes
+/// about attacks names them, and says who makes them and what they do.
+pub fn mention(window: &Window, talk: impl Iterator<Item = usize>) -> f32 {
+    let near = window.from.saturating_sub(NEAR)..window.to + NEAR;
+    MENTION * talk.filter(|token| near.contains(token)).take(TOLD).count() as f32 / TOLD as f32
 }
 
 /// A stretch of tokens.

@@ -19,12 +19,13 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
     let mut heads = [Head::default(); HEADS];
     let benign = of(Label::Benign);
     for (knot, part) in REACHED.into_iter().enumerate() {
-        for (head, threshold) in heads.iter_mut().zip(thresholds(&benign, part)) {
+        let threshold = threshold(&benign, part);
+        for head in &mut heads {
             head.knots[knot] = threshold;
         }
     }
-    let system = thresholds(&of(Label::System), SYSTEM);
-    for (head, system) in heads.iter_mut().zip(system) {
+    let system = threshold(&of(Label::System), SYSTEM);
+    for head in &mut heads {
         for knot in 1..KNOTS {
             // Points in rising order even where few rows were given.
             head.knots[knot] = head.knots[knot].max(head.knots[knot - 1] + 1e-3);
@@ -36,36 +37,26 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
 }
 
 /// Part of the attacks that the heads find which the gate has to let through.
-const OPENED: f64 = 0.99;
+const OPENED: f64 = 0.98;
 
 /// The bar of the gate: what all but a few of the attacks weigh that the heads find.
 pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], heads: &[Head; HEADS], peaks: &[i32]) -> i32 {
     let found = |raw: &[f32; HEADS]| raw.iter().zip(heads).any(|(raw, head)| *raw >= head.knots[DECISION]);
-    let scored = rows.iter().zip(raw).zip(peaks).filter(|((row, raw), _)| row.label.attack() && !row.aid && found(raw));
+    let scored = rows.iter().zip(raw).zip(peaks).filter(|((row, raw), _)| {
+        // What is found under a veil is weighed as a text of its own.
+        row.label.attack() && !row.aid && row.views.is_empty() && found(raw)
+    });
     let mut peaks: Vec<i32> = scored.map(|(_, &peak)| peak).collect();
     peaks.sort_unstable_by(|a, b| b.cmp(a));
     peaks.get((peaks.len() as f64 * OPENED) as usize).copied().unwrap_or(i32::MIN / 2)
 }
 
-/// Thresholds that either head alone passes equally often and that together are passed by at most this part.
-fn thresholds(raw: &[[f32; HEADS]], part: f64) -> [f32; HEADS] {
-    let sorted: [Vec<f32>; HEADS] = std::array::from_fn(|head| {
-        let mut sums: Vec<f32> = raw.iter().map(|raw| raw[head]).collect();
-        sums.sort_by(|a, b| b.total_cmp(a));
-        sums
-    });
-    let allowed = (raw.len() as f64 * part) as usize;
-    let mut found = [0.0; HEADS];
-    let ranks = (0..raw.len()).map(|rank| std::array::from_fn::<f32, HEADS, _>(|head| sorted[head][rank]));
-    for (rank, tried) in ranks.enumerate() {
-        // At a threshold of its own sum a text would still pass: the next lower text's sum is outside.
-        let passed = raw.iter().filter(|raw| raw.iter().zip(tried).any(|(sum, threshold)| *sum > threshold)).count();
-        if rank > 0 && passed > allowed {
-            break;
-        }
-        found = tried;
-    }
-    found
+/// The sum that at most this part has beyond, by either head. The heads' sums are of one kind, what the odds of an attack
+/// are by what was learnt, so one threshold for both finds more than thresholds that either passes equally often.
+fn threshold(raw: &[[f32; HEADS]], part: f64) -> f32 {
+    let mut highest: Vec<f32> = raw.iter().map(|raw| raw.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+    highest.sort_by(|a, b| b.total_cmp(a));
+    highest.get((raw.len() as f64 * part) as usize).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -77,8 +68,8 @@ mod tests {
     fn as_many_pass_as_are_allowed() {
         let raw: Vec<[f32; HEADS]> = (0..1000).map(|i| [i as f32, (i * 7 % 1000) as f32]).collect();
         for part in [0.5, 0.06, 0.01] {
-            let thresholds = thresholds(&raw, part);
-            let passed = raw.iter().filter(|raw| raw[0] > thresholds[0] || raw[1] > thresholds[1]).count();
+            let threshold = threshold(&raw, part);
+            let passed = raw.iter().filter(|raw| raw[0] > threshold || raw[1] > threshold).count();
             assert!(passed as f64 <= part * 1000.0 && passed as f64 >= part * 800.0, "{passed} of {part}");
         }
     }

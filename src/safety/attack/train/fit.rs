@@ -1,9 +1,9 @@
 //! Fits one head: logistic regression over the strongest windows, by adaptive steps, in a fixed random order.
 
 use super::super::features::{BUCKETS, Sink, read};
-use super::super::gate::{BLOCK, GATE, glance};
-use super::super::lexicon::Lexicon;
-use super::super::window::{LENGTHS, Window, windows};
+use super::super::gate::{GATE, Run, glance};
+use super::super::lexicon::{Idea, Lexicon};
+use super::super::window::{LENGTHS, Window, mention, windows};
 use super::chance::Chance;
 
 /// A text as features.
@@ -14,11 +14,19 @@ pub struct Example {
     tokens: Vec<u32>,
     /// The tokens that sentences begin with.
     breaks: Vec<u32>,
+    /// The tokens that words about attacks begin with.
+    talk: Vec<u32>,
 }
 
 impl Sink for Example {
     fn feature(&mut self, bucket: u32) {
         self.features.push(bucket);
+    }
+
+    fn idea(&mut self, idea: Idea) {
+        if idea == Idea::Talk {
+            self.talk.push(self.tokens.len() as u32 - 1);
+        }
     }
 
     fn token(&mut self, _start: usize, ends: bool) {
@@ -32,14 +40,14 @@ impl Sink for Example {
 impl Example {
     /// Reads a folded text.
     pub fn read(text: &str, lexicon: &Lexicon) -> Self {
-        let mut example = Self { features: Vec::new(), tokens: vec![0], breaks: vec![0] };
+        let mut example = Self { tokens: vec![0], breaks: vec![0], ..Self::default() };
         read(text, lexicon, &mut example);
         example
     }
 
     /// Reads a folded text as the gate does.
     pub fn glance(text: &str) -> Self {
-        let mut example = Self { features: Vec::new(), tokens: vec![0], breaks: vec![0] };
+        let mut example = Self { tokens: vec![0], breaks: vec![0], ..Self::default() };
         glance(text, &mut example);
         example
     }
@@ -137,10 +145,13 @@ impl Fitted {
         }
     }
 
-    /// The largest raw sum of any window; minus infinity for a text without tokens.
+    /// The largest raw sum of any window, less what words about attacks take from it; minus infinity for a text without
+    /// tokens.
     pub fn strongest(&self, example: &Example, sums: &mut Vec<f32>) -> f32 {
         self.sums(example, sums);
-        example.windows().map(|window| self.raw(sums, &window)).fold(f32::NEG_INFINITY, f32::max)
+        let windows = example.windows().map(|window| (self.raw(sums, &window), window));
+        let talk = || example.talk.iter().map(|&token| token as usize);
+        windows.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(f32::NEG_INFINITY, |(raw, window)| raw - mention(&window, talk()))
     }
 
     /// The gate's table, rounded to bytes.
@@ -156,15 +167,17 @@ impl Fitted {
     }
 }
 
-/// The most that two blocks in a row weigh by a gate's table.
+/// The most that a run of words weighs by a gate's table.
 pub fn peak(table: &[i8], example: &Example) -> i32 {
     let weigh = |token: &[u32]| {
         let features = &example.features[token[0] as usize..token[1] as usize];
         features.iter().map(|&place| i32::from(table[place as usize])).sum::<i32>()
     };
-    let tokens: Vec<i32> = example.tokens.windows(2).map(weigh).collect();
-    let blocks: Vec<i32> = tokens.chunks(BLOCK).map(|block| block.iter().sum()).collect();
-    (0..blocks.len()).map(|block| blocks[block] + blocks.get(block + 1).copied().unwrap_or_default()).max().unwrap_or(i32::MIN)
+    let runs = example.tokens.windows(2).scan(Run::default(), |run, token| {
+        *run = run.add(weigh(token));
+        Some(run.weight())
+    });
+    runs.max().unwrap_or_default()
 }
 
 /// Fits a head to examples: features, whether it is an attack, how much it counts.

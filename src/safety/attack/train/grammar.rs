@@ -2,19 +2,29 @@
 //!
 //! `name = a | b` defines a slot for the lines below it, until another definition of that name. `injection: …`,
 //! `jailbreak: …` and `benign: …` are sentences: `{name}` takes one of a slot, `(a|b|)` one of the alternatives, and
-//! `%gibberish%` becomes a suffix such as machines find by search. `%` begins a comment.
+//! `%gibberish%` becomes a suffix such as machines find by search. `¶` is the end of a line. `%` begins a comment.
 
 use std::collections::{HashMap, HashSet};
 
 use super::super::super::normal::fold;
 use super::{Chance, Label, Row};
 
-/// The grammars that come with the gateway, by language.
-const FILES: &[(&str, &str)] = &[
-    ("en", include_str!("grammar/en.txt")),
-    ("latin", include_str!("grammar/latin.txt")),
-    ("scripts", include_str!("grammar/scripts.txt")),
+/// The grammars that come with the gateway, and how much a text of each counts beside one that somebody else wrote.
+const FILES: &[(&str, &str, f32)] = &[
+    ("en", include_str!("grammar/en.txt"), OWN),
+    ("latin", include_str!("grammar/latin.txt"), OWN),
+    ("scripts", include_str!("grammar/scripts.txt"), OWN),
+    ("about", include_str!("grammar/about.txt"), 2.0 * OWN),
+    ("plain", include_str!("grammar/plain.txt"), OWN),
 ];
+const OWN: f32 = 0.15;
+
+/// The slot that takes an attack of the grammars before.
+const ATTACK: &str = "attack";
+/// How long such an attack is at most, in bytes.
+const QUOTED: usize = 160;
+/// Of how many of them in a row one is kept for the slot.
+const KEPT: usize = 5;
 
 /// A grammar line is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +40,13 @@ pub struct GrammarError {
 /// # Errors
 /// A line is neither a slot nor a sentence, or names a slot that is not there.
 pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError> {
-    let mut rows = Vec::new();
-    for &(file, text) in FILES {
-        let mut slots: HashMap<&str, Vec<&str>> = HashMap::new();
+    let mut rows: Vec<Row> = Vec::new();
+    for &(file, text, weight) in FILES {
+        let attacks = rows.iter().filter(|row| row.label.attack() && row.text.len() <= QUOTED && row.source == "grammar:en");
+        // Brackets and the like would be read as grammar.
+        let attacks = attacks.step_by(KEPT).map(|row| row.text.clone()).filter(|text| !text.contains(['{', '(', '%', '"', '`', '\n']));
+        let attacks: Vec<String> = attacks.collect();
+        let mut slots: HashMap<&str, Vec<&str>> = HashMap::from([(ATTACK, attacks.iter().map(String::as_str).collect())]);
         for (index, line) in text.lines().enumerate() {
             let wrong = |what| GrammarError { file, line: index + 1, what };
             let line = line.trim();
@@ -59,12 +73,12 @@ pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError>
                 expand(template.trim(), &slots, chance, &mut written, 0).map_err(wrong)?;
                 if seen.insert(written.clone()) {
                     rows.push(Row {
-                        text: fold(&written).text().to_owned(),
+                        text: fold(&written.replace('¶', "\n")).text().to_owned(),
                         views: Vec::new(),
                         label,
                         cluster: format!("{file}:{index}"),
                         source: format!("grammar:{file}"),
-                        weight: OWN,
+                        weight,
                         aid: true,
                     });
                 }
@@ -73,9 +87,6 @@ pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError>
     }
     Ok(rows)
 }
-
-/// How much a text of our own counts beside one that somebody else wrote.
-const OWN: f32 = 0.15;
 
 /// How deep slots may stand in slots.
 const DEPTH: usize = 12;

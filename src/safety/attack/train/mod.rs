@@ -3,12 +3,14 @@
 mod calibrate;
 mod chance;
 mod disguise;
+mod documents;
 mod fit;
 mod grammar;
 mod rows;
 
 pub use chance::Chance;
 pub use disguise::copies;
+pub use documents::documents;
 pub use fit::{Example, Fit, Fitted, Shared, fit, peak};
 pub use grammar::{GrammarError, write};
 pub use rows::{Label, Row, RowError};
@@ -103,30 +105,28 @@ impl Lessons {
         fit(&examples, &shared, options).table()
     }
 
-    /// The raw sums of every row by heads that never saw its cluster.
-    pub fn out_of_fold(&self, options: &Options) -> Vec<[f32; HEADS]> {
+    /// Fits as often as there are folds, each time without one of them, and weighs that one.
+    pub fn validate(&self, options: &Options) -> Validation {
         let folds = options.folds.max(2);
-        let mut raw = vec![[f32::NEG_INFINITY; HEADS]; self.rows.len()];
+        let rows = self.rows.len();
+        let mut validation =
+            Validation { raw: vec![[f32::NEG_INFINITY; HEADS]; rows], peaks: vec![i32::MIN; rows], parts: Vec::with_capacity(folds) };
         for fold in 0..folds {
-            let heads = self.fit(&options.fit, |row| row.fold(folds) != fold);
-            self.weigh(&heads, |row| row.fold(folds) == fold, &mut raw);
-        }
-        raw
-    }
-
-    /// What every row weighs at most by tables of the gate that never saw its cluster.
-    pub fn peaks(&self, options: &Options) -> Vec<i32> {
-        let folds = options.folds.max(2);
-        let mut peaks = vec![i32::MIN; self.rows.len()];
-        for fold in 0..folds {
-            let table = self.gate(&options.fit, |row| row.fold(folds) != fold);
-            for ((row, glance), highest) in self.rows.iter().zip(&self.glances).zip(&mut peaks) {
+            let part = self.part(&options.fit, |row| row.fold(folds) != fold);
+            self.weigh(&part.heads, |row| row.fold(folds) == fold, &mut validation.raw);
+            for ((row, glance), highest) in self.rows.iter().zip(&self.glances).zip(&mut validation.peaks) {
                 if row.fold(folds) == fold {
-                    *highest = peak(&table, glance);
+                    *highest = peak(&part.table, glance);
                 }
             }
+            validation.parts.push(part);
         }
-        peaks
+        validation
+    }
+
+    /// Fits heads and gate to the rows that `keep` names.
+    fn part(&self, options: &Fit, keep: impl Fn(&Row) -> bool + Sync) -> Part {
+        Part { heads: self.fit(options, &keep), table: self.gate(options, &keep) }
     }
 
     /// Writes the raw sums of the rows that `which` names.
@@ -146,16 +146,54 @@ impl Lessons {
 
     /// Weights from all rows, calibrated on what cross-validation says about them.
     pub fn model(&self, options: &Options) -> Model {
-        let raw = self.out_of_fold(options);
-        let calibrations = calibrate::calibrate(&self.rows, &raw);
-        let bar = calibrate::bar(&self.rows, &raw, &calibrations, &self.peaks(options));
-        let table = self.gate(&options.fit, |_| true);
-        let heads = self.fit(&options.fit, |_| true);
-        let rounded = heads.each_ref().map(Fitted::rounded);
-        let weights: Vec<_> = (0..BUCKETS).map(|bucket| std::array::from_fn(|head| rounded[head].0[bucket])).collect();
-        let heads = std::array::from_fn(|head| Head { scale: rounded[head].1, bias: rounded[head].2, ..calibrations[head] });
-        Model::new(heads, &weights, bar, &table)
+        let calibration = self.calibrate(&self.validate(options));
+        self.part(&options.fit, |_| true).model(&calibration)
     }
+
+    /// What the sums of a validation stand for.
+    pub fn calibrate(&self, validation: &Validation) -> Calibration {
+        let heads = calibrate::calibrate(&self.rows, &validation.raw);
+        let bar = calibrate::bar(&self.rows, &validation.raw, &heads, &validation.peaks);
+        Calibration { heads, bar }
+    }
+}
+
+/// What heads and gates say about rows that they have not seen.
+#[derive(Debug)]
+pub struct Validation {
+    /// The raw sums of every row by heads that never saw its cluster.
+    pub raw: Vec<[f32; HEADS]>,
+    /// What every row weighs at most by a table of the gate that never saw its cluster.
+    pub peaks: Vec<i32>,
+    /// What was fitted without each fold.
+    pub parts: Vec<Part>,
+}
+
+/// Heads, and the gate's table.
+#[derive(Debug)]
+pub struct Part {
+    /// The heads.
+    pub heads: [Fitted; HEADS],
+    table: Vec<i8>,
+}
+
+impl Part {
+    /// The weights, rounded, with what their sums stand for.
+    pub fn model(&self, calibration: &Calibration) -> Model {
+        let rounded = self.heads.each_ref().map(Fitted::rounded);
+        let weights: Vec<_> = (0..BUCKETS).map(|bucket| std::array::from_fn(|head| rounded[head].0[bucket])).collect();
+        let heads = std::array::from_fn(|head| Head { scale: rounded[head].1, bias: rounded[head].2, ..calibration.heads[head] });
+        Model::new(heads, &weights, calibration.bar, &self.table)
+    }
+}
+
+/// What raw sums stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Calibration {
+    /// The calibration of each head, without scale and bias.
+    pub heads: [Head; HEADS],
+    /// The bar of the gate.
+    pub bar: i32,
 }
 
 /// Weights cannot be trained.
@@ -193,7 +231,9 @@ pub fn curriculum(mut rows: Vec<Row>, options: &Options) -> Result<Vec<Row>, Gra
     let mut chance = Chance::new(options.fit.seed);
     rows.extend(write(options.each, &mut chance)?);
     let disguised = copies(&rows, options.disguised, &mut chance);
+    let documents = documents(&rows, options.folds, &mut chance);
     rows.extend(disguised);
+    rows.extend(documents);
     Ok(rows)
 }
 

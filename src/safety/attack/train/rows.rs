@@ -1,6 +1,7 @@
 //! Labelled texts, as they come in JSON lines.
 
 use serde::Deserialize;
+use serde::de::Error as _;
 
 use super::super::super::normal;
 use super::super::model::{INJECTION, JAILBREAK};
@@ -69,8 +70,17 @@ pub struct RowError(#[from] serde_json::Error);
 /// A line as written; members that mean nothing here are passed over.
 #[derive(Deserialize)]
 struct Line {
+    /// Of a row about leaks, the text is the answer.
+    #[serde(alias = "response")]
     text: String,
-    label: i8,
+    label: Option<i8>,
+    /// Present in rows about leaks.
+    system: Option<serde::de::IgnoredAny>,
+    /// Present in rows about personal data.
+    spans: Option<serde::de::IgnoredAny>,
+    /// Present in rows about values and credentials.
+    #[serde(rename = "type")]
+    sort: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -89,6 +99,10 @@ impl Row {
     /// has another label or `train_ok: false` is passed over. A kind that begins with `jailbreak` goes to that head, and
     /// `role: system` or a kind that ends with `sysprompt` says that the text is a system message.
     ///
+    /// Labelled rows of other sorts (`safety eval` knows them by the same fields) are innocent texts about other things:
+    /// personal data, credentials, answers without a leak. They are learnt from as such, and say nothing about how often
+    /// prompts are taken for attacks.
+    ///
     /// # Errors
     /// The line is not such an object.
     pub fn from_line(line: &str) -> Result<Option<Self>, RowError> {
@@ -96,7 +110,15 @@ impl Row {
         if line.train_ok == Some(false) {
             return Ok(None);
         }
-        let label = match line.label {
+        if line.spans.is_some() || line.sort.is_some() || line.system.is_some() {
+            if line.system.is_some() && line.label != Some(0) {
+                return Ok(None);
+            }
+            let (text, views) = forms(&line.text);
+            let cluster = if line.cluster.is_empty() { text.clone() } else { line.cluster };
+            return Ok(Some(Self { text, views, label: Label::Benign, cluster, source: line.source, weight: OTHER, aid: true }));
+        }
+        let label = match line.label.ok_or_else(|| serde_json::Error::missing_field("label"))? {
             1 if line.kind.starts_with("jailbreak") => Label::Jailbreak,
             1 => Label::Injection,
             0 if line.role == "system" || line.kind.ends_with("sysprompt") => Label::System,
@@ -108,6 +130,9 @@ impl Row {
         Ok(Some(Self { text, views, label, cluster, source: line.source, weight: 1.0, aid: line.base_id.is_some() }))
     }
 }
+
+/// How much a text that was written down for another question counts.
+const OTHER: f32 = 0.25;
 
 /// A text folded, and what it says under its veils.
 pub fn forms(raw: &str) -> (String, Vec<String>) {
