@@ -72,7 +72,8 @@ fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Pro
         for (number, server) in organisation.mcp_servers.iter().enumerate() {
             let path = format!("/v1/mcp/{}", server.name);
             if !routes.iter().any(|route| route.upstream.is_none() && route.matcher.path_fits(&path)) {
-                let finding = problems.warn(&format!("organisations[{index}].mcp_servers[{number}].name"), format!("no route takes `{path}`"));
+                let finding =
+                    problems.warn(&format!("organisations[{index}].mcp_servers[{number}].name"), format!("no route takes `{path}`"));
                 finding.help("add a route with `match: {path_prefix: /v1/mcp/}` and no `upstream`".to_owned());
             }
         }

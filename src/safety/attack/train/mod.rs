@@ -73,7 +73,7 @@ impl Lessons {
         Ok(Self { rows, examples, glances, clusters, views })
     }
 
-    /// The rows, in the order of [`Self::out_of_fold`].
+    /// The rows, as they were given.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
