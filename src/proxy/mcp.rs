@@ -15,7 +15,7 @@ use super::upstream::with_query;
 use crate::error::{Denial, codes};
 use crate::gate::Exchange;
 use crate::identity::Caller;
-use crate::route::{McpCredential, McpServer, PROVIDER};
+use crate::route::{McpCredential, McpServer};
 use crate::wire::endpoint::server_in_path;
 use crate::wire::mcp;
 
@@ -71,7 +71,7 @@ pub fn find(live: &Live, caller: &Caller, exchange: &mut Exchange) -> Result<Cal
     if matches!(called.server.credential, McpCredential::Fixed(None)) {
         return Err(Denial::of(codes::MCP_AUTH_ERROR));
     }
-    exchange.facts.provider = Some(PROVIDER.into());
+    exchange.facts.provider = Some(Arc::clone(&called.server.upstream.name));
     exchange.facts.slug = Some(Arc::clone(&called.server.name));
     Ok(called.clone())
 }
@@ -135,7 +135,10 @@ fn speaks(body: &[u8], words: &[String]) -> bool {
         }
     }
     // A member that stands twice is read by serde once: then the text as it stands decides.
-    let twice = || std::str::from_utf8(body).is_ok_and(|text| words.iter().any(|word| text.to_lowercase().contains(word)));
+    let twice = || {
+        let text = String::from_utf8_lossy(body).to_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
     serde_json::from_slice::<Value>(body).is_ok_and(|value| within(&value, words)) || twice()
 }
 
