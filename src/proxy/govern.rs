@@ -282,7 +282,7 @@ impl Governor {
         let used = governed.used(exchange, cx.upstream_status, settings.missing_usage);
         let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_out);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
-            Some(cost) => Some(cost).filter(|_| left),
+            Some(cost) => Some(cost).filter(|_| answered(cx.upstream_status)),
             None => governed.pricing.as_ref().map(|pricing| pricing.cost(&used)),
         };
         let actual = Actual {
@@ -369,13 +369,13 @@ impl Governed {
 
     /// What the request used, as far as anybody knows.
     fn used(&self, exchange: &Exchange, upstream_status: u16, missing: MissingUsage) -> Quantities {
+        if !answered(upstream_status) {
+            return Quantities::default();
+        }
         if let Some((_, tools)) = &self.tools {
             return Quantities { tool_calls: *tools, units: *tools, ..Quantities::default() };
         }
         let usage = &exchange.outcome.usage;
-        if !(200..300).contains(&upstream_status) {
-            return Quantities::default();
-        }
         let told = match (usage.source, missing) {
             (UsageSource::Provider, _) | (UsageSource::Estimated, MissingUsage::Estimate) => *usage,
             (_, MissingUsage::Nothing) => Usage::default(),
@@ -395,6 +395,11 @@ impl Governed {
             ..Quantities::default()
         }
     }
+}
+
+/// Whether whoever was called did what it was asked: only that costs.
+fn answered(upstream_status: u16) -> bool {
+    (200..300).contains(&upstream_status)
 }
 
 /// Whose request it is and what for.

@@ -1,7 +1,9 @@
 //! One configuration, ready for traffic: the snapshot together with what only the proxy needs of it (resolved addresses,
 //! credentials as header values, balancers). Swapped as a whole; a request keeps the one it began with.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -290,14 +292,22 @@ impl Live {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
         }
         let mut servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>> = HashMap::new();
-        let egress = Arc::new(PingoraEgress::new());
+        // Made if somebody needs it: a connector reads the system's authorities.
+        let egress = LazyCell::new(|| Arc::new(PingoraEgress::new()));
+        let mut made: HashMap<*const McpServer, Called> = HashMap::new();
         for (organisation, name, server) in snapshot.mcp_servers.iter() {
-            let target = Arc::new(Target::of_server(server, metrics)?);
-            let tokens = match &server.credential {
-                McpCredential::Fetched(grant) => Some(Arc::new(Tokens::new(grant.clone(), Arc::clone(&egress)))),
-                McpCredential::None | McpCredential::Fixed(_) => None,
+            // A server that has a name and an identifier is one all the same, with one token.
+            let called = match made.entry(Arc::as_ptr(server)) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(place) => {
+                    let target = Arc::new(Target::of_server(server, metrics)?);
+                    let tokens = match &server.credential {
+                        McpCredential::Fetched(grant) => Some(Arc::new(Tokens::new(grant.clone(), Arc::clone(&egress)))),
+                        McpCredential::None | McpCredential::Fixed(_) => None,
+                    };
+                    place.insert(Called { server: server.clone(), target, tokens, token: None }).clone()
+                }
             };
-            let called = Called { server: server.clone(), target, tokens, token: None };
             servers.entry(organisation.clone()).or_default().insert(name.clone(), called);
         }
         let routes = snapshot.routes.routes();

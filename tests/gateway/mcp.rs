@@ -219,8 +219,10 @@ async fn a_servers_limits_budgets_and_prices_hold() {
     let body = call("read", json!({}));
     let first = edge.send(&post("github", body.clone())).await;
     let batch = edge.send(&post("github", json!([body, body]))).await;
+    upstream.next([Act::Answer(Answer::json("{}").status(500))]);
     assert_eq!((first.status, batch.status), (200, 200), "{}", first.text());
-    assert_eq!(edge.send(&Request::new("GET", "/v1/mcp/github").bearer(KEY)).await.status, 200);
+    let failed = edge.send(&Request::new("GET", "/v1/mcp/github").bearer(KEY)).await;
+    assert_eq!(failed.status, 500);
     let refused = edge.send(&post("github", body.clone())).await;
     let told: Value = serde_json::from_slice(&refused.body).unwrap();
     assert_eq!((refused.status, &told["error"]["data"]["scope"]), (429, &json!("mcp_server")), "{told}");
@@ -245,6 +247,8 @@ async fn a_servers_limits_budgets_and_prices_hold() {
     let (sent, got) = sizes(&record);
     assert_eq!(cost(&record), 2 * 1000 + sent * 50 + got * 7, "{record}");
     assert_eq!(of(&refused)["status"], 429);
+    let record = of(&failed);
+    assert!(matches!(record["cost_usd"].as_str(), None | Some("0.00")), "what the server did not do costs nothing: {record}");
 }
 
 #[tokio::test]
@@ -289,7 +293,7 @@ async fn a_token_is_fetched_once_renewed_and_never_shown() {
     .await;
     let oauth = |name: &str, scope: &str| {
         format!(
-            "{{name: {name}, endpoint_url: \"http://127.0.0.1:{}/mcp\", api_keys: [main], auth: {{type: oauth2, token_url: \"http://127.0.0.1:{}/oauth/token\", \
+            "{{name: {name}, id: {name}_1, endpoint_url: \"http://127.0.0.1:{}/mcp\", api_keys: [main], auth: {{type: oauth2, token_url: \"http://127.0.0.1:{}/oauth/token\", \
              client_id: \"edge:1\", client_secret: {{env: MOCK_PROVIDER_KEY}}, scope: \"{scope}\", audience: tickets}}}}",
             tickets.port, issuer.port
         )
@@ -297,7 +301,7 @@ async fn a_token_is_fetched_once_renewed_and_never_shown() {
     let servers = format!("mcp_servers: [{}, {}]", oauth("tickets", "read write"), oauth("brief", "short"));
     let edge = Setup { acme: vec![servers], ..Setup::to(tickets.port) }.start().await;
     let ping = |server: &str| post(server, json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}));
-    let (one, two, three) = (ping("tickets"), ping("tickets"), ping("tickets"));
+    let (one, two, three) = (ping("tickets"), ping("tickets_1"), ping("tickets"));
     let answers = tokio::join!(edge.send(&one), edge.send(&two), edge.send(&three));
     assert_eq!((answers.0.status, answers.1.status, answers.2.status), (200, 200, 200));
     assert!(tickets.take().iter().all(|seen| seen.header("authorization") == Some("Bearer token-0")));
