@@ -8,6 +8,9 @@ use super::reservations::Account;
 use crate::store::clock::millis;
 use crate::store::{Decided, Decisions, End, LeaseId, Limit, Question, Ruling, Settled, StateError, limits, reservations};
 
+/// A defect: what is not held cannot be counted, and what is not counted is not let through.
+const UNLOCKED: StateError = StateError::Invalid("a counter was asked that was not locked");
+
 impl MemoryState {
     /// Limits are taken one after the other, and given back when a later one or a budget refuses, which is rare. All locks
     /// are held all the while: those of limits are taken before those of accounts, everywhere.
@@ -22,7 +25,7 @@ impl MemoryState {
         let mut ruling = Ruling::Granted;
         let mut told = Vec::with_capacity(limits.len());
         for (at, take) in limits.iter().enumerate() {
-            let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { continue };
+            let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
             // A slot that a lease has already is not given back: slots are taken when nothing refuses any more.
             let is_slot = matches!(take.limit, Limit::Slots { .. });
             let allowance = if is_slot { counter.ask(micros, lease, take) } else { counter.take(micros, lease, take) };
@@ -33,7 +36,7 @@ impl MemoryState {
             told.push(allowance);
         }
         for (at, hold) in holds.iter().enumerate() {
-            let Some(account) = accounts.entry(hold.key, micros, Account::default) else { continue };
+            let Some(account) = accounts.entry(hold.key, micros, Account::default) else { return Err(UNLOCKED) };
             account.purge(now);
             account.keep_until = account.keep_until.max(hold.keep_until);
             match ruling {
@@ -46,9 +49,9 @@ impl MemoryState {
         if granted {
             let slots = limits.iter().zip(&mut told).filter(|(take, told)| matches!(take.limit, Limit::Slots { .. }) && told.allowed);
             for (take, told) in slots {
-                if let Some(counter) = counters.get(take.key) {
-                    *told = counter.take(micros, lease, take);
-                }
+                // A counter of slots that nobody holds may have been swept away when the one behind it was made.
+                let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
+                *told = counter.take(micros, lease, take);
             }
         } else {
             for (take, _) in limits.iter().zip(&told).filter(|(_, allowance)| allowance.allowed) {
