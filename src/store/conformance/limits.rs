@@ -93,6 +93,10 @@ async fn slots_are_held_renewed_given_back_and_run_out() {
         engine.state.renew(LeaseId(4), &[(&k, SECOND * 30)]).await.unwrap();
         assert_eq!(hold(6).await, (true, 0), "{name}");
         assert_eq!(hold(7).await, (false, 0), "{name}");
+        engine.clock.advance(SECOND * 30 - Duration::from_micros(1));
+        assert_eq!(hold(8).await, (false, 0), "{name}: not a part of a millisecond early");
+        engine.clock.advance(Duration::from_micros(1));
+        assert_eq!(hold(8).await, (true, 1), "{name}");
     }
 }
 

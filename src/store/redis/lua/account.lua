@@ -1,6 +1,7 @@
 -- What the scripts of budgets and quotas have in common.
 -- A counter K is a hash K:c {used, reserved, seeded, <lease> = amount, …}, a sorted set K:e of its leases by when they run
--- out, and, where leases ran out, a sorted set K:x of those by when that was met. All times are milliseconds, but for `micros`.
+-- out, and, where leases ran out, a sorted set K:x of those by when that was met. All times are milliseconds, but for `micros`
+-- and what is said to be µs.
 -- One sorted set a tag holds the counters that have leases, by when the first of them runs out.
 local micros = tonumber(ARGV[1])
 if not micros then

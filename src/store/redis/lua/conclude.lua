@@ -12,7 +12,7 @@ for i = 1, slots do
   if ttl < 0 then
     redis.call('ZREM', KEYS[i], lease)
   else
-    redis.call('ZADD', KEYS[i], now + ttl, lease)
+    redis.call('ZADD', KEYS[i], string.format('%.0f', micros + ttl * 1000), lease)
     if redis.call('PTTL', KEYS[i]) < ttl + 1000 then redis.call('PEXPIRE', KEYS[i], ttl + 1000) end
   end
 end

@@ -66,7 +66,7 @@ for i = 1, limits do
       end
     end
   else
-    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.0f', micros))
     l.count = redis.call('ZCARD', KEYS[i])
     l.held = redis.call('ZSCORE', KEYS[i], lease) and true or false
     l.ok = l.count < l.limit or l.held
@@ -125,7 +125,7 @@ for i = 1, limits do
     if l.n > 0 then reset = (l.parts[l.n - 1] + 1) * l.more + l.per - micros end
   else
     if take then
-      redis.call('ZADD', KEYS[i], now + l.per, lease)
+      redis.call('ZADD', KEYS[i], string.format('%.0f', micros + l.per * 1000), lease)
       if not l.held then l.count = l.count + 1 end
       if redis.call('PTTL', KEYS[i]) < l.per + 1000 then redis.call('PEXPIRE', KEYS[i], l.per + 1000) end
     end
