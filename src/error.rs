@@ -32,7 +32,7 @@ pub mod codes {
     use super::Code;
     codes! {
         BAD_FRAMING = 400 "invalid_request_framing", "the request is framed ambiguously",
-            "The request head could be read in two ways: Content-Length with Transfer-Encoding, two Content-Length fields, a bare CR or a folded line.",
+            "The request head could be read in two ways: Content-Length with Transfer-Encoding, or two Content-Length fields. (What is no HTTP at all, a bare CR or a folded line, is answered with an empty 400.)",
             "Send exactly one of Content-Length or Transfer-Encoding: chunked, and no line folding.";
         INVALID_BODY = 400 "invalid_request_body", "the request body could not be read",
             "The body ended early, or its bytes are not what its framing promised.", "Send the whole body; check proxies between the caller and the gateway.";

@@ -2,6 +2,7 @@
 //! drain.
 
 mod announce;
+mod listeners;
 mod outbox;
 mod signals;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use announce::{announce, notify};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use listeners::{addresses, free, usable};
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
@@ -79,6 +81,9 @@ pub enum GatewayError {
     /// The certificate of the listener.
     #[error("server.tls: {0}")]
     Tls(String),
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
 }
 
 /// Puts a gateway together: the bundled plugins, and any of one's own.
@@ -179,6 +184,9 @@ impl Builder {
         let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone()).with_stores(stores.clone());
         let host = host.with_dispatch(Arc::new(outbox.clone()));
         let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
+        if !upgrade {
+            free(addresses(&snapshot.server, snapshot.admin.listen))?;
+        }
         let signer = Signer::load(&snapshot.evidence.signing_key).map_err(|e| GatewayError::Evidence(e.to_string()))?;
         let evidence =
             Evidence::start(&snapshot.evidence, Arc::new(signer), metrics.evidence()).map_err(|e| GatewayError::Evidence(e.to_string()))?;
@@ -241,6 +249,7 @@ impl Builder {
             background: shared.background.clone(),
             governor: shared.governor.clone(),
             keyring: shared.keyring.clone(),
+            ready: shared.ready.clone(),
             metrics: shared.metrics.clone(),
         };
         let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, edge);
@@ -291,11 +300,6 @@ impl Builder {
     }
 }
 
-/// Everything a configuration listens on.
-fn addresses(server: &config::ServerSettings, admin: Option<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
-    server.listen.iter().copied().chain(admin)
-}
-
 /// The store of counters and sessions. A server that is away is no error here: who needs it is told when it is asked.
 fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError> {
     let state = match config.state_settings().map_err(GatewayError::Config)? {
@@ -316,17 +320,6 @@ fn keyring(snapshot: &Snapshot, metrics: &Metrics) -> Result<Option<Arc<Keyring>
     let Some(settings) = &snapshot.governance.keys else { return Ok(None) };
     let hasher = KeyHasher::of(&settings.hashing).map_err(|error| GatewayError::Keys(error.to_string()))?;
     Ok(Some(Arc::new(Keyring::new(hasher, snapshot.homes.clone(), settings.grace).counted(metrics.keys()))))
-}
-
-/// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
-/// listeners of a running process is too late.
-fn usable(files: &config::TlsFiles) -> Result<(), GatewayError> {
-    let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
-    let bad = |reason: String| GatewayError::Tls(format!("{cert}, {key}: {reason}"));
-    let loaded = pingora::tls::load_certs_and_key_files(&cert, &key).map_err(|e| bad(e.to_string()))?;
-    let (chain, key_der) = loaded.ok_or_else(|| bad("no certificate, or no key".to_owned()))?;
-    let built = pingora::tls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key_der);
-    built.map(|_| ()).map_err(|e| bad(e.to_string()))
 }
 
 /// Reads, checks and builds a configuration; opens nothing.
@@ -391,10 +384,8 @@ impl Shared {
             GatewayError::Config(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             other => other.to_string(),
         })?;
-        for address in addresses(&next.server, next.admin.listen).filter(|address| !self.listening.contains(address)) {
-            std::net::TcpListener::bind(address).map_err(|error| format!("the new configuration listens on {address}: {error}"))?;
-        }
-        Ok(())
+        let added = addresses(&next.server, next.admin.listen).filter(|address| !self.listening.contains(address));
+        free(added).map_err(|error| format!("the new configuration: {error}"))
     }
 
     /// The upkeep of limits, budgets and usage.

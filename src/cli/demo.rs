@@ -28,13 +28,22 @@ pub struct Args {
 }
 
 /// Runs until interrupted.
-pub fn run(args: &Args, builder: Builder) -> i32 {
-    for address in [args.listen, args.admin, args.provider] {
-        if let Err(error) = std::net::TcpListener::bind(address) {
-            tell(&format!("odock-edge demo: {address} cannot be used: {error}; choose others with --listen, --admin and --provider"));
-            return FAILED;
+pub fn run(mut args: Args, builder: Builder) -> i32 {
+    let mut held = Vec::new();
+    for address in [&mut args.listen, &mut args.admin, &mut args.provider] {
+        match std::net::TcpListener::bind(*address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            // Port 0 is any port.
+            Ok((own, listener)) => {
+                *address = own;
+                held.push(listener);
+            }
+            Err(error) => {
+                tell(&format!("odock-edge demo: {address} cannot be used: {error}; choose others with --listen, --admin and --provider"));
+                return FAILED;
+            }
         }
     }
+    drop(held);
     let folder = std::env::temp_dir().join(format!("odock-demo-{}", std::process::id()));
     let evidence = folder.join("evidence");
     let config = CONFIG
@@ -50,7 +59,7 @@ pub fn run(args: &Args, builder: Builder) -> i32 {
         tell(&format!("odock-edge demo: {}: {error}", folder.display()));
         return FAILED;
     }
-    tell(&guide(args, &path, &evidence));
+    tell(&guide(&args, &path, &evidence));
     let _ = telemetry::log::init(LogFormat::Text, "warn,access=info,start=info,audit=info");
     match mock::bind(mock::Options::at(args.provider)) {
         Ok(provider) => run::serve(&path, false, builder.service(Box::new(provider))),

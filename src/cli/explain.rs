@@ -2,6 +2,7 @@
 
 use super::{FAILED, print, tell};
 use crate::error::{Code, codes};
+use crate::limit::Field;
 use crate::plugin::Roster;
 
 /// Arguments of `explain`.
@@ -20,6 +21,11 @@ pub fn run(args: &Args, roster: &Roster) -> i32 {
     };
     // A plugin may use a code of the gateway's, or one that another plugin has too.
     let found: Vec<String> = all.by_ref().filter(|(code, _)| code.code == name).map(|(code, plugin)| page(code, plugin)).collect();
+    let reason = Field::ALL.into_iter().find(|field| field.reason() == name);
+    if let Some(field) = reason.filter(|_| found.is_empty()) {
+        let said = format!("{name} is the `reason` of a refusal: the limit `{}` of a policy.\n\n", field.limit());
+        return print(&(said + &page(&codes::RATE_LIMITED, None)));
+    }
     if found.is_empty() {
         tell(&format!(
             "no such code: {name}; `odock-edge explain` lists them all (the configuration of a plugin, or the system it asks, may choose others)"

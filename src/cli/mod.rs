@@ -20,7 +20,7 @@ use std::io::Write;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Diagnostic;
+use crate::config::{Diagnostic, Severity};
 use crate::gateway::{Builder, Gateway};
 use crate::plugin::Manifest;
 
@@ -100,7 +100,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
     let status = match cli.command {
         Command::Run(args) => run::run(args, builder),
         Command::Check(args) => check::run(&args, &builder),
-        Command::Demo(args) => demo::run(&args, builder),
+        Command::Demo(args) => demo::run(args, builder),
         Command::MockProvider(args) => mock_provider::run(args),
         Command::Schema => schema::run(&builder),
         Command::Explain(args) => explain::run(&args, &builder.roster()),
@@ -135,6 +135,7 @@ fn tell_diagnostics(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
         tell(&diagnostic.to_string());
     }
-    let errors = if diagnostics.len() == 1 { "1 error".to_owned() } else { format!("{} errors", diagnostics.len()) };
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    let errors = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
     tell(&format!("{errors}; nothing was changed"));
 }

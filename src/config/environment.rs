@@ -37,12 +37,46 @@ impl Environment {
 }
 
 /// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
-const NOT_APPLIED: [(&str, &str); 4] = [
+const NOT_APPLIED: [(&str, &str); 31] = [
     ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
     ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
-    ("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY", "provider credentials are references to secrets here"),
-    ("OBSERVABILITY_OTEL_EXPORTER", "telemetry is scraped from the admin listener"),
+    ("POSTGRES_MAX_OPEN", POOLS),
+    ("POSTGRES_MAX_IDLE", POOLS),
+    ("POSTGRES_MAX_LIFETIME", POOLS),
+    ("POSTGRES_LOG_QUERIES", "statements are not logged"),
+    ("REDIS_POOL_SIZE", POOLS),
+    ("REDIS_DIAL_TIMEOUT", POOLS),
+    ("PROVIDER_KEY_ENCRYPTION_KEY_ID", CREDENTIALS),
+    ("PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY", CREDENTIALS),
+    ("PROVIDER_KEY_DECRYPT_CACHE_TTL", CREDENTIALS),
+    ("PROVIDER_HUGGINGFACE_ASYNC_MODE", "tasks of Hugging Face are not served"),
+    ("OBSERVABILITY_PROMETHEUS_ENABLED", SCRAPED),
+    ("OBSERVABILITY_OTEL_EXPORTER", SCRAPED),
+    ("OBSERVABILITY_OTEL_TRACES_EXPORTER", SCRAPED),
+    ("OBSERVABILITY_OTEL_METRICS_EXPORTER", SCRAPED),
+    ("OBSERVABILITY_OTEL_ENDPOINT", SCRAPED),
+    ("OBSERVABILITY_OTEL_TRACES_ENDPOINT", SCRAPED),
+    ("OBSERVABILITY_OTEL_METRICS_ENDPOINT", SCRAPED),
+    ("OBSERVABILITY_SERVICE_NAME", SCRAPED),
+    ("OBSERVABILITY_SAMPLE_RATE", "every request has its evidence; there are no samples"),
+    ("AUTH_CACHE_TTL", NO_CACHE),
+    ("AUTH_NEGATIVE_CACHE_TTL", NO_CACHE),
+    ("RATELIMIT_POLICY_CACHE_TTL", NO_CACHE),
+    ("MODEL_CACHE_TTL", NO_CACHE),
+    ("MCP_CACHE_TTL", NO_CACHE),
+    ("SMART_ROUTING_POLICY_CACHE_TTL", NO_CACHE),
+    ("CACHE_INVALIDATION_CHANNEL", "replicas tell one another on a channel of their own"),
+    ("LOGGER_OUTPUT", "the log goes to stderr"),
+    ("ODOCK_SERVER_LOGS_PATH", "the log goes to stderr"),
+    ("HUGGINGFACE_API_KEY", "the variable is HF_TOKEN"),
 ];
+const POOLS: &str = "connections to stores are looked after by the gateway itself";
+const CREDENTIALS: &str = "provider credentials are references to secrets here";
+const SCRAPED: &str = "telemetry is scraped from the admin listener";
+const NO_CACHE: &str = "configuration and keys are in memory, and changes are told";
+
+/// Login and database of [`REDIS_ADDR`](apply), which the product tells apart from the address.
+pub(super) const REDIS_LOGIN: [&str; 3] = ["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
 
 /// Overrides members of the file by variables, and remembers where each came from.
 pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
@@ -62,7 +96,15 @@ pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
     for (variable, expected) in wrong {
         problems.error_in_environment(&variable, format!("expected {expected}"));
     }
-    for (variable, why) in NOT_APPLIED {
+    if environment.get("OBSERVABILITY_SAMPLE_RATE").is_some_and(|rate| !rate.parse().is_ok_and(|rate| (0.0..=1.0).contains(&rate))) {
+        problems.error_in_environment("OBSERVABILITY_SAMPLE_RATE", "expected a number between 0 and 1".to_owned());
+    }
+    if environment.get("PLUGINS_ASYNC_POST_RESPONSE").is_some_and(|value| truth(value).is_none()) {
+        problems.error_in_environment("PLUGINS_ASYNC_POST_RESPONSE", "expected true or false".to_owned());
+    }
+    let bare = environment.get("REDIS_ADDR").is_some_and(|address| !address.contains("://"));
+    let stray = REDIS_LOGIN.into_iter().filter(|_| !bare).map(|variable| (variable, "it belongs to a REDIS_ADDR of the form host:port"));
+    for (variable, why) in NOT_APPLIED.into_iter().chain(stray) {
         if environment.get(variable).is_some() {
             problems.warn_in_environment(variable, format!("set but not applied: {why}"));
         }
@@ -219,6 +261,14 @@ impl Overrides<'_> {
             };
             if provider.base_url.is_some() {
                 continue;
+            }
+            if let Some(time) = self.take(
+                &format!("PROVIDER_{family}_TIMEOUT"),
+                &format!("providers[{index}].timeout"),
+                "a duration such as 120s",
+                Span::parse,
+            ) {
+                provider.timeout = time;
             }
             let variable = format!("PROVIDER_{family}_BASE_URL");
             provider.base_url = self.take(&variable, &format!("providers[{index}].base_url"), "a URL", |t| Some(t.to_owned()));

@@ -91,7 +91,7 @@ pub struct EvidenceSettings {
     pub checkpoint_interval: Duration,
     /// Records that may wait for the writer before they are dropped and counted.
     pub queue: usize,
-    /// The key that signs checkpoints and receipts.
+    /// The key that signs checkpoints.
     pub signing_key: SigningKey,
 }
 

@@ -308,6 +308,28 @@ fn the_environment_overrides_the_file_and_is_named_when_wrong() {
     assert!(text.contains(&"environment SAFETY_ENGINE_MODE: expected noop, observe or security".to_owned()), "{text:?}");
 }
 
+/// What the product documents and this build does not do is said, and a login told apart from its address is used.
+#[test]
+fn every_documented_variable_is_applied_or_named() {
+    let login = [("REDIS_ADDR", "cache:6379"), ("REDIS_USERNAME", "edge"), ("REDIS_PASSWORD", "p@ss/1"), ("REDIS_DB", "3")];
+    let (_folder, path) = written("version: 1\n");
+    let (config, _) = super::read(&path, Environment::of(login)).unwrap();
+    let StateSettings::Redis(address) = config.state_settings().unwrap() else { panic!("Redis was asked for") };
+    assert_eq!(address.expose(), "redis://edge:p%40ss%2F1@cache:6379/3");
+
+    let others =
+        Environment::of([("AUTH_CACHE_TTL", "5m"), ("REDIS_PASSWORD", "hunter2"), ("POSTGRES_MAX_OPEN", "5"), ("LOGGER_OUTPUT", "file")]);
+    let said: Vec<String> = opened("version: 1\n", others).unwrap().warnings.iter().map(ToString::to_string).collect();
+    for variable in ["AUTH_CACHE_TTL", "REDIS_PASSWORD", "POSTGRES_MAX_OPEN", "LOGGER_OUTPUT"] {
+        assert!(said.iter().any(|warning| warning.contains(variable) && warning.contains("not applied")), "{variable}: {said:?}");
+    }
+    assert!(!said.iter().any(|warning| warning.contains("hunter2")));
+
+    let wrong = Environment::of([("OBSERVABILITY_SAMPLE_RATE", "7"), ("PLUGINS_ASYNC_POST_RESPONSE", "maybe")]);
+    let found = opened("version: 1\n", wrong).map(|_| ()).unwrap_err();
+    assert_eq!(found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count(), 2, "{found:?}");
+}
+
 #[test]
 fn secrets_come_from_files_and_credentials_too() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The Ed25519 key that signs checkpoints and receipts, and the public keys that check them.
+//! The Ed25519 key that signs checkpoints, and the public keys that check them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -60,6 +60,18 @@ pub enum Field {
 }
 
 impl Field {
+    /// Every field, for tables.
+    pub const ALL: [Self; 8] = [
+        Self::Network,
+        Self::RequestBytes,
+        Self::MaxTokens,
+        Self::Concurrency,
+        Self::Burst,
+        Self::PerSecond,
+        Self::PerMinute,
+        Self::TokensPerMinute,
+    ];
+
     /// The value of `limit` in denials and the name in `RateLimit-Policy`.
     pub const fn limit(self) -> &'static str {
         match self {

@@ -54,11 +54,11 @@ impl ServeHttp for Admin {
         match head.uri.path() {
             "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render().into_bytes()),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            // Keys made at run time are being read: until then their holders are better served elsewhere. A store that is
-            // away ends the reading too, for everybody else can be served.
-            "/readyz" if self.keyring.as_ref().is_some_and(|ring| !ring.is_ready()) => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-            "/readyz" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/readyz" => match unready(&self.ready, self.keyring.as_deref()) {
+                None => text(StatusCode::OK, "ready\n"),
+                Some("starting") => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+                Some(_) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            },
             "/version" => {
                 let version = json!({"name": "odock-edge", "version": env!("CARGO_PKG_VERSION"), "config_hash": (self.config_hash)(), "pid": std::process::id()});
                 answer(StatusCode::OK, "application/json", version.to_string().into_bytes())
@@ -66,6 +66,15 @@ impl ServeHttp for Admin {
             _ => text(StatusCode::NOT_FOUND, "not found; try /metrics /livez /readyz /version\n"),
         }
     }
+}
+
+/// Why no traffic should come here; `None` when it should. Keys made at run time are read at start: until then their holders
+/// are better served elsewhere. A store that is away ends the reading too, for everybody else can be served.
+pub(super) fn unready(ready: &AtomicBool, keyring: Option<&Keyring>) -> Option<&'static str> {
+    if keyring.is_some_and(|ring| !ring.is_ready()) {
+        return Some("starting");
+    }
+    (!ready.load(Ordering::Acquire)).then_some("draining")
 }
 
 /// Whether a request has the token of the API; what to answer when it has not.

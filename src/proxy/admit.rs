@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_proxy::Session;
 use serde_json::json;
@@ -18,7 +18,7 @@ use super::{Edge, address, body, counter, framing, mcp, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
-use crate::route::{Match, ProviderKind, Route};
+use crate::route::{Match, Model, ProviderKind, Route};
 use crate::safety::Phase;
 use crate::wire::{self, Dialect, Endpoint};
 
@@ -71,8 +71,7 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             if let Some(exchange) = &mut cx.exchange {
                 exchange.outcome.denial = Some((*denial).clone());
             }
-            let limits = cx.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
-            let sent = respond::deny(session, &denial, dialect, &cx.id, close, limits).await;
+            let sent = respond::deny(session, &denial, dialect, &cx.id, close, cx.fields(dialect)).await;
             cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
             if close && sent.is_ok() {
@@ -104,11 +103,11 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     if is_ambiguous(path) {
         return Err(refuse(codes::ROUTE_NOT_FOUND));
     }
-    if session.as_downstream().is_upgrade_req() {
+    if session.as_downstream().is_upgrade_req() && !offers_http2(&head.headers) {
         // A connection that stops being HTTP is one that no gate can see.
         return Err(refuse(codes::METHOD_NOT_ALLOWED));
     }
-    if let Some(service) = counter::Service::of(snapshot, &head.method, path) {
+    if let Some(service) = counter::Service::of(snapshot, path) {
         return Err(counter::serve(service, edge, session, cx).await);
     }
     let host = || host_of(&head.headers, &head.uri);
@@ -161,7 +160,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         Some(caller) if route.upstream.is_none() && endpoint == Endpoint::Mcp => Some(mcp::find(&live, caller, exchange)?),
         _ => None,
     };
-    let body = match body::read(session, snapshot.server.max_request_body, snapshot.server.body_timeout).await {
+    let body = match body::read(session, snapshot.server.max_request_body, snapshot.server.body_timeout, &mut cx.reading).await {
         Ok(body) => body,
         Err(body::ReadError::Denied(denial)) => return Err(Refusal::Denied { denial: Box::new(denial), close: true }),
         Err(body::ReadError::CallerGone) => {
@@ -319,6 +318,7 @@ fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
         Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => {
             return Err(refuse(codes::METHOD_NOT_ALLOWED));
         }
+        Endpoint::Models if session.req_header().method == Method::HEAD => return Ok(()),
         Endpoint::Models => Method::GET,
         // A client ends its session with DELETE and listens with GET.
         Endpoint::Mcp => match session.req_header().method {
@@ -336,26 +336,41 @@ fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `GET /v1/models`: the models this key may use, in OpenAI's list shape.
+/// `GET /v1/models`: the models this key may use, in OpenAI's list shape; `GET /v1/models/{model}`: one of them.
 async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -> Refusal {
     let snapshot = &cx.live.snapshot;
-    let mut names: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(|m| caller.may_use_model(&m.name)).collect();
-    names.sort_by(|a, b| a.name.cmp(&b.name));
-    let data: Vec<_> =
-        names.iter().map(|m| json!({"id": &*m.name, "object": "model", "created": 0, "owned_by": &*m.provider.name})).collect();
-    say(session, cx, &json!({"object": "list", "data": data})).await
+    let told = |model: &Model| json!({"id": &*model.name, "object": "model", "created": 0, "owned_by": &*model.provider.name});
+    let answer = match wire::endpoint::model_listed(session.req_header().uri.path()) {
+        None => {
+            let mut models: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(|m| caller.may_use_model(&m.name)).collect();
+            models.sort_by(|a, b| a.name.cmp(&b.name));
+            json!({"object": "list", "data": models.into_iter().map(|model| told(model)).collect::<Vec<_>>()})
+        }
+        Some(name) => match snapshot.models.get(&caller.organisation.id, &name) {
+            None => return refuse(codes::MODEL_NOT_FOUND),
+            Some(model) if !caller.may_use_model(&model.name) => return refuse(codes::MODEL_NOT_ALLOWED),
+            Some(model) => told(model),
+        },
+    };
+    say(session, cx, 200, &answer).await
 }
 
-/// Answers 200 with this.
-pub(super) async fn say(session: &mut Session, cx: &mut Context, answer: &serde_json::Value) -> Refusal {
+/// Whether the change of protocol that is asked for is the one to HTTP/2, which may be left undone (RFC 9110 §7.8). What
+/// leaves for the upstream does not ask for it.
+fn offers_http2(headers: &HeaderMap) -> bool {
+    headers.get_all(UPGRADE).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Answers with this.
+pub(super) async fn say(session: &mut Session, cx: &mut Context, status: u16, answer: &serde_json::Value) -> Refusal {
     let body = Bytes::from(answer.to_string());
-    let head = pingora_http::ResponseHeader::build(200, Some(4)).and_then(|mut head| {
+    let head = pingora_http::ResponseHeader::build(status, Some(4)).and_then(|mut head| {
         head.insert_header(http::header::CONTENT_TYPE, "application/json")?;
         head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
         head.insert_header(respond::REQUEST_ID, cx.id.to_string())?;
         Ok(head)
     });
-    cx.status = 200;
+    cx.status = status;
     if let Ok(head) = head
         && respond::send(session, head, body).await.is_err()
     {

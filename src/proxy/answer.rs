@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
 use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
 use super::tap::{Answer, Judge, Overflow};
@@ -30,9 +32,17 @@ const PROVIDER_IDS: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), 
 ///
 /// # Errors
 /// A plugin refused on the head alone, or the answer can not be inspected; nothing has been sent.
-pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked for it: an upgrade is not passed on, and what is no HTTP no gate can see.
+        return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
+    }
     if head.status.is_informational() {
         return Ok(());
+    }
+    if session.req_header().version == Version::HTTP_10 && head.remove_header(&TRANSFER_ENCODING).is_some() {
+        // It knows no chunks (RFC 9112 §6.1): the answer ends with the connection.
+        session.set_keepalive(None);
     }
     let (Some(exchange), Some(route), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.tap) else {
         return Ok(());
@@ -166,12 +176,12 @@ fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) 
     Ok(())
 }
 
-/// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), or
-/// the gateway's account at the provider.
+/// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), the
+/// gateway's account at the provider, or the provider's host, which callers would take for the gateway's.
 fn ends_here(name: &str, from_provider: bool) -> bool {
     match name {
         "keep-alive" | "proxy-connection" | "proxy-authenticate" | "trailer" | "te" => true,
-        "openai-organization" | "openai-project" | "set-cookie" => from_provider,
+        "openai-organization" | "openai-project" | "set-cookie" | "alt-svc" | "strict-transport-security" => from_provider,
         _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
     }
 }
@@ -195,6 +205,9 @@ fn apply_edits(head: &mut ResponseHeader, edits: &[HeaderEdit]) -> Result<()> {
 /// `response_body_filter`: the next piece of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
     let Some(streaming) = &mut cx.streaming else {
+        if end {
+            cx.upstream_ended = Some(Instant::now());
+        }
         if let Some(chunk) = body
             && !cx.unmetered
         {

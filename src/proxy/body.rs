@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -25,7 +25,8 @@ pub enum ReadError {
 ///
 /// A caller that waits for `100 Continue` gets it here: Pingora would only relay the upstream's, and the upstream is not
 /// asked before the body is known.
-pub async fn read(session: &mut Session, limit: usize, deadline: Duration) -> Result<Bytes, ReadError> {
+/// What was waited for it is added to `waited`.
+pub async fn read(session: &mut Session, limit: usize, deadline: Duration, waited: &mut Duration) -> Result<Bytes, ReadError> {
     let claimed = session.req_header().headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if claimed.is_some_and(|n| n > limit as u64) {
         return Err(too_large(limit));
@@ -43,7 +44,10 @@ pub async fn read(session: &mut Session, limit: usize, deadline: Duration) -> Re
     if let Poll::Ready(result) = futures::poll!(whole.as_mut()) {
         return result;
     }
-    match tokio::time::timeout(deadline, whole).await {
+    let began = Instant::now();
+    let read = tokio::time::timeout(deadline, whole).await;
+    *waited += began.elapsed();
+    match read {
         Ok(result) => result,
         Err(_) => Err(ReadError::Denied(Denial::of(codes::REQUEST_TIMEOUT))),
     }

@@ -11,10 +11,13 @@ use super::answer::{AnswerJudge, Streaming, Watched};
 use super::govern::Governed;
 use super::live::{Balancer, Live, Target};
 use super::mcp::Called;
+use super::receipt;
 use super::tap::TapHandle;
 use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
+use crate::limit::Fields;
 use crate::route::Route;
+use crate::wire::Dialect;
 
 /// The state of one request.
 pub struct Context {
@@ -57,10 +60,14 @@ pub struct Context {
     pub unmetered: bool,
     /// How much of `metered` there is.
     pub metered_bytes: usize,
-    /// When the first upstream attempt began.
+    /// When the first upstream attempt began, moved on by what the `pre_upstream` gate took: that time is ours.
     pub upstream_started: Option<Instant>,
     /// Time between the start of the upstream's work and its answer's head.
     pub upstream_took: Option<Duration>,
+    /// When the last byte of the upstream's answer was here.
+    pub upstream_ended: Option<Instant>,
+    /// How long the caller's body was waited for.
+    pub reading: Duration,
     /// The status of the provider's answer, 0 before there is one.
     pub upstream_status: u16,
     /// The status the caller received, 0 when none was sent.
@@ -113,6 +120,8 @@ impl Context {
             metered_bytes: 0,
             upstream_started: None,
             upstream_took: None,
+            upstream_ended: None,
+            reading: Duration::ZERO,
             upstream_status: 0,
             status: 0,
             caller_gone: false,
@@ -127,6 +136,15 @@ impl Context {
         {
             self.exchange = Some(judge.into_exchange());
         }
+    }
+
+    /// What a refusal tells beside its reason: how limits stand, and which steps ran.
+    pub fn fields(&self, dialect: Dialect) -> Fields {
+        let mut fields = self.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
+        if let (Some(route), Some(exchange)) = (&self.route, &self.exchange) {
+            fields.extend(receipt::fields(route, exchange));
+        }
+        fields
     }
 
     /// Refuses with an error that Pingora carries to `fail_to_proxy`, where the denial is rendered.

@@ -1,5 +1,7 @@
-//! The two services of the traffic listener that are not traffic: telling a caller what its key stands for, and telling
-//! replicas to read keys again.
+//! The services of the traffic listener that are not traffic: whether the gateway lives and is ready, what a caller's key
+//! stands for, and telling replicas to read keys again.
+
+use std::time::Duration;
 
 use http::Method;
 use pingora_proxy::Session;
@@ -8,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::admit::{Refusal, authenticate, say};
 use super::context::Context;
-use super::{Edge, body};
+use super::{Edge, admin, body};
 use crate::config::Snapshot;
 use crate::error::{Denial, codes};
 use crate::identity::{ALL_AGAIN, KeyKind};
@@ -17,8 +19,12 @@ use crate::identity::{ALL_AGAIN, KeyKind};
 const COMMAND: usize = 64 << 10;
 
 /// What is asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Service {
+    /// `GET /v1/health`: the process answers.
+    Health,
+    /// `GET /v1/healthz`: traffic may come.
+    Ready,
     /// `POST /v1/keys/validate`
     Validate,
     /// `POST /v1/internal/cache/invalidate`, where a secret for it is configured.
@@ -27,21 +33,35 @@ pub enum Service {
 
 impl Service {
     /// The service of a path, whatever routes there are.
-    pub fn of(snapshot: &Snapshot, method: &Method, path: &str) -> Option<Self> {
-        if method != Method::POST || !path.ends_with("ate") {
-            return None;
-        }
+    pub fn of(snapshot: &Snapshot, path: &str) -> Option<Self> {
         match path {
+            "/v1/health" => Some(Self::Health),
+            "/v1/healthz" => Some(Self::Ready),
             "/v1/keys/validate" => Some(Self::Validate),
             "/v1/internal/cache/invalidate" => snapshot.governance.invalidation_secret.as_ref().map(|_| Self::Invalidate),
             _ => None,
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Health | Self::Ready => method == Method::GET || method == Method::HEAD,
+            Self::Validate | Self::Invalidate => method == Method::POST,
         }
     }
 }
 
 /// Answers.
 pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mut Context) -> Refusal {
+    let mut status = 200;
     let answer = match service {
+        _ if !service.takes(&session.req_header().method) => Err(Denial::of(codes::METHOD_NOT_ALLOWED)),
+        Service::Health => Ok(json!({"status": "ok"})),
+        Service::Ready => {
+            let unready = admin::unready(&edge.ready, edge.keyring.as_deref());
+            status = if unready.is_some() { 503 } else { 200 };
+            Ok(json!({"status": unready.unwrap_or("ok")}))
+        }
         Service::Validate => validate(edge, session, cx),
         Service::Invalidate => invalidate(edge, session, cx).await,
     };
@@ -51,7 +71,7 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
             if !session.as_mut().is_body_done() {
                 session.set_keepalive(None);
             }
-            say(session, cx, &answer).await
+            say(session, cx, status, &answer).await
         }
         Err(denial) => denial.into(),
     }
@@ -89,7 +109,7 @@ async fn invalidate(edge: &Edge, session: &mut Session, cx: &Context) -> Result<
     if !bool::from(secret.expose().as_bytes().ct_eq(presented)) {
         return Err(Denial::of(codes::UNAUTHORIZED));
     }
-    let command = match body::read(session, COMMAND, snapshot.server.body_timeout).await {
+    let command = match body::read(session, COMMAND, snapshot.server.body_timeout, &mut Duration::default()).await {
         Ok(command) => command,
         Err(body::ReadError::Denied(denial)) => return Err(denial),
         Err(body::ReadError::CallerGone) => return Err(Denial::of(codes::CALLER_GONE)),

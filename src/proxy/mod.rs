@@ -73,6 +73,8 @@ pub struct Edge {
     pub governor: Arc<Governor>,
     /// Keys made at run time.
     pub keyring: Option<Arc<Keyring>>,
+    /// Set when traffic is accepted, cleared when draining.
+    pub ready: Arc<AtomicBool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -117,8 +119,8 @@ impl ProxyHttp for Edge {
     }
 
     /// Gate `post_upstream`.
-    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, cx: &mut Self::CTX) -> Result<()> {
-        answer::head(head, cx).await
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, cx: &mut Self::CTX) -> Result<()> {
+        answer::head(session, head, cx).await
     }
 
     fn response_body_filter(

@@ -4,12 +4,13 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
 use crate::gate::guard::Reading;
 use crate::gate::{Decision, Exchange};
+use crate::limit::Fields;
 use crate::route::Route;
 
 const RECEIPT: HeaderName = HeaderName::from_static("odock-receipt");
@@ -20,13 +21,14 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// # Errors
 /// Pingora refuses the value; it is ASCII, so it does not.
 pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange) -> Result<()> {
-    if route.receipt {
-        head.insert_header(RECEIPT, receipt(&route.chain.id, exchange))?;
-    }
-    if route.server_timing {
-        head.insert_header(SERVER_TIMING, timing(exchange, exchange.facts.received.elapsed()))?;
-    }
-    Ok(())
+    fields(route, exchange).into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
+}
+
+/// The same as fields, for an answer of the gateway's own.
+pub fn fields(route: &Route, exchange: &Exchange) -> Fields {
+    let receipt = route.receipt.then(|| (RECEIPT, receipt(&route.chain.id, exchange)));
+    let timing = route.server_timing.then(|| (SERVER_TIMING, timing(exchange, exchange.facts.received.elapsed())));
+    receipt.into_iter().chain(timing).filter_map(|(name, text)| Some((name, HeaderValue::try_from(text).ok()?))).collect()
 }
 
 fn ran(exchange: &Exchange) -> impl Iterator<Item = &crate::gate::Execution> {

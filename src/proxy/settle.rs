@@ -29,8 +29,7 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
     }
     cx.status = status;
     let dialect = Endpoint::of(&session.req_header().method, session.req_header().uri.path()).1;
-    let limits = cx.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
-    let sent = respond::deny(session, &denial, dialect, &cx.id, false, limits).await;
+    let sent = respond::deny(session, &denial, dialect, &cx.id, false, cx.fields(dialect)).await;
     cx.caller_gone |= sent.is_err();
     FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() }
 }
@@ -98,9 +97,10 @@ fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut C
     outcome.bytes_out = bytes_out;
     outcome.upstream_ms = cx.upstream_took.map(|t| t.as_secs_f64() * 1e3);
     let streamed = cx.streaming.is_some();
-    let before = cx.upstream_started.map_or(took, |at| at.duration_since(cx.received));
-    let waited = cx.upstream_took.unwrap_or_default();
-    let overhead = if streamed { before } else { took.saturating_sub(waited) };
+    // What is neither the caller's time, until its body was here, nor the upstream's, until its answer was, is ours.
+    let before = cx.upstream_started.map_or(took, |at| at.saturating_duration_since(cx.received));
+    let upstream = cx.upstream_started.map(|at| cx.upstream_ended.unwrap_or(ended).saturating_duration_since(at)).unwrap_or_default();
+    let overhead = if streamed { before } else { took.saturating_sub(upstream) }.saturating_sub(cx.reading);
     outcome.overhead_us = overhead.as_micros() as u64;
 
     let guard = cx.route.as_ref().and_then(|route| cx.live.guard(route.index)).cloned();

@@ -1,6 +1,6 @@
 //! The upstream half: which peer, what is tried again, and the request head as the provider gets it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
@@ -29,7 +29,7 @@ const PLAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// No candidate is left, or the provider's name does not resolve.
 pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
     cx.attempts += 1;
-    cx.upstream_started.get_or_insert_with(std::time::Instant::now);
+    cx.upstream_started.get_or_insert_with(Instant::now);
     let timeout = cx.route.as_ref().and_then(|r| r.timeout);
     let peer = match &cx.destination {
         Some(Destination::Provider { target, .. }) => target.peer(timeout.unwrap_or(target.provider.timeout)).await.ok(),
@@ -92,6 +92,7 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
+        let began = Instant::now();
         let admitted = exchange.draft.body.clone();
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
@@ -126,6 +127,7 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
             return cx.refuse(denial);
         }
         tap.set_body(exchange.draft.body.clone());
+        cx.upstream_started = cx.upstream_started.map(|at| at + began.elapsed());
     }
     let written = write_head(head, exchange, destination, route.auth, &cx.id_value);
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))

@@ -198,6 +198,12 @@ pub fn model_in_path(path: &str) -> Option<Cow<'_, str>> {
     Some(percent_decoded(path.get(start..end)?))
 }
 
+/// The model that `…/v1/models/{model}` asks about, percent-decoded; `None` where all are asked for.
+pub fn model_listed(path: &str) -> Option<Cow<'_, str>> {
+    let name = after_version(path)?.1.strip_prefix("models/")?;
+    (!name.is_empty()).then(|| percent_decoded(name))
+}
+
 /// The same Gemini path with another model; `None` if the path names no model. The name is percent-encoded where a
 /// path segment needs it.
 pub fn set_model_in_path(path: &str, model: &str) -> Option<String> {

@@ -95,3 +95,37 @@ async fn a_caller_gone_before_the_answer_leaves_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// What is told as the gateway's own time is neither the caller's nor the provider's, and a slow step is in it.
+#[tokio::test]
+async fn only_what_took_time_here_is_overhead() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port)
+        .faults()
+        .plugin("{name: slow, use: fault, config: {how: pass, after_ms: 300}, timeout: 5s}")
+        .case("slow", "{pre_upstream: {sequential: [slow]}}");
+    setup.server = "body_timeout: 5s".into();
+    let edge = setup.start().await;
+    let wait = Duration::from_millis(400);
+    let slow = || Answer::json(&b"{}"[..]).delay(wait);
+    upstream.next([Act::Answer(slow()), Act::CloseAfterBody, Act::Answer(slow()), Act::Answer(slow())]);
+
+    let answered = edge.send(&Request::chat(KEY, "fast", false)).await;
+    let broken = edge.send(&Request::chat(KEY, "fast", false)).await;
+    assert_eq!((answered.status, broken.status), (200, 502));
+    // Half of a body, and the rest a while later.
+    let body = br#"{"model":"fast","messages":[{"role":"user","content":"x"}]}"#;
+    let mut connection = Http1::connect(edge.port).await;
+    connection.write(head(body.len()).as_bytes()).await.unwrap();
+    connection.write(&body[..20]).await.unwrap();
+    tokio::time::sleep(wait).await;
+    connection.write(&body[20..]).await.unwrap();
+    let late = connection.response().await.unwrap();
+    let stepped = edge.send(&Request::chat(KEY, "fast", false).header("x-case", "slow")).await;
+    assert_eq!((late.status, stepped.status), (200, 200));
+    for (answer, least, most) in [(answered, 0, 150_000), (broken, 0, 150_000), (late, 0, 150_000), (stepped, 300_000, 390_000)] {
+        let record = edge.record(answer.header("x-request-id").unwrap()).await;
+        let overhead = record["overhead_us"].as_u64().unwrap_or_else(|| panic!("{record}"));
+        assert!((least..=most).contains(&overhead), "{overhead}: {record}");
+    }
+}

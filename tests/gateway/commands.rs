@@ -3,7 +3,7 @@
 use odock_edge::error::{Code, codes};
 use odock_edge::plugin::Roster;
 
-use crate::edge::{Setup, cli};
+use crate::edge::{Setup, cli, free_port};
 
 #[test]
 fn help_has_examples_and_usage_errors_are_2() {
@@ -162,4 +162,21 @@ fn run_with_a_bad_file_is_78_and_with_a_taken_port_1() {
     assert_eq!(code, 78);
     assert!(err.contains("bad.yaml:2:1"), "{err}");
     assert_eq!(cli(&["run", "-c", "/no/such/file.yaml"]).0, 78);
+
+    // A gateway that cannot listen ends, and says where: a service manager must not take it for one that serves.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (traffic, admin) in [(port, free_port()), (free_port(), port)] {
+        std::fs::write(&file, Setup::to(9).yaml(traffic, admin, dir.path())).unwrap();
+        let (code, _, err) = cli(&["run", "-c", &file.display().to_string()]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.contains(&format!("127.0.0.1:{port}")) && !err.contains("serving"), "{err}");
+    }
+}
+
+#[test]
+fn a_reason_is_explained_by_the_code_it_stands_beside() {
+    let (code, out, _) = cli(&["explain", "rpm_exceeded"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("requests_per_minute") && out.contains("rate_limit_exceeded (HTTP 429)"), "{out}");
 }

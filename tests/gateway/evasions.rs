@@ -101,3 +101,31 @@ async fn a_request_to_become_another_protocol_is_refused() {
     assert_eq!(answer.status, 405);
     assert_eq!(upstream.count(), 0);
 }
+
+/// curl and some SDKs offer to go on in HTTP/2; an offer may be left where it is (RFC 9110 §7.8).
+#[tokio::test]
+async fn an_offer_of_http2_is_passed_over() {
+    let upstream = Upstream::start().await;
+    let edge = masked(&upstream).start().await;
+    let request = Request::chat(KEY, "fast", false).header("connection", "Upgrade, HTTP2-Settings");
+    let answer = edge.send(&request.header("upgrade", "h2c").header("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = upstream.take();
+    assert!(seen.iter().all(|seen| seen.header("upgrade").is_none() && seen.header("http2-settings").is_none()), "{seen:?}");
+}
+
+/// What follows a change of protocol that nobody asked for could be seen by no gate.
+#[tokio::test]
+async fn a_provider_that_changes_the_protocol_is_not_followed() {
+    let upstream = Upstream::start().await;
+    let edge = masked(&upstream).plain("raw", "default", "").start().await;
+    for path in ["/v1/chat/completions", "/raw/x"] {
+        let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\ncard 4111 1111 1111 1111";
+        upstream.next([Act::Raw(switch.to_vec())]);
+        let mut request = Request::chat(KEY, "fast", false);
+        request.path = path.into();
+        let answer = edge.send(&request).await;
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"), "{path}: {}", answer.text());
+        assert!(!answer.text().contains("4111"), "{path}");
+    }
+}

@@ -43,6 +43,7 @@ mod safety;
 mod safety_cli;
 mod safety_modules;
 mod safety_sessions;
+mod services;
 mod syslog_server;
 mod systemd;
 mod transport;

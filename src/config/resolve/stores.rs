@@ -1,6 +1,7 @@
 //! Where state and records are kept.
 
 use crate::config::Config;
+use crate::config::environment::REDIS_LOGIN;
 use crate::config::problems::Problems;
 use crate::config::sections::{RecordsKind, SecretRef, StateKind};
 use crate::config::settings::{RecordsSettings, StateSettings};
@@ -16,7 +17,10 @@ pub(in crate::config) fn state(config: &Config, problems: &mut Problems<'_>) -> 
             unused(state.url.as_ref(), "state.url", problems);
             Some(StateSettings::Embedded)
         }
-        StateKind::Redis => address(state.url.as_ref(), "state.url", config, problems).map(StateSettings::Redis),
+        StateKind::Redis => {
+            let address = address(state.url.as_ref(), "state.url", config, problems)?;
+            Some(StateSettings::Redis(with_login(address, config)))
+        }
     }
 }
 
@@ -29,6 +33,38 @@ pub(in crate::config) fn records(config: &Config, problems: &mut Problems<'_>) -
             Some(RecordsSettings::Embedded(records.path.clone()))
         }
         RecordsKind::Postgres => address(records.url.as_ref(), "records.url", config, problems).map(RecordsSettings::Postgres),
+    }
+}
+
+/// The product's variables tell login and database apart from an address without a scheme.
+fn with_login(address: Secret, config: &Config) -> Secret {
+    let [user, password, database] = REDIS_LOGIN.map(|variable| config.environment.get(variable));
+    let told = user.is_some() || password.is_some() || database.is_some();
+    if !told || !config.from_environment.contains_key("state.url") || address.expose().contains("://") {
+        return address;
+    }
+    let mut whole = "redis://".to_owned();
+    if user.is_some() || password.is_some() {
+        encode(user.unwrap_or_default(), &mut whole);
+        whole.push(':');
+        encode(password.unwrap_or_default(), &mut whole);
+        whole.push('@');
+    }
+    whole.push_str(address.expose());
+    if let Some(database) = database {
+        whole.push('/');
+        encode(database, &mut whole);
+    }
+    Secret::new(whole)
+}
+
+/// Percent-encodes all that may mean something in a URL.
+fn encode(text: &str, into: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => into.push(char::from(byte)),
+            _ => into.push_str(&format!("%{byte:02X}")),
+        }
     }
 }
 

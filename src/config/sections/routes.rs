@@ -34,13 +34,13 @@ pub struct RouteEntry {
     /// What happens to bodies that cannot be parsed.
     #[serde(default)]
     pub on_unparsed: Unparsed,
-    /// Send a signed receipt with every answer.
+    /// Tell with every answer of an upstream, by the fields odock-receipt and server-timing, which steps ran and what they said.
     #[serde(default)]
     pub receipt: bool,
     /// Send `server-timing`.
     #[serde(default)]
     pub server_timing: bool,
-    /// How often a failed attempt is repeated before anything was sent, 0 to 5.
+    /// How often connecting is tried again where no connection could be made, 0 to 5.
     #[serde(default)]
     pub retries: u32,
     /// Time for one upstream attempt instead of the provider's.

@@ -123,7 +123,7 @@ pub struct Evidence {
     pub checkpoint: Checkpoint,
     /// Records that may wait for the writer before they are dropped and counted.
     pub queue: usize,
-    /// Ed25519 key (PKCS#8) that signs checkpoints and receipts. Without it one is made at the first start and kept in
+    /// Ed25519 key (PKCS#8) that signs checkpoints. Without it one is made at the first start and kept in
     /// the evidence directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<SecretRef>,

@@ -1,0 +1,71 @@
+//! What the traffic listener answers by itself: whether it lives, whether it is ready, and the models of a key.
+
+use crate::client::{Http1, Request};
+use crate::edge::{KEY, Setup};
+use crate::upstream::{Act, Answer, Upstream};
+
+#[tokio::test]
+async fn it_says_that_it_lives_and_is_ready_without_a_key() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    for path in ["/v1/health", "/v1/healthz"] {
+        let answer = edge.send(&Request::new("GET", path)).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"ok"}"#), "{path}");
+        assert!(answer.header("x-request-id").is_some_and(|id| id.len() == 32));
+        assert_eq!(edge.send(&Request::post(path, "{}")).await.status, 405, "{path}");
+    }
+    assert_eq!(edge.send(&Request::new("GET", "/v1/keys/validate")).await.status, 405);
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn one_model_is_told_as_all_are() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let get = |path: &str| Request::new("GET", path).bearer(KEY);
+    let all = edge.send(&get("/v1/models")).await.json();
+    let ids: Vec<&str> = all["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"fast") && !ids.contains(&"secret"), "{all}");
+    let one = edge.send(&get("/v1/models/fast")).await.json();
+    assert_eq!((&one["id"], &one["object"]), (&"fast".into(), &"model".into()), "{one}");
+    assert_eq!(edge.send(&get("/v1/models/nobody")).await.code(), "model_not_found");
+    assert_eq!(edge.send(&get("/v1/models/secret")).await.code(), "model_not_allowed");
+    assert_eq!(edge.send(&Request::new("HEAD", "/v1/models").bearer(KEY)).await.status, 200);
+}
+
+/// RFC 9112 §6.1: a caller of HTTP/1.0 knows no chunks; many a reverse proxy calls like that.
+#[tokio::test]
+async fn a_caller_of_http_1_0_gets_no_chunks() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let parts = || vec!["data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n".into(), "data: [DONE]\n\n".into()];
+    upstream.next([Act::Answer(Answer::stream(parts(), std::time::Duration::from_millis(5)))]);
+    let body = r#"{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = Http1::connect(edge.port).await;
+    connection.write(head.as_bytes()).await.unwrap();
+    let answer = connection.response().await.unwrap();
+    assert_eq!((answer.status, answer.header("transfer-encoding")), (200, None));
+    let text = answer.text();
+    assert!(text.starts_with("data: ") && text.ends_with("data: [DONE]\n\n"), "{text}");
+}
+
+/// What was decided is told with refusals too, where the operator wants callers to know.
+#[tokio::test]
+async fn a_refusal_has_the_receipt() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port)
+        .faults()
+        .plugin("{name: no, use: fault, config: {how: block, status: 418, code: not_today}}")
+        .chain("pre_route: {sequential: [no]}");
+    setup.route = "receipt: true, server_timing: true".into();
+    let edge = setup.start().await;
+    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+    assert_eq!(answer.code(), "not_today");
+    let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
+    assert!(receipt.contains("no;gate=pre_route;verdict="), "{receipt}");
+    assert!(answer.header("server-timing").is_some_and(|timing| timing.contains("no-pre_route")));
+}
