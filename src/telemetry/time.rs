@@ -1,5 +1,6 @@
 //! The one way in which moments are written: RFC 3339, UTC, microseconds.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,33 +9,44 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rfc3339(pub SystemTime);
 
+thread_local! {
+    /// The second that was written last, and how: log lines and records need one for every request, and most fall into
+    /// the same second as the one before.
+    static SECOND: Cell<(u64, [u8; 27])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000Z")) };
+}
+
 impl Rfc3339 {
-    /// The 27 characters; two digits at a time, because log lines and records need one for every request.
+    /// The 27 characters.
     pub fn digits(self) -> [u8; 27] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let (year, month, day) = civil(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let micros = u64::from(since.subsec_micros());
-        let pairs = [
-            (0, year / 100),
-            (2, year),
-            (5, month),
-            (8, day),
-            (11, hour),
-            (14, minute),
-            (17, second),
-            (20, micros / 10_000),
-            (22, micros / 100),
-            (24, micros),
-        ];
-        for (at, number) in pairs {
-            let number = (number % 100) as u8;
-            text[at] = b'0' + number / 10;
-            text[at + 1] = b'0' + number % 10;
+        let (known, mut text) = SECOND.get();
+        if known != since.as_secs() {
+            text = whole_second(since.as_secs());
+            SECOND.set((since.as_secs(), text));
         }
+        let micros = u64::from(since.subsec_micros());
+        put(&mut text, [(20, micros / 10_000), (22, micros / 100), (24, micros)]);
         text
+    }
+}
+
+/// The beginning of a second, counted from 1970.
+#[cold]
+fn whole_second(seconds: u64) -> [u8; 27] {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    put(&mut text, [(0, year / 100), (2, year), (5, month), (8, day), (11, hour), (14, minute), (17, second)]);
+    text
+}
+
+/// Writes the last two digits of numbers to their places.
+fn put<const N: usize>(text: &mut [u8; 27], pairs: [(usize, u64); N]) {
+    for (at, number) in pairs {
+        let number = (number % 100) as u8;
+        text[at] = b'0' + number / 10;
+        text[at + 1] = b'0' + number % 10;
     }
 }
 
@@ -72,7 +84,8 @@ mod tests {
             (1_798_761_599_999_999, "2026-12-31T23:59:59.999999Z"),
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z"),
         ];
-        for (micros, text) in cases {
+        // Each a second time, when the one before it was in another second.
+        for (micros, text) in cases.into_iter().chain(cases) {
             assert_eq!(Rfc3339(UNIX_EPOCH + Duration::from_micros(micros)).to_string(), text);
         }
         assert_eq!(Rfc3339(UNIX_EPOCH - Duration::from_secs(1)).to_string(), "1970-01-01T00:00:00.000000Z");
