@@ -7,8 +7,10 @@
 //! on the way. The test beside this file has the same records as serde structs and compares every byte.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use super::writer::Policy;
 use crate::gate::guard::{self, Reading};
 use crate::gate::{Decision, Execution, Finished, RequestId};
 use crate::identity::Caller;
@@ -21,15 +23,38 @@ const TEXT: usize = 200;
 /// Longest name that is kept.
 const NAME: usize = 128;
 
+/// So many notes or tags are sorted in place.
+const FEW: usize = 8;
+
+/// The bytes of names of models and of ids, none of which JSON escapes.
+const OF_NAMES: [bool; 256] = {
+    let mut fits = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        fits[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'/' | b'@' | b'+' | b'-');
+        byte += 1;
+    }
+    fits
+};
+
+/// The bytes of ASCII that stand in JSON and in one line as they are.
+const AS_IT_IS: [bool; 256] = {
+    let mut fits = [false; 256];
+    let mut byte = b' ';
+    while byte < 0x7f {
+        fits[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    fits
+};
+
 /// One request, entry kind `request`.
 #[derive(Debug)]
 pub struct RequestEntry<'a> {
     /// What happened.
     pub finished: &'a Finished,
-    /// Hash of the chain in force.
-    pub chain: &'a str,
-    /// Hash of the configuration in force.
-    pub config: &'a str,
+    /// What was in force.
+    pub policy: &'a Policy,
     /// How long it took.
     pub duration: Duration,
 }
@@ -81,10 +106,10 @@ impl RequestEntry<'_> {
         entry.number("attempts", outcome.attempts.into());
         entry.number("bytes_in", outcome.bytes_in);
         entry.number("bytes_out", outcome.bytes_out);
-        entry.text_if("caller_request_id", facts.caller_request_id.as_deref().and_then(name));
-        entry.text("chain", self.chain);
+        entry.word_if("caller_request_id", facts.caller_request_id.as_deref().and_then(name));
+        entry.members([&self.policy.chain]);
         entry.text_if("code", outcome.denial.as_ref().map(|denial| denial.code.as_ref()));
-        entry.text("config", self.config);
+        entry.members([&self.policy.config]);
         entry.word("dialect", facts.dialect.as_str());
         entry.number("duration_us", micros(self.duration));
         entry.word("end", outcome.end.as_str());
@@ -100,15 +125,16 @@ impl RequestEntry<'_> {
         list.put(b"]");
         entry.text_if("key_id", caller.map(|caller| &*caller.key_id));
         entry.word("kind", "request");
-        entry.text("method", facts.method.as_str());
-        entry.text_if("model", model.as_deref().and_then(name));
+        // A method is a token, which needs no escapes (RFC 9110 §5.6.2).
+        entry.word("method", facts.method.as_str());
+        entry.word_if("model", model.as_deref().and_then(name));
         entry.text_if("organisation", caller.map(|caller| &*caller.organisation.id));
         entry.number("overhead_us", outcome.overhead_us);
         entry.text_if("provider", facts.provider.as_deref());
         entry.text_if("provider_model", facts.slug.as_deref());
-        entry.text_if("provider_request_id", outcome.provider_request_id.as_deref().and_then(name));
+        entry.word_if("provider_request_id", outcome.provider_request_id.as_deref().and_then(name));
         request_id(&mut entry, facts.id);
-        entry.text_if("requested_model", facts.requested_model.as_deref().and_then(name));
+        entry.word_if("requested_model", facts.requested_model.as_deref().and_then(name));
         entry.text("route", &facts.route);
         if !safety.is_empty() {
             let list = entry.member("safety");
@@ -123,7 +149,7 @@ impl RequestEntry<'_> {
         entry.flag("stream", facts.stream);
         texts(&mut entry, "tags", tags);
         entry.text_if("team", team(caller));
-        entry.text_if("trace_id", facts.trace_id.as_deref().and_then(name));
+        entry.word_if("trace_id", facts.trace_id.as_deref().and_then(name));
         if let Some(millis) = outcome.upstream_ms {
             entry.number("upstream_us", whole_micros(millis));
         }
@@ -183,25 +209,27 @@ impl DeliveryEntry<'_> {
 /// One plugin execution, within its request or, when it ended later, within a [`LaterEntry`].
 fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     let external = execution.external.as_ref();
-    let mut entry = Object::open(page);
-    entry.word("action", execution.decision.as_str());
-    entry.flag("changed_request", execution.changed_request);
-    entry.flag("changed_response", execution.changed_response);
+    let changed: &[u8] = match (execution.changed_request, execution.changed_response) {
+        (false, false) => b"\",\"changed_request\":false,\"changed_response\":false",
+        (false, true) => b"\",\"changed_request\":false,\"changed_response\":true",
+        (true, false) => b"\",\"changed_request\":true,\"changed_response\":false",
+        (true, true) => b"\",\"changed_request\":true,\"changed_response\":true",
+    };
+    page.put_all([b"{\"action\":\"", execution.decision.as_str().as_bytes(), changed]);
+    let mut entry = Object::opened(page);
     entry.text_if("code", execution.code.as_deref());
     bounded(&mut entry, "delivery_id", external.and_then(|external| external.delivery_id.as_deref()));
     entry.number("duration_us", micros(execution.took));
     bounded(&mut entry, "error", execution.error.as_deref());
     bounded(&mut entry, "external_system", external.map(|external| external.system.as_str()));
-    entry.word("mode", execution.mode.as_str());
-    entry.word("moment", execution.gate.as_str());
+    entry.members([",\"mode\":\"", execution.mode.as_str(), "\",\"moment\":\"", execution.gate.as_str(), "\""]);
     texts(&mut entry, "notes", &execution.notes);
     entry.word("path", if execution.response_path { "response" } else { "background" });
     entry.text("plugin", &execution.plugin);
     entry.text("plugin_kind", execution.kind);
     bounded(&mut entry, "scope", execution.scope.as_deref());
     entry.number("started_us", micros(execution.started));
-    entry.word("style", execution.style.as_str());
-    entry.word("visible", visible(execution));
+    entry.members([",\"style\":\"", execution.style.as_str(), "\",\"visible\":\"", visible(execution), "\""]);
     entry.close();
 }
 
@@ -247,8 +275,18 @@ fn request_id(entry: &mut Object<'_, '_>, id: RequestId) {
     page.put(b"\"");
 }
 
+#[inline(always)]
 fn bounded(entry: &mut Object<'_, '_>, member: &str, value: Option<&str>) {
     if let Some(value) = value {
+        one_line(entry, member, value);
+    }
+}
+
+/// A bounded text in one line. Nearly every one needs nothing done to it.
+fn one_line(entry: &mut Object<'_, '_>, member: &str, value: &str) {
+    if value.len() <= TEXT && value.bytes().all(|b| AS_IT_IS[usize::from(b)]) {
+        entry.word(member, value);
+    } else {
         entry.text(member, &text(value));
     }
 }
@@ -259,18 +297,23 @@ fn texts<K: AsRef<str>>(entry: &mut Object<'_, '_>, member: &str, pairs: &[(K, S
         return;
     }
     let mut within = entry.object(member);
-    if let [(key, value)] = pairs {
-        within.text(key.as_ref(), &text(value));
+    if pairs.len() > FEW {
+        let sorted: BTreeMap<&str, &str> = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect();
+        sorted.into_iter().for_each(|(key, value)| one_line(&mut within, key, value));
         return within.close();
     }
-    let mut sorted: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_ref(), value.as_str())).collect();
-    sorted.sort_by_key(|(key, _)| *key);
-    for (place, (key, value)) in sorted.iter().enumerate() {
-        // The sort is stable: of pairs with one name the last was the last said.
-        if sorted.get(place + 1).is_none_or(|(next, _)| next != key) {
-            within.text(key, &text(value));
+    let mut sorted = [("", ""); FEW];
+    let mut count = 0;
+    for (key, value) in pairs {
+        let key = key.as_ref();
+        let at = sorted[..count].iter().position(|(known, _)| *known >= key).unwrap_or(count);
+        if at == count || sorted[at].0 != key {
+            sorted.copy_within(at..count, at + 1);
+            count += 1;
         }
+        sorted[at] = (key, value);
     }
+    sorted[..count].iter().for_each(|(key, value)| one_line(&mut within, key, value));
     within.close();
 }
 
@@ -307,8 +350,7 @@ fn text(text: &str) -> Cow<'_, str> {
 
 /// The text, if it looks like the name of a model or an id and not like prose.
 fn name(text: &str) -> Option<&str> {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
-    (!text.is_empty() && text.len() <= NAME && text.bytes().all(fits)).then_some(text)
+    (!text.is_empty() && text.len() <= NAME && text.bytes().all(|b| OF_NAMES[usize::from(b)])).then_some(text)
 }
 
 fn micros(duration: Duration) -> u64 {

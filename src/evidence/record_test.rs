@@ -377,7 +377,8 @@ fn numbered(seq: u64, write: impl FnOnce(&mut Vec<u8>) -> usize) -> Vec<u8> {
 proptest! {
     #[test]
     fn what_is_written_is_what_serde_would_write(finished in any_finished(), took in any_duration(), seq in any::<u64>(), chain in any_text()) {
-        let entry = RequestEntry { finished: &finished, chain: &chain, config: "c0ffee", duration: took };
+        let policy = Policy::new(&chain, "c0ffee");
+        let entry = RequestEntry { finished: &finished, policy: &policy, duration: took };
         let written = numbered(seq, |out| entry.write(out));
         let model = RequestModel::of(&finished, &chain, "c0ffee", took, seq);
         prop_assert_eq!(String::from_utf8(written), Ok(serde_json::to_string(&model).unwrap()));

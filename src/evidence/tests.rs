@@ -101,7 +101,7 @@ fn finished(id: u8) -> Arc<Finished> {
 }
 
 fn policy() -> Policy {
-    Policy { chain: Arc::from("00112233aabbccdd"), config: Arc::from("c0ffee") }
+    Policy::new("00112233aabbccdd", "c0ffee")
 }
 
 /// One run of a process: so many requests, closed in good order.

@@ -52,13 +52,21 @@ pub enum EvidenceError {
     },
 }
 
-/// What was in force when a request was decided.
+/// What was in force when a request was decided, as every record of a route says it.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Hash of the effective chain.
-    pub chain: Arc<str>,
-    /// Hash of the configuration.
-    pub config: Arc<str>,
+    /// The member that holds the hash of the effective chain, with a comma before it.
+    pub(super) chain: Arc<str>,
+    /// The one that holds the hash of the configuration.
+    pub(super) config: Arc<str>,
+}
+
+impl Policy {
+    /// Of the hashes of a chain and of a configuration.
+    pub fn new(chain: &str, config: &str) -> Self {
+        let member = |name: &str, value: &str| -> Arc<str> { format!(",\"{name}\":{}", serde_json::json!(value)).into() };
+        Self { chain: member("chain", chain), config: member("config", config) }
+    }
 }
 
 /// Where evidence goes. Cheap to clone; the log is closed by [`Self::close`] or when the last clone is dropped.
@@ -145,7 +153,7 @@ impl Evidence {
     /// Keeps the record of a request that took so long; for records that are closed some time after the answer.
     pub fn record(&self, finished: &Finished, policy: &Policy, duration: Duration) {
         if let Some(queue) = &self.0 {
-            let entry = RequestEntry { finished, chain: &policy.chain, config: &policy.config, duration };
+            let entry = RequestEntry { finished, policy, duration };
             queue.push(|out| entry.write(out));
         }
     }

@@ -27,7 +27,7 @@ use crate::config::{FingerprintKey, RouteSafetySettings, Snapshot};
 use crate::evidence::Policy;
 use crate::gate::Guard;
 use crate::gate::guard::{SessionPolicy, Sessions};
-use crate::route::{Check, McpCredential, McpServer, Provider, ProviderKind, Route, Upstream};
+use crate::route::{ByName, Check, McpCredential, McpServer, Provider, ProviderKind, Route, Upstream};
 use crate::store::StateStore;
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
@@ -42,7 +42,7 @@ const H2_PING: Duration = Duration::from_secs(30);
 pub struct Live {
     /// Routes, chains, keys, models.
     pub snapshot: Arc<Snapshot>,
-    targets: HashMap<Arc<str>, Arc<Target>>,
+    targets: ByName<Arc<Target>>,
     /// MCP servers by organisation and by what callers name them.
     servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>>,
     balancers: Vec<Option<Arc<Balancer>>>,
@@ -100,7 +100,7 @@ pub struct Target {
     /// Counters of the provider's attempts.
     pub metrics: ProviderMetrics,
     /// Token counters by the models configured for it; a name that is not here has no label.
-    pub models: HashMap<Arc<str>, ModelMetrics>,
+    pub models: ByName<ModelMetrics>,
     address: Address,
     ca: Option<Arc<CaType>>,
 }
@@ -158,7 +158,7 @@ impl Target {
             ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
             credential: credential.transpose()?,
             metrics: metrics.provider(&provider.name),
-            models: HashMap::new(),
+            models: ByName::default(),
             provider,
         })
     }
@@ -287,7 +287,7 @@ impl Live {
     /// # Errors
     /// A certificate that cannot be read, an address that does not resolve.
     pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics, state: &State) -> Result<Self, LiveError> {
-        let mut targets = HashMap::new();
+        let mut targets = ByName::default();
         for provider in snapshot.providers.values() {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
         }
@@ -318,8 +318,7 @@ impl Live {
             }
         }
         let counters = routes.iter().map(|r| metrics.route(&r.name)).collect();
-        let hash: Arc<str> = Arc::from(snapshot.hash.as_str());
-        let policies = routes.iter().map(|r| Policy { chain: Arc::from(&*r.chain.id), config: hash.clone() }).collect();
+        let policies = routes.iter().map(|r| Policy::new(&r.chain.id, &snapshot.hash)).collect();
         let safety = &snapshot.safety;
         let session_policy =
             SessionPolicy { risk: safety.risk, faint_ceiling: safety.rule.faint_ceiling, on_store_error: safety.on_store_error };

@@ -2,11 +2,13 @@
 //! proxy turns it into connections.
 
 mod mcp;
+mod named;
 mod provider;
 mod router;
 mod upstream;
 
 pub use mcp::{Audience, ClientCredentials, McpCredential, McpPricing, McpServer, McpServers, PROVIDER, ToolRules, Transport};
+pub use named::{ByName, NameHasher};
 pub use provider::{BaseUrl, BaseUrlError, Model, Models, Provider, ProviderKind};
 pub use router::{Match, Matcher, Router};
 pub use upstream::{Address, Check, HealthCheck, Upstream};

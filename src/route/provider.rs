@@ -1,10 +1,10 @@
 //! Providers and the models they serve.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ByName;
 use crate::identity::Secret;
 use crate::limit::ScopePlan;
 use crate::usage::Pricing;
@@ -186,7 +186,7 @@ pub struct Model {
 
 /// All models, by organisation (id) and name; looking up allocates nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Models(HashMap<Arc<str>, HashMap<Arc<str>, Arc<Model>>>);
+pub struct Models(ByName<ByName<Arc<Model>>>);
 
 impl Models {
     /// Adds a model; a second one of the same name replaces the first.
@@ -201,12 +201,12 @@ impl Models {
 
     /// Every model of every organisation.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.0.values().flat_map(HashMap::values)
+        self.0.values().flat_map(ByName::values)
     }
 
     /// The models of an organisation in no particular order.
     pub fn of<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<Model>> + use<'a> {
-        self.0.get(organisation).into_iter().flat_map(HashMap::values)
+        self.0.get(organisation).into_iter().flat_map(ByName::values)
     }
 }
 
