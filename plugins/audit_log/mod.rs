@@ -35,7 +35,8 @@ pub static MANIFEST: Manifest = Manifest {
                 return Err(BuildError::at(format!("fields.{place}"), format!("`{}` is listed twice", field.as_str())));
             }
         }
-        Ok(Arc::new(AuditLog { level: config.level.of_log(), fields: config.fields, notes: config.notes }))
+        let noted = config.notes.then(|| config.fields.iter().copied().filter(|field| !field.is_on_record()).collect());
+        Ok(Arc::new(AuditLog { level: config.level.of_log(), fields: config.fields, noted }))
     },
 };
 
@@ -94,7 +95,8 @@ const TARGET: &str = "audit";
 struct AuditLog {
     level: Option<log::Level>,
     fields: Vec<Field>,
-    notes: bool,
+    /// What is noted of them; `None` if nothing is, not even the event.
+    noted: Option<Vec<Field>>,
 }
 
 impl AuditLog {
@@ -109,9 +111,9 @@ impl AuditLog {
                 }
             });
         }
-        if self.notes {
+        if let Some(noted) = &self.noted {
             note("event", event.to_owned());
-            for field in self.fields.iter().filter(|field| !field.is_on_record()) {
+            for field in noted {
                 if let Some(said) = value(*field) {
                     note(field.as_str(), said.into_text());
                 }

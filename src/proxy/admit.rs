@@ -136,7 +136,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     let later = edge.governor.may_wait(length) && !ends_here && !route.chain.calls_out(Gate::PreRoute);
     edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, client_ip, length).await?;
     let caller = match route.auth {
-        true => Some(authenticate(session, &snapshot.keys, edge.keyring.as_deref())?),
+        true => Some(authenticate(session, &snapshot.keys, edge.keyring.as_deref(), exchange.facts.received_at)?),
         false => None,
     };
     exchange.facts.caller = caller.clone();
@@ -293,7 +293,12 @@ fn is_ambiguous(path: &str) -> bool {
 
 /// Finds the caller by the credential it presented. Several credentials at once are taken in the order of the
 /// documentation: `Authorization`, `x-api-key`, `x-goog-api-key`, `?key=`.
-pub(super) fn authenticate(session: &Session, keys: &identity::Keys, ring: Option<&identity::Keyring>) -> Result<Arc<Caller>, Denial> {
+pub(super) fn authenticate(
+    session: &Session,
+    keys: &identity::Keys,
+    ring: Option<&identity::Keyring>,
+    now: SystemTime,
+) -> Result<Arc<Caller>, Denial> {
     let head = session.req_header();
     let bearer = head.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes).and_then(|v| {
         let (scheme, token) = v.split_at_checked(7)?;
@@ -304,7 +309,7 @@ pub(super) fn authenticate(session: &Session, keys: &identity::Keys, ring: Optio
     let Some(secret) = bearer.or_else(|| header(&X_API_KEY)).or_else(|| header(&X_GOOG_API_KEY)).or_else(query) else {
         return Err(Denial::of(codes::UNAUTHORIZED));
     };
-    let (secret, now) = (secret.trim_ascii(), SystemTime::now());
+    let secret = secret.trim_ascii();
     match ring {
         Some(ring) => ring.authenticate(keys, secret, now),
         None => identity::authenticate(keys, secret, now),

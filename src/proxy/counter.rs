@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use std::time::SystemTime;
+
 use http::Method;
 use pingora_proxy::Session;
 use serde_json::{Value, json};
@@ -79,7 +81,7 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
 
 /// What the presented key stands for: nothing that its holder could not find out by calling.
 fn validate(edge: &Edge, session: &Session, cx: &Context) -> Result<Value, Denial> {
-    let caller = authenticate(session, &cx.live.snapshot.keys, edge.keyring.as_deref())?;
+    let caller = authenticate(session, &cx.live.snapshot.keys, edge.keyring.as_deref(), SystemTime::now())?;
     let mut models: Vec<&String> = caller.models.iter().collect();
     models.sort_unstable();
     Ok(json!({

@@ -11,7 +11,7 @@ use super::context::{Context, Destination};
 use super::{Edge, answer, mcp, respond, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
-use crate::gate::{self, Exchange, Execution, Finished, Guarded, Ledger, RequestId};
+use crate::gate::{self, Exchange, Execution, Finished, Gate, Guarded, Ledger, RequestId};
 use crate::telemetry::{self, ProviderError};
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
@@ -61,7 +61,7 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
             if let Some(watched) = cx.watched.take() {
                 watched.look(&mut exchange, &mut cx.metered).await;
             }
-            settle(edge, *exchange, error, cx, bytes_out, ended)
+            settle(edge, exchange, error, cx, bytes_out, ended)
         }
         None => early(session, cx),
     };
@@ -82,7 +82,14 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
     Some(denial.code.to_string())
 }
 
-fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut Context, bytes_out: u64, ended: Instant) -> Option<String> {
+fn settle(
+    edge: &Edge,
+    mut exchange: Box<Exchange>,
+    error: Option<&Error>,
+    cx: &mut Context,
+    bytes_out: u64,
+    ended: Instant,
+) -> Option<String> {
     let took = ended.duration_since(cx.received);
     let outcome = &mut exchange.outcome;
     if outcome.denial.is_none() {
@@ -132,9 +139,13 @@ fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut C
 
     let code = exchange.outcome.denial.as_ref().map(|d| d.code.to_string());
     if let Some(route) = &cx.route {
-        let finished = Arc::new(exchange.finish());
-        let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: cx.live.policy(route.index).clone(), took };
-        gate::post_response(&route.chain, finished, &edge.background, ledger);
+        let policy = cx.live.policy(route.index);
+        if route.chain.is_empty(Gate::PostResponse) {
+            edge.evidence.record(&exchange.finish(), policy, took);
+        } else {
+            let ledger = EvidenceLedger { evidence: edge.evidence.clone(), policy: policy.clone(), took };
+            gate::post_response(&route.chain, Arc::new(exchange.finish()), &edge.background, ledger);
+        }
     }
     code
 }

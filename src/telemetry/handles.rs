@@ -124,10 +124,11 @@ impl ModelMetrics {
     /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them.
     #[allow(clippy::cast_precision_loss)] // a histogram sum; counts of tokens are far below 2^52
     pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64) {
-        self.input.inc_by(input);
-        self.output.inc_by(output);
-        self.cached.inc_by(cached);
-        self.reasoning.inc_by(reasoning);
+        for (counter, tokens) in [(&self.input, input), (&self.output, output), (&self.cached, cached), (&self.reasoning, reasoning)] {
+            if tokens > 0 {
+                counter.inc_by(tokens);
+            }
+        }
         self.per_request.observe(input.saturating_add(output) as f64);
     }
 }

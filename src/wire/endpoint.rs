@@ -136,6 +136,16 @@ impl Endpoint {
     ///
     /// The API may be mounted below a prefix: everything before `/v1/` or `/v1beta/` is ignored.
     pub fn of(method: &Method, path: &str) -> (Self, Dialect) {
+        // Most calls are one of these, written like this. What follows is for everything else.
+        if *method == Method::POST {
+            match path {
+                "/v1/chat/completions" => return (Self::ChatCompletions, Dialect::OpenAi),
+                "/v1/responses" => return (Self::Responses, Dialect::OpenAi),
+                "/v1/embeddings" => return (Self::Embeddings, Dialect::OpenAi),
+                "/v1/messages" => return (Self::Messages, Dialect::Anthropic),
+                _ => {}
+            }
+        }
         let path = normal(path);
         let (beta, rest) = match after_version(&path) {
             Some(found) => found,
