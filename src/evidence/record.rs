@@ -107,9 +107,9 @@ impl RequestEntry<'_> {
         entry.number("bytes_in", outcome.bytes_in);
         entry.number("bytes_out", outcome.bytes_out);
         entry.word_if("caller_request_id", facts.caller_request_id.as_deref().and_then(name));
-        entry.members([&self.policy.chain]);
+        entry.members([self.policy.chain.as_bytes()]);
         entry.text_if("code", outcome.denial.as_ref().map(|denial| denial.code.as_ref()));
-        entry.members([&self.policy.config]);
+        entry.members([self.policy.config.as_bytes()]);
         entry.word("dialect", facts.dialect.as_str());
         entry.number("duration_us", micros(self.duration));
         entry.word("end", outcome.end.as_str());
@@ -222,14 +222,16 @@ fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     entry.number("duration_us", micros(execution.took));
     bounded(&mut entry, "error", execution.error.as_deref());
     bounded(&mut entry, "external_system", external.map(|external| external.system.as_str()));
-    entry.members([",\"mode\":\"", execution.mode.as_str(), "\",\"moment\":\"", execution.gate.as_str(), "\""]);
+    let (mode, moment) = (execution.mode.as_str().as_bytes(), execution.gate.as_str().as_bytes());
+    entry.members([b",\"mode\":\"", mode, b"\",\"moment\":\"", moment, b"\""]);
     texts(&mut entry, "notes", &execution.notes);
     entry.word("path", if execution.response_path { "response" } else { "background" });
     entry.text("plugin", &execution.plugin);
     entry.text("plugin_kind", execution.kind);
     bounded(&mut entry, "scope", execution.scope.as_deref());
     entry.number("started_us", micros(execution.started));
-    entry.members([",\"style\":\"", execution.style.as_str(), "\",\"visible\":\"", visible(execution), "\""]);
+    let (style, visible) = (execution.style.as_str().as_bytes(), visible(execution).as_bytes());
+    entry.members([b",\"style\":\"", style, b"\",\"visible\":\"", visible, b"\""]);
     entry.close();
 }
 

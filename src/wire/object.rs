@@ -182,8 +182,8 @@ impl<'p, 'o> Object<'p, 'o> {
 
     /// Writes members that are JSON already, in pieces, each with a comma before it. They are not the first ones.
     #[inline(always)]
-    pub fn members<const N: usize>(&mut self, pieces: [&str; N]) {
-        self.page.put_all(pieces.map(str::as_bytes));
+    pub fn members<const N: usize>(&mut self, pieces: [&[u8]; N]) {
+        self.page.put_all(pieces);
     }
 
     /// Closes it.
@@ -285,7 +285,7 @@ mod tests {
             object.text_if("none", None);
             object.text_if("some", Some("a\"b"));
             object.word("w", "word");
-            object.members([",\"made\":", "1"]);
+            object.members([b",\"made\":", b"1"]);
             object.word_if("none", None);
             object.close();
         });
