@@ -19,6 +19,7 @@ use listeners::{addresses, free, usable};
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
@@ -47,6 +48,9 @@ use crate::usage::{Books, Debts};
 
 /// After the last request is done, this long is left for answers on their way into the socket.
 const LINGER: Duration = Duration::from_millis(100);
+/// What is gathered for a caller before it is sent, bytes: head and body of a usual answer leave in one write. Of a stream every
+/// event, and of any answer its end, is sent at once.
+const ANSWER_BUFFER: usize = 16 * 1024;
 /// Between two looks for reservations that nobody renews.
 const REAPING: Duration = Duration::from_secs(30);
 /// Between two tries to open the record store.
@@ -260,15 +264,14 @@ impl Builder {
             app.server_options = Some(options);
         }
         for address in &settings.listen {
-            match &settings.tls {
-                None => proxy.add_tcp(&address.to_string()),
-                Some(files) => {
-                    let mut tls = TlsSettings::intermediate(&files.cert.display().to_string(), &files.key.display().to_string())
-                        .map_err(|e| GatewayError::Tls(e.to_string()))?;
-                    tls.enable_h2();
-                    proxy.add_tls_with_settings(&address.to_string(), None, tls);
-                }
+            let mut listener = ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::default().write(ANSWER_BUFFER));
+            if let Some(files) = &settings.tls {
+                let mut tls = TlsSettings::intermediate(&files.cert.display().to_string(), &files.key.display().to_string())
+                    .map_err(|e| GatewayError::Tls(e.to_string()))?;
+                tls.enable_h2();
+                listener = listener.tls(tls);
             }
+            proxy.add_listener(listener);
         }
         server.add_service(proxy);
         if let Some(address) = admin {

@@ -1,6 +1,6 @@
 //! Masking and restoring whole bodies: every string the wire walk finds, but those that are vocabulary.
 
-use super::json::{self, Edits};
+use super::json::Edits;
 use super::mask::Masking;
 use super::restore::Restoring;
 use super::token;
@@ -34,14 +34,13 @@ pub fn raw<'a>(body: &'a str, text: &Text<'_>) -> Result<&'a str, Unreadable> {
     body.get(text.span.clone()).ok_or(Unreadable)
 }
 
-/// The body with every find masked, or `None` if there was nothing to mask.
-pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Result<Option<Vec<u8>>, Unreadable> {
+/// The edits that mask every find; none if there is nothing to mask.
+pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Result<Edits, Unreadable> {
     if !json {
-        let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
-        return Ok(masking.plain(text).map(String::into_bytes));
+        return Ok(masking.finds_of(std::str::from_utf8(body).map_err(|_| Unreadable)?));
     }
-    edit(body, reach, |inside, text, edits| {
-        masking.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);
+    edit(body, reach, |text, edits| {
+        masking.string(&text.text, text.span.start, text.kind == Kind::ToolArguments, edits);
     })
 }
 
@@ -56,33 +55,29 @@ pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Opt
     }
     let text = std::str::from_utf8(body).map_err(|_| Unreadable)?;
     if let Some(edits) = restoring.directly(text) {
-        return if edits.is_empty() { Ok(None) } else { json::patch(body, &edits).map(Some).ok_or(Unreadable) };
+        return patched(body, &edits);
     }
-    edit(body, Reach { tool_definitions: true }, |inside, text, edits| {
-        if token::opens(inside.as_bytes(), 0).is_some() {
-            restoring.string(inside, text.span.start, text.kind == Kind::ToolArguments, edits);
+    let edits = edit(body, Reach { tool_definitions: true }, |text, edits| {
+        if token::opens(text.text.as_bytes(), 0).is_some() {
+            restoring.string(&text.text, text.span.start, text.kind == Kind::ToolArguments, edits);
         }
-    })
+    })?;
+    patched(body, &edits)
 }
 
-fn edit(body: &[u8], reach: Reach, mut each: impl FnMut(&str, &Text<'_>, &mut Edits)) -> Result<Option<Vec<u8>>, Unreadable> {
-    // Once for all strings of the body.
-    let source = std::str::from_utf8(body).map_err(|_| Unreadable)?;
+/// The body with the edits made, if there are any.
+pub fn patched(body: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, Unreadable> {
+    if edits.is_empty() { Ok(None) } else { wire::patch(body, edits).map(Some).ok_or(Unreadable) }
+}
+
+fn edit(body: &[u8], reach: Reach, mut each: impl FnMut(&Text<'_>, &mut Edits)) -> Result<Edits, Unreadable> {
     let mut edits = Edits::new();
-    let mut sound = Ok(());
-    let walked = wire::texts(body, &mut |text: Text<'_>| {
+    let walked = wire::raw_texts(body, &mut |text: Text<'_>| {
         if reach.takes(text.kind) {
-            match raw(source, &text) {
-                Ok(inside) => each(inside, &text, &mut edits),
-                Err(unreadable) => sound = Err(unreadable),
-            }
+            each(&text, &mut edits);
         }
     });
     walked.map_err(|_| Unreadable)?;
-    sound?;
-    if edits.is_empty() {
-        return Ok(None);
-    }
     edits.sort_by_key(|(range, _)| range.start);
-    json::patch(body, &edits).map(Some).ok_or(Unreadable)
+    Ok(edits)
 }

@@ -84,6 +84,11 @@ fn is_digit_or_colon(byte: u8) -> bool {
     byte.wrapping_sub(b'0') <= b':' - b'0'
 }
 
+/// Looks at every byte without stopping early, which the compiler turns into vector code.
+fn has_digit_or_colon(text: &[u8]) -> bool {
+    text.iter().fold(false, |any, byte| any | is_digit_or_colon(*byte))
+}
+
 /// The next byte of a class, at or after `from`. Prose has few: whole stretches without one are passed over by vector code.
 fn next_stop(text: &[u8], mut from: usize) -> Option<usize> {
     let stops = |b: u8| is_digit_or_colon(b) | (b == b'@') | (b == b'+') | (b == b'(');
@@ -140,7 +145,7 @@ impl Detector {
         }
         let (mut digits, mut last) = (0usize, 0usize);
         for (stretch, bytes) in json.chunks(STRETCH).enumerate() {
-            if !bytes.iter().fold(false, |any, b| any | is_digit_or_colon(*b)) {
+            if !has_digit_or_colon(bytes) {
                 continue;
             }
             for (at, byte) in bytes.iter().enumerate().filter(|(_, b)| is_digit_or_colon(**b)) {
@@ -175,6 +180,10 @@ impl Detector {
     }
 
     fn find_built_in(&self, text: &[u8], from: usize, out: &mut Vec<Find>) {
+        // Every kind but addresses of mail has a digit or a colon in it, and most texts have neither.
+        if !has_digit_or_colon(text.get(from..).unwrap_or_default()) {
+            return self.find_addresses(text, from, out);
+        }
         let mut index = from;
         let mut floor = from;
         while index < text.len() {
@@ -200,6 +209,21 @@ impl Detector {
                     }
                 }
                 None => index += 1,
+            }
+        }
+    }
+
+    /// Addresses of mail alone.
+    fn find_addresses(&self, text: &[u8], from: usize, out: &mut Vec<Find>) {
+        if !self.on(EMAIL) {
+            return;
+        }
+        let (mut index, mut floor) = (from, from);
+        while let Some(at) = text.get(index..).and_then(|rest| memchr::memchr(b'@', rest)).map(|at| index + at) {
+            index = at + 1;
+            if let Some(span) = email(text, at, floor) {
+                (index, floor) = (span.end, span.end);
+                out.push(Find { span, kind: EMAIL });
             }
         }
     }

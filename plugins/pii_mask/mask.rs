@@ -1,11 +1,12 @@
 //! Replacing finds by tokens: in one text, in a whole JSON body, and in text that arrives in pieces.
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use super::detect::{Detector, Find};
 use super::json::{self, Edits, Inside};
-use super::vault::{Minted, Vault};
+use super::minted::Minted;
+use super::token;
+use super::vault::Vault;
 use crate::plugin::prelude::*;
 
 /// An own pattern's match that is longer than this leaves a stream as a token before its end is known.
@@ -16,12 +17,14 @@ const CONTEXT: usize = 8;
 /// The masking of one request or answer: what to look for, where values go, what was found.
 pub struct Masking {
     detector: Arc<Detector>,
-    vault: Arc<Vault>,
+    /// Where values go.
+    pub vault: Arc<Vault>,
     /// Whether the organisation's vault may keep values; without it they resolve for this request only.
     keep: bool,
     /// By kind: whether its tokens are restored at all.
     reversible: Arc<[bool]>,
-    now: Instant,
+    /// When it began.
+    pub now: Instant,
     /// Tokens that resolve for this request's answer.
     pub minted: Minted,
     hidden: Minted,
@@ -32,15 +35,20 @@ pub struct Masking {
 impl Masking {
     /// A masking that has found nothing yet.
     pub fn new(detector: Arc<Detector>, vault: Arc<Vault>, keep: bool, reversible: Arc<[bool]>, now: Instant) -> Self {
-        Self { detector, vault, keep, reversible, now, minted: Minted::new(), hidden: Minted::new(), counts: Vec::new(), finds: Vec::new() }
+        let (minted, hidden) = Default::default();
+        Self { detector, vault, keep, reversible, now, minted, hidden, counts: Vec::new(), finds: Vec::new() }
     }
 
     /// What was masked, by kind: `email=2 phone=1`.
     pub fn summary(&self) -> Option<String> {
         let mut summary = String::new();
         for (kind, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let space = if summary.is_empty() { "" } else { " " };
-            let _ = write!(summary, "{space}{}={count}", self.detector.name(kind));
+            if !summary.is_empty() {
+                summary.push(' ');
+            }
+            summary.push_str(self.detector.name(kind));
+            summary.push('=');
+            summary.push_str(&count.to_string());
         }
         (!summary.is_empty()).then_some(summary)
     }
@@ -102,26 +110,35 @@ impl Masking {
         }
     }
 
-    /// A text outside JSON with its finds replaced; `None` if it has none.
-    pub fn plain(&mut self, text: &str) -> Option<String> {
+    /// The edits for a text outside JSON.
+    pub fn finds_of(&mut self, text: &str) -> Edits {
         let mut edits = Edits::new();
         self.each(text, |range, token| edits.push((range, token.to_owned())));
+        edits
+    }
+
+    /// A text outside JSON with its finds replaced; `None` if it has none.
+    pub fn plain(&mut self, text: &str) -> Option<String> {
+        let edits = self.finds_of(text);
         if edits.is_empty() {
             return None;
         }
-        json::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
+        wire::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
     }
 }
 
 fn in_token(text: &str, find: &Find) -> bool {
-    let from = find.span.start.saturating_sub(super::token::TOKEN_BYTES);
-    let from = (from..=find.span.start).find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    let mut at = from;
-    while let Some(token) = super::token::next(text, at).filter(|t| t.start <= find.span.start) {
-        if find.span.end <= token.end {
-            return true;
+    let bytes = text.as_bytes();
+    let mut at = find.span.start.saturating_sub(token::TOKEN_BYTES);
+    // A token that begins behind the find is not looked for: a text may have many finds.
+    while let Some(open) = bytes.get(at..=find.span.start).and_then(|before| memchr::memchr(b'[', before)).map(|open| at + open) {
+        at = open + 1;
+        if let Some(token::Reading::Token(length)) = bytes.get(open..).map(token::read) {
+            at = open + length;
+            if find.span.end <= at {
+                return true;
+            }
         }
-        at = token.end;
     }
     false
 }

@@ -10,8 +10,10 @@ mod config;
 mod detect;
 mod json;
 mod mask;
+mod minted;
 mod number;
 mod restore;
+mod shelf;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use body::{Reach, Unreadable};
 use config::{Answers, Config};
 use detect::Detector;
 use mask::Masking;
+use minted::Minted;
 use restore::Restoring;
 use stream::{Filter, Work};
 use vaults::Vaults;
@@ -94,12 +97,18 @@ impl PiiMask {
     }
 
     fn restoring(&self, cx: &PostUpstream<'_>) -> Restoring {
-        let minted = self.vaults.take(cx.request_id());
+        if let Some(left) = self.vaults.take(cx.request_id()) {
+            return Restoring::new(left.minted, left.vault, Instant::now());
+        }
         let vault = cx.caller().map(|caller| self.vaults.vault(Some(&caller.organisation.id)));
-        Restoring::new(minted, vault, Instant::now())
+        Restoring::new(Minted::default(), vault, Instant::now())
     }
 
     fn restore(&self, cx: &mut PostUpstream<'_>, body: &Bytes) -> Result<(), PluginError> {
+        if token::opens(body, 0).is_none() {
+            self.vaults.take(cx.request_id());
+            return Ok(());
+        }
         let mut restoring = self.restoring(cx);
         let json = match Form::of(cx.dialect(), cx.response_header("content-type"), body) {
             Form::Media => return Ok(()),
@@ -121,11 +130,10 @@ impl PiiMask {
             return Ok(());
         }
         let mut masking = self.masking(cx.caller());
-        let Some(mut masked) = body::mask(body, form == Form::Json, self.reach, &mut masking).map_err(unreadable)? else {
-            return Ok(());
-        };
+        let edits = body::mask(body, form == Form::Json, self.reach, &mut masking).map_err(unreadable)?;
+        let Some(mut masked) = body::patched(body, &edits).map_err(unreadable)? else { return Ok(()) };
         if let Ok(text) = std::str::from_utf8(&masked)
-            && let Some(quiet) = json::patch(text.as_bytes(), &stream::log_probabilities(text))
+            && let Some(quiet) = wire::patch(text.as_bytes(), &stream::log_probabilities(text))
         {
             masked = quiet;
         }
@@ -143,21 +151,22 @@ impl Plugin for PiiMask {
         if body.is_empty() || !self.detector.may_find(body) {
             return Ok(Verdict::Next);
         }
-        let body = body.clone();
-        let json = match Form::of(cx.dialect(), cx.header("content-type"), &body) {
+        let json = match Form::of(cx.dialect(), cx.header("content-type"), body) {
             Form::Media => return Ok(Verdict::Next),
             form => form == Form::Json,
         };
         let mut masking = self.masking(cx.caller());
-        let Some(masked) = body::mask(&body, json, self.reach, &mut masking).map_err(unreadable)? else {
+        let edits = body::mask(body, json, self.reach, &mut masking).map_err(unreadable)?;
+        if edits.is_empty() {
             return Ok(Verdict::Next);
-        };
-        cx.set_body(masked)?;
+        }
+        cx.edit_body(&edits)?;
         if let Some(summary) = masking.summary() {
             cx.note("masked", summary);
         }
         if self.answers == Answers::Restore {
-            self.vaults.leave(cx.request_id(), masking.minted, Instant::now());
+            let vault = cx.caller().map(|_| masking.vault);
+            self.vaults.leave(cx.request_id(), masking.minted, vault, masking.now);
         }
         Ok(Verdict::Next)
     }

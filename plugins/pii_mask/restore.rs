@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::json::{self, Edits, Inside};
+use super::minted::Minted;
 use super::token;
-use super::vault::{Minted, Vault};
+use super::vault::Vault;
 use crate::plugin::prelude::*;
 
 /// What the tokens of one answer stand for: those of its own request, then those of the organisation's vault.
@@ -86,7 +87,7 @@ impl Restoring {
         if edits.is_empty() {
             return None;
         }
-        json::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
+        wire::patch(text.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok())
     }
 }
 

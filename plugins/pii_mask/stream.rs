@@ -158,7 +158,7 @@ impl StreamFilter for Filter {
         let data = if edits.is_empty() {
             None
         } else {
-            let patched = json::patch(frame.data.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok());
+            let patched = wire::patch(frame.data.as_bytes(), &edits).and_then(|bytes| String::from_utf8(bytes).ok());
             Some(patched.ok_or_else(|| PluginError::failed("an edit does not fit its frame"))?)
         };
         Ok(match (before.is_empty(), data) {
@@ -190,7 +190,7 @@ fn is_free_input(data: &str) -> bool {
 /// A frame that carries only `text` on the channel: the template with everything taken out that a client would add up
 /// twice (roles, names and ids of calls, other texts, usage).
 fn tail(template: &str, span: &Range<usize>, channel: Channel, text: &str) -> String {
-    let spliced = json::patch(template.as_bytes(), &vec![(span.clone(), json::escape(text).into_owned())])
+    let spliced = wire::patch(template.as_bytes(), &[(span.clone(), json::escape(text).into_owned())])
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .unwrap_or_else(|| template.to_owned());
     let Ok(mut frame) = serde_json::from_str::<Value>(&spliced) else { return spliced };

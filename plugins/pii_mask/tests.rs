@@ -8,10 +8,11 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use super::body::{self, Reach};
 use super::detect::{Detector, Own};
 use super::mask::Masking;
+use super::minted::Minted;
 use super::restore::Restoring;
 use super::stream::{Filter, Work};
 use super::token::{self, Mint};
-use super::vault::{Minted, Vault};
+use super::vault::Vault;
 use crate::plugin::prelude::*;
 
 const ALL: Reach = Reach { tool_definitions: true };
@@ -36,6 +37,11 @@ fn vault(organisation: &str) -> Arc<Vault> {
 fn masking(detector: &Arc<Detector>, vault: &Arc<Vault>) -> Masking {
     let reversible: Arc<[bool]> = vec![true; detector.kinds()].into();
     Masking::new(detector.clone(), vault.clone(), true, reversible, Instant::now())
+}
+
+fn mask_all(body: &[u8], masking: &mut Masking) -> Option<Vec<u8>> {
+    let edits = body::mask(body, true, ALL, masking).unwrap();
+    body::patched(body, &edits).unwrap()
 }
 
 fn finds(text: &str) -> Vec<(String, String)> {
@@ -124,7 +130,7 @@ fn what_only_looks_like_it_stays() {
 fn one_value_one_token_and_spellings_look_alike() {
     let (detector, vault) = (detector(&[]), vault("acme"));
     let body = br#"{"messages":[{"role":"user","content":"bob@x.com, Bob@x.com and bob@x.com"},{"role":"user","content":"bob@x.com"}]}"#;
-    let masked = String::from_utf8(body::mask(body, true, ALL, &mut masking(&detector, &vault)).unwrap().unwrap()).unwrap();
+    let masked = String::from_utf8(mask_all(body, &mut masking(&detector, &vault)).unwrap()).unwrap();
     let tokens: Vec<&str> = masked.match_indices("[[EMAIL_").map(|(at, _)| &masked[at..at + 26]).collect();
     assert_eq!(tokens.len(), 4);
     assert_eq!((tokens[0], tokens[0]), (tokens[2], tokens[3]));
@@ -133,7 +139,7 @@ fn one_value_one_token_and_spellings_look_alike() {
     // A later request, a restarted process and another replica say the same; another organisation does not.
     let again = |organisation: &str| {
         let vault = self::vault(organisation);
-        body::mask(body, true, ALL, &mut masking(&detector, &vault)).unwrap().unwrap()
+        mask_all(body, &mut masking(&detector, &vault)).unwrap()
     };
     assert_eq!(again("acme"), masked.as_bytes());
     assert_ne!(again("other"), masked.as_bytes());
@@ -145,11 +151,11 @@ fn a_token_is_worth_nothing_in_another_organisation() {
     let (ours, theirs) = (vault("acme"), vault("other"));
     let masked = masking(&detector, &ours).plain("bob@x.com").unwrap();
     let now = Instant::now();
-    assert_eq!(Restoring::new(Minted::new(), Some(theirs.clone()), now).plain(&masked, false), None);
-    assert_eq!(Restoring::new(Minted::new(), Some(ours), now).plain(&masked, false).as_deref(), Some("bob@x.com"));
+    assert_eq!(Restoring::new(Minted::default(), Some(theirs.clone()), now).plain(&masked, false), None);
+    assert_eq!(Restoring::new(Minted::default(), Some(ours), now).plain(&masked, false).as_deref(), Some("bob@x.com"));
     // Typed into a request it stays what it is, and nothing about it gets into the vault.
     let typed = format!(r#"{{"messages":[{{"role":"user","content":"say {masked}"}}]}}"#);
-    assert_eq!(body::mask(typed.as_bytes(), true, ALL, &mut masking(&detector, &theirs)).unwrap(), None);
+    assert_eq!(mask_all(typed.as_bytes(), &mut masking(&detector, &theirs)), None);
     assert_eq!(theirs.len(), 0);
 }
 
@@ -159,7 +165,7 @@ fn a_hundred_thousand_values_have_as_many_tokens() {
     let mut tokens = HashSet::new();
     let now = Instant::now();
     for number in 0..100_000 {
-        let mut minted = Minted::new();
+        let mut minted = Minted::default();
         assert!(tokens.insert(vault.token("email", "EMAIL", &format!("user{number}@x.com"), true, &mut minted, now)));
     }
 }
@@ -168,10 +174,11 @@ fn a_hundred_thousand_values_have_as_many_tokens() {
 fn a_token_that_is_taken_is_extended() {
     let vault = vault("acme");
     let now = Instant::now();
-    let mut minted = Minted::new();
+    let mut minted = Minted::default();
     let token = vault.token("email", "EMAIL", "bob@x.com", true, &mut minted, now);
     // The same token standing for something else, as after a collision of hashes.
-    let mut taken = Minted::from([(token.clone(), Arc::from("eve@x.com"))]);
+    let mut taken = Minted::default();
+    taken.insert(token.clone(), Arc::from("eve@x.com"));
     let longer = vault.token("email", "EMAIL", "bob@x.com", true, &mut taken, now);
     assert_eq!(longer.len(), token.len() + 16);
     assert!(matches!(token::read(longer.as_bytes()), token::Reading::Token(_)));
@@ -183,7 +190,7 @@ fn the_vault_is_bounded_in_number_and_time() {
     let mint = Mint::for_organisation(b"k", "acme");
     let vault = Vault::new(mint, 10, Duration::from_secs(60));
     let now = Instant::now();
-    let put = |n: u32, at: Instant| vault.token("email", "EMAIL", &format!("u{n}@x.com"), true, &mut Minted::new(), at);
+    let put = |n: u32, at: Instant| vault.token("email", "EMAIL", &format!("u{n}@x.com"), true, &mut Minted::default(), at);
     let first = put(0, now);
     for n in 1..10 {
         put(n, now);
@@ -205,15 +212,16 @@ fn a_value_keeps_its_token_for_as_long_as_it_is_known_and_for_its_kind_alone() {
     let vault = vault("acme");
     let now = Instant::now();
     let token = |label: &str, value: &str, minted: &mut Minted| vault.token(&label.to_lowercase(), label, value, true, minted, now);
-    let mut minted = Minted::new();
+    let mut minted = Minted::default();
     let first = token("EMAIL", "a@x.com", &mut minted);
-    let mut again = Minted::new();
+    let mut again = Minted::default();
     assert_eq!((token("EMAIL", "a@x.com", &mut again), again.get(&first).map(|v| &**v)), (first.clone(), Some("a@x.com")));
     assert!(token("OWN", "a@x.com", &mut minted).starts_with("[[OWN_"));
     // Where the token stands for something else in this request already, it gets another one.
-    let mut taken = Minted::from([(first.clone(), "b@x.com".into())]);
+    let mut taken = Minted::default();
+    taken.insert(first.clone(), "b@x.com".into());
     let other = token("EMAIL", "a@x.com", &mut taken);
-    assert!(other != first && *taken[&other] == *"a@x.com" && *taken[&first] == *"b@x.com");
+    assert!(other != first && taken.get(&other).map(|v| &**v) == Some("a@x.com") && taken.get(&first).map(|v| &**v) == Some("b@x.com"));
 }
 
 #[test]
@@ -336,7 +344,7 @@ proptest! {
         let (detector, vault) = (own(), vault("acme"));
         let body = conversation(&texts);
         let mut masking = masking(&detector, &vault);
-        let masked = body::mask(body.as_bytes(), true, ALL, &mut masking).unwrap();
+        let masked = mask_all(body.as_bytes(), &mut masking);
         let masked = masked.unwrap_or_else(|| body.clone().into_bytes());
         serde_json::from_slice::<Value>(&masked).unwrap();
         let mut restoring = Restoring::new(std::mem::take(&mut masking.minted), None, Instant::now());
@@ -361,11 +369,11 @@ proptest! {
         let (detector, vault) = (own(), vault("acme"));
         let arguments = json!({"to": argument, "n": 1}).to_string();
         let body = json!({"messages": [{"role": "user", "content": text}, {"role": "assistant", "tool_calls": [{"function": {"arguments": arguments}}]}]}).to_string();
-        let masked = body::mask(body.as_bytes(), true, ALL, &mut masking(&detector, &vault)).unwrap().unwrap_or(body.into_bytes());
+        let masked = mask_all(body.as_bytes(), &mut masking(&detector, &vault)).unwrap_or(body.into_bytes());
         let masked: Value = serde_json::from_slice(&masked).unwrap();
         let content = masked["messages"][0]["content"].as_str().unwrap();
         let call = masked["messages"][1]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
-        let restoring = Restoring::new(Minted::new(), Some(vault), Instant::now());
+        let restoring = Restoring::new(Minted::default(), Some(vault), Instant::now());
         let frames = frames_of(&pieces(content, &cuts), &pieces(call, &more));
         let out = streamed(&frames, &mut Filter::new(Work::Restore(restoring), ALL));
         let (content, call) = added_up(&out);
@@ -418,7 +426,7 @@ fn every_split_of_a_token_is_restored() {
     for cut in 0..=text.len() {
         for second in [cut, cut + 1, text.len()] {
             let frames = frames_of(&pieces(&text, &[cut, second]), &pieces(&arguments, &[cut, second]));
-            let restoring = Restoring::new(Minted::new(), Some(vault.clone()), Instant::now());
+            let restoring = Restoring::new(Minted::default(), Some(vault.clone()), Instant::now());
             let out = streamed(&frames, &mut Filter::new(Work::Restore(restoring), ALL));
             assert_eq!(added_up(&out), ("to [bob@x.com], [[not]] [".into(), r#"{"to":"bob@x.com"}"#.into()));
         }

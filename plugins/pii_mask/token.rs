@@ -36,29 +36,35 @@ pub fn read(text: &[u8]) -> Reading {
         }
     }
     let body = &text[2..];
-    let length = body.iter().take(TOKEN_BYTES).take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
-    let name = &body[..length];
-    // Upper case and digits first; from the first lower case letter on only hex digits.
-    let lower = name.iter().position(u8::is_ascii_lowercase).unwrap_or(length);
-    let shaped = length <= LABEL_BYTES + 65
-        && name.first().is_none_or(u8::is_ascii_uppercase)
-        && name[lower..].iter().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
-    if !shaped {
+    // Upper case, digits and lines; from the first lower case letter on only hex digits.
+    let (mut length, mut line, mut lower, mut hex) = (0, 0, false, false);
+    for byte in body.iter().take(LABEL_BYTES + 66) {
+        match byte {
+            b'A'..=b'Z' if !lower => hex = false,
+            _ if length == 0 && is_name(*byte) => return Reading::No,
+            b'0'..=b'9' => {}
+            b'a'..=b'f' => lower = true,
+            b'_' if !lower => (line, hex) = (length, true),
+            _ if is_name(*byte) => return Reading::No,
+            _ => break,
+        }
+        length += 1;
+    }
+    if length > LABEL_BYTES + 65 {
         return Reading::No;
     }
     let Some(close) = body.get(length) else { return Reading::Open };
-    let whole = *close == b']'
-        && name.iter().rposition(|b| *b == b'_').is_some_and(|line| {
-            let digits = &name[line + 1..];
-            let hex = digits.iter().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
-            (1..=LABEL_BYTES).contains(&line) && hex && DIGITS.contains(&digits.len())
-        });
+    let whole = *close == b']' && hex && line <= LABEL_BYTES && DIGITS.contains(&(length - line - 1));
     match (whole, body.get(length + 1)) {
         (false, _) => Reading::No,
         (true, None) => Reading::Open,
         (true, Some(b']')) => Reading::Token(length + 4),
         (true, Some(_)) => Reading::No,
     }
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// Where two opening brackets stand in a row, at or after `from`. Brackets are rare in texts, so looking for one byte is

@@ -1,11 +1,14 @@
 //! The vaults of an instance, one for each organisation, and what requests that are under way wait for.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::{OnceLock, Weak};
 use std::time::Instant;
 
+use super::minted::Minted;
+use super::shelf::AsGiven;
 use super::token::Mint;
-use super::vault::{Minted, Vault};
+use super::vault::Vault;
 use crate::plugin::prelude::*;
 
 /// Requests under way whose tokens are kept for their answer; the oldest go first.
@@ -20,7 +23,17 @@ pub struct Vaults {
     ttl: Duration,
     capacity: usize,
     by_organisation: parking_lot::RwLock<HashMap<Arc<str>, Arc<Vault>>>,
-    under_way: parking_lot::Mutex<HashMap<RequestId, (Instant, Minted)>>,
+    /// A request's id is random and the gateway's own: it needs no hashing.
+    under_way: parking_lot::Mutex<HashMap<RequestId, Left, BuildHasherDefault<AsGiven>>>,
+}
+
+/// What a request leaves for its answer.
+pub struct Left {
+    since: Instant,
+    /// What its tokens stand for.
+    pub minted: Minted,
+    /// The vault of its organisation, if it has one.
+    pub vault: Option<Arc<Vault>>,
 }
 
 /// What has to be equal for two instances to share vaults: name, digest of the key, time, capacity.
@@ -66,25 +79,25 @@ impl Vaults {
     }
 
     /// Keeps the tokens of a request until its answer comes.
-    pub fn leave(&self, request: RequestId, minted: Minted, now: Instant) {
+    pub fn leave(&self, request: RequestId, minted: Minted, vault: Option<Arc<Vault>>, since: Instant) {
         if minted.is_empty() {
             return;
         }
         let mut under_way = self.under_way.lock();
         if under_way.len() >= UNDER_WAY {
-            under_way.retain(|_, (since, _)| now.saturating_duration_since(*since) < LONGEST_REQUEST);
+            under_way.retain(|_, left| since.saturating_duration_since(left.since) < LONGEST_REQUEST);
         }
         if under_way.len() >= UNDER_WAY
-            && let Some(oldest) = under_way.iter().min_by_key(|(_, (since, _))| *since).map(|(id, _)| *id)
+            && let Some(oldest) = under_way.iter().min_by_key(|(_, left)| left.since).map(|(id, _)| *id)
         {
             under_way.remove(&oldest);
         }
-        under_way.insert(request, (now, minted));
+        under_way.insert(request, Left { since, minted, vault });
     }
 
     /// Takes what [`Self::leave`] kept.
-    pub fn take(&self, request: RequestId) -> Minted {
-        self.under_way.lock().remove(&request).map(|(_, minted)| minted).unwrap_or_default()
+    pub fn take(&self, request: RequestId) -> Option<Left> {
+        self.under_way.lock().remove(&request)
     }
 }
 

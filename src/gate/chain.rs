@@ -13,6 +13,8 @@ pub struct Chain {
     /// 16 hex digits of a SHA-256 over everything that decides what the chain does; evidence and receipts carry it.
     pub id: String,
     gates: [Stage; 4],
+    /// How many executions a request has at most.
+    steps: usize,
     max_parallel: usize,
 }
 
@@ -114,7 +116,7 @@ pub fn placement(manifest: &Manifest, gate: Gate, style: Style) -> Result<(), Mi
 impl Default for Chain {
     /// The empty chain.
     fn default() -> Self {
-        Self { id: digest(""), gates: Default::default(), max_parallel: 1 }
+        Self { id: digest(""), gates: Default::default(), steps: 0, max_parallel: 1 }
     }
 }
 
@@ -142,7 +144,9 @@ impl Chain {
                 }
             }
         }
-        Ok(Self { id: digest(&effective), gates, max_parallel: spec.max_parallel.max(1) })
+        // A background step has an entry for its place in the queue as well.
+        let steps = gates.iter().map(|stage| stage.all().count() + stage.background.len()).sum();
+        Ok(Self { id: digest(&effective), gates, steps, max_parallel: spec.max_parallel.max(1) })
     }
 
     /// Who runs at a gate.
@@ -194,6 +198,10 @@ impl Chain {
     /// The steps that filter streams, in order.
     pub fn streams(&self) -> impl Iterator<Item = &Arc<Step>> {
         self.stage(Gate::PostUpstream).all().filter(|step| step.instance().manifest.streams)
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.steps
     }
 
     pub(super) fn max_parallel(&self) -> usize {

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -130,6 +131,8 @@ pub struct Draft {
     pub model: Option<String>,
     /// The request body as it will be sent.
     pub body: Bytes,
+    /// Where the value of `model` stands in it, quotes included, as long as that is known without reading it again.
+    pub model_span: Option<Range<usize>>,
     /// Edits to the head towards the provider, in order.
     pub request_edits: Vec<HeaderEdit>,
     /// Tags for evidence and usage.

@@ -1,5 +1,7 @@
 //! The runner of the three gates on a request's path.
 
+use std::time::Instant;
+
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
@@ -20,10 +22,14 @@ pub async fn run(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &HeaderM
         return Verdict::Next;
     }
     let Exchange { facts, draft, executions, .. } = ex;
-    executions.reserve(stage.sequential.len() + stage.parallel.len());
+    if executions.is_empty() {
+        executions.reserve_exact(chain.steps());
+    }
     for step in &stage.sequential {
         let access = Access::Own { draft: &mut *draft, keep: step.revertible(), undo: None };
-        let (execution, verdict) = step.judge(facts, headers, access).await;
+        let started = Instant::now();
+        let mut execution = step.entry(facts, started);
+        let verdict = step.judge(facts, headers, access, started, &mut execution).await;
         executions.push(execution);
         if verdict != Verdict::Next {
             return verdict;
@@ -31,14 +37,16 @@ pub async fn run(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &HeaderM
     }
     let (facts, draft) = (&*facts, &*draft);
     if let [alone] = &stage.parallel[..] {
-        let (execution, verdict) = alone.judge(facts, headers, Access::Shared(draft)).await;
+        let started = Instant::now();
+        let mut execution = alone.entry(facts, started);
+        let verdict = alone.judge(facts, headers, Access::Shared(draft), started, &mut execution).await;
         executions.push(execution);
         return verdict;
     }
     // Collected, because a mapped iterator of futures would not be general enough to be sent between threads.
     let mut siblings = Vec::with_capacity(stage.parallel.len());
     for step in &stage.parallel {
-        siblings.push(step.judge(facts, headers, Access::Shared(draft)));
+        siblings.push(step.judge_beside(facts, headers, draft));
     }
     let judged = match stage.parallel.len() {
         0 => return Verdict::Next,

@@ -87,13 +87,29 @@ impl Step {
         if self.instance.rolled_out(facts) { Ok(scope) } else { Err(Decision::SkippedRollout) }
     }
 
-    /// Runs the step at one of the three gates of the request's path.
-    pub(super) async fn judge(&self, facts: &Facts, headers: &HeaderMap, access: Access<'_>) -> (Execution, Verdict) {
+    /// Runs the step beside its siblings.
+    pub(super) async fn judge_beside(&self, facts: &Facts, headers: &HeaderMap, draft: &Draft) -> (Execution, Verdict) {
         let started = Instant::now();
         let mut execution = self.entry(facts, started);
+        let verdict = self.judge(facts, headers, Access::Shared(draft), started, &mut execution).await;
+        (execution, verdict)
+    }
+
+    /// Runs the step at one of the three gates of the request's path, with what comes of it in its [`Self::entry`].
+    pub(super) async fn judge(
+        &self,
+        facts: &Facts,
+        headers: &HeaderMap,
+        access: Access<'_>,
+        started: Instant,
+        execution: &mut Execution,
+    ) -> Verdict {
         match self.admit(facts, access.draft()) {
             Ok(scope) => execution.scope = scope,
-            Err(skipped) => return (self.close(execution, skipped, started), Verdict::Next),
+            Err(skipped) => {
+                self.count(execution, skipped);
+                return Verdict::Next;
+            }
         }
         let Instance { plugin, timeout, needs, .. } = &*self.instance;
         let view = View::new(facts, headers, access, *needs);
@@ -120,8 +136,10 @@ impl Step {
         let trail = view.close(self.observes() || result.is_err());
         let changed = (trail.changed_request, trail.changed_response);
         execution.keep(trail);
-        let (decision, verdict) = self.settle(result, changed, &mut execution);
-        (self.close(execution, decision, started), verdict)
+        let (decision, verdict) = self.settle(result, changed, execution);
+        execution.took = started.elapsed();
+        self.count(execution, decision);
+        verdict
     }
 
     /// Runs the step at `post_response`.
@@ -131,7 +149,10 @@ impl Step {
         let draft = Draft { model: finished.model.clone(), ..Draft::default() };
         match self.admit(&finished.facts, &draft) {
             Ok(scope) => execution.scope = scope,
-            Err(skipped) => return self.close(execution, skipped, started),
+            Err(skipped) => {
+                self.count(&mut execution, skipped);
+                return execution;
+            }
         }
         let cx = PostResponse::new(finished);
         let plugin = &self.instance.plugin;
@@ -141,7 +162,9 @@ impl Step {
             Ok(()) => Decision::Allowed,
             Err(failure) => self.failed(&failure, &mut execution),
         };
-        self.close(execution, decision, started)
+        execution.took = started.elapsed();
+        self.count(&mut execution, decision);
+        execution
     }
 
     /// What a result means: what evidence says, and whether the request goes on.
@@ -212,14 +235,6 @@ impl Step {
             took: Duration::ZERO,
             response_path: self.gate != Gate::PostResponse,
         }
-    }
-
-    fn close(&self, mut execution: Execution, decision: Decision, started: Instant) -> Execution {
-        if !matches!(decision, Decision::SkippedScope | Decision::SkippedRollout) {
-            execution.took = started.elapsed();
-        }
-        self.count(&mut execution, decision);
-        execution
     }
 
     /// Sets the decision and counts it.

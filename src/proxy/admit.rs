@@ -186,7 +186,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             steering = None;
         }
     }
-    cx.model_span = steering.as_ref().and_then(|steering| steering.model_span.clone());
+    exchange.draft.model_span = steering.as_ref().and_then(|steering| steering.model_span.clone());
     let tools = match &called {
         Some(called) => {
             let asked = mcp::inspect(&called.server, &exchange.draft.body)?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -91,7 +91,7 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
     }
     if guarded {
         exchange.draft.response = Some(Response { status: cx.upstream_status, headers: head.headers.clone(), body: None });
-        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await {
+        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, exchange, &HeaderMap::new()).await {
             exchange.outcome.denial = Some((*denial).clone());
             return cx.refuse(*denial);
         }
@@ -156,24 +156,31 @@ impl Watched {
 fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) -> Result<()> {
     // Pingora keeps the spelling of every name beside the fields and parses a name again for each change. Names have no case
     // (RFC 9110 §5.1): without the spelling this change, and those that follow on the way out, cost a fraction.
+    fields(head, |fields| {
+        let lists = fields.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
+        // These two name no field.
+        let named = lists.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !matches!(*name, "keep-alive" | "close"));
+        let nominated: Vec<HeaderName> = named.filter_map(|name| name.parse().ok()).filter(|name| *name != CONNECTION).collect();
+        let unwanted: Vec<HeaderName> =
+            fields.keys().filter(|name| ends_here(name.as_str(), from_provider) || nominated.contains(name)).cloned().collect();
+        for name in &unwanted {
+            fields.remove(name);
+        }
+        fields.insert(respond::REQUEST_ID, id.clone());
+    })
+}
+
+/// Works on the fields of a head themselves.
+fn fields<T>(head: &mut ResponseHeader, work: impl FnOnce(&mut HeaderMap) -> T) -> Result<T> {
     let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason()).map(str::to_owned);
     let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let mut parts = http::response::Parts::from(std::mem::replace(head, empty));
-    let lists = parts.headers.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    // These two name no field.
-    let named = lists.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !matches!(*name, "keep-alive" | "close"));
-    let nominated: Vec<HeaderName> = named.filter_map(|name| name.parse().ok()).filter(|name| *name != CONNECTION).collect();
-    let unwanted: Vec<HeaderName> =
-        parts.headers.keys().filter(|name| ends_here(name.as_str(), from_provider) || nominated.contains(name)).cloned().collect();
-    for name in &unwanted {
-        parts.headers.remove(name);
-    }
-    parts.headers.insert(respond::REQUEST_ID, id.clone());
+    let done = work(&mut parts.headers);
     *head = ResponseHeader::from(parts);
     if reason.is_some() {
         head.set_reason_phrase(reason.as_deref())?;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), the
@@ -438,16 +445,20 @@ impl AnswerJudge {
         if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
             body = guard.answer(exchange, body).await.map_err(Box::new)?;
         }
-        exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
-        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;
+        let broken = |_| Box::new(Denial::of(codes::INTERNAL));
+        // The steps see the head's own fields; it has them back when they are done.
+        let own = fields(head, std::mem::take).map_err(broken)?;
+        exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: own, body: Some(body) });
+        let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &HeaderMap::new()).await;
         if let Verdict::Abort(denial) = verdict {
             exchange.draft.response = None;
             return Err(denial);
         }
+        let (own, body) = exchange.draft.response.take().map(|seen| (seen.headers, seen.body.unwrap_or_default())).unwrap_or_default();
+        fields(head, |fields| *fields = own).map_err(broken)?;
         let edited = apply_edits(head, &exchange.draft.response_edits);
-        let body = exchange.draft.response.take().and_then(|r| r.body).unwrap_or_default();
         let written = edited.and_then(|()| receipt::write(head, &self.route, exchange));
-        written.map(|()| body).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
+        written.map(|()| body).map_err(broken)
     }
 
     /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is

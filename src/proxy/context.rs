@@ -41,8 +41,6 @@ pub struct Context {
     pub tap: Option<TapHandle<AnswerJudge>>,
     /// Where the request goes.
     pub destination: Option<Destination>,
-    /// Where the model stands in the body, while the body is the caller's own.
-    pub model_span: Option<std::ops::Range<usize>>,
     /// The refusal that an `Err` from a filter stands for.
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
@@ -109,7 +107,6 @@ impl Context {
             exchange: None,
             tap: None,
             destination: None,
-            model_span: None,
             denial: None,
             attempts: 0,
             pre_upstream_done: false,

@@ -93,7 +93,7 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
         let began = Instant::now();
-        let admitted = exchange.draft.body.clone();
+        let admitted = matches!(destination, Destination::Mcp(_)).then(|| exchange.draft.body.clone());
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
             if let Err(denial) = guard.request(exchange, route.guard_unparsed).await {
@@ -101,26 +101,22 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
                 return cx.refuse(denial);
             }
             if before.as_ptr() != exchange.draft.body.as_ptr() {
-                cx.model_span = None;
+                exchange.draft.model_span = None;
             }
         }
-        if !route.chain.is_empty(Gate::PreUpstream) {
-            let before = exchange.draft.body.clone();
-            if let Verdict::Abort(denial) = gate::run(&route.chain, Gate::PreUpstream, exchange, &session.req_header().headers).await {
-                exchange.outcome.denial = Some((*denial).clone());
-                return cx.refuse(*denial);
-            }
-            if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
-                cx.model_span = None;
-            }
+        if !route.chain.is_empty(Gate::PreUpstream)
+            && let Verdict::Abort(denial) = gate::run(&route.chain, Gate::PreUpstream, exchange, &session.req_header().headers).await
+        {
+            exchange.outcome.denial = Some((*denial).clone());
+            return cx.refuse(*denial);
         }
         if let Destination::Provider { slug, .. } = destination
-            && let Err(denial) = name_the_slug(exchange, slug, cx.model_span.clone())
+            && let Err(denial) = name_the_slug(exchange, slug)
         {
             return cx.refuse(denial);
         }
         if let Destination::Mcp(called) = destination
-            && (admitted.as_ptr() != exchange.draft.body.as_ptr() || admitted.len() != exchange.draft.body.len())
+            && admitted.is_some_and(|body| body.as_ptr() != exchange.draft.body.as_ptr() || body.len() != exchange.draft.body.len())
             && let Err(denial) = mcp::still_permitted(&called.server, &exchange.draft.body)
         {
             exchange.outcome.denial = Some(denial.clone());
@@ -134,7 +130,8 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
 }
 
 /// Replaces the name the caller used by the one the provider knows.
-fn name_the_slug(exchange: &mut Exchange, slug: &str, span: Option<std::ops::Range<usize>>) -> std::result::Result<(), Denial> {
+fn name_the_slug(exchange: &mut Exchange, slug: &str) -> std::result::Result<(), Denial> {
+    let span = exchange.draft.model_span.take();
     if exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug) && span.is_some() {
         return Ok(());
     }

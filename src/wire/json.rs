@@ -54,6 +54,57 @@ pub fn set_string(body: &Bytes, span: Range<usize>, text: &str) -> Bytes {
     Bytes::from(out)
 }
 
+/// The text with parts of it replaced: ranges in order and without overlap. `None` if one does not fit, because what was to
+/// be hidden would stay.
+pub fn patch(body: &[u8], edits: &[(Range<usize>, String)]) -> Option<Vec<u8>> {
+    let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + grown);
+    let mut at = 0;
+    for (range, text) in edits {
+        out.extend_from_slice(body.get(at..range.start)?);
+        out.extend_from_slice(text.as_bytes());
+        at = range.end;
+    }
+    out.extend_from_slice(body.get(at..)?);
+    Some(out)
+}
+
+/// Where the value of a member of the outermost object stands once [`patch`] has made these edits, if it is plain that they
+/// leave the JSON around it as it is: each of them changes a part of one string elsewhere, and no string becomes a word.
+/// `None` says that only reading the text again can tell.
+pub fn moved(json: &[u8], span: Range<usize>, edits: &[(Range<usize>, String)]) -> Option<Range<usize>> {
+    let (mut grown, mut shrunk) = (0, 0);
+    for (range, text) in edits {
+        if !stays_inside(json, range, text) || range.start < span.end && span.start < range.end {
+            return None;
+        }
+        if range.end <= span.start {
+            grown += text.len();
+            shrunk += range.len();
+        }
+    }
+    let place = |at: usize| (at + grown).checked_sub(shrunk);
+    Some(place(span.start)?..place(span.end)?)
+}
+
+/// Whether an edit to a sound JSON text changes a part of one string and nothing else. Told by bytes that stand in strings
+/// alone; where all that is replaced could also be a number or a word it is not told.
+fn stays_inside(json: &[u8], range: &Range<usize>, text: &str) -> bool {
+    let plain = |bytes: &[u8]| bytes.iter().fold(true, |plain, b| plain & (*b >= 0x20) & (*b != b'"') & (*b != b'\\'));
+    let bare = |b: &u8| b.is_ascii_digit() || b" +-.,:[]{}eEtrufalsn".contains(b);
+    let starts = |at: usize| json.get(at).is_none_or(|b| !matches!(b, 0x80..=0xbf));
+    // An escape has at most six bytes, and one cut in two is another.
+    let apart = json.get(range.start.saturating_sub(5)..range.start).is_some_and(|before| !before.contains(&b'\\'));
+    let Some(old) = json.get(range.clone()) else { return false };
+    plain(old)
+        && plain(text.as_bytes())
+        && !old.iter().all(bare)
+        && apart
+        && starts(range.start)
+        && starts(range.end)
+        && text.bytes().any(|b| !b.is_ascii_alphabetic())
+}
+
 /// Writes a JSON string with its quotes.
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
@@ -74,6 +125,55 @@ mod tests {
         let body = br#"{"a":"one","b":"two"}"#;
         let out = splice(body, &[(16..19, "2\"".into()), (6..9, String::new())]).unwrap();
         assert_eq!(&out[..], br#"{"a":"","b":"2\""}"#);
+    }
+
+    /// Where the first of `old` stands, to be replaced by `new`.
+    fn edit(body: &str, old: &str, new: &str) -> (Range<usize>, String) {
+        let start = body.find(old).unwrap();
+        (start..start + old.len(), new.to_owned())
+    }
+
+    #[test]
+    fn what_stands_beside_an_edit_moves_with_it() {
+        let body = r#"{"a":"to x@y.z, u@v.w","model":"m","b":"é r@s.t","n":[4111,12]}"#;
+        let span = || crate::wire::head(body.as_bytes()).unwrap().model_span.unwrap();
+        for edits in [
+            vec![edit(body, "x@y.z", "[[1]]"), edit(body, "u@v.w", ""), edit(body, "r@s.t", "[[12345]]")],
+            vec![edit(body, "x@y.z", "-"), edit(body, "u@v.w", "[[2345678]]")],
+            vec![edit(body, "r@s.t", "[[12345]]")],
+            vec![],
+        ] {
+            let patched = patch(body.as_bytes(), &edits).unwrap();
+            let told = moved(body.as_bytes(), span(), &edits);
+            let plain = edits.iter().all(|(_, text)| !text.is_empty());
+            assert_eq!(told, plain.then(|| crate::wire::head(&patched).unwrap().model_span.unwrap()), "{edits:?}");
+        }
+    }
+
+    #[test]
+    fn an_edit_that_may_change_more_than_a_part_of_a_string_is_not_told() {
+        let body = r#"{"model":"m","b":"\n@1 \u0040@2 @3\"@4","k@ey":1,"n":[4111,12,true]}"#;
+        let span = || crate::wire::head(body.as_bytes()).unwrap().model_span.unwrap();
+        for (old, new) in [
+            ("4111", "\"[[1]]\""),
+            ("12", "[[1]]"),
+            ("true", "[[1]]"),
+            ("@1", "[[1]]"),
+            ("0@2", "[[1]]"),
+            ("@4\",", "[[1]]"),
+            ("@3", "a\"b"),
+            ("@3", "a\\b"),
+            ("@3", "a\nb"),
+            ("k@ey", "stream"),
+            ("m\"", "x1"),
+            ("\"m\"", "1"),
+        ] {
+            assert_eq!(moved(body.as_bytes(), span(), &[edit(body, old, new)]), None, "{old} {new}");
+        }
+        assert_eq!(moved(body.as_bytes(), span(), &[edit(body, "@3", "[[1]]")]), Some(span()));
+        let cut = body.replace("@3", "é@3");
+        let inside = cut.find('é').unwrap() + 1;
+        assert_eq!(moved(cut.as_bytes(), span(), &[(inside..inside + 3, "[[1]]".to_owned())]), None);
     }
 
     #[test]

@@ -179,18 +179,37 @@ impl<'a> Scan<'a> {
     /// # Errors
     /// There is no string here.
     pub fn string(&mut self) -> Result<Literal<'a>> {
+        let (span, plain) = self.place()?;
+        let text = match plain {
+            true => Cow::Borrowed(self.inside(&span)),
+            false => self.decoded(&span)?,
+        };
+        Ok(Literal { text, span })
+    }
+
+    /// Walks over a string: where it stands, inside its quotes, and whether it has no escape.
+    ///
+    /// # Errors
+    /// There is no string here.
+    pub fn place(&mut self) -> Result<(Range<usize>, bool)> {
         self.take(b'"')?;
         let start = self.at;
         let plain = self.string_end()?;
-        let span = start..self.at - 1;
-        let text = match plain {
-            true => Cow::Borrowed(self.text.get(span.clone()).unwrap_or_default()),
-            false => {
-                let quoted = self.text.get(start - 1..self.at).unwrap_or_default();
-                Cow::Owned(serde_json::from_str(quoted).map_err(|_| self.refuse())?)
-            }
-        };
-        Ok(Literal { text, span })
+        Ok((start..self.at - 1, plain))
+    }
+
+    /// The inside of a string as it is written.
+    pub fn inside(&self, span: &Range<usize>) -> &'a str {
+        self.text.get(span.clone()).unwrap_or_default()
+    }
+
+    /// What the string that was walked over says.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn decoded(&self, span: &Range<usize>) -> Result<Cow<'a, str>> {
+        let quoted = self.text.get(span.start.saturating_sub(1)..span.end + 1).unwrap_or_default();
+        serde_json::from_str(quoted).map(Cow::Owned).map_err(|_| self.refuse())
     }
 
     /// Walks over a value. No recursion: how deep the caller nests is the caller's choice.

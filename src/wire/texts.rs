@@ -129,7 +129,16 @@ const HELD: usize = 1024;
 /// # Errors
 /// [`ParseError::Syntax`]; some texts may have been visited by then.
 pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    walk(body, false, f)
+    walk(body, false, false, f)
+}
+
+/// As [`texts`], but a text says what stands between its quotes, escapes and all: nothing is decoded for who changes a few
+/// bytes of few strings.
+///
+/// # Errors
+/// As for [`texts`].
+pub fn raw_texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    walk(body, false, true, f)
 }
 
 /// Visits every string of the JSON of one stream event; fragments have a [`Channel`].
@@ -137,11 +146,11 @@ pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), Pars
 /// # Errors
 /// [`ParseError::Syntax`], also for `[DONE]`, which is not JSON.
 pub fn stream_texts<'a>(data: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    walk(data, true, f)
+    walk(data, true, false, f)
 }
 
-fn walk<'a>(body: &'a [u8], stream: bool, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    let mut walk = Walk { held: Vec::new(), gone: 0, open: 0, stream, f };
+fn walk<'a>(body: &'a [u8], stream: bool, raw: bool, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    let mut walk = Walk { held: Vec::new(), gone: 0, open: 0, stream, raw, f };
     let mut scan = Scan::new(body)?;
     walk.value(&mut scan, Place { node: Node::Root, role: Role::Unknown, channel: None, position: 0 })?;
     scan.end()?;
@@ -156,6 +165,8 @@ struct Walk<'a, 'f> {
     /// Open objects whose members may still say something about texts before them.
     open: u32,
     stream: bool,
+    /// Texts are given as they are written.
+    raw: bool,
     f: &'f mut dyn FnMut(Text<'a>),
 }
 
@@ -217,8 +228,17 @@ impl<'a> Walk<'a, '_> {
         }
         match scan.peek() {
             Some(b'"') => {
-                let Literal { text, span } = scan.string()?;
-                Ok(self.text(at, text, span))
+                let (span, plain) = scan.place()?;
+                let inside = Cow::Borrowed(scan.inside(&span));
+                // Only words that say something about others are read.
+                let says = match plain || self.raw && !matches!(at.node, Node::RoleWord | Node::TypeWord | Node::Url) {
+                    true => inside.clone(),
+                    false => scan.decoded(&span)?,
+                };
+                let (kind, seen) = meaning(at.node, &says);
+                let text = if self.raw { inside } else { says };
+                self.emit(Text { span, text, kind, role: at.role, key: false, channel: at.channel });
+                Ok(seen)
             }
             Some(b'{') => self.members(scan, at).map(|()| Seen::Nothing),
             Some(b'[') => {
@@ -240,24 +260,6 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    fn text(&mut self, at: Place, text: Cow<'a, str>, span: Range<usize>) -> Seen {
-        let (kind, seen) = match at.node {
-            Node::Block(kind) | Node::Free(kind) | Node::Leaf(kind) => (kind, Seen::Nothing),
-            Node::RoleWord => (Kind::Structural, Seen::Role(grammar::role(&text))),
-            Node::TypeWord => (Kind::Structural, Seen::Type(grammar::type_word(&text))),
-            Node::Keyword => (Kind::Structural, Seen::Nothing),
-            Node::Definition => (Kind::ToolDefinition, Seen::Nothing),
-            Node::TextOrFormat => (Kind::Content, Seen::Nothing),
-            Node::Url if text.starts_with("data:") => (Kind::Structural, Seen::Nothing),
-            Node::Numbers => (Kind::Structural, Seen::Nothing),
-            Node::Url | Node::Root | Node::Choice | Node::Call | Node::Params | Node::Outcome | Node::Datum => {
-                (Kind::Metadata, Seen::Nothing)
-            }
-        };
-        self.emit(Text { span, text, kind, role: at.role, key: false, channel: at.channel });
-        seen
-    }
-
     /// A list of numbers is stepped over without reading each; anything with a string in it is walked like the rest.
     fn numbers(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<Seen, ParseError> {
         let first = scan.peek();
@@ -274,6 +276,7 @@ impl<'a> Walk<'a, '_> {
     fn members(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<(), ParseError> {
         match at.node {
             Node::Free(kind) => scan.object(|scan, Literal { text, span }| {
+                let text = if self.raw { Cow::Borrowed(scan.inside(&span)) } else { text };
                 self.emit(Text { span, text, kind, role: at.role, key: true, channel: None });
                 self.value(scan, Place { channel: None, ..at }).map(|_| ())
             }),
@@ -326,6 +329,21 @@ impl<'a> Walk<'a, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a string is for by its place, and what it says about others.
+fn meaning(node: Node, text: &str) -> (Kind, Seen) {
+    match node {
+        Node::Block(kind) | Node::Free(kind) | Node::Leaf(kind) => (kind, Seen::Nothing),
+        Node::RoleWord => (Kind::Structural, Seen::Role(grammar::role(text))),
+        Node::TypeWord => (Kind::Structural, Seen::Type(grammar::type_word(text))),
+        Node::Keyword => (Kind::Structural, Seen::Nothing),
+        Node::Definition => (Kind::ToolDefinition, Seen::Nothing),
+        Node::TextOrFormat => (Kind::Content, Seen::Nothing),
+        Node::Url if text.starts_with("data:") => (Kind::Structural, Seen::Nothing),
+        Node::Numbers => (Kind::Structural, Seen::Nothing),
+        Node::Url | Node::Root | Node::Choice | Node::Call | Node::Params | Node::Outcome | Node::Datum => (Kind::Metadata, Seen::Nothing),
     }
 }
 

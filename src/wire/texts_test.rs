@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 fn all(body: &[u8], stream: bool) -> Vec<Text<'_>> {
     let mut out = Vec::new();
-    walk(body, stream, &mut |text| out.push(text)).unwrap();
+    walk(body, stream, false, &mut |text| out.push(text)).unwrap();
     out
 }
 
@@ -319,19 +319,34 @@ proptest! {
     }
 
     #[test]
+    fn raw_texts_are_the_same_texts_as_they_are_written(json in json(), deep in any::<bool>()) {
+        let json = if deep { serde_json::json!({"messages": [{"role": "user", "content": json}], "tools": json}) } else { json };
+        let body = serde_json::to_vec(&json).unwrap();
+        let mut raw = Vec::new();
+        super::super::raw_texts(&body, &mut |text| raw.push(text)).unwrap();
+        let told = all(&body, false);
+        prop_assert_eq!(raw.len(), told.len());
+        for (raw, told) in raw.into_iter().zip(told) {
+            prop_assert_eq!(raw.text.as_bytes(), &body[raw.span.clone()]);
+            let same = Text { text: told.text.clone(), ..raw };
+            prop_assert_eq!(same, told);
+        }
+    }
+
+    #[test]
     fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..300), stream in any::<bool>()) {
-        let _ = walk(&body, stream, &mut |_| {});
+        let _ = walk(&body, stream, false, &mut |_| {});
     }
 
     #[test]
     fn never_panics_near_json(body in r#"([{}\[\]",:0-9\\u]|"(role|content|data|embedding|messages|delta)":){0,40}"#, stream in any::<bool>()) {
-        let _ = walk(body.as_bytes(), stream, &mut |_| {});
+        let _ = walk(body.as_bytes(), stream, false, &mut |_| {});
     }
 
     #[test]
     fn head_accepts_what_the_walk_accepts(body in r#"\{"(a|model|data|input)":([{}\[\]",:0-9\\ud]){0,20}\}"#) {
         if super::super::head(body.as_bytes()).is_ok() {
-            let walked = walk(body.as_bytes(), false, &mut |_| {});
+            let walked = walk(body.as_bytes(), false, false, &mut |_| {});
             prop_assert!(walked.is_ok());
         }
     }

@@ -1,6 +1,6 @@
 //! What a plugin may do at each gate of a request's path, on top of what every view shows.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
 
@@ -66,6 +66,15 @@ macro_rules! request_writes {
             /// Without `write_request`, or from a parallel step.
             pub fn set_body(&mut self, body: impl Into<Bytes>) -> Result<(), PluginError> {
                 self.0.replace_body(body.into())
+            }
+
+            /// Replaces parts of the request body: ranges in order and without overlap. To be preferred to [`Self::set_body`] for
+            /// parts of strings: where it is plain that the JSON around them stays what it is nobody reads all of it again.
+            ///
+            /// # Errors
+            /// As for [`Self::set_body`], or for a range that does not fit; then nothing is changed.
+            pub fn edit_body(&mut self, edits: &[(Range<usize>, String)]) -> Result<(), PluginError> {
+                self.0.patch_body(edits)
             }
 
             /// Sets a field of the head towards the provider.

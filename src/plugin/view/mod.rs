@@ -5,8 +5,10 @@
 //! evidence says what happened and not what a plugin claims.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 
@@ -20,7 +22,7 @@ use super::PluginError;
 use super::manifest::{Need, NeedSet};
 use crate::gate::{Draft, External, Facts, HeaderEdit, RequestId};
 use crate::identity::Caller;
-use crate::wire::{Dialect, Endpoint};
+use crate::wire::{self, Dialect, Endpoint};
 
 /// Request fields that carry credentials: no plugin reads or writes them.
 const CREDENTIALS: [&str; 6] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"];
@@ -244,7 +246,18 @@ impl<'a> View<'a> {
     fn replace_body(&mut self, body: Bytes) -> Result<(), PluginError> {
         let draft = self.write(Need::WriteRequest)?;
         if draft.body != body {
-            draft.body = body;
+            (draft.body, draft.model_span) = (body, None);
+            self.trail.get_mut().changed_request = true;
+        }
+        Ok(())
+    }
+
+    fn patch_body(&mut self, edits: &[(Range<usize>, String)]) -> Result<(), PluginError> {
+        let draft = self.write(Need::WriteRequest)?;
+        let body = wire::patch(&draft.body, edits).ok_or(PluginError::NotPossible("an edit that does not fit the body"))?;
+        if draft.body != body {
+            let span = draft.model_span.take().and_then(|span| wire::moved(&draft.body, span, edits));
+            (draft.body, draft.model_span) = (Bytes::from(body), span);
             self.trail.get_mut().changed_request = true;
         }
         Ok(())
@@ -274,6 +287,8 @@ fn edited<'h>(edits: &'h [HeaderEdit], headers: &'h HeaderMap, name: &str) -> Op
     let value = match edits.iter().rev().find(|edit| edit.name().as_str().eq_ignore_ascii_case(name)) {
         Some(HeaderEdit::Remove(_)) => None,
         Some(HeaderEdit::Set(_, value)) => Some(value),
+        // The one that is asked for the most; a name that is a text has to be read before it can be looked up.
+        None if name == CONTENT_TYPE.as_str() => headers.get(CONTENT_TYPE),
         None => headers.get(name),
     };
     value.and_then(|value| value.to_str().ok())
