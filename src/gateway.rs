@@ -18,7 +18,9 @@ use async_trait::async_trait;
 use listeners::{addresses, free, usable};
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
+use pingora::listeners::ListenerConfig;
 use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownWatch};
 use pingora::services::ServiceWithDependents;
@@ -45,6 +47,9 @@ use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
 use crate::usage::{Books, Debts};
 
+/// Bytes of an answer that leave together: head and body of most answers are one write, not two. Whoever streams does not wait
+/// for them, because what has no length is sent on piece by piece.
+const ANSWER: usize = 8 << 10;
 /// After the last request is done, this long is left for answers on their way into the socket.
 const LINGER: Duration = Duration::from_millis(100);
 /// Between two looks for reservations that nobody renews.
@@ -260,15 +265,14 @@ impl Builder {
             app.server_options = Some(options);
         }
         for address in &settings.listen {
-            match &settings.tls {
-                None => proxy.add_tcp(&address.to_string()),
-                Some(files) => {
-                    let mut tls = TlsSettings::intermediate(&files.cert.display().to_string(), &files.key.display().to_string())
-                        .map_err(|e| GatewayError::Tls(e.to_string()))?;
-                    tls.enable_h2();
-                    proxy.add_tls_with_settings(&address.to_string(), None, tls);
-                }
+            let mut listener = ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::default().write(ANSWER));
+            if let Some(files) = &settings.tls {
+                let mut tls = TlsSettings::intermediate(&files.cert.display().to_string(), &files.key.display().to_string())
+                    .map_err(|e| GatewayError::Tls(e.to_string()))?;
+                tls.enable_h2();
+                listener = listener.tls(tls);
             }
+            proxy.add_listener(listener);
         }
         server.add_service(proxy);
         if let Some(address) = admin {
