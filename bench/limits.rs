@@ -138,7 +138,7 @@ impl World {
             trace_id: None,
         };
         let most = AtMost { tokens_in: 350, tokens_out: 100, cost: 550_000 };
-        self.books.begin(u128::from(number), &who, most).await?;
+        self.books.begin(u128::from(number), &who, micros() / 1000, most).await?;
         Ok(())
     }
 }

@@ -33,4 +33,12 @@ impl Terms {
         mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
         Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine }
     }
+
+    /// Whether these are the same policies and accounts, not only equal ones.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        fn same<T>(these: &[Arc<T>], those: &[Arc<T>]) -> bool {
+            these.len() == those.len() && these.iter().zip(those).all(|(this, that)| Arc::ptr_eq(this, that))
+        }
+        same(&self.scopes, &other.scopes) && same(&self.accounts, &other.accounts)
+    }
 }

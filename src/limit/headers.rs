@@ -1,16 +1,22 @@
 //! What an answer tells of the limits it passed: the IETF's `RateLimit` fields
 //! (draft-ietf-httpapi-ratelimit-headers-10) and the fields that the dialect's SDKs read.
 
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::{Field, Standing};
+use super::receipt::RATES;
+use super::{Field, Scope, Standing};
 use crate::wire::Dialect;
 
-/// Bytes of all fields, mostly.
-const ALL: usize = 512;
+/// Bytes of what changes from answer to answer, mostly.
+const CHANGING: usize = 256;
+/// Fields of an answer at most.
+const MOST: usize = 8;
+/// For how many sets of limits a thread remembers what never changes about them.
+const REMEMBERED: usize = 64;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -43,68 +49,93 @@ const ANTHROPIC: [[HeaderName; 3]; 2] = [
 /// Header fields.
 pub type Fields = Vec<(HeaderName, HeaderValue)>;
 
-/// Values, written one behind the other: every answer carries them, and one piece of memory is cheaper than eight.
+/// What tells one limit from another: whose, which field, how much, in how many seconds.
+type Limit = (Scope, Field, u64, u64);
+
+/// What all answers under the same limits say.
+struct Constant {
+    of: [Option<Limit>; RATES],
+    /// The tightest of requests and of tokens.
+    tightest: [Option<u64>; 2],
+    policy: HeaderValue,
+    totals: [Option<HeaderValue>; 2],
+}
+
+thread_local! {
+    /// Most answers of a thread are under limits that others were under a moment ago.
+    static CONSTANTS: RefCell<[Option<Constant>; REMEMBERED]> = const { RefCell::new([const { None }; REMEMBERED]) };
+}
+
+/// Values that change, written one behind the other: one piece of memory is cheaper than five.
 struct Values {
     text: Vec<u8>,
     /// Where each ends, under its name.
-    ends: Vec<(HeaderName, usize)>,
+    ends: [Option<(HeaderName, usize)>; 5],
+    len: usize,
 }
 
 impl Values {
     fn end(&mut self, name: HeaderName) {
-        self.ends.push((name, self.text.len()));
+        if let Some(end) = self.ends.get_mut(self.len) {
+            *end = Some((name, self.text.len()));
+            self.len += 1;
+        }
     }
 
-    fn number(&mut self, name: HeaderName, number: u64) {
-        decimal(&mut self.text, number);
-        self.end(name);
-    }
-
-    fn fields(self) -> Fields {
+    fn fields(self, fields: &mut Fields) {
         let text = Bytes::from(self.text);
         let mut from = 0;
-        // What was written here is ASCII, which is always a value.
-        let field = |(name, end)| {
-            let value = text.slice(std::mem::replace(&mut from, end)..end);
-            HeaderValue::from_maybe_shared(value).ok().map(|value| (name, value))
-        };
-        self.ends.into_iter().filter_map(field).collect()
+        for (name, end) in self.ends.into_iter().flatten() {
+            // What was written here is ASCII, which is always a value.
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(std::mem::replace(&mut from, end)..end)) {
+                fields.push((name, value));
+            }
+        }
     }
 }
 
 /// The header fields for these limits, one of each field. Empty without limits.
-pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect: Dialect, now: SystemTime) -> Fields {
-    if standing.clone().next().is_none() {
+pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect: Dialect, now: impl FnOnce() -> SystemTime) -> Fields {
+    let mut of = [None; RATES];
+    // Of requests and of tokens the limit that will refuse.
+    let mut tightest: [Option<&Standing>; 2] = [None; 2];
+    for (place, s) in of.iter_mut().zip(standing.clone()) {
+        *place = Some((s.scope, s.field, s.limit, s.per.as_secs()));
+        let tightest = &mut tightest[usize::from(s.field == Field::TokensPerMinute)];
+        if tightest.is_none_or(|best| s.tighter(best)) {
+            *tightest = Some(s);
+        }
+    }
+    if of[0].is_none() {
         return Fields::new();
     }
-    let mut values = Values { text: Vec::with_capacity(ALL), ends: Vec::with_capacity(8) };
-    for s in standing.clone() {
-        values.named(0, s);
-        values.text.extend_from_slice(b"\";q=");
-        decimal(&mut values.text, s.limit);
-        values.text.extend_from_slice(b";w=");
-        decimal(&mut values.text, s.per.as_secs());
-    }
-    values.end(POLICY);
-    let from = values.text.len();
-    for s in standing.clone() {
-        values.named(from, s);
-        values.text.extend_from_slice(b"\";r=");
-        decimal(&mut values.text, s.remaining);
-        values.text.extend_from_slice(b";t=");
-        decimal(&mut values.text, seconds(s.reset_after));
+    let mut fields = Fields::with_capacity(MOST);
+    let (policy, totals) = constant(&of, tightest.map(|s| s.map(|s| s.limit)));
+    fields.push((POLICY, policy));
+    let mut values = Values { text: Vec::with_capacity(CHANGING), ends: [const { None }; 5], len: 0 };
+    for s in standing {
+        let text = &mut values.text;
+        named(text, s.scope, s.field);
+        text.extend_from_slice(b"\";r=");
+        decimal(text, s.remaining);
+        text.extend_from_slice(b";t=");
+        decimal(text, seconds(s.reset_after));
     }
     values.end(STATE);
     let names = match dialect {
         Dialect::OpenAi => OPENAI,
         Dialect::Anthropic => ANTHROPIC,
-        Dialect::Gemini | Dialect::Mcp | Dialect::Plain => return values.fields(),
+        Dialect::Gemini | Dialect::Mcp | Dialect::Plain => {
+            values.fields(&mut fields);
+            return fields;
+        }
     };
-    for (tokens, [limit, remaining, resets]) in [false, true].into_iter().zip(names) {
-        let of_kind = standing.clone().filter(|s| (s.field == Field::TokensPerMinute) == tokens);
-        let Some(s) = of_kind.reduce(|best, s| if s.tighter(best) { s } else { best }) else { continue };
-        values.number(limit, s.limit);
-        values.number(remaining, s.remaining);
+    let now = if dialect == Dialect::Anthropic { now() } else { SystemTime::UNIX_EPOCH };
+    for ((s, total), [limit, remaining, resets]) in tightest.into_iter().zip(totals).zip(names) {
+        let (Some(s), Some(total)) = (s, total) else { continue };
+        fields.push((limit, total));
+        decimal(&mut values.text, s.remaining);
+        values.end(remaining);
         match dialect {
             Dialect::OpenAi => {
                 decimal(&mut values.text, u64::try_from(s.reset_after.as_millis()).unwrap_or(u64::MAX));
@@ -114,18 +145,49 @@ pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect
         }
         values.end(resets);
     }
-    values.fields()
+    values.fields(&mut fields);
+    fields
 }
 
-impl Values {
-    /// Whose limit it is, in a list that begins here.
-    fn named(&mut self, from: usize, standing: &Standing) {
-        let text = &mut self.text;
-        text.extend_from_slice(if text.len() == from { b"\"" } else { b", \"" });
-        text.extend_from_slice(standing.scope.as_str().as_bytes());
-        text.push(b':');
-        text.extend_from_slice(standing.field.limit().as_bytes());
+impl Constant {
+    fn of(of: [Option<Limit>; RATES], tightest: [Option<u64>; 2]) -> Self {
+        let mut text = Vec::with_capacity(CHANGING);
+        for (scope, field, limit, per) in of.iter().flatten() {
+            named(&mut text, *scope, *field);
+            text.extend_from_slice(b"\";q=");
+            decimal(&mut text, *limit);
+            text.extend_from_slice(b";w=");
+            decimal(&mut text, *per);
+        }
+        let policy = HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""));
+        Self { of, tightest, policy, totals: tightest.map(|total| total.map(HeaderValue::from)) }
     }
+}
+
+/// What never changes about these limits: the policy's value, and how much the tightest allow.
+fn constant(of: &[Option<Limit>; RATES], tightest: [Option<u64>; 2]) -> (HeaderValue, [Option<HeaderValue>; 2]) {
+    let mix = |hash: u64, n: u64| (hash ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let each = |hash, limit: &Limit| {
+        let (scope, field, limit, per) = *limit;
+        mix(hash, limit ^ per << 40 ^ (scope as u64) << 56 ^ (field as u64) << 60)
+    };
+    let hash = tightest.iter().flatten().fold(of.iter().flatten().fold(0, each), |hash, total| mix(hash, *total));
+    CONSTANTS.with_borrow_mut(|constants| {
+        let place = &mut constants[hash as usize % REMEMBERED];
+        let known = match place {
+            Some(known) if known.of == *of && known.tightest == tightest => known,
+            other => other.insert(Constant::of(*of, tightest)),
+        };
+        (known.policy.clone(), known.totals.clone())
+    })
+}
+
+/// Whose limit it is, in a list.
+fn named(text: &mut Vec<u8>, scope: Scope, field: Field) {
+    text.extend_from_slice(if text.is_empty() { b"\"" } else { b", \"" });
+    text.extend_from_slice(scope.as_str().as_bytes());
+    text.push(b':');
+    text.extend_from_slice(field.limit().as_bytes());
 }
 
 fn decimal(out: &mut Vec<u8>, mut number: u64) {
@@ -160,7 +222,7 @@ fn seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::{Receipt, Scope};
+    use crate::limit::Receipt;
 
     fn standing(scope: Scope, field: Field, limit: u64, remaining: u64) -> Standing {
         Standing { scope, field, limit, per: Duration::from_secs(60), remaining, reset_after: Duration::from_millis(1500) }
@@ -173,7 +235,7 @@ mod tests {
             standing(Scope::ApiKey, Field::PerMinute, 60, 3),
             standing(Scope::ApiKey, Field::TokensPerMinute, 9000, 8000),
         ];
-        let at = std::time::UNIX_EPOCH;
+        let at = || std::time::UNIX_EPOCH;
         let mut receipt = Receipt::default();
         all.into_iter().for_each(|standing| receipt.stands(standing));
         let openai = headers(receipt.standing(), Dialect::OpenAi, at);
@@ -185,6 +247,7 @@ mod tests {
         let anthropic = headers(receipt.standing(), Dialect::Anthropic, at);
         let reset = anthropic.iter().find(|(n, _)| *n == "anthropic-ratelimit-requests-reset").and_then(|(_, v)| v.to_str().ok());
         assert!(reset.is_some_and(|reset| reset.starts_with("1970-01-01T00:00:01.5")), "{reset:?}");
+        assert_eq!(headers(receipt.standing(), Dialect::OpenAi, at), openai, "what is remembered is what was written");
         assert_eq!(headers([].iter(), Dialect::OpenAi, at), Vec::new());
         assert_eq!(headers(receipt.standing(), Dialect::Gemini, at).len(), 2);
     }

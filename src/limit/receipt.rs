@@ -51,7 +51,7 @@ enum What {
 }
 
 /// The fields that are rates.
-const RATES: usize = 4;
+pub(super) const RATES: usize = 4;
 
 /// Which scopes: those of one part lie under one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

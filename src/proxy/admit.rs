@@ -26,6 +26,9 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
+/// Bodies up to this length come along with their heads, mostly.
+const ALONG: u64 = 16 << 10;
+
 /// How admission ended, when it did not end with a destination.
 pub enum Refusal {
     /// Answer with this. `close` when the rest of the body is still on its way.
@@ -66,7 +69,7 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
         Err(Refusal::Done) => Ok(true),
         Err(Refusal::Denied { denial, close }) => {
             let (_, dialect) = Endpoint::of(&session.req_header().method, session.req_header().uri.path());
-            let close = close || !session.as_mut().is_body_done();
+            let close = close || !soon_over(session);
             cx.status = denial.status();
             if let Some(exchange) = &mut cx.exchange {
                 exchange.outcome.denial = Some((*denial).clone());
@@ -74,13 +77,22 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             let sent = respond::deny(session, &denial, dialect, &cx.id, close, cx.fields(dialect)).await;
             cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
-            if close && sent.is_ok() {
+            if sent.is_ok() && !session.as_mut().is_body_done() {
                 // Closing with unread bytes resets the connection, and a reset can destroy the answer on its way.
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(2), session.as_mut().drain_request_body()).await;
+                let rest = tokio::time::timeout(std::time::Duration::from_secs(2), session.as_mut().drain_request_body()).await;
+                if !matches!(rest, Ok(Ok(()))) {
+                    session.set_keepalive(None);
+                }
             }
             sent.map(|()| true)
         }
     }
+}
+
+/// Whether nothing of a refused request is still on its way, or so little that it is read off once the caller has its answer:
+/// a flood of refusals is not one of connections as well.
+fn soon_over(session: &mut Session) -> bool {
+    session.as_mut().is_body_done() || declared_length(session).is_some_and(|length| length <= ALONG)
 }
 
 /// Limits that were left for later and are asked now because nothing comes later.

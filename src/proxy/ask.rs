@@ -73,7 +73,9 @@ impl Governor {
         // In a cluster these counters lie elsewhere: they cannot be asked with others. In this process they are asked with
         // those of the key, as soon as it is known.
         let later = if self.state.is_remote() { turn.later && self.state.spans_tags() } else { turn.keyed };
-        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        // Where no counter is asked yet nobody needs the time.
+        let ask = if later { asking(turn.id, 0) } else { ask(turn.id) };
+        let ask = Ask { address: Some(address), body: length, ..ask };
         let governed = turn.governed.get_or_insert_default();
         self.head(Stage::PreAuth, std::slice::from_ref(plan), &ask, governed, later, turn.snapshot).await
     }
@@ -199,7 +201,8 @@ impl Governor {
         if panel.is_empty() && reservation.is_none() {
             return Ok(());
         }
-        let asked = Instant::now();
+        // Only what another process said is remembered, from when it was asked.
+        let asked = self.state.is_remote().then(Instant::now);
         let decided = match self.asked(panel, reservation.as_ref(), ask, settings).await {
             Ok(decided) => decided,
             Err(error) => {
@@ -221,7 +224,7 @@ impl Governor {
             self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
         };
         if let Some(denial) = panel.read(ask.lease, &decided, &mut held.receipt, told) {
-            if self.state.is_remote() {
+            if let Some(asked) = asked {
                 panel.remember(&decided, asked);
             }
             return Err(*denial);
@@ -299,7 +302,10 @@ impl Governor {
 
 /// What a request tells of itself from its beginning.
 pub(super) fn ask(id: RequestId) -> Ask {
+    asking(id, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
+}
+
+fn asking(id: RequestId, now: i64) -> Ask {
     let lease = LeaseId(u128::from_be_bytes(id.0));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
     Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::ask::{Due, ask};
 use super::context::Context;
-use super::holding::{Held, Holding, Holdings, at_once, tell};
+use super::holding::{Held, Holding, Holdings, done_at_once, go_on, tell};
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
@@ -84,7 +84,7 @@ pub struct Governed {
 impl Governed {
     /// The header fields that tell how the limits stand.
     pub fn headers(&self, dialect: Dialect) -> Fields {
-        crate::limit::headers(self.held.receipt.standing(), dialect, SystemTime::now())
+        crate::limit::headers(self.held.receipt.standing(), dialect, SystemTime::now)
     }
 
     /// What it holds, while it is nobody else's; `None` once it is renewed.
@@ -182,7 +182,7 @@ impl Governor {
         }
         self.with_accounts(&panel, &terms.accounts, &ask, governed, settings).await?;
         self.hold(governed, turn.id, settings);
-        self.begin(governed, exchange, caller, settings).await
+        self.begin(governed, exchange, caller, ask.now, settings).await
     }
 
     /// Puts on disk that there is this request. What cannot be put on record does not leave.
@@ -191,11 +191,12 @@ impl Governor {
         governed: &mut Governed,
         exchange: &Exchange,
         caller: &Caller,
+        now: i64,
         settings: &GovernanceSettings,
     ) -> Result<(), Denial> {
         let most = AtMost { tokens_in: governed.worst.tokens_in, tokens_out: governed.worst.tokens_out, cost: governed.worst.cost };
         let id = u128::from_be_bytes(exchange.facts.id.0);
-        match self.books.begin(id, &who(exchange, caller), most).await {
+        match self.books.begin(id, &who(exchange, caller), now / 1000, most).await {
             Ok(begun) => {
                 governed.begun = begun;
                 governed.recorded = true;
@@ -299,9 +300,13 @@ impl Governor {
         }
         let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
         let held = std::mem::take(&mut governed.held);
+        // The state of this process answers at once: nothing has to outlive the request.
+        if !self.state.is_remote() && done_at_once(held.give_back(self.state.as_ref(), tokens, left.then_some(&actual), &self.metrics)) {
+            return;
+        }
         let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
         self.settling.fetch_add(1, Ordering::AcqRel);
-        at_once(async move {
+        go_on(async move {
             held.give_back(state.as_ref(), tokens, left.then_some(&actual), &metrics).await;
             settling.fetch_sub(1, Ordering::AcqRel);
         });

@@ -1,6 +1,7 @@
 //! What requests hold while they are under way: renewed for as long as they take, paid or given back when they are over.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -198,12 +199,19 @@ pub(super) fn tell(notice: &BudgetNotice, metrics: &GovernanceMetrics) {
     }
 }
 
-/// Runs a future to its end if it waits for nothing, as with the state of this process, and beside the next requests
-/// otherwise.
-pub(super) fn at_once(work: impl Future<Output = ()> + Send + 'static) {
+/// Runs a future to its end if it waits for nothing, as with the state of this process, and says whether it came there.
+pub(super) fn done_at_once(work: impl Future<Output = ()>) -> bool {
+    polled(std::pin::pin!(work))
+}
+
+/// Runs a future as far as it comes now, and beside the next requests from there.
+pub(super) fn go_on(work: impl Future<Output = ()> + Send + 'static) {
     let mut work = Box::pin(work);
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    if work.as_mut().poll(&mut context).is_pending() {
+    if !polled(work.as_mut()) {
         tokio::spawn(work);
     }
+}
+
+fn polled(work: Pin<&mut impl Future<Output = ()>>) -> bool {
+    work.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
 }

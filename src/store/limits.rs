@@ -158,7 +158,7 @@ pub(super) fn check(limits: &[Take<'_>]) -> Result<(), StateError> {
             Limit::Window { limit, per } => (limit.saturating_add(take.cost), per),
             Limit::Slots { max, ttl } => (max, ttl),
         };
-        if span.is_zero() || i64::try_from(size).is_ok_and(|size| size > MAX_COUNT) || size > i64::MAX as u64 {
+        if span.is_zero() || size > MAX_COUNT.unsigned_abs() {
             return Err(StateError::Invalid("a limit has a span and stays below 2^53"));
         }
     }

@@ -68,15 +68,16 @@ impl Books {
         self.0.spool.is_some()
     }
 
-    /// A request was accepted. When this returns it is on disk that there is one; what is returned is said at its end.
+    /// A request was accepted, `at` milliseconds since the Unix epoch. When this returns it is on disk that there is one; what
+    /// is returned is said at its end.
     ///
     /// # Errors
     /// It could not be written; the request must not go on unrecorded.
-    pub async fn begin(&self, id: u128, who: &Who<'_>, most: AtMost) -> std::io::Result<Option<Begun>> {
+    pub async fn begin(&self, id: u128, who: &Who<'_>, at: i64, most: AtMost) -> std::io::Result<Option<Begun>> {
         let Some(spool) = &self.0.spool else { return Ok(None) };
         let failed = |_: &std::io::Error| self.0.metrics.enqueue_errors.inc();
-        let mut payload = Vec::with_capacity(256);
-        record::begin(who, SystemTime::now(), most, &mut payload);
+        let mut payload = Vec::new();
+        record::begin(who, at, most, &mut payload);
         let begun = spool.begin(id, &payload).inspect_err(failed)?;
         spool.confirm(begun).await.inspect_err(failed).map(Some)
     }
@@ -84,7 +85,7 @@ impl Books {
     /// A request is over.
     pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
         let Some(spool) = &self.0.spool else { return };
-        let mut payload = Vec::with_capacity(384);
+        let mut payload = Vec::new();
         record::end(who, how, plugins, &mut payload);
         self.0.metrics.published.inc();
         if let Err(error) = spool.end(id, begun, &payload) {

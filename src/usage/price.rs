@@ -225,7 +225,14 @@ impl Sum {
 }
 
 /// Divides, half up.
+#[inline]
 fn round(amount: i128, by: i128) -> i64 {
+    // What nearly every request costs needs half the digits, and a tenth of the time.
+    if let (Ok(amount), Ok(by)) = (i64::try_from(amount), i64::try_from(by))
+        && (0..i64::MAX - by).contains(&amount)
+    {
+        return (amount + by / 2) / by;
+    }
     i64::try_from((amount + by / 2).div_euclid(by)).unwrap_or(i64::MAX)
 }
 

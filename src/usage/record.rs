@@ -77,10 +77,10 @@ pub struct AtMost {
 }
 
 /// Appends the record of a request that begins, as it stands if its process dies: nobody knows then what it used, so it is
-/// charged what it had reserved.
-pub fn begin(who: &Who<'_>, at: SystemTime, most: AtMost, out: &mut Vec<u8>) {
+/// charged what it had reserved. `at` in milliseconds since the Unix epoch.
+pub fn begin(who: &Who<'_>, at: i64, most: AtMost, out: &mut Vec<u8>) {
     let usage = Usage {
-        at: millis(at),
+        at,
         end: "killed",
         usage_source: "reservation",
         input_tokens: most.tokens_in,
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn one_whose_process_dies_is_charged_what_it_had_reserved() {
         let mut out = Vec::new();
-        begin(&who(), UNIX_EPOCH + Duration::from_secs(1), AtMost { tokens_in: 10, tokens_out: 20, cost: 30 }, &mut out);
+        begin(&who(), 1000, AtMost { tokens_in: 10, tokens_out: 20, cost: 30 }, &mut out);
         let row = Usage::unpack(&out).unwrap().row(7);
         assert_eq!((row.end.as_str(), row.usage_source.as_str(), row.status), ("killed", "reservation", 0));
         assert_eq!((row.input_tokens, row.output_tokens, row.total_tokens, row.cost_nanos), (10, 20, 30, Some(30)));

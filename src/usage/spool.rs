@@ -72,6 +72,8 @@ pub struct Pending {
 pub struct Begun {
     file: u64,
     turn: u64,
+    /// Others are under way.
+    company: bool,
 }
 
 /// The files of this process.
@@ -146,10 +148,10 @@ impl Spool {
         let at = writer.gathered.len();
         writer.gather(Kind::Begin, id, payload)?;
         writer.turn += 1;
-        let begun = Begun { file: writer.number, turn: writer.turn };
+        writer.under_way += 1;
+        let begun = Begun { file: writer.number, turn: writer.turn, company: writer.under_way >= COMPANY };
         writer.beginnings.push((at, begun.turn));
         *writer.open.entry(begun.file).or_default() += 1;
-        writer.under_way += 1;
         Ok(begun)
     }
 
@@ -158,7 +160,7 @@ impl Spool {
     /// # Errors
     /// It could not be written; the request must not go on as if it were, and is over as far as this is concerned.
     pub async fn confirm(&self, begun: Begun) -> io::Result<Begun> {
-        if self.writer.lock().under_way >= COMPANY {
+        if begun.company {
             // Others that are ready begin now, and one writing does for all.
             tokio::task::yield_now().await;
         }

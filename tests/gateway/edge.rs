@@ -221,9 +221,10 @@ impl Setup {
     }
 }
 
-/// The binary under test, without arguments.
+/// The binary under test, without arguments: the one that was built with the tests, or the one that `ODOCK_EDGE_BINARY` names,
+/// for measurements on an optimised one.
 pub fn binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_odock-edge"))
+    Command::new(std::env::var_os("ODOCK_EDGE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_odock-edge").into()))
 }
 
 /// Runs a command of the binary to its end: exit code, stdout, stderr.

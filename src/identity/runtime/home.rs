@@ -38,8 +38,8 @@ pub struct Home {
 
 /// A key as the table keeps it.
 pub(super) struct Kept<'a> {
-    pub id: &'a str,
-    pub name: &'a str,
+    pub id: &'a Arc<str>,
+    pub name: &'a Arc<str>,
     pub kind: KeyKind,
     /// The identifier of the team or user.
     pub owner: Option<&'a str>,
@@ -63,7 +63,7 @@ impl Home {
             Some(text) => {
                 let policy = serde_json::from_str::<Policy>(text)
                     .inspect_err(
-                        |error| log::error!(target: "keys", key = key.id; "the policies of a key cannot be read, it is refused: {error}"),
+                        |error| log::error!(target: "keys", key = &**key.id; "the policies of a key cannot be read, it is refused: {error}"),
                     )
                     .ok()?;
                 ScopePlan::new(Scope::ApiKey, &self.organisation.id, key.id, &policy).map(Arc::new)
@@ -71,21 +71,21 @@ impl Home {
         };
         let of_team = team.as_ref().and_then(|team| self.team_plans.get(&team.id).cloned());
         let scopes = [self.plan.clone(), of_team, own];
-        let models = match self.granted.get(key.id) {
+        let models = match self.granted.get(&**key.id) {
             _ if key.models.contains("*") => Arc::clone(&self.models),
             Some(more) => Arc::new(key.models.iter().chain(more).cloned().collect()),
             None => Arc::clone(key.models),
         };
         Some(Caller {
-            key_id: key.id.into(),
-            key_name: key.name.into(),
+            key_id: Arc::clone(key.id),
+            key_name: Arc::clone(key.name),
             kind: key.kind,
             organisation: Arc::clone(&self.organisation),
             terms: Arc::new(Terms::of(&self.accounts, scopes, key.id, (team.as_deref(), user.as_deref()))),
             team,
             user,
             models,
-            mcp_servers: match self.granted_servers.get(key.id) {
+            mcp_servers: match self.granted_servers.get(&**key.id) {
                 Some(more) => Arc::new(key.mcp_servers.iter().chain(more).cloned().collect()),
                 None => Arc::clone(key.mcp_servers),
             },

@@ -130,9 +130,13 @@ impl Keyring {
     /// # Errors
     /// `unauthorized`, `api_key_revoked`, `api_key_expired`; `store_unavailable` when only the store could tell.
     pub fn authenticate(&self, configured: &Keys, secret: &[u8], now: SystemTime) -> Result<Arc<Caller>, Denial> {
-        let unknown = match authenticate(configured, secret, now) {
-            Err(denial) if denial.code == codes::UNAUTHORIZED.code && is_minted(secret) => denial,
-            known => return known,
+        // Most fleets have all their keys here: where none is configured none has to be hashed for.
+        let unknown = match configured.is_empty() && is_minted(secret) {
+            true => Denial::of(codes::UNAUTHORIZED),
+            false => match authenticate(configured, secret, now) {
+                Err(denial) if denial.code == codes::UNAUTHORIZED.code && is_minted(secret) => denial,
+                known => return known,
+            },
         };
         let (now, as_of) = (millis(now), self.as_of.load(Ordering::Acquire));
         let reachable = self.reachable.load(Ordering::Acquire);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockUpgradableReadGuard};
 use serde::{Deserialize, Serialize};
 
 use super::home::{Homes, Kept};
-use crate::identity::{Caller, KeyEntry, KeyKind, fingerprint};
+use crate::identity::{Caller, KeyEntry, KeyKind, Terms, fingerprint};
 use crate::store::records::{KeyChange, KeyOwner, Resource};
 
 const SHARDS: usize = 64;
@@ -78,21 +78,39 @@ impl From<KeyChange> for Entry {
 
 type Names = Arc<HashSet<String>>;
 
-/// What is kept of a key: what many keys share is shared.
-struct Slot {
-    id: Box<str>,
-    name: Box<str>,
+/// What keys have in common: a million keys have few owners and few sets of grants.
+struct Common {
     organisation: Arc<str>,
     kind: KeyKind,
     owner: Option<Arc<str>>,
-    policies: Option<Arc<str>>,
     models: Names,
     mcp_servers: Names,
+    /// The terms of the last of them that a caller was made for.
+    terms: Mutex<Option<Arc<Terms>>>,
+}
+
+/// By what keys with the same [`Common`] are found.
+#[derive(PartialEq, Eq, Hash)]
+struct Traits {
+    organisation: String,
+    kind: u8,
+    owner: Option<String>,
+    models: Vec<String>,
+    mcp_servers: Vec<String>,
+}
+
+/// What is kept of a key.
+struct Slot {
+    id: Arc<str>,
+    name: Arc<str>,
+    common: Arc<Common>,
+    policies: Option<Arc<str>>,
     expires: i64,
     revoked: bool,
     /// The reading in which it was seen last.
     reading: u8,
-    /// Made when the key is used first under a configuration.
+    /// A key with policies of its own gets its principal when it is used first, because that takes more memory than the
+    /// key; all others have theirs from the start, so that a first use costs no more than a second one.
     caller: OnceLock<Option<Arc<Caller>>>,
 }
 
@@ -113,7 +131,8 @@ impl Hasher for AsIs {
     }
 }
 
-type Shard = HashMap<Fingerprint, Slot, BuildHasherDefault<AsIs>>;
+/// Slots are boxed, because a map is half empty at worst.
+type Shard = HashMap<Fingerprint, Box<Slot>, BuildHasherDefault<AsIs>>;
 
 #[derive(PartialEq, Eq, Clone, Copy)]
 struct Fingerprint([u8; 32]);
@@ -129,7 +148,7 @@ impl std::hash::Hash for Fingerprint {
 struct Register {
     places: HashMap<[u8; 16], Fingerprint>,
     texts: HashSet<Arc<str>>,
-    names: HashMap<Vec<String>, Names>,
+    common: HashMap<Traits, Arc<Common>>,
 }
 
 /// The table.
@@ -163,11 +182,14 @@ impl KeyTable {
         self.len() == 0
     }
 
-    /// Another configuration was loaded: what keys stand for is found anew.
+    /// Another configuration was loaded: what keys stand for is found anew. Callers are served all the while.
     pub fn rehome(&self, homes: Arc<Homes>) {
-        self.homes.store(homes);
+        self.homes.store(Arc::clone(&homes));
         for shard in &self.shards {
-            shard.write().values_mut().for_each(|slot| slot.caller = OnceLock::new());
+            let found = shard.upgradable_read();
+            let callers: Vec<_> = found.values().map(|slot| ready(&homes, slot)).collect();
+            let mut shard = RwLockUpgradableReadGuard::upgrade(found);
+            shard.values_mut().zip(callers).for_each(|(slot, caller)| slot.caller = caller);
         }
     }
 
@@ -186,7 +208,10 @@ impl KeyTable {
         if now >= slot.expires {
             return Found::Expired;
         }
-        slot.caller.get_or_init(|| self.caller(slot)).as_ref().map_or(Found::Unknown, |caller| Found::Caller(Arc::clone(caller)))
+        slot.caller
+            .get_or_init(|| caller(&self.homes.load(), slot))
+            .as_ref()
+            .map_or(Found::Unknown, |caller| Found::Caller(Arc::clone(caller)))
     }
 
     /// The key of this identifier, for who does not have its secret.
@@ -194,22 +219,8 @@ impl KeyTable {
         let place = *self.register.lock().places.get(&place_of(id))?;
         let shard = self.shard(&place).read();
         let slot = shard.get(&place)?;
-        let caller = Arc::clone(slot.caller.get_or_init(|| self.caller(slot)).as_ref()?);
+        let caller = Arc::clone(slot.caller.get_or_init(|| caller(&self.homes.load(), slot)).as_ref()?);
         Some(KeyEntry { caller, revoked: slot.revoked })
-    }
-
-    fn caller(&self, slot: &Slot) -> Option<Arc<Caller>> {
-        let homes = self.homes.load();
-        let key = Kept {
-            id: &slot.id,
-            name: &slot.name,
-            kind: slot.kind,
-            owner: slot.owner.as_deref(),
-            policies: slot.policies.as_deref(),
-            models: &slot.models,
-            mcp_servers: &slot.mcp_servers,
-        };
-        homes.get(&slot.organisation)?.caller(&key).map(Arc::new)
     }
 
     /// Begins to read all keys anew; [`KeyTable::end_reading`] forgets those that were not among them.
@@ -236,28 +247,32 @@ impl KeyTable {
         let mut register = self.register.lock();
         let place = Fingerprint(entry.fingerprint);
         let id = place_of(&entry.id);
-        let slot = Slot {
+        let policies = entry.policies.map(|policies| register.text(policies));
+        let traits = Traits {
+            organisation: entry.organisation,
+            kind: entry.kind,
+            owner: entry.owner,
+            models: entry.models,
+            mcp_servers: entry.mcp_servers,
+        };
+        let mut slot = Box::new(Slot {
             id: entry.id.into(),
             name: entry.name.into(),
-            organisation: register.text(entry.organisation),
-            kind: match entry.kind {
-                1 => KeyKind::Team,
-                2 => KeyKind::User,
-                _ => KeyKind::Organisation,
-            },
-            owner: entry.owner.map(|owner| register.text(owner)),
-            policies: entry.policies.map(|policies| register.text(policies)),
-            models: register.names(entry.models),
-            mcp_servers: register.names(entry.mcp_servers),
+            common: register.common(traits),
+            policies,
             expires: entry.expires.unwrap_or(i64::MAX),
             revoked: entry.revoked,
             reading: self.reading.load(Ordering::Relaxed),
             caller: OnceLock::new(),
-        };
+        });
         let before = register.places.insert(id, place);
-        if self.shard(&place).write().insert(place, slot).is_none() {
+        let mut shard = self.shard(&place).write();
+        // With the shard held: if another configuration comes now, it is also this key that it finds anew.
+        slot.caller = ready(&self.homes.load(), &slot);
+        if shard.insert(place, slot).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
+        drop(shard);
         // The secret before is nobody's from now on.
         if let Some(before) = before.filter(|before| *before != place)
             && self.shard(&before).write().remove(&before).is_some()
@@ -277,12 +292,12 @@ impl KeyTable {
                     fingerprint: fingerprint.0,
                     id: slot.id.to_string(),
                     name: slot.name.to_string(),
-                    organisation: slot.organisation.to_string(),
-                    kind: slot.kind as u8,
-                    owner: slot.owner.as_deref().map(str::to_owned),
+                    organisation: slot.common.organisation.to_string(),
+                    kind: slot.common.kind as u8,
+                    owner: slot.common.owner.as_deref().map(str::to_owned),
                     policies: slot.policies.as_deref().map(str::to_owned),
-                    models: list(&slot.models),
-                    mcp_servers: list(&slot.mcp_servers),
+                    models: list(&slot.common.models),
+                    mcp_servers: list(&slot.common.mcp_servers),
                     expires: (slot.expires != i64::MAX).then_some(slot.expires),
                     revoked: slot.revoked,
                 })
@@ -313,18 +328,61 @@ impl Register {
         text
     }
 
-    fn names(&mut self, mut names: Vec<String>) -> Names {
-        names.sort_unstable();
-        if let Some(found) = self.names.get(&names) {
+    fn common(&mut self, mut traits: Traits) -> Arc<Common> {
+        traits.models.sort_unstable();
+        traits.mcp_servers.sort_unstable();
+        if let Some(found) = self.common.get(&traits) {
             return Arc::clone(found);
         }
-        if self.names.len() >= POOLED && self.names.len().is_power_of_two() {
-            self.names.retain(|_, names| Arc::strong_count(names) > 1);
+        if self.common.len() >= POOLED && self.common.len().is_power_of_two() {
+            self.common.retain(|_, common| Arc::strong_count(common) > 1);
         }
-        let set: Names = Arc::new(names.iter().cloned().collect());
-        self.names.insert(names, Arc::clone(&set));
-        set
+        let names = |names: &[String]| -> Names { Arc::new(names.iter().cloned().collect()) };
+        let common = Arc::new(Common {
+            organisation: self.text(traits.organisation.clone()),
+            kind: match traits.kind {
+                1 => KeyKind::Team,
+                2 => KeyKind::User,
+                _ => KeyKind::Organisation,
+            },
+            owner: traits.owner.clone().map(|owner| self.text(owner)),
+            models: names(&traits.models),
+            mcp_servers: names(&traits.mcp_servers),
+            terms: Mutex::default(),
+        });
+        self.common.insert(traits, Arc::clone(&common));
+        common
     }
+}
+
+/// The principal of a key as far as it is made before somebody uses it.
+fn ready(homes: &Homes, slot: &Slot) -> OnceLock<Option<Arc<Caller>>> {
+    match slot.policies {
+        Some(_) => OnceLock::new(),
+        None => OnceLock::from(caller(homes, slot)),
+    }
+}
+
+/// What a key stands for under this configuration.
+fn caller(homes: &Homes, slot: &Slot) -> Option<Arc<Caller>> {
+    let common = &slot.common;
+    let key = Kept {
+        id: &slot.id,
+        name: &slot.name,
+        kind: common.kind,
+        owner: common.owner.as_deref(),
+        policies: slot.policies.as_deref(),
+        models: &common.models,
+        mcp_servers: &common.mcp_servers,
+    };
+    let mut caller = homes.get(&common.organisation)?.caller(&key)?;
+    // Terms are mostly those of all keys of an owner, and every key would have its own copy.
+    let mut terms = common.terms.lock();
+    match &*terms {
+        Some(known) if known.is(&caller.terms) => caller.terms = Arc::clone(known),
+        _ => *terms = Some(Arc::clone(&caller.terms)),
+    }
+    Some(Arc::new(caller))
 }
 
 #[cfg(test)]

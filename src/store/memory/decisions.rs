@@ -6,7 +6,7 @@ use super::MemoryState;
 use super::limits::Counter;
 use super::reservations::Account;
 use crate::store::clock::millis;
-use crate::store::{Decided, Decisions, End, LeaseId, Limit, Question, Ruling, Settled, StateError, limits, reservations};
+use crate::store::{Decided, Decisions, End, LeaseId, Question, Ruling, Settled, StateError, limits, reservations};
 
 /// A defect: what is not held cannot be counted, and what is not counted is not let through.
 const UNLOCKED: StateError = StateError::Invalid("a counter was asked that was not locked");
@@ -24,14 +24,19 @@ impl MemoryState {
         let mut accounts = self.accounts.lock(holds.iter().map(|hold| hold.key));
         let mut ruling = Ruling::Granted;
         let mut told = Vec::with_capacity(limits.len());
+        // Slots that the lease has already.
+        let mut held: Vec<usize> = Vec::new();
         for (at, take) in limits.iter().enumerate() {
             let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
-            // A slot that a lease has already is not given back: slots are taken when nothing refuses any more.
-            let is_slot = matches!(take.limit, Limit::Slots { .. });
-            let allowance = if is_slot { counter.ask(micros, lease, take) } else { counter.take(micros, lease, take) };
+            // What a lease has already must not go when something else refuses: it is taken when nothing does any more.
+            let again = counter.is_held_by(lease);
+            let allowance = if again { counter.ask(micros, lease, take) } else { counter.take(micros, lease, take) };
             if !allowance.allowed && !take.shadow {
                 ruling = Ruling::Limited(at);
                 break;
+            }
+            if again {
+                held.push(at);
             }
             told.push(allowance);
         }
@@ -47,16 +52,17 @@ impl MemoryState {
         }
         let granted = ruling == Ruling::Granted;
         if granted {
-            let slots = limits.iter().zip(&mut told).filter(|(take, told)| matches!(take.limit, Limit::Slots { .. }) && told.allowed);
-            for (take, told) in slots {
-                // A counter of slots that nobody holds may have been swept away when the one behind it was made.
+            for at in held {
+                let (take, told) = (&limits[at], &mut told[at]);
+                // A counter of slots that have run out may have been swept away when the one behind it was made.
                 let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
                 *told = counter.take(micros, lease, take);
             }
         } else {
-            for (take, _) in limits.iter().zip(&told).filter(|(_, allowance)| allowance.allowed) {
+            let taken = limits.iter().zip(&told).enumerate().filter(|(at, (_, told))| told.allowed && !held.contains(at));
+            for (_, (take, _)) in taken {
                 if let Some(counter) = counters.get(take.key) {
-                    counter.give_back(take);
+                    counter.give_back(lease, take);
                 }
             }
             told.clear();

@@ -91,10 +91,7 @@ impl Counter {
                 window.ask(true, now, limit, 0)
             }
             (Self::Slots(slots), Limit::Slots { max, ttl }) => {
-                let allowed = slots.admits(now, lease, max);
-                if allowed {
-                    slots.hold(now, lease, ttl);
-                }
+                let allowed = slots.take(now, lease, max, ttl);
                 slots.ask(allowed, max)
             }
             // The policy changed its kind under the same key: begin anew.
@@ -105,11 +102,17 @@ impl Counter {
         }
     }
 
-    /// Gives back what was just taken. Slots are not: those are taken last.
-    pub(super) fn give_back(&mut self, take: &Take<'_>) {
+    /// Whether this lease has a slot here already: taken once more it could not be given back.
+    pub(super) fn is_held_by(&self, lease: LeaseId) -> bool {
+        matches!(self, Self::Slots(slots) if slots.held.contains_key(&lease))
+    }
+
+    /// Gives back what was just taken.
+    pub(super) fn give_back(&mut self, lease: LeaseId, take: &Take<'_>) {
         match (self, take.limit) {
             (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid -= price(micros(per), take.cost, limit),
             (Self::Window(window), Limit::Window { .. }) => window.remove(take.cost),
+            (Self::Slots(slots), Limit::Slots { .. }) => drop(slots.held.remove(&lease)),
             (_, _) => {}
         }
     }
@@ -173,6 +176,14 @@ impl Window {
         Self { per: micros(per), part: part_of(per), parts: VecDeque::new(), sum: 0 }
     }
 
+    /// The part that a moment is in. Mostly it is the newest, and nothing has to be divided.
+    fn part_at(&self, at: i64) -> i64 {
+        match self.parts.back() {
+            Some((newest, _)) if newest * self.part <= at && at < (newest + 1) * self.part => *newest,
+            _ => at / self.part,
+        }
+    }
+
     /// When what was taken in a part counts no longer.
     fn end_of(&self, part: i64) -> i64 {
         (part + 1) * self.part + self.per
@@ -233,7 +244,7 @@ impl Window {
 
     fn add(&mut self, now: i64, count: u64) {
         if count > 0 {
-            self.put(now / self.part, count);
+            self.put(self.part_at(now), count);
         }
     }
 
@@ -253,7 +264,7 @@ impl Window {
         if correction.delta >= 0 {
             return self.add(now, correction.delta.unsigned_abs());
         }
-        let taken_in = correction.at / self.part;
+        let taken_in = self.part_at(correction.at);
         // Mostly it was taken a moment ago.
         if let Some(at) = self.parts.iter().rposition(|(part, _)| *part == taken_in)
             && let Some((_, count)) = self.parts.get_mut(at)
@@ -283,6 +294,15 @@ impl Slots {
             self.next = self.held.values().copied().min().unwrap_or(i64::MAX);
         }
         (self.held.len() as u64) < max || self.held.contains_key(&lease)
+    }
+
+    /// Takes a slot if there is one; one that is held already is held for longer.
+    fn take(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> bool {
+        let allowed = self.admits(now, lease, max);
+        if allowed {
+            self.hold(now, lease, ttl);
+        }
+        allowed
     }
 
     fn ask(&self, allowed: bool, max: u64) -> Allowance {

@@ -37,11 +37,17 @@ fn index(key: &StateKey) -> u64 {
 
 impl<V: Expires> Shard<V> {
     /// Where a key is. Mostly it says so itself.
+    #[inline]
     fn place(&mut self, key: &StateKey) -> Option<usize> {
         let here = key.place();
         if matches!(self.entries.get(here), Some(Some((kept, _))) if kept.is(key)) {
             return Some(here);
         }
+        self.look_up(key)
+    }
+
+    #[cold]
+    fn look_up(&mut self, key: &StateKey) -> Option<usize> {
         let place = *self.places.get(key)?;
         key.found_at(place);
         // An equal key that was made later: it is the one that asks from now on.
@@ -126,6 +132,7 @@ pub(super) struct Locked<'a, V> {
 }
 
 impl<V: Expires> Locked<'_, V> {
+    #[inline]
     fn shard(&mut self, key: &StateKey) -> Option<&mut Shard<V>> {
         let index = index(key);
         if !matches!(&self.held[self.last], Some((at, _)) if *at == index) {

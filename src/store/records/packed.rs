@@ -128,6 +128,10 @@ pub struct Billing {
 }
 
 fn number(out: &mut Vec<u8>, mut n: u64) {
+    // Most are small.
+    if n < 0x80 {
+        return out.push(n as u8);
+    }
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
