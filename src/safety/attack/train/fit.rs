@@ -48,7 +48,10 @@ impl Example {
     /// Reads a folded text as the gate does.
     pub fn glance(text: &str) -> Self {
         let mut example = Self { tokens: vec![0], breaks: vec![0], ..Self::default() };
-        glance(text, &mut example);
+        glance(text, |start, word| {
+            example.features.extend(word);
+            example.token(start, false);
+        });
         example
     }
 
