@@ -16,11 +16,11 @@ pub const GATE: usize = 1 << GATE_BITS;
 /// Places in the text are known to this many words.
 const BLOCK: usize = 8;
 /// How many blocks to either side of what weighs enough are read with it.
-const AROUND: usize = 3;
+const AROUND: usize = 2;
 /// How many words of a long run are read at least.
-const LONGEST: usize = 96;
+const LONGEST: usize = 64;
 /// What a word has to weigh not to speak against an attack around it.
-const DRIFT: i32 = 4;
+pub const DRIFT: i32 = 6;
 /// How many letters of a word count. Endings tell little, and what is told apart needs room in the table.
 const LETTERS: usize = 6;
 
