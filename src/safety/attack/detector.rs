@@ -197,10 +197,18 @@ impl<'a> Sums<'a> {
 impl Sink for Sums<'_> {
     #[inline]
     fn feature(&mut self, bucket: u32) {
-        let weights = self.weights.get(bucket as usize).copied().unwrap_or_default();
-        for (sum, weight) in self.sum.iter_mut().zip(weights) {
-            *sum += i32::from(weight as i8);
-        }
+        self.features(std::iter::once(bucket));
+    }
+
+    #[inline]
+    fn features(&mut self, buckets: impl Iterator<Item = u32>) {
+        // Added up apart first, so that no look at the weights waits for the one before.
+        let add = |sums: [i32; HEADS], bucket| {
+            let weights = self.weights.get(bucket as usize).copied().unwrap_or_default();
+            std::array::from_fn(|head| sums[head] + i32::from(weights[head] as i8))
+        };
+        let sums = buckets.fold([0; HEADS], add);
+        self.sum.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
     }
 
     #[inline]

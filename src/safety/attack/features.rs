@@ -20,6 +20,11 @@ const PIECE: usize = 4;
 pub trait Sink {
     /// A feature of the present token.
     fn feature(&mut self, bucket: u32);
+    /// Several of them.
+    #[inline]
+    fn features(&mut self, buckets: impl Iterator<Item = u32>) {
+        buckets.for_each(|bucket| self.feature(bucket));
+    }
     /// An idea that begins with the present token.
     fn idea(&mut self, _idea: Idea) {}
     /// The present token is complete; it began at this byte, and after it a sentence may begin.
@@ -128,30 +133,25 @@ struct Past {
 
 #[inline]
 fn words(text: &str, token: &Token, past: &[Past; 3], sink: &mut impl Sink) {
-    sink.feature(bucket(1, token.hash));
-    sink.feature(bucket(2, pair(token.hash, past[0].hash)));
+    let (alone, both) = (bucket(1, token.hash), bucket(2, pair(token.hash, past[0].hash)));
     match token.sort {
         Sort::Sign => {
             let three = pair(pair(token.hash, past[0].hash), past[1].hash);
-            sink.feature(bucket(3, three));
-            sink.feature(bucket(4, pair(three, past[2].hash)));
+            sink.features([alone, both, bucket(3, three), bucket(4, pair(three, past[2].hash))].into_iter());
         }
         Sort::Mark => {
-            sink.feature(bucket(6, pair(token.stem(), past[0].stem)));
+            sink.features([alone, both, bucket(6, pair(token.stem(), past[0].stem))].into_iter());
             if past[0].sort == Some(Sort::Word) && past[1].sort == Some(Sort::Mark) {
                 // Words and marks in turns are what machine-made suffixes look like.
                 sink.feature(bucket(9, token.stem()));
             }
         }
         Sort::Word => {
-            sink.feature(bucket(5, token.stem()));
-            sink.feature(bucket(6, pair(token.stem(), past[0].stem)));
-            for piece in text.as_bytes().get(token.start..token.end).unwrap_or_default().windows(PIECE) {
-                let piece = piece.iter().fold(0u64, |piece, &byte| piece << 8 | u64::from(byte));
-                sink.feature(bucket(8, piece));
-            }
+            sink.features([alone, both, bucket(5, token.stem()), bucket(6, pair(token.stem(), past[0].stem))].into_iter());
+            let pieces = text.as_bytes().get(token.start..token.end).unwrap_or_default().windows(PIECE);
+            sink.features(pieces.map(|piece| bucket(8, piece.iter().fold(0, |piece, &byte| piece << 8 | u64::from(byte)))));
         }
-        _ => sink.feature(bucket(6, pair(token.stem(), past[0].stem))),
+        _ => sink.features([alone, both, bucket(6, pair(token.stem(), past[0].stem))].into_iter()),
     }
 }
 

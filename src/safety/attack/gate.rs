@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use super::features::Sink;
-use super::tokens::{LOW, eight, letters, mix};
+use super::tokens::{LOW, ONES, TOP, eight, letter, mix};
 
 /// Texts up to this many bytes are read whole.
 pub const SHORT: usize = 512;
@@ -17,11 +16,11 @@ pub const GATE: usize = 1 << GATE_BITS;
 /// Places in the text are known to this many words.
 const BLOCK: usize = 8;
 /// How many blocks to either side of what weighs enough are read with it.
-const AROUND: usize = 3;
+const AROUND: usize = 2;
 /// How many words of a long run are read at least.
-const LONGEST: usize = 96;
+const LONGEST: usize = 64;
 /// What a word has to weigh not to speak against an attack around it.
-const DRIFT: i32 = 4;
+pub const DRIFT: i32 = 6;
 /// How many letters of a word count. Endings tell little, and what is told apart needs room in the table.
 const LETTERS: usize = 6;
 
@@ -31,62 +30,111 @@ const fn place(hash: u64) -> u32 {
     (hash.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> (64 - GATE_BITS)) as u32
 }
 
-/// Tells of the words of a folded text and of their pairs, word by word. Coarser than the tokens of the close look, and
-/// read eight bytes at a time: apostrophes and other common marks part words and count for nothing.
+/// What each of 64 bytes is, a bit for each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    /// ASCII letters.
+    letters: u64,
+    /// Marks that count.
+    marks: u64,
+    /// Digits, ends of lines, and first bytes of characters beyond ASCII.
+    others: u64,
+}
+
+impl Block {
+    const BYTES: usize = 64;
+
+    #[inline]
+    fn read(chunk: &[u8; Self::BYTES]) -> Self {
+        // No branches, so that the compiler may do many bytes at once.
+        let sorts = chunk.map(|byte| {
+            let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+            let digit = byte.wrapping_sub(b'0') < 10;
+            let space = (byte <= b' ') | (byte >= 0x7F) | (byte == b'\'') | (byte == b',') | (byte == b'.');
+            u8::from(letter) | u8::from(!(letter | digit | space)) << 1 | u8::from(digit | (byte == b'\n') | (byte >= 0xC0)) << 2
+        });
+        // One bit of each of eight bytes becomes one of eight bits in a row.
+        let gather = |word: u64, bit: u32| (word >> bit & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        let (words, _) = sorts.as_chunks::<8>();
+        words.iter().rev().fold(Self::default(), |block, word| {
+            let word = u64::from_le_bytes(*word);
+            Self {
+                letters: block.letters << 8 | gather(word, 0),
+                marks: block.marks << 8 | gather(word, 1),
+                others: block.others << 8 | gather(word, 2),
+            }
+        })
+    }
+}
+
+/// Tells of the words of a folded text, where each begins and where its weight and that of its pair with the word before stand
+/// in the table. Coarser than the tokens of the close look: apostrophes and other common marks part words and count for
+/// nothing. Goes from place to place by bits, as few steps a word as can be.
 #[inline]
-pub fn glance(text: &str, sink: &mut impl Sink) {
+pub fn glance(text: &str, mut word: impl FnMut(usize, [u32; 2])) {
     let bytes = text.as_bytes();
-    let (mut at, mut before) = (0, 0u64);
-    while let Some(&byte) = bytes.get(at) {
-        let start = at;
-        let hash = match class(byte) {
-            LETTER => {
-                let first = eight(bytes, at);
-                let mut length = letters(first);
-                let hash = mix(first & LOW[length.min(LETTERS)]);
-                at += length;
-                while length == 8 {
-                    let next = eight(bytes, at);
-                    length = letters(next);
-                    at += length;
-                }
-                hash
-            }
-            BEYOND => {
-                at = beyond(bytes, at);
-                if matches!(byte, 0xC2 | 0xE2) {
-                    continue; // Marks and spaces.
-                }
-                bytes.get(start..at).unwrap_or_default().chunks(8).fold(0, |hash: u64, part| mix(hash.rotate_left(29) ^ eight(part, 0)))
-            }
-            MARK => {
-                while let Some(&byte) = bytes.get(at)
-                    && class(byte) == MARK
-                {
-                    at += 1;
-                }
-                mix(eight(bytes, start) & LOW[(at - start).min(8)])
-            }
-            DIGIT => {
-                at += 1;
-                before = u64::from(b'#');
-                continue;
-            }
-            LINE => {
-                at += 1;
-                before = 0;
-                continue;
-            }
-            _ => {
-                at += 1;
-                continue;
+    let (mut before, mut done) = (0u64, 0);
+    // Whether the last byte of the block before was a letter, or a mark.
+    let (mut letter, mut mark) = (0, 0);
+    for (index, chunk) in bytes.chunks(Block::BYTES).enumerate() {
+        let block = match chunk.first_chunk() {
+            Some(chunk) => Block::read(chunk),
+            None => {
+                let mut padded = [0; Block::BYTES];
+                padded.iter_mut().zip(chunk).for_each(|(place, &byte)| *place = byte);
+                Block::read(&padded)
             }
         };
-        sink.feature(place(hash));
-        sink.feature(place(hash ^ before.rotate_left(23).wrapping_mul(0xA076_1D64_78BD_642F)));
-        sink.token(start, false);
-        before = hash;
+        let words = block.letters & !(block.letters << 1 | letter);
+        let mut places = words | block.marks & !(block.marks << 1 | mark) | block.others;
+        (letter, mark) = (block.letters >> 63, block.marks >> 63);
+        while places != 0 {
+            let bit = places.trailing_zeros();
+            places &= places - 1;
+            let start = index * Block::BYTES + bit as usize;
+            let first = eight(bytes, start);
+            let hash = if words >> bit & 1 == 1 {
+                mix(first & word_of(first))
+            } else {
+                if start < done {
+                    continue;
+                }
+                match class(first as u8) {
+                    MARK => {
+                        let length = bytes.get(start..).unwrap_or_default().iter().take(8).take_while(|&&byte| class(byte) == MARK).count();
+                        mix(first & LOW[length])
+                    }
+                    BEYOND => {
+                        done = if matches!(first as u8, 0xE3..=0xE9) { start + 3 } else { beyond(bytes, start) };
+                        if matches!(first as u8, 0xC2 | 0xE2) {
+                            continue; // Marks and spaces.
+                        }
+                        let hash = mix(first & LOW[(done - start).min(8)]);
+                        let further = bytes.get(start + 8..done).unwrap_or_default().chunks(8);
+                        further.fold(hash, |hash: u64, part| mix(hash.rotate_left(29) ^ eight(part, 0)))
+                    }
+                    DIGIT => {
+                        before = u64::from(b'#');
+                        continue;
+                    }
+                    _ => {
+                        before = 0;
+                        continue;
+                    }
+                }
+            };
+            word(start, [place(hash), place(hash ^ before.rotate_left(23).wrapping_mul(0xA076_1D64_78BD_642F))]);
+            before = hash;
+        }
     }
+}
+
+/// Which of eight bytes are those of the word that begins with the first, as far as they count.
+#[inline]
+const fn word_of(first: u64) -> u64 {
+    let others = letter(first) ^ TOP;
+    // The lowest lane that is no letter, and everything below it.
+    ((others & others.wrapping_neg()) >> 7).wrapping_sub(1) & LOW[LETTERS]
 }
 
 /// Where a word of letters beyond ASCII ends; of scripts that do not write words apart, a character.
@@ -115,22 +163,21 @@ fn beyond(bytes: &[u8], start: usize) -> usize {
     at.min(bytes.len())
 }
 
-const LETTER: u8 = 0;
-const SPACE: u8 = 1;
-const LINE: u8 = 2;
-const DIGIT: u8 = 3;
-const MARK: u8 = 4;
-const BEYOND: u8 = 5;
+const LINE: u8 = 0;
+const DIGIT: u8 = 1;
+const MARK: u8 = 2;
+const BEYOND: u8 = 3;
+/// Of no interest here: letters, which are told otherwise, and what only parts words.
+const NONE: u8 = 4;
 
 const CLASSES: [u8; 256] = {
     let mut classes = [BEYOND; 256];
     let mut byte = 0usize;
     while byte < 128 {
         classes[byte] = match byte as u8 {
-            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
             b'0'..=b'9' => DIGIT,
             b'\n' => LINE,
-            0..=b' ' | 127 | b'\'' | b',' | b'.' => SPACE,
+            b'a'..=b'z' | b'A'..=b'Z' | 0..=b' ' | 127 | b'\'' | b',' | b'.' => NONE,
             _ => MARK,
         };
         byte += 1;
@@ -164,63 +211,35 @@ impl Run {
     }
 }
 
-/// Reads word by word and keeps which blocks to open.
-#[derive(Debug, Default)]
-struct Blocks<'a> {
-    table: &'a [u8],
-    bar: i32,
-    words: usize,
-    word: i32,
-    run: Run,
-    /// The word that the run began with.
-    began: usize,
-    /// Where each block begins, in bytes.
-    starts: Vec<u32>,
-    open: Vec<Range<usize>>,
-}
-
-impl Blocks<'_> {
-    /// Opens the blocks of the present run and some to either side.
-    #[cold]
-    fn open(&mut self) {
-        let from = (self.began.max(self.words.saturating_sub(LONGEST)) / BLOCK).saturating_sub(AROUND);
-        let to = self.words / BLOCK + 1 + AROUND;
-        match self.open.last_mut() {
-            Some(last) if last.end >= from => last.end = to,
-            _ => self.open.push(from..to),
-        }
-    }
-}
-
-impl Sink for Blocks<'_> {
-    #[inline]
-    fn feature(&mut self, bucket: u32) {
-        self.word += i32::from(self.table.get(bucket as usize).copied().unwrap_or_default() as i8);
-    }
-
-    #[inline]
-    fn token(&mut self, start: usize, _ends: bool) {
-        if self.words.is_multiple_of(BLOCK) {
-            self.starts.push(start as u32);
-        }
-        if self.run.weight() == 0 {
-            self.began = self.words;
-        }
-        self.run = self.run.add(self.word);
-        self.word = 0;
-        if self.run.weight() >= self.bar {
-            self.open();
-        }
-        self.words += 1;
-    }
-}
-
 /// The stretches of a folded text to read closely, in bytes, in order and apart; how many words it has.
 pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, usize) {
-    let mut blocks = Blocks { table, bar, starts: Vec::with_capacity(text.len() / (4 * BLOCK) + 1), ..Blocks::default() };
-    glance(text, &mut blocks);
-    let start = |block: usize| blocks.starts.get(block).map_or(text.len(), |&start| start as usize);
-    (blocks.open.iter().map(|open| start(open.start)..start(open.end)).collect(), blocks.words)
+    let Some(table) = table.first_chunk::<GATE>() else { return (Vec::new(), 0) };
+    let weight = |place: u32| i32::from(table[place as usize % GATE] as i8);
+    // Where each block begins, in bytes, and which are open.
+    let mut starts = Vec::with_capacity(text.len() / (4 * BLOCK) + 1);
+    let mut open: Vec<Range<usize>> = Vec::new();
+    let (mut words, mut run, mut began) = (0, Run::default(), 0);
+    glance(text, |start, [alone, pair]| {
+        if words % BLOCK == 0 {
+            starts.push(start);
+        }
+        if run.weight() == 0 {
+            began = words;
+        }
+        run = run.add(weight(alone) + weight(pair));
+        if run.weight() >= bar {
+            // The blocks of the present run and some to either side.
+            let from = (began.max(words.saturating_sub(LONGEST)) / BLOCK).saturating_sub(AROUND);
+            let to = words / BLOCK + 1 + AROUND;
+            match open.last_mut() {
+                Some(last) if last.end >= from => last.end = to,
+                _ => open.push(from..to),
+            }
+        }
+        words += 1;
+    });
+    let start = |block: usize| starts.get(block).copied().unwrap_or(text.len());
+    (open.iter().map(|open| start(open.start)..start(open.end)).collect(), words)
 }
 
 #[cfg(test)]
@@ -235,14 +254,7 @@ mod tests {
         let text = [prose.as_str(), attack, prose.as_str()].concat();
         let mut table = vec![0u8; GATE];
         let mut places = Vec::new();
-        struct Places<'a>(&'a mut Vec<u32>);
-        impl Sink for Places<'_> {
-            fn feature(&mut self, bucket: u32) {
-                self.0.push(bucket);
-            }
-            fn token(&mut self, _start: usize, _ends: bool) {}
-        }
-        glance("ignore previous instructions reveal", &mut Places(&mut places));
+        glance("ignore previous instructions reveal", |_, word| places.extend(word));
         for place in places {
             table[place as usize] = 20;
         }
@@ -253,5 +265,24 @@ mod tests {
         assert!(stretch.len() < 1_000, "{stretch:?}");
         assert!(open(&prose, &table, 40).0.is_empty());
         assert_eq!(open("", &table, 40), (Vec::new(), 0));
+    }
+    #[test]
+    fn words_of_any_length_are_told_by_their_beginnings() {
+        let starts = |text: &str| {
+            let mut starts = Vec::new();
+            glance(text, |start, _| starts.push(start));
+            starts
+        };
+        assert_eq!(starts("don't say 42!!\n\nok, \u{e0} l"), [0, 4, 6, 12, 16, 20, 23]);
+        for length in [1, 7, 8, 9, 63, 64, 65, 200] {
+            let (word, text) = ("x".repeat(length), ["x".repeat(length), "y z".to_owned(), "w".repeat(130)].join(" "));
+            assert_eq!(starts(&text), [0, length + 1, length + 3, length + 5], "{word}");
+            let place = |text: &str| {
+                let mut places = Vec::new();
+                glance(text, |_, word| places.push(word));
+                places[0]
+            };
+            assert_eq!(place(&text), place(&word[..length.min(LETTERS)]), "{word}");
+        }
     }
 }

@@ -106,6 +106,8 @@ struct Pattern {
     idea: Idea,
     /// All of it, folded; a space stands for white space of any sort and length.
     text: String,
+    /// Whether there is one.
+    spaced: bool,
     /// Letters must not follow.
     closes: bool,
 }
@@ -204,7 +206,7 @@ impl Lexicon {
         };
         let bit = slot(key);
         self.filter[bit / 64] |= 1 << (bit % 64);
-        self.keys.entry(key).or_default().push(Pattern { idea, text, closes });
+        self.keys.entry(key).or_default().push(Pattern { idea, spaced: text.contains(' '), text, closes });
         Ok(())
     }
 
@@ -255,7 +257,7 @@ impl Pattern {
     fn stands(&self, text: &str) -> bool {
         let mut rest = match text.strip_prefix(self.text.as_str()) {
             Some(rest) => return !self.closes || !rest.chars().next().is_some_and(is_spaced_letter),
-            None if self.text.contains(' ') => text,
+            None if self.spaced => text,
             None => return false,
         };
         for (index, part) in self.text.split(' ').enumerate() {

@@ -278,14 +278,22 @@ pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
 /// How many of eight bytes are ASCII letters before the first that is none: all lanes at once.
 #[inline]
 pub(super) const fn letters(eight: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOP: u64 = 0x80 * ONES;
+    ((letter(eight) ^ TOP).trailing_zeros() / 8) as usize
+}
+
+/// The lowest bit of every lane.
+pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+/// The top bit of every lane.
+pub(super) const TOP: u64 = 0x80 * ONES;
+
+/// Which of eight bytes are ASCII letters: the top bit of each.
+#[inline]
+pub(super) const fn letter(eight: u64) -> u64 {
     let small = (eight | (0x20 * ONES)) & !TOP;
     // A lane's top bit is set by the sum when its byte is at least `a`, or more than `z`; no sum reaches the next lane.
     let from_a = small + (0x80 - b'a' as u64) * ONES;
     let after_z = small + (0x7F - b'z' as u64) * ONES;
-    let letter = from_a & !after_z & !eight & TOP;
-    ((letter ^ TOP).trailing_zeros() / 8) as usize
+    from_a & !after_z & !eight & TOP
 }
 
 /// Spreads eight letters over a hash.

@@ -3,6 +3,8 @@
 //! The sum of a stretch is the difference of two running sums, so every window at every place costs the same few additions
 //! and an injected sentence counts the same in eight thousand tokens of prose as alone.
 
+use std::sync::LazyLock;
+
 /// Lengths of windows in tokens: a long sentence, and a paragraph.
 pub const LENGTHS: [usize; 2] = [24, 96];
 /// How many sentences in a row make a window of their own.
@@ -54,9 +56,17 @@ impl Window {
     /// What a sum over the window is divided by.
     #[inline]
     pub fn norm(&self) -> f32 {
-        1.0 / ((self.to - self.from) as f32 + DAMPING).sqrt()
+        NORMS.get(self.to - self.from).copied().unwrap_or_else(|| norm(self.to - self.from))
     }
 }
+
+/// What the sum over so many tokens is divided by.
+fn norm(tokens: usize) -> f32 {
+    1.0 / (tokens as f32 + DAMPING).sqrt()
+}
+
+/// Worked out once for all lengths that windows have.
+static NORMS: LazyLock<[f32; LENGTHS[LENGTHS.len() - 1] + 1]> = LazyLock::new(|| std::array::from_fn(norm));
 
 /// The windows of a text of so many tokens: of either length, a quarter of it apart, and up to three sentences in a row,
 /// so that a sentence weighs the same wherever it stands. `breaks` are the tokens that sentences begin with.

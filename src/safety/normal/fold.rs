@@ -119,17 +119,59 @@ fn lower(cased: &str) -> Option<String> {
     if cased.is_ascii() {
         return cased.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| cased.to_ascii_lowercase());
     }
-    let mut lower = String::with_capacity(cased.len());
-    lower.extend(cased.chars().map(|c| if c.is_ascii() { c.to_ascii_lowercase() } else { fact(c).lower }));
+    let small = cased.to_ascii_lowercase();
+    // Capitals beyond ASCII are rare: what stands between them goes over in one piece, from here.
+    let (mut lower, mut from, mut at) = (String::new(), 0, 0);
+    while let Some(lead) = next(&small, &mut at, |byte| byte >= 0x80) {
+        if uncased(lead) {
+            at += 3;
+            continue;
+        }
+        let Some(c) = small.get(at..).and_then(|rest| rest.chars().next()) else { break };
+        let written = fact(c).lower;
+        if written != c {
+            lower.push_str(small.get(from..at).unwrap_or_default());
+            lower.push(written);
+            from = at + c.len_utf8();
+        }
+        at += c.len_utf8();
+    }
+    if from == 0 {
+        return Some(small);
+    }
+    lower.push_str(small.get(from..).unwrap_or_default());
     Some(lower)
 }
 
-/// The next character that is not plain ASCII; `at` moves on to it, or to the end.
+/// Whether the three bytes that this one begins are a character of a script without capitals.
 #[inline]
-fn next(raw: &str, at: &mut usize) -> Option<char> {
-    let rest = raw.as_bytes().get(*at..)?;
-    *at += rest.iter().position(|&byte| odd(byte)).unwrap_or(rest.len());
-    raw.get(*at..)?.chars().next()
+const fn uncased(lead: u8) -> bool {
+    matches!(lead, 0xE0 | 0xE3..=0xE9 | 0xEB..=0xEE)
+}
+
+/// Whether the three bytes that this one begins are Han or Hangul, which folding leaves as they are.
+#[inline]
+const fn whole(lead: u8) -> bool {
+    matches!(lead, 0xE4..=0xE9 | 0xEB | 0xEC)
+}
+
+/// The next byte of this sort; `at` moves on to it, or to the end.
+#[inline]
+pub fn next(text: &str, at: &mut usize, sort: impl Fn(u8) -> bool) -> Option<u8> {
+    let bytes = text.as_bytes();
+    let first = *bytes.get(*at)?;
+    if sort(first) {
+        return Some(first);
+    }
+    // No branches inside of a chunk, so that the compiler may do it at once.
+    while let Some(chunk) = bytes.get(*at..).and_then(|rest| rest.first_chunk::<16>())
+        && !chunk.iter().fold(false, |any, &byte| any | sort(byte))
+    {
+        *at += 16;
+    }
+    let rest = bytes.get(*at..)?;
+    *at += rest.iter().position(|&byte| sort(byte)).unwrap_or(rest.len());
+    bytes.get(*at).copied()
 }
 
 /// Whether characters of this sort are written as they are, unless there is something else to write for them.
@@ -155,7 +197,12 @@ impl Fold {
         // What stays as it is goes over in one piece, from here.
         let mut from = 0;
         let mut at = 0;
-        while let Some(c) = next(raw, &mut at) {
+        while let Some(lead) = next(raw, &mut at, odd) {
+            if whole(lead) {
+                at += 3;
+                continue;
+            }
+            let Some(c) = raw.get(at..).and_then(|rest| rest.chars().next()) else { break };
             let fact = fact(c);
             let inside = matches!(fact.tag, Tag::Alike | Tag::Loose) && {
                 while disguised.next_if(|range| range.end <= at).is_some() {}
@@ -250,6 +297,22 @@ impl Fold {
             }
             None if tag == Tag::Joining => self.write(c, folded, at),
             None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_passed_over_by_its_first_byte_would_not_change() {
+        for c in '\u{80}'..=char::MAX {
+            let (lead, fact) = (c.encode_utf8(&mut [0; 4]).as_bytes()[0], fact(c));
+            assert!(!whole(lead) || fact.folded == c && matches!(fact.tag, Tag::Other | Tag::Letter), "{c:?}");
+            // The text that is put into lower case was folded.
+            assert!(!uncased(lead) || fact.lower == fact.folded, "{c:?}");
+            assert!(!uncased(lead) && !whole(lead) || c.len_utf8() == 3, "{c:?}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::fold::next;
 use super::letters::{Tag, fact};
 
 /// What stands before the present word.
@@ -27,22 +28,34 @@ struct Word {
 /// The ranges of a raw text in which letters that look Latin are Latin, in order.
 pub fn disguised(raw: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    if !may_have_lookalikes(raw.as_bytes()) {
+    if !may_have_lookalikes(raw) {
         return found;
     }
     let mut words = Words { before: Before::Nothing, waiting: None, found: &mut found };
     let mut word: Option<Word> = None;
-    for (at, c) in raw.char_indices() {
+    let mut at = 0;
+    while let Some(c) = raw.get(at..).and_then(|rest| rest.chars().next()) {
+        if word.is_none() && words.is_settled() && c.is_ascii() {
+            let ahead = skip(raw, at);
+            if ahead > at {
+                at = ahead;
+                continue;
+            }
+        }
+        let start = at;
+        at += c.len_utf8();
         let tag = match c {
             'a'..='z' | 'A'..='Z' => Tag::Latin,
             '0'..='9' => Tag::Digit,
             '\0'..='\x7F' => Tag::Other,
+            // Han and Hangul, told without a look.
+            '\u{5000}'..='\u{9FFF}' | '\u{B000}'..='\u{CFFF}' => Tag::Letter,
             _ => fact(c).tag,
         };
         match tag {
             Tag::Other | Tag::Control => {
                 if let Some(word) = word.take() {
-                    words.end(&word, at);
+                    words.end(&word, start);
                 }
                 continue;
             }
@@ -50,7 +63,7 @@ pub fn disguised(raw: &str) -> Vec<Range<usize>> {
             Tag::Digit if word.is_none() => continue,
             _ => {}
         }
-        let word = word.get_or_insert_with(|| Word { start: at, ..Word::default() });
+        let word = word.get_or_insert_with(|| Word { start, ..Word::default() });
         match tag {
             Tag::Latin | Tag::Styled | Tag::Many => word.latin = true,
             Tag::Alike => word.alike = true,
@@ -66,11 +79,34 @@ pub fn disguised(raw: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The leading bytes of the scripts that have look-alikes; everything else needs no second pass.
-fn may_have_lookalikes(bytes: &[u8]) -> bool {
-    let alone = |byte: u8| matches!(byte, 0xCD..=0xD6 | 0xE1 | 0xEA | 0xF0);
-    let coptic = |pair: &[u8]| matches!(pair, [0xE2, 0xB2 | 0xB3]);
-    bytes.iter().any(|&byte| alone(byte)) || bytes.windows(2).any(coptic)
+/// Where the word begins in which the next character beyond ASCII stands; between here and there are Latin words alone.
+fn skip(raw: &str, from: usize) -> usize {
+    let mut at = from;
+    next(raw, &mut at, |byte| byte >= 0x80);
+    let between = raw.as_bytes().get(from..at).unwrap_or_default();
+    at - between.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
+/// Whether any character may look like a Latin one of another script; everything else needs no second pass.
+fn may_have_lookalikes(raw: &str) -> bool {
+    // Han and Hangul begin with other bytes; Vietnamese, marks like `’`, and emoji go on with others.
+    let lead = |byte: u8| (byte >= 0xCD) & (byte <= 0xD6) | (byte == 0xE1) | (byte == 0xE2) | (byte == 0xEA) | (byte == 0xF0);
+    let mut at = 0;
+    while let Some(byte) = next(raw, &mut at, lead) {
+        let second = raw.as_bytes().get(at + 1).copied().unwrap_or_default();
+        let may = match byte {
+            0xE1 => matches!(second, 0x8E..=0x97 | 0xB2 | 0xB5 | 0xB6 | 0xBE),
+            0xE2 => matches!(second, 0xB2 | 0xB3),
+            0xEA => matches!(second, 0x93 | 0x99 | 0x9A | 0xAD | 0xAE),
+            0xF0 => matches!(second, 0x90 | 0x91 | 0x9D | 0x9E),
+            _ => true,
+        };
+        if may {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 struct Words<'f> {
@@ -81,6 +117,11 @@ struct Words<'f> {
 }
 
 impl Words<'_> {
+    /// Whether a word of Latin letters alone would change nothing.
+    fn is_settled(&self) -> bool {
+        self.before == Before::Latin && self.waiting.is_none()
+    }
+
     fn end(&mut self, word: &Word, end: usize) {
         let mixed = word.latin && (word.alike || word.loose);
         if word.latin {
@@ -111,6 +152,49 @@ impl Words<'_> {
         match self.found.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => self.found.push(range),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lookalike_is_noticed() {
+        for c in '\u{80}'..=char::MAX {
+            let alike = matches!(fact(c).tag, Tag::Alike | Tag::Loose);
+            // The signs of units (µ) and of mathematics (ℽ) that have a block of their own are meant as what they are.
+            let sign = matches!(c, '\u{B5}' | '\u{2100}'..='\u{214F}');
+            assert!(!alike || sign || may_have_lookalikes(&format!("It’s {c}")), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn han_and_hangul_are_letters() {
+        for c in ('\u{5000}'..='\u{9FFF}').chain('\u{B000}'..='\u{CFFF}') {
+            assert_eq!(fact(c).tag, Tag::Letter, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn latin_words_are_passed_over_alike() {
+        let words = ["plain", "42nd", "\u{430}", "p\u{430}st", "\u{436}\u{434}", "\u{1F600}", "’", "é", "\u{3BF}"];
+        for first in words {
+            for second in words {
+                for third in words {
+                    let near = format!("{first} {second} {third}");
+                    let far = format!("{first} {} {second} {} {third}", "word ".repeat(9), "1 ".repeat(9));
+                    let texts = |raw: &str| -> Vec<String> {
+                        disguised(raw).into_iter().map(|range| raw.get(range).unwrap_or_default().trim().to_owned()).collect()
+                    };
+                    // Words among Latin ones are disguised as those beside one are.
+                    let latin = |text: &str| text.bytes().any(|byte| byte.is_ascii_alphabetic());
+                    if latin(first) && latin(second) {
+                        assert_eq!(texts(&near), texts(&far), "{near}");
+                    }
+                }
+            }
         }
     }
 }

@@ -39,12 +39,18 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
 /// Part of the attacks that the heads find which the gate has to let through.
 const OPENED: f64 = 0.98;
 
+/// Which rows the heads find, or nearly do: which come within this distance of the point of decision.
+pub fn found(rows: &[Row], raw: &[[f32; HEADS]], nearly: f32) -> Vec<bool> {
+    let heads = calibrate(rows, raw);
+    let found = |raw: &[f32; HEADS]| raw.iter().zip(&heads).any(|(raw, head)| *raw >= head.knots[DECISION] - nearly);
+    raw.iter().map(found).collect()
+}
+
 /// The bar of the gate: what all but a few of the attacks weigh that the heads find.
-pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], heads: &[Head; HEADS], peaks: &[i32]) -> i32 {
-    let found = |raw: &[f32; HEADS]| raw.iter().zip(heads).any(|(raw, head)| *raw >= head.knots[DECISION]);
-    let scored = rows.iter().zip(raw).zip(peaks).filter(|((row, raw), _)| {
+pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], peaks: &[i32]) -> i32 {
+    let scored = rows.iter().zip(found(rows, raw, 0.0)).zip(peaks).filter(|((row, found), _)| {
         // What is found under a veil is weighed as a text of its own.
-        row.label.attack() && !row.aid && row.views.is_empty() && found(raw)
+        row.label.attack() && !row.aid && row.views.is_empty() && *found
     });
     let mut peaks: Vec<i32> = scored.map(|(_, &peak)| peak).collect();
     peaks.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,7 +1,6 @@
 //! Fits one head: logistic regression over the strongest windows, by adaptive steps, in a fixed random order.
 
 use super::super::features::{BUCKETS, Sink, read};
-use super::super::gate::{GATE, Run, glance};
 use super::super::lexicon::{Idea, Lexicon};
 use super::super::window::{LENGTHS, Window, mention, windows};
 use super::chance::Chance;
@@ -45,13 +44,6 @@ impl Example {
         example
     }
 
-    /// Reads a folded text as the gate does.
-    pub fn glance(text: &str) -> Self {
-        let mut example = Self { tokens: vec![0], breaks: vec![0], ..Self::default() };
-        glance(text, &mut example);
-        example
-    }
-
     /// Every feature, as often as it stands there.
     pub fn all(&self) -> &[u32] {
         &self.features
@@ -79,11 +71,11 @@ pub struct Shared(Vec<bool>);
 const CLUSTERS: u8 = 2;
 
 impl Shared {
-    /// By these texts and their clusters.
-    pub fn of<'a>(texts: impl Iterator<Item = (&'a Example, u32)>) -> Self {
+    /// By what texts fill and their clusters.
+    pub fn of<F: IntoIterator<Item = u32>>(texts: impl Iterator<Item = (F, u32)>) -> Self {
         let mut seen = vec![(u32::MAX, 0u8); BUCKETS];
-        for (example, cluster) in texts {
-            for &bucket in example.all() {
+        for (buckets, cluster) in texts {
+            for bucket in buckets {
                 let (last, count) = &mut seen[bucket as usize];
                 if *last != cluster {
                     *last = cluster;
@@ -92,6 +84,11 @@ impl Shared {
             }
         }
         Self(seen.into_iter().map(|(_, count)| count >= CLUSTERS).collect())
+    }
+
+    /// Whether this one is.
+    pub fn has(&self, bucket: u32) -> bool {
+        self.0[bucket as usize]
     }
 }
 
@@ -154,30 +151,12 @@ impl Fitted {
         windows.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(f32::NEG_INFINITY, |(raw, window)| raw - mention(&window, talk()))
     }
 
-    /// The gate's table, rounded to bytes.
-    pub fn table(&self) -> Vec<i8> {
-        self.weights.iter().take(GATE).map(|weight| (weight / LIMIT * 127.0).round() as i8).collect()
-    }
-
     /// Weights rounded to bytes, the value of one step, and the biases.
     pub fn rounded(&self) -> (Vec<i8>, f32, [f32; LENGTHS.len()]) {
         let largest = self.weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs())).max(f32::EPSILON);
         let scale = largest / 127.0;
         (self.weights.iter().map(|weight| (weight / scale).round() as i8).collect(), scale, self.bias)
     }
-}
-
-/// The most that a run of words weighs by a gate's table.
-pub fn peak(table: &[i8], example: &Example) -> i32 {
-    let weigh = |token: &[u32]| {
-        let features = &example.features[token[0] as usize..token[1] as usize];
-        features.iter().map(|&place| i32::from(table[place as usize])).sum::<i32>()
-    };
-    let runs = example.tokens.windows(2).scan(Run::default(), |run, token| {
-        *run = run.add(weigh(token));
-        Some(run.weight())
-    });
-    runs.max().unwrap_or_default()
 }
 
 /// Fits a head to examples: features, whether it is an attack, how much it counts.

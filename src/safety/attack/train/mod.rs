@@ -7,13 +7,15 @@ mod documents;
 mod fit;
 mod grammar;
 mod rows;
+mod runs;
 
 pub use chance::Chance;
 pub use disguise::copies;
 pub use documents::documents;
-pub use fit::{Example, Fit, Fitted, Shared, fit, peak};
+pub use fit::{Example, Fit, Fitted, Shared, fit};
 pub use grammar::{GrammarError, write};
 pub use rows::{Label, Row, RowError};
+pub use runs::{Glance, table};
 
 use std::collections::HashMap;
 
@@ -46,7 +48,7 @@ pub struct Lessons {
     rows: Vec<Row>,
     examples: Vec<Example>,
     /// The rows as the gate sees them.
-    glances: Vec<Example>,
+    glances: Vec<Glance>,
     /// The number of each row's cluster.
     clusters: Vec<u32>,
     views: Vec<Vec<Example>>,
@@ -60,7 +62,7 @@ impl Lessons {
     pub fn read(rows: Vec<Row>) -> Result<Self, LexiconError> {
         let lexicon = Lexicon::shipped()?;
         let examples = rows.iter().map(|row| Example::read(&row.text, &lexicon)).collect();
-        let glances = rows.iter().map(|row| Example::glance(&row.text)).collect();
+        let glances = rows.iter().map(|row| Glance::read(&row.text)).collect();
         let views = rows.iter().map(|row| row.views.iter().map(|view| Example::read(view, &lexicon)).collect()).collect();
         let mut numbers = HashMap::new();
         let clusters = rows
@@ -82,7 +84,8 @@ impl Lessons {
     /// of what tells all attacks from innocent texts: they have most of their words in common.
     pub fn fit(&self, options: &Fit, keep: impl Fn(&Row) -> bool + Sync) -> [Fitted; HEADS] {
         let rows = self.rows.iter().zip(&self.examples).zip(&self.clusters);
-        let shared = Shared::of(rows.filter(|((row, _), _)| keep(row)).map(|((_, example), &cluster)| (example, cluster)));
+        let shared =
+            Shared::of(rows.filter(|((row, _), _)| keep(row)).map(|((_, example), &cluster)| (example.all().iter().copied(), cluster)));
         let one = |teaches: &dyn Fn(Label) -> bool| {
             let kept = self.rows.iter().zip(&self.examples).filter(|(row, _)| teaches(row.label) && keep(row));
             let examples: Vec<_> = kept.map(|(row, example)| (example, row.label.attack(), row.weight)).collect();
@@ -97,36 +100,40 @@ impl Lessons {
         })
     }
 
-    /// Fits the gate's table to the rows that `keep` names.
-    pub fn gate(&self, options: &Fit, keep: impl Fn(&Row) -> bool) -> Vec<i8> {
-        let kept = || self.rows.iter().zip(&self.glances).zip(&self.clusters).filter(|((row, _), _)| keep(row));
-        let shared = Shared::of(kept().map(|((_, glance), &cluster)| (glance, cluster)));
-        let examples: Vec<_> = kept().map(|((row, glance), _)| (glance, row.label.attack(), row.weight)).collect();
-        fit(&examples, &shared, options).table()
+    /// Fits the gate's table to the rows that `keep` names, as far as they teach it anything: attacks that the heads do not
+    /// find need not be read closely. `raw` is what heads that did not see them say.
+    pub fn gate(&self, options: &Fit, raw: &[[f32; HEADS]], keep: impl Fn(&Row) -> bool) -> Vec<i8> {
+        let found = calibrate::found(&self.rows, raw, NEARLY);
+        let rows = || self.rows.iter().zip(&self.glances).zip(&self.clusters).zip(&found).filter(|(((row, _), _), _)| keep(row));
+        let shared = Shared::of(rows().map(|(((_, glance), &cluster), _)| (glance.places(), cluster)));
+        let taught = rows().filter(|(((row, _), _), found)| **found || !row.label.attack());
+        let texts: Vec<_> = taught.map(|(((row, glance), _), _)| (glance, row.label.attack(), row.weight)).collect();
+        table(&texts, &shared, options)
     }
 
     /// Fits as often as there are folds, each time without one of them, and weighs that one.
     pub fn validate(&self, options: &Options) -> Validation {
         let folds = options.folds.max(2);
         let rows = self.rows.len();
-        let mut validation =
-            Validation { raw: vec![[f32::NEG_INFINITY; HEADS]; rows], peaks: vec![i32::MIN; rows], parts: Vec::with_capacity(folds) };
-        for fold in 0..folds {
-            let part = self.part(&options.fit, |row| row.fold(folds) != fold);
-            self.weigh(&part.heads, |row| row.fold(folds) == fold, &mut validation.raw);
+        let mut raw = vec![[f32::NEG_INFINITY; HEADS]; rows];
+        let heads: Vec<_> = (0..folds)
+            .map(|fold| {
+                let heads = self.fit(&options.fit, |row| row.fold(folds) != fold);
+                self.weigh(&heads, |row| row.fold(folds) == fold, &mut raw);
+                heads
+            })
+            .collect();
+        let mut validation = Validation { raw, peaks: vec![i32::MIN; rows], parts: Vec::with_capacity(folds) };
+        for (fold, heads) in heads.into_iter().enumerate() {
+            let table = self.gate(&options.fit, &validation.raw, |row| row.fold(folds) != fold);
             for ((row, glance), highest) in self.rows.iter().zip(&self.glances).zip(&mut validation.peaks) {
                 if row.fold(folds) == fold {
-                    *highest = peak(&part.table, glance);
+                    *highest = glance.peak(&table);
                 }
             }
-            validation.parts.push(part);
+            validation.parts.push(Part { heads, table });
         }
         validation
-    }
-
-    /// Fits heads and gate to the rows that `keep` names.
-    fn part(&self, options: &Fit, keep: impl Fn(&Row) -> bool + Sync) -> Part {
-        Part { heads: self.fit(options, &keep), table: self.gate(options, &keep) }
     }
 
     /// Writes the raw sums of the rows that `which` names.
@@ -146,17 +153,26 @@ impl Lessons {
 
     /// Weights from all rows, calibrated on what cross-validation says about them.
     pub fn model(&self, options: &Options) -> Model {
-        let calibration = self.calibrate(&self.validate(options));
-        self.part(&options.fit, |_| true).model(&calibration)
+        self.finish(options, &self.validate(options))
+    }
+
+    /// The same where validation is done already.
+    pub fn finish(&self, options: &Options, validation: &Validation) -> Model {
+        let heads = self.fit(&options.fit, |_| true);
+        let table = self.gate(&options.fit, &validation.raw, |_| true);
+        Part { heads, table }.model(&self.calibrate(validation))
     }
 
     /// What the sums of a validation stand for.
     pub fn calibrate(&self, validation: &Validation) -> Calibration {
         let heads = calibrate::calibrate(&self.rows, &validation.raw);
-        let bar = calibrate::bar(&self.rows, &validation.raw, &heads, &validation.peaks);
+        let bar = calibrate::bar(&self.rows, &validation.raw, &validation.peaks);
         Calibration { heads, bar }
     }
 }
+
+/// How far below the point of decision an attack may be that the gate learns from, in raw sums.
+const NEARLY: f32 = 1.0;
 
 /// What heads and gates say about rows that they have not seen.
 #[derive(Debug)]
