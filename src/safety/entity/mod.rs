@@ -6,6 +6,7 @@
 mod address;
 mod assigned;
 mod card;
+mod crypt;
 mod email;
 mod gate;
 mod groups;
@@ -13,6 +14,7 @@ mod iban;
 mod jwt;
 mod key_block;
 mod light;
+mod naming;
 mod own;
 mod phone;
 mod provider;
@@ -21,6 +23,7 @@ mod stream;
 mod sweep;
 mod token;
 mod view;
+mod worth;
 
 #[cfg(test)]
 mod entity_test;

@@ -1,7 +1,7 @@
 //! Keys whose issuer gave them a form: a prefix, a length, an alphabet.
 
 use super::Entity;
-use super::gate::{Shape, is_stand_in};
+use super::gate::{Shape, is_stand_in, is_uuid};
 use super::view::View;
 
 /// The longest key with a prefix: temporary credentials carry their policy.
@@ -22,6 +22,8 @@ struct Form {
 enum Alphabet {
     /// Upper case letters and digits.
     Upper,
+    /// Lower case letters and digits.
+    Lower,
     /// Hexadecimal digits.
     Hex,
     /// Letters, digits, `_` and `-`.
@@ -39,6 +41,7 @@ impl Alphabet {
     fn takes(self, byte: u8) -> bool {
         match self {
             Self::Upper => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+            Self::Lower => byte.is_ascii_lowercase() || byte.is_ascii_digit(),
             Self::Hex => byte.is_ascii_hexdigit(),
             Self::Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
             Self::Dotted => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'),
@@ -52,7 +55,7 @@ const fn form(prefix: &'static str, entity: Entity, least: usize, most: usize, a
     Form { prefix: prefix.as_bytes(), entity, least, most, alphabet }
 }
 
-use Alphabet::{Any, Base64, Dotted, Hex, Upper, Url};
+use Alphabet::{Any, Base64, Dotted, Hex, Lower, Upper, Url};
 use Entity::{AnthropicKey, AwsKey, GithubToken, GoogleKey, OpenaiKey, SlackToken, StripeKey, Token};
 
 /// Longer prefixes of one family stand before shorter ones.
@@ -87,7 +90,8 @@ static FORMS: &[Form] = &[
     form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
     form("FwoGZXIvYXdz", AwsKey, 80, 2048, Base64),
     form("FQoGZXIvYXdz", AwsKey, 80, 2048, Base64),
-    form("AIza", GoogleKey, 35, 35, Url),
+    form("AIzaSy", GoogleKey, 33, 33, Url),
+    form("AQ.Ab", GoogleKey, 40, 100, Url),
     form("ya29.", GoogleKey, 20, 600, Dotted),
     form("GOCSPX-", GoogleKey, 20, 40, Url),
     form("1//0", GoogleKey, 40, 200, Url),
@@ -110,26 +114,27 @@ static FORMS: &[Form] = &[
     form("xoxr-", SlackToken, 16, 300, Url),
     form("xoxs-", SlackToken, 16, 300, Url),
     form("xapp-", SlackToken, 20, 300, Any),
-    form("glpat-", Token, 18, 300, Dotted),
-    form("glptt-", Token, 20, 80, Url),
-    form("gldt-", Token, 18, 80, Url),
+    form("glpat-", Token, 20, 300, Dotted),
+    form("glptt-", Token, 40, 40, Hex),
+    form("gldt-", Token, 20, 50, Url),
     form("glrt-", Token, 18, 80, Dotted),
     form("glrtr-", Token, 18, 80, Dotted),
     form("glcbt-", Token, 18, 80, Url),
-    form("glsoat-", Token, 18, 80, Url),
-    form("glffct-", Token, 18, 80, Url),
-    form("glimt-", Token, 18, 80, Url),
-    form("glft-", Token, 18, 80, Url),
-    form("glagent-", Token, 40, 80, Url),
-    form("gloas-", Token, 60, 80, Url),
+    form("glsoat-", Token, 20, 50, Url),
+    form("glffct-", Token, 20, 50, Url),
+    form("glimt-", Token, 25, 25, Url),
+    form("glft-", Token, 20, 50, Url),
+    form("glagent-", Token, 50, 50, Url),
+    form("gloas-", Token, 64, 64, Url),
     form("glwt-", Token, 18, 80, Url),
-    form("GR1348941", Token, 20, 60, Url),
+    form("GR1348941", Token, 20, 50, Url),
     form("LTAI", Token, 12, 24, Url),
     form("AKID", Token, 32, 36, Url),
     form("hf_", Token, 30, 60, Url),
     form("api_org_", Token, 30, 60, Url),
     form("npm_", Token, 30, 60, Url),
-    form("pypi-AgE", Token, 50, 400, Url),
+    form("pypi-AgEIcHlwaS5vcmc", Token, 50, 1000, Url),
+    form("pypi-AgENdGVzdC5weXBpLm9yZw", Token, 50, 1000, Url),
     form("SG.", Token, 40, 80, Dotted),
     form("SK", Token, 32, 32, Hex),
     form("AC", Token, 32, 32, Hex),
@@ -146,7 +151,7 @@ static FORMS: &[Form] = &[
     form("EAA", Token, 80, 400, Url),
     form("lin_api_", Token, 30, 60, Url),
     form("lin_oauth_", Token, 30, 80, Url),
-    form("ntn_", Token, 40, 60, Url),
+    form("ntn_", Token, 46, 46, Url),
     form("PMAK-", Token, 50, 80, Url),
     form("NRAK-", Token, 27, 27, Upper),
     form("NRJS-", Token, 19, 19, Hex),
@@ -175,7 +180,7 @@ static FORMS: &[Form] = &[
     form("figd_", Token, 30, 80, Url),
     form("xkeysib-", Token, 60, 100, Url),
     form("xsmtpsib-", Token, 60, 100, Url),
-    form("AGE-SECRET-KEY-1", Token, 50, 64, Upper),
+    form("AGE-SECRET-KEY-1", Token, 58, 58, Upper),
     form("key-", Token, 32, 40, Hex),
     form("pubkey-", Token, 32, 32, Hex),
     form("rzp_live_", Token, 14, 40, Url),
@@ -247,28 +252,81 @@ static FORMS: &[Form] = &[
     form("tkn.v1_", Token, 40, 120, Any),
     form("VF.DM.", Token, 40, 60, Dotted),
     form("ak_live_", Token, 20, 60, Url),
+    form("sk_", Token, 48, 48, Hex),
+    form("squ_", Token, 40, 40, Hex),
+    form("sqp_", Token, 40, 40, Hex),
+    form("sqa_", Token, 40, 40, Hex),
+    form("oy2", Token, 43, 43, Lower),
+    form("NRBR-", Token, 19, 19, Hex),
+    form("BBFF-", Token, 30, 32, Url),
+    form("flb_live_", Token, 20, 20, Url),
+    form("akab-", Token, 33, 33, Url),
+    form("s-s4t2ud-", Token, 64, 64, Hex),
+    form("s-s4t2af-", Token, 64, 64, Hex),
+    form("VF.WS.", Token, 36, 60, Dotted),
+    form("3MVG", Token, 70, 110, Dotted),
+    form("ATTA", Token, 72, 72, Hex),
+    form("HRKU-", Token, 36, 66, Url),
+    form("lsv2_pt_", Token, 43, 43, Url),
+    form("lsv2_sk_", Token, 43, 43, Url),
+    form("pcsk_", Token, 60, 90, Url),
+    form("csk-", Token, 48, 48, Lower),
+    form("tgp_v1_", Token, 43, 43, Url),
+    form("jina_", Token, 60, 60, Url),
+    form("e2b_", Token, 40, 40, Hex),
+    form("re_", Token, 33, 33, Url),
+    form("apify_api_", Token, 36, 36, Url),
+    form("pat-na1-", Token, 36, 36, Url),
+    form("pat-na2-", Token, 36, 36, Url),
+    form("pat-eu1-", Token, 36, 36, Url),
+    form("ory_pat_", Token, 32, 90, Url),
+    form("ory_at_", Token, 32, 90, Url),
+    form("mlsn.", Token, 64, 64, Hex),
+    form("tk.eyJ", Token, 50, 200, Dotted),
+    form("xwfp-", SlackToken, 16, 300, Url),
     form("SU", Token, 56, 56, Upper),
     form("SA", Token, 56, 56, Upper),
 ];
 
-/// The first bytes of all forms: most words are dismissed by one look.
-static FIRST: [bool; 256] = {
-    let mut first = [false; 256];
-    let mut i = 0;
-    while i < FORMS.len() {
-        first[FORMS[i].prefix[0] as usize] = true;
-        i += 1;
+/// For each first byte the place behind that of the first form that begins with it, 0 if there is none: most words are
+/// dismissed by one look.
+static FIRST: [u16; 256] = {
+    let mut first = [0; 256];
+    let mut i = FORMS.len();
+    while i > 0 {
+        first[FORMS[i - 1].prefix[0] as usize] = i as u16;
+        i -= 1;
     }
     first
 };
 
+/// For each form the place behind that of the next with the same first byte.
+static NEXT: [u16; FORMS.len()] = {
+    let mut next = [0; FORMS.len()];
+    let mut last = [0u16; 256];
+    let mut i = FORMS.len();
+    while i > 0 {
+        let first = FORMS[i - 1].prefix[0] as usize;
+        next[i - 1] = last[first];
+        last[first] = i as u16;
+        i -= 1;
+    }
+    next
+};
+
+/// The forms that begin with this byte, in their order.
+fn beginning(first: u8) -> impl Iterator<Item = &'static Form> {
+    let mut place = FIRST.get(usize::from(first)).copied().unwrap_or(0);
+    std::iter::from_fn(move || {
+        let at = usize::from(place).checked_sub(1)?;
+        place = NEXT.get(at).copied().unwrap_or(0);
+        FORMS.get(at)
+    })
+}
+
 /// The end of a key that begins at `start`, and whose it is.
 pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
-    let first = view.at(start);
-    if !FIRST.get(usize::from(first)).copied().unwrap_or(false) {
-        return None;
-    }
-    for form in FORMS.iter().filter(|form| form.prefix.first() == Some(&first)) {
+    for form in beginning(view.at(start)) {
         let body = start + form.prefix.len();
         if !(0..form.prefix.len()).all(|i| form.prefix.get(i) == Some(&view.at(start + i))) {
             continue;
@@ -313,7 +371,45 @@ fn real(value: &[u8], form: &Form) -> bool {
         _ => shape.distinct >= 8 && (shape.digits >= 1 || shape.upper >= 2 && shape.lower >= 2),
     };
     let numbered = form.entity != SlackToken || shape.digits >= 5;
-    drawn && varied && numbered && !is_stand_in(value)
+    drawn && varied && numbered && !is_stand_in(value) && keeps(value, form)
+}
+
+/// What an issuer says of its keys besides: the places of signs, check characters.
+fn keeps(value: &[u8], form: &Form) -> bool {
+    let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+    match form.prefix {
+        b"AGE-SECRET-KEY-1" => bech32(b"age-secret-key-", value),
+        b"sgp_" => match value.iter().position(|b| *b == b'_') {
+            None => value.len() == 40 && hex(value),
+            Some(cut) => value.len() == cut + 41 && value.get(cut + 1..).is_some_and(hex) && (cut == 16 || value.starts_with(b"local_")),
+        },
+        b"ntn_" => value.iter().take(11).all(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic),
+        b"re_" => value.get(8) == Some(&b'_'),
+        b"akab-" => value.get(16) == Some(&b'-'),
+        b"lsv2_pt_" | b"lsv2_sk_" => value.get(32) == Some(&b'_'),
+        b"pat-na1-" | b"pat-na2-" | b"pat-eu1-" => is_uuid(value),
+        _ => true,
+    }
+}
+
+/// Whether the last six characters check the others (BIP 173). Upper case, behind a name in lower case.
+fn bech32(name: &[u8], value: &[u8]) -> bool {
+    const CHARACTERS: &[u8; 32] = b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let step = |sum: u32, value: u32| {
+        let top = sum >> 25;
+        let sum = (sum & 0x01ff_ffff) << 5 ^ value;
+        GENERATOR.iter().enumerate().fold(sum, |sum, (bit, part)| if top >> bit & 1 == 1 { sum ^ part } else { sum })
+    };
+    let high = name.iter().map(|b| u32::from(b >> 5));
+    let low = name.iter().map(|b| u32::from(b & 31));
+    let head = high.chain([0]).chain(low).fold(1, step);
+    let mut sum = head;
+    for byte in value {
+        let Some(place) = CHARACTERS.iter().position(|c| c == byte) else { return false };
+        sum = step(sum, place as u32);
+    }
+    sum == 1
 }
 
 #[cfg(test)]
