@@ -65,7 +65,7 @@ fn behind_group(view: &View<'_>, start: usize) -> bool {
     if view.before(start, 1) != b':' {
         return false;
     }
-    let group = (2..=6).take_while(|back| view.before(start, *back).is_ascii_hexdigit()).count();
+    let group = (2..=9).take_while(|back| view.before(start, *back).is_ascii_hexdigit()).count();
     let ahead = view.before(start, 2 + group);
-    group == 0 && ahead == b':' || (1..=4).contains(&group) && !is_word(ahead)
+    group == 0 && ahead == b':' || group >= 1 && !is_word(ahead)
 }

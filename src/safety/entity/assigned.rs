@@ -30,6 +30,10 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
         name -= 1;
     }
     let Some(sort) = sort_of(view.left(name, NAME_BYTES)).or_else(|| declared(view, sign)) else { return user_option(view, sign) };
+    // `arn:aws:secretsmanager:…:secret:name`
+    if view.at(sign) == b':' && stands_in(view.left(sign, 80), b"arn:") {
+        return Sign::Nothing;
+    }
     if sort == Sort::Session && (view.at(sign) != b'=' || view.at(sign + 1) == b'=') {
         return Sign::Nothing;
     }

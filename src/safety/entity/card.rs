@@ -21,12 +21,21 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
         if digits.len() > 19 {
             break;
         }
-        if (12..=19).contains(&digits.len()) && network_takes(digits) && luhn(digits) && closes(view, groups.end(k)) {
+        if (12..=19).contains(&digits.len())
+            && (network_takes(digits) || travel(view, groups, digits))
+            && luhn(digits)
+            && closes(view, groups.end(k))
+        {
             best = Some(groups.end(k));
         }
     }
     // Only where there is a candidate: whose number it says it is.
     best.filter(|_| !mentions_any(view.left(groups.start(), 24), &OTHER))
+}
+
+/// A card of the air travel plan, whose numbers look like many others: only where the text speaks of a card.
+fn travel(view: &View<'_>, groups: &Groups, digits: &[u8]) -> bool {
+    digits.len() == 15 && digits.first() == Some(&1) && mentions_any(view.left(groups.start(), 24), &["card", "uatp", "카드"])
 }
 
 /// Whether a network issues numbers of this prefix and length. Keeps order numbers and timestamps out.

@@ -1,6 +1,6 @@
 //! Private keys in their armour: PEM (RFC 7468), OpenSSH, PGP.
 
-use super::jwt::decoded;
+use super::jwt::{JWT_BYTES, decoded};
 use super::view::View;
 
 /// A block is found up to here; a key of 16,384 bits is shorter.
@@ -22,21 +22,24 @@ pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     // " PRIVATE KEY" behind labels of the lengths there are, in base64.
     let head = view.slice(start, start + 64);
     let private = [b"UFJJVkFURS".as_slice(), b"BSSVZBVEUg", b"QUklWQVRFI", b"FBSSVZBVEU", b"JJVkFURSBL", b"SVZBVEUgS0"];
-    let end = view.run(start, BLOCK_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
-    private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)).then_some(end)
+    if !private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)) {
+        return None;
+    }
+    Some(view.run(start, BLOCK_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')))
 }
 
 /// The end of base64 of a text that holds a private key, beginning at `start`: a configuration file with a PEM block in
 /// it, a JSON Web Key with its private part (RFC 7517).
 pub fn wrapped_end(view: &View<'_>, start: usize) -> Option<usize> {
-    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
     let readable = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
     let head = view.slice(start, start + 32);
     if head.len() < 32 || !head.iter().all(|b| is_base64(*b)) || !decoded(head).into_iter().all(readable) {
         return None;
     }
-    let end = view.run(start, BLOCK_BYTES, is_base64);
+    let end = view.run(start, JWT_BYTES, is_base64);
     let text = decoded(view.slice(start, end));
+    let end = view.run(end, 2, |b| b == b'=');
     let holds = |part: &[u8]| memchr::memmem::find(&text, part).is_some();
     let key = holds(b"PRIVATE KEY-----") || holds(b"\"kty\"") && (holds(b"\"d\"") || holds(b"\"k\""));
     (end - start >= WRAPPED_BYTES && key).then_some(end)

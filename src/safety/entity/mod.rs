@@ -6,6 +6,7 @@
 mod address;
 mod assigned;
 mod card;
+mod checks;
 mod crypt;
 mod email;
 mod gate;
@@ -25,6 +26,8 @@ mod token;
 mod view;
 mod worth;
 
+#[cfg(test)]
+mod cases_test;
 #[cfg(test)]
 mod entity_test;
 

@@ -7,7 +7,7 @@ use super::view::{View, is_word, mentions_any};
 
 /// How far back the text may speak of a phone.
 const CONTEXT_BYTES: usize = 40;
-const CONTEXT: [&str; 34] = [
+const CONTEXT: [&str; 36] = [
     "phone",
     "tel",
     "call",
@@ -31,6 +31,8 @@ const CONTEXT: [&str; 34] = [
     "rufnummer",
     "answering",
     "text me",
+    "messages to",
+    "ring me",
     "전화",
     "연락처",
     "휴대",
@@ -137,14 +139,14 @@ fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: bool) -> 
     if lead.bracket && k >= 2 && groups.separator(0) == b')' && (7..=12).contains(&n) && groups.size(0) <= 5 {
         return true;
     }
-    if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()") && !listed(view, groups, lead) {
+    if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()~") && !listed(view, groups, lead) {
         return true;
     }
     // 00 and a country code
     if digits.starts_with(&[0, 0]) && digits.get(2).is_some_and(|d| *d > 0) && k >= 2 && n >= 10 && separated(b" -/()") {
         return true;
     }
-    !date(groups, k) && k <= 6 && separated(b" -./()") && told
+    !date(groups, k) && k <= 6 && separated(b" -./()~") && told
 }
 
 /// A national number with its trunk zero: 0431 35 06 90, 06-12345678, 01234 567890.

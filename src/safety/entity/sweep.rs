@@ -56,8 +56,15 @@ impl Progress {
     pub fn settled(&self, view: &View<'_>) -> usize {
         let mut start = self.at.min(view.bytes().len());
         let floor = self.floor.max(start.saturating_sub(email::LOCAL_BYTES + 8));
-        while start > floor && (email::is_local(view.before(start, 1)) || matches!(view.before(start, 1), b'(' | b'\\' | b'$')) {
-            start -= 1;
+        loop {
+            let width = match view.before(start, 1) {
+                b'(' | b'\\' | b'$' => 1,
+                _ => email::local_before(view, start),
+            };
+            if width == 0 || start < floor + width {
+                break;
+            }
+            start -= width;
         }
         start
     }

@@ -24,6 +24,9 @@ const DIGESTS: [&[u8]; 14] = [
     b"nonce-",
 ];
 
+/// How much of the line above has to be base64 for a line to belong to it.
+const WRAPPED_BYTES: usize = 40;
+
 /// Names inside a word, behind which its value stands: `launchdarkly-secret-123e…`.
 const NAMES: [&[u8]; 6] = [b"secret", b"token", b"key", b"private", b"access", b"password"];
 
@@ -67,8 +70,13 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if mailchimp(word) || mailgun(word) || signed_azure(word) || dropbox(word) || maxmind(word) {
         return Some(start..end);
     }
-    // Of a length that digests have, and base64 of an object, which speaks for itself.
-    if !(20..=200).contains(&word.len()) || matches!(word.len(), 64 | 76) || is_uuid(word) || word.starts_with(b"eyJ") {
+    // Of a length that digests have; base64 of an object, which speaks for itself; public keys of SSH.
+    if !(20..=200).contains(&word.len())
+        || matches!(word.len(), 64 | 76)
+        || is_uuid(word)
+        || word.starts_with(b"eyJ")
+        || word.starts_with(b"AAAA")
+    {
         return None;
     }
     // Paths, base64 of something larger, file names, addresses.
@@ -85,13 +93,28 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if word.starts_with(b"sha") || DIGESTS.iter().any(|digest| ends_with(trimmed, digest) || ends_with(before, digest)) {
         return None;
     }
+    // The last line of base64 that was wrapped.
+    let above = view.left(start, WRAPPED_BYTES + 2);
+    if above.ends_with(b"\n")
+        && above.len() > WRAPPED_BYTES
+        && above.trim_ascii_end().iter().all(|b| is_part(*b) || matches!(b, b'+' | b'/'))
+    {
+        return None;
+    }
     // What a form carries against forgery is spent with the page.
     if [b"csrf".as_slice(), b"xsrf", b"authenticity", b"nonce"].iter().any(|name| mentions(view.left(start, 40), name)) {
         return None;
     }
     let shape = Shape::of(word);
     let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5;
-    (drawn && !is_stand_in(word) && !is_open(view, start)).then_some(start..end)
+    (drawn && !is_stand_in(word) && !is_ledger(word) && !is_open(view, start)).then_some(start..end)
+}
+
+/// An address of IPFS or of a coin, which is public: base58 with the lead and the length of one.
+fn is_ledger(word: &[u8]) -> bool {
+    let content = word.len() == 46 && word.starts_with(b"Qm");
+    let coin = (25..=35).contains(&word.len()) && matches!(word.first(), Some(b'1' | b'3'));
+    (content || coin) && word.iter().all(|b| b.is_ascii_alphanumeric() && !matches!(b, b'0' | b'O' | b'I' | b'l'))
 }
 
 fn is_part(byte: u8) -> bool {
