@@ -25,6 +25,10 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
     if view.before(sign, 1).is_ascii_alphabetic() && view.at(sign) == b':' && view.at(sign + 1) == b'/' && view.at(sign + 2) == b'/' {
         return userinfo(view, sign + 3);
     }
+    // `Token::Begin` is a path.
+    if view.at(sign) == b':' && (view.at(sign + 1) == b':' || view.before(sign, 1) == b':') {
+        return Sign::Nothing;
+    }
     let mut name = sign;
     while sign - name < 6 && matches!(view.before(name, 1), b' ' | b'"' | b'\'' | b'\\' | b']' | b':' | b'*' | b'`' | b')') {
         name -= 1;
@@ -50,7 +54,8 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
             }
         }
     }
-    match value(view, at, sort, Setting { quoted: false, signed: true, told: false }) {
+    let coined = ends_with(view.left(name, NAME_BYTES), b"secret");
+    match value(view, at, sort, Setting { quoted: false, signed: true, told: false, coined }) {
         Some((span, _)) if is_aws(view.left(name, NAME_BYTES), &span) => Sign::Value(span, Entity::AwsKey),
         Some((span, entity)) => Sign::Value(span, entity),
         None => user_option(view, sign),
@@ -104,6 +109,10 @@ fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Ra
     if end - at > LONG_BYTES || sort != Sort::Secret && end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
         return None;
     }
+    // `key: Kind = …`: this was the type.
+    if !quoted && view.at(end) == b' ' && view.at(end + 1) == b'=' {
+        return None;
+    }
     while end > at && matches!(view.before(end, 1), b'.' | b':' | b'?' | b'*') && !quoted {
         end -= 1;
     }
@@ -111,7 +120,11 @@ fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Ra
     let shape = Shape::of(text);
     let entity = match sort {
         Sort::Password if is_password(text, &shape, Setting { quoted, ..setting }) => Entity::Password,
-        Sort::Secret if is_secret(text, &shape, setting.signed) || quoted && (is_strewn(text) || is_chosen(text, &shape)) => Entity::Token,
+        Sort::Secret
+            if is_secret(text, &shape, setting.signed) || quoted && (is_strewn(text) || is_chosen(text, &shape, setting.coined)) =>
+        {
+            Entity::Token
+        }
         Sort::Key | Sort::Session if is_key(text, &shape) => Entity::Token,
         _ => return None,
     };
@@ -144,7 +157,7 @@ pub fn named(view: &View<'_>, start: usize) -> Option<(Range<usize>, Entity)> {
     };
     let told = joint == Joint::Verb;
     let signed = told || joint == Joint::Comma && sort == Sort::Password || entry();
-    let (span, entity) = value(view, start, sort, Setting { quoted, signed, told })?;
+    let (span, entity) = value(view, start, sort, Setting { quoted, signed, told, coined: false })?;
     let shape = Shape::of(view.slice(span.start, span.end));
     (sort == Sort::Password
         || shape.is_drawn()
@@ -170,7 +183,8 @@ fn userinfo(view: &View<'_>, start: usize) -> Sign {
     let Some(sign) = memchr::memrchr(b'@', authority) else { return Sign::Nothing };
     let Some(colon) = memchr::memchr(b':', authority.get(..sign).unwrap_or_default()) else { return Sign::Nothing };
     let value = authority.get(colon + 1..sign).unwrap_or_default();
-    let stand_in = matches!(value.first(), None | Some(b'$' | b'{' | b'<' | b'%' | b'*' | b'[')) || is_stand_in(value);
+    let stand_in =
+        matches!(value.first(), None | Some(b'$' | b'{' | b'<' | b'%' | b'*' | b'[')) || value.ends_with(b"]") || is_stand_in(value);
     let word = [b"password".as_slice(), b"pass", b"pwd", b"secret", b"token", b"passwd"].iter().any(|w| value.eq_ignore_ascii_case(w));
     let lower = value.iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
     // A lower case word counts where somebody's server is named, and it is not the user's name once more.

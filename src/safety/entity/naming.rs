@@ -239,6 +239,7 @@ const OPEN_NAMES: &[&str] = &[
     "nexttoken",
     "continuationtoken",
     "accessor",
+    "boundary",
     "address",
     "signature",
     "integrity",
@@ -270,9 +271,14 @@ fn own_word(text: &[u8], word: &str) -> bool {
     at.checked_sub(1).and_then(|i| text.get(i)).is_none_or(|before| !before.is_ascii_alphabetic() || first_upper)
 }
 
-/// What the name says of which the type stands before the `=` at `sign`: `password: String = …`, `token: Optional[str] = …`.
+/// What the name says of which the type stands before the `=` at `sign` and a quoted value behind it: `password: String = …`, `token: Optional[str] = …`.
 pub fn declared(view: &View<'_>, sign: usize) -> Option<Sort> {
-    if view.at(sign) != b'=' || matches!(view.before(sign, 1), b'!' | b'<' | b'>' | b'=' | b':') || view.at(sign + 1) == b'=' {
+    let value = view.run(sign + 1, 4, |b| b == b' ');
+    if view.at(sign) != b'='
+        || !matches!(view.at(value), b'"' | b'\'' | b'`')
+        || matches!(view.before(sign, 1), b'!' | b'<' | b'>' | b'=' | b':')
+        || view.at(sign + 1) == b'='
+    {
         return None;
     }
     let left = view.left(sign, TYPE_BYTES);

@@ -93,6 +93,10 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if word.starts_with(b"sha") || DIGESTS.iter().any(|digest| ends_with(trimmed, digest) || ends_with(before, digest)) {
         return None;
     }
+    // The mark between the parts of a message.
+    if view.left(start, 2) == b"--" {
+        return None;
+    }
     // The last line of base64 that was wrapped.
     let above = view.left(start, WRAPPED_BYTES + 2);
     if above.ends_with(b"\n")
@@ -106,8 +110,27 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
         return None;
     }
     let shape = Shape::of(word);
-    let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5;
+    let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5 && !is_spelt(word);
     (drawn && !is_stand_in(word) && !is_ledger(word) && !is_open(view, start)).then_some(start..end)
+}
+
+/// Words with numbers, as names in source text are: `kCFISO8601DateFormatWithDay`, `GostR3410-2012-256-PublicKey`. In what
+/// was drawn digits are strewn and letters do not come in threes of lower case.
+fn is_spelt(word: &[u8]) -> bool {
+    let (mut numbers, mut spelt, mut run, mut digit) = (0, 0, 0, false);
+    for byte in word.iter().chain(b"-") {
+        numbers += usize::from(byte.is_ascii_digit() && !digit);
+        digit = byte.is_ascii_digit();
+        if byte.is_ascii_lowercase() {
+            run += 1;
+        } else {
+            spelt += if run >= 3 { run } else { 0 };
+            run = 0;
+        }
+    }
+    let part = |part: &[u8]| part.iter().skip_while(|b| b.is_ascii_alphabetic()).all(u8::is_ascii_digit);
+    let named = word.split(|b| matches!(b, b'-' | b'_')).count() >= 3 && word.split(|b| matches!(b, b'-' | b'_')).all(part);
+    named || numbers <= 2 && spelt * 100 >= word.len() * 22
 }
 
 /// An address of IPFS or of a coin, which is public: base58 with the lead and the length of one.

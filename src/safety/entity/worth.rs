@@ -20,12 +20,14 @@ pub struct Setting {
     pub quoted: bool,
     /// Behind a `=` or `:`, or in a place that can hold nothing else.
     pub signed: bool,
+    /// Behind the word secret itself.
+    pub coined: bool,
     /// In a sentence, where the next word may as well describe the password.
     pub told: bool,
 }
 
 pub fn is_password(text: &[u8], shape: &Shape, setting: Setting) -> bool {
-    let Setting { quoted, signed, told } = setting;
+    let Setting { quoted, signed, told, .. } = setting;
     let letters = shape.lower + shape.upper;
     let opens = text.first().copied().unwrap_or(0);
     let code =
@@ -43,6 +45,7 @@ pub fn is_password(text: &[u8], shape: &Shape, setting: Setting) -> bool {
         && !(told && (shape.digits == 0 || shape.len < 6 || is_measure(text)) || is_technical(text))
         && shape.distinct >= 4
         && !matches!(opens, b'$' | b'%' | b'{' | b'<' | b'*' | b'/' | b'-' | b',' | b')' | b';' | b':')
+        && (quoted || opens != b'_')
         && !code
         && !is_stand_in(text)
 }
@@ -84,11 +87,13 @@ fn is_locator(text: &[u8]) -> bool {
 }
 
 pub fn is_secret(text: &[u8], shape: &Shape, signed: bool) -> bool {
+    // `Name.Builtin.Pseudo`
+    let spelt = shape.other > 0 && only_words(text);
     (if signed { 10 } else { 14 }..=LONG_BYTES).contains(&shape.len)
         && (is_plain(shape, if signed { 16 } else { 20 })
             || shape.is_mixed() && (shape.word <= 12 || shape.digits >= 6)
             || shape.is_drawn()
-            || shape.upper >= 3 && shape.lower >= 3 && shape.turns >= 6 && shape.entropy > 3.2 && shape.word <= 6
+            || shape.upper >= 3 && shape.lower >= 3 && shape.turns >= 6 && shape.entropy > 3.2 && shape.word <= 6 && !spelt
             || is_base32(text, shape))
         && is_token_text(text)
         && !is_address(text)
@@ -103,10 +108,11 @@ fn is_sealed(text: &[u8]) -> bool {
     text.len() > VALUE_BYTES && matches!(text, [b'A', b'g' | b'Q', b'A'..=b'D', ..])
 }
 
-/// A secret that a person chose, as passwords are: letters, digits, and a sign that names and paths do not have.
-pub fn is_chosen(text: &[u8], shape: &Shape) -> bool {
-    (10..=64).contains(&shape.len)
-        && shape.digits >= 2
+/// A secret that a person chose, as passwords are: letters, digits, and a sign that names and paths do not have. `coined`:
+/// its name is the word secret, so that digits need not be there.
+pub fn is_chosen(text: &[u8], shape: &Shape, coined: bool) -> bool {
+    (if coined { 12 } else { 10 }..=64).contains(&shape.len)
+        && (shape.digits >= 2 || coined)
         && shape.lower + shape.upper >= 4
         && shape.distinct >= 8
         && text.iter().any(|b| matches!(b, b'!' | b'#' | b'$' | b'%' | b'^' | b'*' | b'?'))
