@@ -25,7 +25,12 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
         if (12..=19).contains(&digits.len()) && (travel || network_takes(digits)) && luhn(digits) && closes(view, groups.end(k)) {
             // Numbers of the air travel plan, such of more than 16 digits in one, and odd groups in a list look like much
             // that computers draw and count: those only where the text speaks of a card.
-            let sure = !travel && if k == 1 { digits.len() <= 16 } else { grouped(groups, k) || loose(groups, k) && !listed(view, groups) };
+            let sure = !travel
+                && if k == 1 {
+                    digits.len() <= 16 || alone(view, groups)
+                } else {
+                    grouped(groups, k) || loose(groups, k) && !listed(view, groups)
+                };
             if !sure && !((k == 1 || loose(groups, k)) && told(view, groups)) {
                 continue;
             }
@@ -39,6 +44,11 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
 /// Whether the text speaks of a card.
 fn told(view: &View<'_>, groups: &Groups) -> bool {
     mentions_any(view.left(groups.start(), 40), &CARDS)
+}
+
+/// Whether the text is a number and nothing else, as what was typed into a field.
+fn alone(view: &View<'_>, groups: &Groups) -> bool {
+    view.left(groups.start(), 1).is_empty() && view.at(groups.end(1)) == 0
 }
 
 /// Whether another number stands right before.

@@ -26,6 +26,11 @@ pub fn local_before(view: &View<'_>, at: usize) -> usize {
     2 * usize::from(matches!(last, 0x80..=0xbf) && is_lead(view.before(at, 2)))
 }
 
+/// A byte of a character of another script; no space, quote or other sign of the blocks U+0080 and U+2000.
+fn is_foreign(byte: u8) -> bool {
+    byte >= 0x80 && !matches!(byte, 0xc2 | 0xe2)
+}
+
 /// Whether a character of two bytes that begins so is a letter of these scripts.
 fn is_lead(byte: u8) -> bool {
     matches!(byte, 0xc3..=0xd3)
@@ -65,7 +70,7 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
     let mut labels = 0;
     let mut foreign = false;
     while at - start <= DOMAIN_BYTES {
-        let end = view.run(at, 64, |b| b.is_ascii_alphanumeric() || b == b'-' || b >= 0x80);
+        let end = view.run(at, 64, |b| b.is_ascii_alphanumeric() || b == b'-' || is_foreign(b));
         let label = view.slice(at, end);
         if label.is_empty() || label.len() > 63 || label.first() == Some(&b'-') {
             break;

@@ -149,6 +149,15 @@ fn what_only_looks_like_it_stays() {
     }
 }
 
+/// As a text of its own or where the text speaks of a card, a number of 19 digits is one; elsewhere computers count with such.
+#[test]
+fn long_numbers_are_cards_where_they_can_be() {
+    let number = "4488286894823169796";
+    assert_eq!(found(number), [("credit_card".to_owned(), number.to_owned())]);
+    assert_eq!(found(&format!("Visa card {number}.")), [("credit_card".to_owned(), number.to_owned())]);
+    assert_eq!(found(&format!("block = {number};")), []);
+}
+
 #[test]
 fn kinds_that_were_not_chosen_stay() {
     let detector = Detector::new([Entity::Email], Vec::new());

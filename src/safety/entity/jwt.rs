@@ -39,7 +39,7 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
         parts += 1;
     }
     // What is signed is an object, or at least more than words; what is encrypted begins with a key.
-    let told = parts >= 4 || opens(view, header + 1) || second - header - 1 >= OPAQUE_BYTES;
+    let told = parts >= 4 || opens(view, header + 1) || second - header > OPAQUE_BYTES;
     let whole = if agreed { parts == 5 } else { told && !super::gate::is_stand_in(view.slice(second, stop)) };
     whole.then_some(stop)
 }
