@@ -198,7 +198,7 @@ fn patterns_that_hurt_do_no_harm() {
         assert_eq!(member, "regex");
         assert!(reason.starts_with("it needs more than 1048576 bytes of memory"), "{bomb}: {reason}");
     }
-    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     for regex in ["(a+)+b", "(a|aa)+b", "(a|a|a)*?b", "(.*)*x{2}", "^(([a-z])+.)+[A-Z]([a-z])+$", "a{1,60}b"] {
         let detector = Detector::new([], vec![own(regex).unwrap()]);
         let least = |bytes: usize| {
@@ -208,11 +208,11 @@ fn patterns_that_hurt_do_no_harm() {
                 assert_eq!(std::hint::black_box(detector.scan(&text)), []);
                 begun.elapsed().as_secs_f64()
             };
-            (0..3).map(|_| seconds()).fold(f64::MAX, f64::min)
+            (0..5).map(|_| seconds()).fold(f64::MAX, f64::min)
         };
-        let (small, large) = (least(1 << 11), least(1 << 15));
-        // 16 times the text; what is quadratic takes 256 times as long.
-        assert!(large < small * 80.0 + 0.005, "{regex}: {small} then {large}");
+        let (small, large) = (least(1 << 12), least(1 << 17));
+        // 32 times the text; what is quadratic takes 1,024 times as long.
+        assert!(large < small * 400.0 + 0.02, "{regex}: {small} then {large}");
     }
 }
 
