@@ -120,7 +120,19 @@ fn built(
         },
         _ => Built::new(blueprint, &config),
     };
-    built.map_err(|wrong| problems.error(here, wrong)).ok()
+    built
+        .map_err(|wrong| match wrong.split_once(": ") {
+            // A module that says which of its settings is wrong has that one pointed at.
+            Some((path, why)) if is_path(path) => problems.error(&format!("{here}.{path}"), why),
+            _ => problems.error(here, wrong),
+        })
+        .ok()
+}
+
+/// Whether a text is the path of a setting: `patterns[0].regex`.
+fn is_path(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'[' | b']'))
 }
 
 /// No file of weights is as long.

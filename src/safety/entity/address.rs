@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::view::{View, in_word, is_word, mentions};
+use super::view::{View, in_word, is_word, mentions_any};
 
+/// Words before four numbers that say they are a version.
+const VERSIONS: [&str; 8] = ["version", "release", "since", "upgrade", "patch", "bump", "firmware", "driver"];
 /// The longest textual IPv6 address.
 const IPV6_BYTES: usize = 45;
 
@@ -32,9 +34,10 @@ pub fn ipv4(view: &View<'_>, start: usize) -> Option<usize> {
     let (previous, next) = (view.before(start, 1), view.at(at));
     let opens = !(in_word(view, start) || matches!(previous, b'.' | b'-') && view.before(start, 2).is_ascii_alphanumeric());
     let product = previous == b'/' && view.before(start, 2).is_ascii_alphanumeric();
-    let version = mentions(view.left(start, 10), b"version");
-    let ends =
-        !(is_word(next) || next == b'.' && view.at(at + 1).is_ascii_alphabetic() || next == b'-' && view.at(at + 1).is_ascii_alphabetic());
+    let version = mentions_any(view.left(start, 16), &VERSIONS);
+    // 1.3.14.3.2.26 names a thing, as do chapters.
+    let goes_on = next == b'.' && (view.at(at + 1).is_ascii_alphabetic() || octets[0] < 10 && view.at(at + 1).is_ascii_digit());
+    let ends = !(is_word(next) || goes_on || next == b'-' && view.at(at + 1).is_ascii_alphabetic());
     (opens && ends && !product && !version && !address.is_loopback() && !address.is_unspecified()).then_some(at)
 }
 
@@ -54,7 +57,10 @@ pub fn ipv6(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>>
     let run = if run.ends_with("::") { run } else { run.trim_end_matches(':') };
     let address: Ipv6Addr = run.parse().ok()?;
     let groups = run.split(':').filter(|g| !g.is_empty()).count();
-    let meant = groups >= 4 || groups >= 2 && run.bytes().any(|b| b.is_ascii_digit());
+    // `c::B75` is a path: what is routed begins with two digits, or with a decimal one.
+    let routed =
+        run.split(':').next().is_some_and(|first| first.is_empty() || first.len() >= 2 || first.starts_with(|c: char| c.is_ascii_digit()));
+    let meant = groups >= 4 || groups >= 2 && routed && run.bytes().any(|b| b.is_ascii_digit());
     let end = start + run.len();
     let apart = !in_word(view, start) && !behind_group(view, start) && !is_word(view.at(end));
     (meant && apart && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
@@ -65,7 +71,7 @@ fn behind_group(view: &View<'_>, start: usize) -> bool {
     if view.before(start, 1) != b':' {
         return false;
     }
-    let group = (2..=6).take_while(|back| view.before(start, *back).is_ascii_hexdigit()).count();
+    let group = (2..=9).take_while(|back| view.before(start, *back).is_ascii_hexdigit()).count();
     let ahead = view.before(start, 2 + group);
-    group == 0 && ahead == b':' || (1..=4).contains(&group) && !is_word(ahead)
+    group == 0 && ahead == b':' || group >= 1 && !is_word(ahead)
 }

@@ -4,191 +4,10 @@
 use std::ops::Range;
 
 use super::Entity;
-use super::gate::{Shape, is_stand_in, is_uuid};
-use super::view::View;
-
-/// The longest value with a name.
-const VALUE_BYTES: usize = 320;
-/// How far back a name is read.
-const NAME_BYTES: usize = 32;
-
-/// How much a name says about its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
-    /// A password: short, chosen by a person.
-    Password,
-    /// A token, secret or API key.
-    Secret,
-    /// A key of some sort, which may as well be one of a map.
-    Key,
-}
-
-const PASSWORDS: &[&str] = &[
-    "password",
-    "passwd",
-    "passwort",
-    "passphrase",
-    "passcode",
-    "pwd",
-    "psw",
-    "pswd",
-    "userpass",
-    "dbpass",
-    "rootpass",
-    "sqlpass",
-    "비번",
-    "비밀번호",
-    "패스워드",
-    "암호",
-    "contraseña",
-    "contrasena",
-    "senha",
-    "motdepasse",
-    "密码",
-    "密碼",
-    "パスワード",
-    "пароль",
-    "identifiedby",
-    "userpwd",
-    "kennwort",
-    "passw",
-    "passwordany",
-    "passwords",
-    "psword",
-    "pasword",
-];
-/// Short words count only as words of their own.
-const SHORT_PASSWORDS: &[&str] = &["pass", "pw"];
-const SECRETS: &[&str] = &[
-    "token",
-    "tokens",
-    "secret",
-    "secrets",
-    "apikey",
-    "accesskey",
-    "secretkey",
-    "privatekey",
-    "licensekey",
-    "authkey",
-    "credential",
-    "credentials",
-    "authorization",
-    "encryptionkey",
-    "signingkey",
-    "accountkey",
-    "sharedkey",
-    "masterkey",
-    "bearer",
-    "apitoken",
-    "secretaccesskey",
-    "clientkey",
-    "apisecret",
-    "appsecret",
-    "integrationkey",
-    "sharedaccesskey",
-    "servicekey",
-    "consumerkey",
-    "securitykey",
-    "keysecret",
-    "signaturekey",
-];
-const KEYS: &[&str] = &["key", "auth", "authentication", "api", "login", "access", "private", "appid", "license"];
-/// Names of keys that lock nothing.
-const OPEN_KEYS: &[&str] = &[
-    "publickey",
-    "primarykey",
-    "foreignkey",
-    "cachekey",
-    "idempotencykey",
-    "partitionkey",
-    "sortkey",
-    "objectkey",
-    "bucketkey",
-    "routekey",
-    "hotkey",
-    "monkey",
-    "keyboardkey",
-    "pubkey",
-    "rowkey",
-    "lookupkey",
-    "hostkey",
-    "nexttoken",
-    "pagetoken",
-    "maxtokens",
-    "csrftoken",
-    "authenticitytoken",
-];
-
-/// For each last byte of these words the letters before it, as bits: most names are dismissed by one look.
-const ENDINGS: [u32; 256] = {
-    let mut endings = [0u32; 256];
-    let lists: [&[&str]; 4] = [PASSWORDS, SHORT_PASSWORDS, SECRETS, KEYS];
-    let mut list = 0;
-    while list < lists.len() {
-        let mut i = 0;
-        while i < lists[list].len() {
-            let word = lists[list][i].as_bytes();
-            endings[word[word.len() - 1] as usize] |= letter(word[word.len() - 2]);
-            i += 1;
-        }
-        list += 1;
-    }
-    endings
-};
-
-/// One bit for each letter, one for everything else.
-const fn letter(byte: u8) -> u32 {
-    let byte = byte.to_ascii_lowercase();
-    if byte.is_ascii_lowercase() { 1 << (byte - b'a') } else { 1 << 31 }
-}
-
-/// What the name that ends with `text` says.
-pub fn sort_of(text: &[u8]) -> Option<Sort> {
-    let [.., before, last] = text else { return None };
-    let ending = last.to_ascii_lowercase();
-    if ENDINGS.get(usize::from(ending)).is_none_or(|letters| letters & letter(*before) == 0) {
-        return None;
-    }
-    let mut name = [0u8; NAME_BYTES];
-    let mut from = name.len();
-    let mut spaces = 0;
-    for &byte in text.iter().rev() {
-        let kept = byte.is_ascii_alphanumeric() || byte >= 0x80;
-        let joins = matches!(byte, b'_' | b'-' | b'.' | b'/') || byte == b' ' && spaces == 0;
-        if !(kept || joins) || from == 0 {
-            break;
-        }
-        spaces += usize::from(byte == b' ');
-        if kept {
-            from -= 1;
-            if let Some(slot) = name.get_mut(from) {
-                *slot = byte.to_ascii_lowercase();
-            }
-        }
-    }
-    let name = name.get(from..).unwrap_or_default();
-    let is = |words: &[&str]| words.iter().map(|word| word.as_bytes()).any(|word| word.last() == Some(&ending) && name.ends_with(word));
-    if is(OPEN_KEYS) || [b"checksum".as_slice(), b"digest", b"sha256"].iter().any(|word| name.windows(word.len()).any(|w| w == *word)) {
-        return None;
-    }
-    if is(PASSWORDS) || SHORT_PASSWORDS.iter().any(|word| own_word(text, word)) {
-        return Some(Sort::Password);
-    }
-    if is(SECRETS) {
-        return Some(Sort::Secret);
-    }
-    KEYS.iter().any(|word| own_word(text, word)).then_some(Sort::Key)
-}
-
-/// Whether `text` ends with `word` as a word of its own: `db_pass`, `userPass`, `MYSQLPASS`, not `compass`.
-fn own_word(text: &[u8], word: &str) -> bool {
-    if !super::view::ends_with(text, word.as_bytes()) {
-        return false;
-    }
-    let at = text.len() - word.len();
-    let first_upper = text.get(at).is_some_and(u8::is_ascii_uppercase);
-    at.checked_sub(1).and_then(|i| text.get(i)).is_none_or(|before| !before.is_ascii_alphabetic() || first_upper)
-}
+use super::gate::{Shape, is_stand_in};
+use super::naming::{Joint, NAME_BYTES, Sort, declared, joined, sort_of};
+use super::view::{View, ends_with};
+use super::worth::{LONG_BYTES, Setting, VALUE_BYTES, is_chosen, is_key, is_password, is_plain, is_secret, is_strewn, only_words};
 
 /// What a sign was the sign of.
 #[derive(Debug)]
@@ -206,11 +25,22 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
     if view.before(sign, 1).is_ascii_alphabetic() && view.at(sign) == b':' && view.at(sign + 1) == b'/' && view.at(sign + 2) == b'/' {
         return userinfo(view, sign + 3);
     }
+    // `Token::Begin` is a path.
+    if view.at(sign) == b':' && (view.at(sign + 1) == b':' || view.before(sign, 1) == b':') {
+        return Sign::Nothing;
+    }
     let mut name = sign;
     while sign - name < 6 && matches!(view.before(name, 1), b' ' | b'"' | b'\'' | b'\\' | b']' | b':' | b'*' | b'`' | b')') {
         name -= 1;
     }
-    let Some(sort) = sort_of(view.left(name, NAME_BYTES)) else { return user_option(view, sign) };
+    let Some(sort) = sort_of(view.left(name, NAME_BYTES)).or_else(|| declared(view, sign)) else { return user_option(view, sign) };
+    // `arn:aws:secretsmanager:…:secret:name`
+    if view.at(sign) == b':' && stands_in(view.left(sign, 80), b"arn:") {
+        return Sign::Nothing;
+    }
+    if sort == Sort::Session && (view.at(sign) != b'=' || view.at(sign + 1) == b'=') {
+        return Sign::Nothing;
+    }
     let mut at = sign + 1;
     at += usize::from(matches!(view.at(at), b'=' | b'>'));
     at = view.run(at, 4, |b| matches!(b, b' ' | b'*' | b'\t'));
@@ -224,7 +54,8 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
             }
         }
     }
-    match value(view, at, sort, true) {
+    let coined = ends_with(view.left(name, NAME_BYTES), b"secret");
+    match value(view, at, sort, Setting { quoted: false, signed: true, told: false, coined }) {
         Some((span, _)) if is_aws(view.left(name, NAME_BYTES), &span) => Sign::Value(span, Entity::AwsKey),
         Some((span, entity)) => Sign::Value(span, entity),
         None => user_option(view, sign),
@@ -246,28 +77,40 @@ fn quote(view: &View<'_>, at: usize) -> usize {
     at + usize::from(matches!(view.at(at), b'"' | b'\'' | b'`' | b'<'))
 }
 
-/// The value at `at`, if it can be what its name says. `signed`: an `=` or `:` stands between them.
-fn value(view: &View<'_>, at: usize, sort: Sort, signed: bool) -> Option<(Range<usize>, Entity)> {
-    let quoted = matches!(view.before(at, 1), b'"' | b'\'');
+/// The value at `at`, if it can be what its name says.
+fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Range<usize>, Entity)> {
     let closing = view.before(at, 1);
+    let quoted = matches!(closing, b'"' | b'\'');
+    let wide = quoted && sort == Sort::Password;
     let stops = |b: u8| b <= b' ' || b == 0x7f || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>') || quoted && b == closing;
     let parts = |b: u8| matches!(b, b',' | b';' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'|' | b'\\' | b'&');
-    let takes = |b: u8| !stops(b) && b < 0x80 && (quoted && b != b'\\' || !parts(b));
-    let mut end = at;
-    while end - at <= VALUE_BYTES && takes(view.at(end)) {
-        // Another name and its sign: this was no value.
-        if !quoted && view.at(end) == b'=' && view.at(end + 1).is_ascii_alphanumeric() {
-            break;
+    let takes = |b: u8| !stops(b) && (b < 0x80 || wide) && (quoted && b != b'\\' || !parts(b));
+    let reach = |from: usize, most: usize| {
+        let mut end = from;
+        while end - at <= most && takes(view.at(end)) {
+            // Another name and its sign: this was no value.
+            if !quoted && view.at(end) == b'=' && view.at(end + 1).is_ascii_alphanumeric() {
+                break;
+            }
+            end += 1;
         }
-        end += 1;
+        end
+    };
+    let mut end = reach(at, VALUE_BYTES);
+    if end - at > VALUE_BYTES && sort == Sort::Secret && is_endless(&Shape::of(view.slice(at, end))) {
+        end = reach(end, LONG_BYTES);
     }
-    if quoted && sort != Sort::Key && view.at(end) != closing {
+    if quoted && matches!(sort, Sort::Password | Sort::Secret) && view.at(end) != closing {
         let whole = view.run(end, VALUE_BYTES, |b| b > b' ' && b < 0x7f && b != closing);
         if view.at(whole) == closing && is_strewn(view.slice(at, whole)) {
             return Some((at..whole, if sort == Sort::Password { Entity::Password } else { Entity::Token }));
         }
     }
-    if end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
+    if end - at > LONG_BYTES || sort != Sort::Secret && end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
+        return None;
+    }
+    // `key: Kind = …`: this was the type.
+    if !quoted && view.at(end) == b' ' && view.at(end + 1) == b'=' {
         return None;
     }
     while end > at && matches!(view.before(end, 1), b'.' | b':' | b'?' | b'*') && !quoted {
@@ -276,137 +119,45 @@ fn value(view: &View<'_>, at: usize, sort: Sort, signed: bool) -> Option<(Range<
     let text = view.slice(at, end);
     let shape = Shape::of(text);
     let entity = match sort {
-        Sort::Password if is_password(text, &shape, quoted, signed) => Entity::Password,
-        Sort::Secret if is_secret(text, &shape, signed) || quoted && (is_strewn(text) || is_chosen(text, &shape)) => Entity::Token,
-        Sort::Key if is_key(text, &shape) => Entity::Token,
+        Sort::Password if is_password(text, &shape, Setting { quoted, ..setting }) => Entity::Password,
+        Sort::Secret
+            if is_secret(text, &shape, setting.signed) || quoted && (is_strewn(text) || is_chosen(text, &shape, setting.coined)) =>
+        {
+            Entity::Token
+        }
+        Sort::Key | Sort::Session if is_key(text, &shape) => Entity::Token,
         _ => return None,
     };
     Some((at..end, entity))
 }
 
-fn is_password(text: &[u8], shape: &Shape, quoted: bool, signed: bool) -> bool {
-    let letters = shape.lower + shape.upper;
-    let opens = text.first().copied().unwrap_or(0);
-    let code =
-        !quoted && text.iter().any(|b| matches!(b, b'.')) && shape.digits < 3 && shape.other == 1 || text.windows(3).any(|w| w == b"://");
-    let sorts = [shape.lower, shape.upper, shape.digits, shape.other].iter().filter(|n| **n > 0).count();
-    let chosen = shape.digits > 0 && (letters > 0 || shape.len >= 6 && signed)
-        || sorts >= 3 && !only_words(text)
-        || shape.other > 0 && sorts >= 2 && quoted && shape.len >= 8 && !only_words(text);
-    (if signed { 5 } else { 7 }..=160).contains(&shape.len)
-        && chosen
-        && (signed || sorts >= 3 && !only_words(text))
-        && shape.distinct >= 4
-        && !matches!(opens, b'$' | b'%' | b'{' | b'<' | b'*' | b'/' | b'-')
-        && !code
-        && !is_stand_in(text)
+/// What goes on like this is a drawn secret, however long.
+fn is_endless(shape: &Shape) -> bool {
+    shape.lower.min(shape.upper) >= 20 && shape.digits >= 20 && shape.word <= 16 && shape.turns * 100 >= shape.len * 32
 }
 
-/// Words joined by signs, as names and paths are.
-fn only_words(text: &[u8]) -> bool {
-    text.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b'/' | b' ' | b':' | b'#'))
-}
-
-fn is_token_text(text: &[u8]) -> bool {
-    text.iter().all(|b| {
-        b.is_ascii_alphanumeric()
-            || matches!(b, b'_' | b'-' | b'.' | b'/' | b'+' | b'=' | b'~' | b':' | b'%' | b'!' | b'@' | b'#' | b'$' | b'^' | b'*' | b'|')
-    })
-}
-
-/// A locator or a path, which names a thing and is none.
-fn is_locator(text: &[u8]) -> bool {
-    text.windows(3).any(|w| w == b"://")
-        || matches!(text.first(), Some(b'/' | b'$' | b'%' | b'.' | b'#' | b'@'))
-        || text.starts_with(b"sha")
-        || text.starts_with(b"arn:")
-}
-
-fn is_secret(text: &[u8], shape: &Shape, signed: bool) -> bool {
-    (if signed { 10 } else { 14 }..=VALUE_BYTES).contains(&shape.len)
-        && (is_plain(shape, if signed { 16 } else { 20 })
-            || shape.is_mixed() && (shape.word <= 12 || shape.digits >= 6)
-            || shape.is_drawn()
-            || shape.upper >= 3 && shape.lower >= 3 && shape.turns >= 6 && shape.entropy > 3.2 && shape.word <= 6)
-        && is_token_text(text)
-        && !is_locator(text)
-        && !is_stand_in(text)
-        && !is_dated(text, shape)
-}
-
-/// A secret that a person chose, as passwords are: letters, digits, and a sign that names and paths do not have.
-fn is_chosen(text: &[u8], shape: &Shape) -> bool {
-    (10..=64).contains(&shape.len)
-        && shape.digits >= 2
-        && shape.lower + shape.upper >= 4
-        && shape.distinct >= 8
-        && text.iter().any(|b| matches!(b, b'!' | b'#' | b'$' | b'%' | b'^' | b'*' | b'?'))
-        && text.first().is_some_and(u8::is_ascii_alphanumeric)
-        && !text.iter().any(|b| matches!(b, b'{' | b'[' | b'(' | b'\\' | b'/'))
-        && !is_stand_in(text)
-}
-
-/// Letters of both cases, digits and signs in a mix that is neither a pattern nor source text.
-fn is_strewn(text: &[u8]) -> bool {
-    let shape = Shape::of(text);
-    let pattern = [b"a-z".as_slice(), b"A-Z", b"0-9", b"\\d", b"\\w", b"\\s", b"%s", b"://", b"=>", b"&&", b"||"];
-    (12..=VALUE_BYTES).contains(&shape.len)
-        && shape.lower.min(shape.upper) >= 2
-        && shape.digits >= 1
-        && shape.other >= 3
-        && shape.distinct >= 10
-        && shape.turns * 100 >= shape.len * 45
-        && shape.word <= 5
-        && !pattern.iter().any(|part| text.windows(part.len()).any(|w| w == *part))
-        && !is_stand_in(text)
-}
-
-fn is_key(text: &[u8], shape: &Shape) -> bool {
-    let drawn = shape.is_drawn() || is_uuid(text) || shape.hex && shape.len >= 20 && shape.distinct >= 8;
-    let plain = shape.digits >= 4 && shape.turns >= 5 && shape.word <= 6 && shape.other <= 1;
-    (16..=256).contains(&shape.len)
-        && (drawn || plain || is_plain(shape, 20))
-        && is_token_text(text)
-        && !is_locator(text)
-        && !is_stand_in(text)
-        && !is_dated(text, shape)
-}
-
-/// Letters and digits without a sign between, as sample keys are.
-fn is_plain(shape: &Shape, least: usize) -> bool {
-    shape.other == 0 && shape.len >= least && shape.digits >= 3 && shape.distinct >= 8
-}
-
-/// Words and a date or a version: `rotation-2024-05-11`.
-fn is_dated(text: &[u8], shape: &Shape) -> bool {
-    shape.other >= 1
-        && shape.word >= 5
-        && shape.upper == 0
-        && !shape.hex
-        && shape.digits * 3 < shape.len
-        && text
-            .split(|b| !b.is_ascii_alphanumeric())
-            .all(|part| part.iter().all(u8::is_ascii_digit) || part.iter().all(u8::is_ascii_alphabetic))
-}
-
-/// The value that begins at `start` when the word before it, with no sign between, names it: `password Xy12…`,
-/// `api key: …`, `IDENTIFIED BY '…'`, `--token …`.
+/// The value that begins at `start` when the words before it, with no sign between, name it: `password Xy12…`,
+/// `my password is …`, `IDENTIFIED BY '…'`, `--token …`, `setopt(PASSWORD, "…")`.
 pub fn named(view: &View<'_>, start: usize) -> Option<(Range<usize>, Entity)> {
-    let mut at = start;
-    let mut gap = 0;
-    while gap < 3 && matches!(view.before(at, 1), b' ' | b'"' | b'\'' | b'`') {
-        at -= 1;
-        gap += 1;
-    }
-    if gap == 0 {
-        return None;
-    }
+    let (at, joint) = joined(view, start)?;
     let left = view.left(at, NAME_BYTES);
-    let sort = sort_of(left)?;
-    if sort == Sort::Key && left.last().is_some_and(u8::is_ascii_lowercase) && !super::view::ends_with(left, b"key") {
+    let sort = sort_of(left).filter(|sort| *sort != Sort::Session)?;
+    if sort == Sort::Key && left.last().is_some_and(u8::is_ascii_lowercase) && !ends_with(left, b"key") {
         return None;
     }
-    let (span, entity) = value(view, start, sort, false)?;
+    let quoted = matches!(view.before(start, 1), b'"' | b'\'');
+    if joint == Joint::Comma && !quoted {
+        return None;
+    }
+    // `machine … login … password …` of a .netrc file.
+    let entry = || {
+        joint == Joint::Space
+            && sort == Sort::Password
+            && [b"login ".as_slice(), b"machine "].iter().any(|word| stands_in(view.left(at, 64), word))
+    };
+    let told = joint == Joint::Verb;
+    let signed = told || joint == Joint::Comma && sort == Sort::Password || entry();
+    let (span, entity) = value(view, start, sort, Setting { quoted, signed, told, coined: false })?;
     let shape = Shape::of(view.slice(span.start, span.end));
     (sort == Sort::Password
         || shape.is_drawn()
@@ -415,6 +166,16 @@ pub fn named(view: &View<'_>, start: usize) -> Option<(Range<usize>, Entity)> {
     .then_some((span, entity))
 }
 
+fn stands_in(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+/// Passwords in addresses that stand for one.
+const OPEN_PASSWORDS: [&[u8]; 7] = [b"pass", b"pwd", b"secret", b"token", b"user", b"admin", b"guest"];
+
+/// Hosts of examples, and such as nobody outside can name.
+const PRIVATE_HOSTS: [&[u8]; 6] = [b"example", b".local", b".internal", b".svc", b".test", b".invalid"];
+
 /// `scheme://user:password@host`, from behind the slashes.
 fn userinfo(view: &View<'_>, start: usize) -> Sign {
     let end = view.run(start, 256, |b| b > b' ' && b < 0x80 && !matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'?' | b'#'));
@@ -422,9 +183,19 @@ fn userinfo(view: &View<'_>, start: usize) -> Sign {
     let Some(sign) = memchr::memrchr(b'@', authority) else { return Sign::Nothing };
     let Some(colon) = memchr::memchr(b':', authority.get(..sign).unwrap_or_default()) else { return Sign::Nothing };
     let value = authority.get(colon + 1..sign).unwrap_or_default();
-    let stand_in = matches!(value.first(), None | Some(b'$' | b'{' | b'<' | b'%' | b'*' | b'[')) || is_stand_in(value);
+    let stand_in =
+        matches!(value.first(), None | Some(b'$' | b'{' | b'<' | b'%' | b'*' | b'[')) || value.ends_with(b"]") || is_stand_in(value);
     let word = [b"password".as_slice(), b"pass", b"pwd", b"secret", b"token", b"passwd"].iter().any(|w| value.eq_ignore_ascii_case(w));
-    if stand_in || word || value.len() < 3 || value.iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_')) {
+    let lower = value.iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
+    // A lower case word counts where somebody's server is named, and it is not the user's name once more.
+    let host = authority.get(sign + 1..).unwrap_or_default();
+    let named = host.contains(&b'.')
+        && host.first().is_some_and(u8::is_ascii_alphabetic)
+        && !PRIVATE_HOSTS.iter().any(|word| stands_in(host, word))
+        && authority.get(..colon) != Some(value)
+        && value.len() >= 6
+        && !OPEN_PASSWORDS.iter().any(|word| stands_in(value, word));
+    if stand_in || word || value.len() < 3 || lower && !named {
         return Sign::Skip(start + sign + 1);
     }
     Sign::Value(start + colon + 1..start + sign, Entity::Password)
@@ -440,14 +211,17 @@ fn user_option(view: &View<'_>, sign: usize) -> Sign {
     let before = left.get(..left.len() - user).unwrap_or_default();
     let before = before.trim_ascii_end();
     let before = before.strip_suffix(b"'").or(before.strip_suffix(b"\"")).unwrap_or(before).trim_ascii_end();
-    if !(before.ends_with(b"-u") || before.ends_with(b"--user") || before.ends_with(b"--proxy-user")) {
+    let curl = before.strip_suffix(b",").is_some_and(|option| option.ends_with(b"USERPWD"));
+    if !(curl || before.ends_with(b"-u") || before.ends_with(b"--user") || before.ends_with(b"--proxy-user")) {
         return Sign::Nothing;
     }
     let at = sign + 1 + usize::from(matches!(view.at(sign + 1), b'"' | b'\''));
     let end = view.run(at, 128, |b| b > b' ' && b < 0x80 && !matches!(b, b'"' | b'\''));
     let text = view.slice(at, end);
     let shape = Shape::of(text);
-    let chosen = shape.len >= 6 && !only_words(text) && !matches!(text.first(), Some(b'$' | b'{' | b'<' | b'%')) && !is_stand_in(text);
+    let mixed = shape.lower.min(shape.upper) >= 3 && shape.turns >= 5;
+    let chosen =
+        shape.len >= 6 && (mixed || !only_words(text)) && !matches!(text.first(), Some(b'$' | b'{' | b'<' | b'%')) && !is_stand_in(text);
     if chosen && [shape.lower, shape.upper, shape.digits, shape.other].iter().filter(|n| **n > 0).count() >= 2 {
         Sign::Value(at..end, Entity::Password)
     } else {

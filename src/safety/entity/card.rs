@@ -6,6 +6,9 @@ use super::view::{View, mentions_any};
 /// Words before a number that say it is something else.
 const OTHER: [&str; 9] = ["order", "tracking", "ticket", "isbn", "invoice", "part no", "epoch", "serial", "timestamp"];
 
+const CARDS: [&str; 14] =
+    ["card", "uatp", "visa", "maestro", "unionpay", "credit", "debit", "karte", "carte", "tarjeta", "cartão", "카드", "银行卡", "カード"];
+
 /// The end of a card number at the start of these groups: 12 to 19 digits of a known network, in one group or in groups
 /// of three to six with one kind of separator, with a valid check digit.
 pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
@@ -14,19 +17,57 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
     }
     let mut best = None;
     for k in 1..=groups.len() {
-        if k > 1 && !((0..k - 1).all(|i| (3..=6).contains(&groups.size(i))) && groups.all_separated(k, b" -")) {
-            break;
-        }
         let digits = groups.digits(k);
-        if digits.len() > 19 {
+        if digits.len() > 19 || k > 1 && !groups.all_separated(k, b" -") {
             break;
         }
-        if (12..=19).contains(&digits.len()) && network_takes(digits) && luhn(digits) && closes(view, groups.end(k)) {
+        let travel = digits.len() == 15 && digits.first() == Some(&1);
+        if (12..=19).contains(&digits.len()) && (travel || network_takes(digits)) && luhn(digits) && closes(view, groups.end(k)) {
+            // Numbers of the air travel plan, such of more than 16 digits in one, and odd groups in a list look like much
+            // that computers draw and count: those only where the text speaks of a card.
+            let sure = !travel
+                && if k == 1 {
+                    digits.len() <= 16 || alone(view, groups)
+                } else {
+                    grouped(groups, k) || loose(groups, k) && !listed(view, groups)
+                };
+            if !sure && !((k == 1 || loose(groups, k)) && told(view, groups)) {
+                continue;
+            }
             best = Some(groups.end(k));
         }
     }
     // Only where there is a candidate: whose number it says it is.
     best.filter(|_| !mentions_any(view.left(groups.start(), 24), &OTHER))
+}
+
+/// Whether the text speaks of a card.
+fn told(view: &View<'_>, groups: &Groups) -> bool {
+    mentions_any(view.left(groups.start(), 40), &CARDS)
+}
+
+/// Whether the text is a number and nothing else, as what was typed into a field.
+fn alone(view: &View<'_>, groups: &Groups) -> bool {
+    view.left(groups.start(), 1).is_empty() && view.at(groups.end(1)) == 0
+}
+
+/// Whether another number stands right before.
+fn listed(view: &View<'_>, groups: &Groups) -> bool {
+    matches!(view.before(groups.start(), 1), b' ' | b'-') && view.before(groups.start(), 2).is_ascii_digit()
+}
+
+/// Groups as people set them.
+fn loose(groups: &Groups, k: usize) -> bool {
+    (0..k - 1).all(|i| (3..=6).contains(&groups.size(i)))
+}
+
+/// Groups as cards have them: fours and a rest; four, six and a rest; two of six and more.
+fn grouped(groups: &Groups, k: usize) -> bool {
+    let last = groups.size(k - 1);
+    let fours = (0..k - 1).all(|i| groups.size(i) == 4) && (1..=7).contains(&last);
+    let sixes = k == 3 && groups.size(0) == 4 && matches!(groups.size(1), 5 | 6) && matches!(last, 3..=6);
+    let halves = k == 2 && groups.size(0) >= 6;
+    fours || sixes || halves
 }
 
 /// Whether a network issues numbers of this prefix and length. Keeps order numbers and timestamps out.

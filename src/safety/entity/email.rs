@@ -12,15 +12,39 @@ const DOMAIN_BYTES: usize = 253;
 const FILES: [&[u8]; 10] = [b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"js", b"css", b"py", b"html"];
 
 /// A byte of the local part.
-pub fn is_local(byte: u8) -> bool {
+fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-' | b'\'')
+}
+
+/// How many bytes the character of a local part before `at` has, 0 if there is none: ASCII, or a letter of the Latin, Greek
+/// or Cyrillic script (RFC 6531). Other scripts bound an address: their particles are glued to it.
+pub fn local_before(view: &View<'_>, at: usize) -> usize {
+    let last = view.before(at, 1);
+    if is_local(last) {
+        return 1;
+    }
+    2 * usize::from(matches!(last, 0x80..=0xbf) && is_lead(view.before(at, 2)))
+}
+
+/// A byte of a character of another script; no space, quote or other sign of the blocks U+0080 and U+2000.
+fn is_foreign(byte: u8) -> bool {
+    byte >= 0x80 && !matches!(byte, 0xc2 | 0xe2)
+}
+
+/// Whether a character of two bytes that begins so is a letter of these scripts.
+fn is_lead(byte: u8) -> bool {
+    matches!(byte, 0xc3..=0xd3)
 }
 
 /// The address around the `@` at `sign`, never before `floor`.
 pub fn around(view: &View<'_>, sign: usize, floor: usize) -> Option<Range<usize>> {
     let mut start = sign;
-    while start > floor && sign - start < LOCAL_BYTES && is_local(view.before(start, 1)) {
-        start -= 1;
+    while sign - start < LOCAL_BYTES {
+        let width = local_before(view, start);
+        if width == 0 || start < floor + width {
+            break;
+        }
+        start -= width;
     }
     if view.before(start, 1) == b'\\' && matches!(view.at(start), b'n' | b'r' | b't') && start + 1 < sign {
         start += 1;
@@ -29,34 +53,47 @@ pub fn around(view: &View<'_>, sign: usize, floor: usize) -> Option<Range<usize>
         start += 1;
     }
     let local = view.slice(start, sign);
-    if local.is_empty() || local.last() == Some(&b'.') || local == b"git" {
+    // `https://key@host`: who asks, not whom to write to.
+    let user = view.left(start, 3) == b"://";
+    if local.is_empty() || local.last() == Some(&b'.') || local == b"git" || user {
         return None;
     }
     let end = domain_end(view, sign + 1)?;
     Some(start..end)
 }
 
-/// The end of a domain of at least two labels whose last is one that the root can delegate.
+/// The end of a domain of at least two labels whose last is one that the root can delegate. Labels may be written in their
+/// own script (RFC 5890), the last one only behind another such.
 fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
     let mut at = start;
     let mut best = None;
     let mut labels = 0;
+    let mut foreign = false;
     while at - start <= DOMAIN_BYTES {
-        let end = view.run(at, 64, |b| b.is_ascii_alphanumeric() || b == b'-');
+        let end = view.run(at, 64, |b| b.is_ascii_alphanumeric() || b == b'-' || is_foreign(b));
         let label = view.slice(at, end);
         if label.is_empty() || label.len() > 63 || label.first() == Some(&b'-') {
             break;
         }
         labels += 1;
-        let named = label.len() >= 2 && label.iter().all(u8::is_ascii_alphabetic) || label.starts_with(b"xn--");
-        if labels >= 2 && named && !FILES.contains(&label) {
+        let plain = label.iter().take_while(|b| b.is_ascii()).count();
+        let head = label.get(..plain).unwrap_or_default();
+        let named = head.len() >= 2 && head.iter().all(u8::is_ascii_alphabetic) || head.starts_with(b"xn--");
+        if plain == label.len() || labels >= 2 && named {
+            if labels >= 2 && named && !FILES.contains(&head) {
+                best = Some(at + plain);
+            } else if labels >= 2 && named {
+                best = None;
+            }
+        } else if labels >= 2 && foreign && plain == 0 && is_lead(label.first().copied().unwrap_or(0)) {
             best = Some(end);
-        } else if labels >= 2 && named {
-            best = None;
         }
-        if view.at(end) != b'.' {
+        // `com` with a particle behind it is the end; `grün` may be followed by `.de`.
+        let near = label.iter().all(|b| b.is_ascii() || matches!(b, 0x80..=0xbf) || is_lead(*b));
+        if view.at(end) != b'.' || !near && labels > 1 {
             break;
         }
+        foreign = plain < label.len();
         at = end + 1;
     }
     best

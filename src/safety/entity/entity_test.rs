@@ -149,6 +149,15 @@ fn what_only_looks_like_it_stays() {
     }
 }
 
+/// As a text of its own or where the text speaks of a card, a number of 19 digits is one; elsewhere computers count with such.
+#[test]
+fn long_numbers_are_cards_where_they_can_be() {
+    let number = "4488286894823169796";
+    assert_eq!(found(number), [("credit_card".to_owned(), number.to_owned())]);
+    assert_eq!(found(&format!("Visa card {number}.")), [("credit_card".to_owned(), number.to_owned())]);
+    assert_eq!(found(&format!("block = {number};")), []);
+}
+
 #[test]
 fn kinds_that_were_not_chosen_stay() {
     let detector = Detector::new([Entity::Email], Vec::new());
@@ -174,6 +183,37 @@ fn own_patterns_are_checked() {
     assert_eq!(error("n", "(", 9), "regex");
     assert_eq!(error("n", "a*", 9), "regex");
     assert_eq!(error("n", "a", 0), "max_length");
+}
+
+/// Patterns that would unfold are refused for what they would need, in no time; patterns that make backtracking engines
+/// despair are walked in linear time.
+#[test]
+fn patterns_that_hurt_do_no_harm() {
+    let own = |regex: &str| {
+        Own::new(&Pattern { name: "n".to_owned(), regex: regex.to_owned(), validator: Validator::None, min_length: 0, max_length: 64 })
+    };
+    let begun = Instant::now();
+    for bomb in ["x{1000}{1000}{1000}", r"((((\w{9}){9}){9}){9}){9}", "(a?b){900}{900}", r"\pL{2000}", "(?:(?:a{0,999}){0,999}){0,999}b"] {
+        let (member, reason) = own(bomb).unwrap_err();
+        assert_eq!(member, "regex");
+        assert!(reason.starts_with("it needs more than 1048576 bytes of memory"), "{bomb}: {reason}");
+    }
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    for regex in ["(a+)+b", "(a|aa)+b", "(a|a|a)*?b", "(.*)*x{2}", "^(([a-z])+.)+[A-Z]([a-z])+$", "a{1,60}b"] {
+        let detector = Detector::new([], vec![own(regex).unwrap()]);
+        let least = |bytes: usize| {
+            let text = "a".repeat(bytes);
+            let seconds = || {
+                let begun = Instant::now();
+                assert_eq!(std::hint::black_box(detector.scan(&text)), []);
+                begun.elapsed().as_secs_f64()
+            };
+            (0..5).map(|_| seconds()).fold(f64::MAX, f64::min)
+        };
+        let (small, large) = (least(1 << 12), least(1 << 17));
+        // 32 times the text; what is quadratic takes 1,024 times as long.
+        assert!(large < small * 400.0 + 0.02, "{regex}: {small} then {large}");
+    }
 }
 
 /// Feeds a text in pieces, and checks that nothing found begins before what was settled.
@@ -263,7 +303,25 @@ fn prose_leaves_at_once() {
 #[test]
 fn what_is_held_back_is_bounded() {
     let detector = detector();
-    for unit in ["a", "1", "@", ":", "a.", "(", "+", "eyJhbGciOiJIUzI1NiJ9.", "password=", "x://a:b@", "1 ", "A1-"] {
+    for unit in [
+        "a",
+        "1",
+        "@",
+        ":",
+        "a.",
+        "(",
+        "+",
+        "eyJhbGciOiJIUzI1NiJ9.",
+        "password=",
+        "x://a:b@",
+        "1 ",
+        "A1-",
+        "$1$",
+        "aGVsbG8gd29ybGQg",
+        "Q~8",
+        "ö",
+        "token=aB3dE6gH9jK2mN5pQ8rS1tU4v",
+    ] {
         let mut stream = Stream::new(Arc::clone(&detector));
         let mut fed = 0;
         for _ in 0..(40_000 / unit.len()) {
@@ -290,6 +348,13 @@ fn time_is_linear() {
         "+1 (",
         "DE89 ",
         "CASE-",
+        "$1$",
+        "aGVsbG8gd29ybGQgaGVsbG8gd29ybGQgaGVsbG8g=",
+        "my password is a1 ",
+        "x: T = ",
+        "Q~8",
+        "token=aB3dE6gH9jK2mN5pQ8rS1tU4v",
+        "ö@",
     ] {
         let least = |bytes: usize| {
             let text = unit.repeat(bytes / unit.len());

@@ -4,11 +4,18 @@ use super::view::View;
 
 /// Longer ones are found up to here.
 pub const JWT_BYTES: usize = 8192;
+/// What is signed and is no object is at least this long.
+const OPAQUE_BYTES: usize = 43;
 
-/// The end of a token that begins at `start` with `eyJ`: signed (three parts), unsigned (two) or encrypted (five, the
+/// Whether what stands at `start` is base64 of an opening brace and a quote or a space.
+fn opens(view: &View<'_>, start: usize) -> bool {
+    view.at(start) == b'e' && matches!(view.at(start + 1), b'y' | b'w')
+}
+
+/// The end of a token that begins at `start`, mostly with `eyJ`: signed (three parts), unsigned (two) or encrypted (five, the
 /// second empty where the key was agreed on before; RFC 7516).
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
-    if view.slice(start, start + 3) != b"eyJ" || matches!(view.before(start, 1), b'.' | b'+') {
+    if !opens(view, start) || matches!(view.before(start, 1), b'.' | b'+') {
         return None;
     }
     let header = view.run(start, JWT_BYTES, is_part);
@@ -31,7 +38,9 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
         stop = next;
         parts += 1;
     }
-    let whole = if agreed { parts == 5 } else { !super::gate::is_stand_in(view.slice(second, stop)) };
+    // What is signed is an object, or at least more than words; what is encrypted begins with a key.
+    let told = parts >= 4 || opens(view, header + 1) || second - header > OPAQUE_BYTES;
+    let whole = if agreed { parts == 5 } else { told && !super::gate::is_stand_in(view.slice(second, stop)) };
     whole.then_some(stop)
 }
 
@@ -61,7 +70,7 @@ fn names_member(header: &[u8]) -> bool {
 }
 
 /// Base64 of either alphabet, read as far as it is there.
-fn decoded(text: &[u8]) -> Vec<u8> {
+pub fn decoded(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let (mut bits, mut held) = (0u32, 0);
     for byte in text {

@@ -1,11 +1,17 @@
 //! Private keys in their armour: PEM (RFC 7468), OpenSSH, PGP.
 
+use std::ops::Range;
+
+use super::jwt::decoded;
 use super::view::View;
 
 /// A block is found up to here; a key of 16,384 bits is shorter.
 pub const BLOCK_BYTES: usize = 16_384;
 /// Less than this between the marks shows where a key goes; the smallest there is has 40 bytes.
 const CONTENT_BYTES: usize = 24;
+/// Base64 of a text with a key in it is at least this long, and read up to here: much longer stretches would be held back
+/// that are pictures and archives.
+const WRAPPED_BYTES: Range<usize> = 80..3073;
 /// The longest label between the dashes.
 const LABEL_BYTES: usize = 64;
 
@@ -19,8 +25,27 @@ pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     // " PRIVATE KEY" behind labels of the lengths there are, in base64.
     let head = view.slice(start, start + 64);
     let private = [b"UFJJVkFURS".as_slice(), b"BSSVZBVEUg", b"QUklWQVRFI", b"FBSSVZBVEU", b"JJVkFURSBL", b"SVZBVEUgS0"];
-    let end = view.run(start, BLOCK_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
-    private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)).then_some(end)
+    if !private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)) {
+        return None;
+    }
+    Some(view.run(start, BLOCK_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')))
+}
+
+/// The end of base64 of a text that holds a private key, beginning at `start`: a configuration file with a PEM block in
+/// it, a JSON Web Key with its private part (RFC 7517).
+pub fn wrapped_end(view: &View<'_>, start: usize) -> Option<usize> {
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
+    let readable = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
+    let head = view.slice(start, start + 32);
+    if head.len() < 32 || !head.iter().all(|b| is_base64(*b)) || !decoded(head).into_iter().all(readable) {
+        return None;
+    }
+    let end = view.run(start, WRAPPED_BYTES.end - 1, is_base64);
+    let text = decoded(view.slice(start, end));
+    let end = view.run(end, 2, |b| b == b'=');
+    let holds = |part: &[u8]| memchr::memmem::find(&text, part).is_some();
+    let key = holds(b"PRIVATE KEY-----") || holds(b"\"kty\"") && (holds(b"\"d\"") || holds(b"\"k\""));
+    (end - start >= WRAPPED_BYTES.start && key).then_some(end)
 }
 
 /// The end of a private key in base64 without its armour, beginning at `start`: DER as PKCS #1, PKCS #8 (RFC 5208) or
@@ -71,11 +96,11 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     }
     let body = close + 5;
     let most = start + BLOCK_BYTES;
-    let (mut at, mut content) = (body, body);
+    let (mut at, mut content, mut held) = (body, body, 0);
     while at < most {
         let byte = view.at(at);
         if byte == b'-' && view.slice(at, at + 9) == b"-----END " {
-            if content - body < CONTENT_BYTES {
+            if held < CONTENT_BYTES {
                 return None;
             }
             let stop = view.run(at + 9, LABEL_BYTES, |b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b' ');
@@ -83,6 +108,7 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
         }
         if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=') {
             at += 1;
+            held += 1;
             content = at;
         } else if byte != 0
             && (byte.is_ascii_whitespace()
@@ -96,5 +122,5 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
             break;
         }
     }
-    (content - body >= CONTENT_BYTES).then_some(content)
+    (held >= CONTENT_BYTES).then_some(content)
 }

@@ -6,6 +6,8 @@
 mod address;
 mod assigned;
 mod card;
+mod checks;
+mod crypt;
 mod email;
 mod gate;
 mod groups;
@@ -13,6 +15,7 @@ mod iban;
 mod jwt;
 mod key_block;
 mod light;
+mod naming;
 mod own;
 mod phone;
 mod provider;
@@ -21,7 +24,10 @@ mod stream;
 mod sweep;
 mod token;
 mod view;
+mod worth;
 
+#[cfg(test)]
+mod cases_test;
 #[cfg(test)]
 mod entity_test;
 

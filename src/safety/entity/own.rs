@@ -13,6 +13,20 @@ use super::{card, iban};
 /// The longest match an own pattern may have.
 pub const MOST_LENGTH: usize = 1024;
 
+/// Memory that a compiled pattern may take. Repetitions of repetitions are refused here, before they are unfolded.
+const COMPILED_BYTES: usize = 1 << 20;
+
+/// Why a pattern does not compile, in one line.
+fn reason(error: &regex::Error) -> String {
+    match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!("it needs more than {COMPILED_BYTES} bytes of memory: a repetition is too large, or one repeats another")
+        }
+        // The pattern with a mark under the place comes first, the reason last.
+        other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+    }
+}
+
 /// A pattern as it is written in configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +106,7 @@ impl Own {
         if !(1..=MOST_LENGTH).contains(&pattern.max_length) || pattern.min_length > pattern.max_length {
             return Err(("max_length", format!("1 to {MOST_LENGTH} bytes, and not below min_length")));
         }
-        let regex = RegexBuilder::new(&pattern.regex).size_limit(1 << 20).build().map_err(|error| ("regex", error.to_string()))?;
+        let regex = RegexBuilder::new(&pattern.regex).size_limit(COMPILED_BYTES).build().map_err(|error| ("regex", reason(&error)))?;
         if regex.is_match("") {
             return Err(("regex", "it matches the empty text".to_owned()));
         }

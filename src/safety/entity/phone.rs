@@ -7,17 +7,13 @@ use super::view::{View, is_word, mentions_any};
 
 /// How far back the text may speak of a phone.
 const CONTEXT_BYTES: usize = 40;
-const CONTEXT: [&str; 34] = [
+/// Words that begin so.
+const CONTEXT: [&str; 31] = [
     "phone",
-    "tel",
-    "call",
-    "mobile",
-    "cell",
-    "fax",
+    "cellphone",
+    "cellular",
+    "telephone",
     "whatsapp",
-    "sms",
-    "contact",
-    "dial",
     "reach me",
     "reach us",
     "hotline",
@@ -27,10 +23,12 @@ const CONTEXT: [&str; 34] = [
     "telefone",
     "telefono",
     "móvil",
-    "handy",
+    "mobilnummer",
     "rufnummer",
     "answering",
     "text me",
+    "messages to",
+    "ring me",
     "전화",
     "연락처",
     "휴대",
@@ -43,6 +41,9 @@ const CONTEXT: [&str; 34] = [
     "телефон",
     "тел.",
 ];
+/// Words as a whole, with which names in source text only begin: `callback`, `telemetry`, `SMS_ATN`.
+const WORDS: [&str; 15] =
+    ["tel", "tél", "telno", "call", "called", "calling", "calls", "mobile", "cell", "fax", "sms", "contact", "dial", "handy", "mob"];
 /// Words that say the number is something else although a phone may be near.
 const OTHER: [&str; 12] =
     ["order", "ticket", "invoice", "isbn", "version", "account", "epoch", "tracking", "serial", "id:", "id =", "policy"];
@@ -57,14 +58,15 @@ pub fn find(view: &View<'_>, groups: &Groups, floor: usize) -> Option<Range<usiz
     if spaced && !lead.plus && !lead.bracket && listed(view, groups, &lead) {
         return None;
     }
-    let told = told(view, lead.start);
+    let known = std::cell::OnceCell::new();
+    let told = || *known.get_or_init(|| told(view, lead.start));
     for k in (1..=groups.len()).rev() {
         let end = groups.end(k);
         if k < groups.len() && (matches!(groups.separator(k - 1), b'-' | b'.' | b'/') || !lead.plus && groups.separator(k - 1) == b' ') {
             continue;
         }
         let extended = extension(view, end);
-        if extended == end && !closes(view, end) || !fits(view, groups, k, &lead, told) {
+        if extended == end && !closes(view, end) || !fits(view, groups, k, &lead, &told) {
             continue;
         }
         return Some(lead.start..extended);
@@ -109,11 +111,11 @@ impl Lead {
     }
 }
 
-fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: bool) -> bool {
+fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: &dyn Fn() -> bool) -> bool {
     let digits = groups.digits(k);
     let n = digits.len();
     let first = digits.first().copied().unwrap_or(0);
-    if digits.starts_with(&[0, 0, 0]) {
+    if digits.starts_with(&[0, 0, 0]) || far_date(groups, k) {
         return false;
     }
     if lead.plus {
@@ -137,14 +139,14 @@ fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: bool) -> 
     if lead.bracket && k >= 2 && groups.separator(0) == b')' && (7..=12).contains(&n) && groups.size(0) <= 5 {
         return true;
     }
-    if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()") && !listed(view, groups, lead) {
+    if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()~") && !listed(view, groups, lead) {
         return true;
     }
     // 00 and a country code
     if digits.starts_with(&[0, 0]) && digits.get(2).is_some_and(|d| *d > 0) && k >= 2 && n >= 10 && separated(b" -/()") {
         return true;
     }
-    !date(groups, k) && k <= 6 && separated(b" -./()") && told
+    !date(groups, k) && k <= 6 && separated(b" -./()~") && told()
 }
 
 /// A national number with its trunk zero: 0431 35 06 90, 06-12345678, 01234 567890.
@@ -153,6 +155,22 @@ fn trunk(groups: &Groups, k: usize, n: usize) -> bool {
         && (2..=5).contains(&groups.size(0))
         && (1..k).all(|i| groups.size(i) >= 2)
         && !(groups.size(0) == 2 && groups.size(1) == 2 && k == 3)
+        // 02110-1301 is a place in Boston.
+        && !(groups.sized(k, &[5, 4]) && groups.separator(0) == b'-')
+}
+
+/// Dates of years beyond four digits, with their sign (ISO 8601): +12345-06-07.
+fn far_date(groups: &Groups, k: usize) -> bool {
+    let part = |i: usize| {
+        groups.digits(k).iter().skip(groups.digits(i).len()).take(groups.size(i)).fold(0u32, |sum, d| (sum * 10 + u32::from(*d)).min(100))
+    };
+    k == 3
+        && groups.all_separated(3, b"-")
+        && groups.size(0) >= 4
+        && groups.size(1) <= 2
+        && groups.size(2) <= 2
+        && (1..=12).contains(&part(1))
+        && (1..=31).contains(&part(2))
 }
 
 /// Dates: 2024-05-11, 11.05.2024, 20240511.
@@ -172,10 +190,18 @@ fn listed(view: &View<'_>, groups: &Groups, lead: &Lead) -> bool {
     matches!(before, b' ' | b',' | b'\t') && view.before(lead.start, 2).is_ascii_digit() && groups.separator(0) == b' '
 }
 
+/// Whether one of [`WORDS`] stands in the text as a whole.
+fn speaks(text: &[u8]) -> bool {
+    let part = |b: &u8| is_word(*b) || *b >= 0x80;
+    text.split(|b| !part(b))
+        .filter(|word| (2..=7).contains(&word.len()))
+        .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
+}
+
 fn told(view: &View<'_>, start: usize) -> bool {
     let before = view.left(start, CONTEXT_BYTES);
     let near = before.get(before.len().saturating_sub(14)..).unwrap_or_default();
-    mentions_any(before, &CONTEXT) && !mentions_any(near, &OTHER)
+    (mentions_any(before, &CONTEXT) || speaks(before)) && !mentions_any(near, &OTHER)
 }
 
 /// The index behind an extension: `x060`, ` ext. 12`.

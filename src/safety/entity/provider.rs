@@ -1,6 +1,7 @@
 //! Keys whose issuer gave them a form: a prefix, a length, an alphabet.
 
 use super::Entity;
+use super::checks::keeps;
 use super::gate::{Shape, is_stand_in};
 use super::view::View;
 
@@ -22,6 +23,8 @@ struct Form {
 enum Alphabet {
     /// Upper case letters and digits.
     Upper,
+    /// Lower case letters and digits.
+    Lower,
     /// Hexadecimal digits.
     Hex,
     /// Letters, digits, `_` and `-`.
@@ -39,6 +42,7 @@ impl Alphabet {
     fn takes(self, byte: u8) -> bool {
         match self {
             Self::Upper => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+            Self::Lower => byte.is_ascii_lowercase() || byte.is_ascii_digit(),
             Self::Hex => byte.is_ascii_hexdigit(),
             Self::Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
             Self::Dotted => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'),
@@ -52,7 +56,7 @@ const fn form(prefix: &'static str, entity: Entity, least: usize, most: usize, a
     Form { prefix: prefix.as_bytes(), entity, least, most, alphabet }
 }
 
-use Alphabet::{Any, Base64, Dotted, Hex, Upper, Url};
+use Alphabet::{Any, Base64, Dotted, Hex, Lower, Upper, Url};
 use Entity::{AnthropicKey, AwsKey, GithubToken, GoogleKey, OpenaiKey, SlackToken, StripeKey, Token};
 
 /// Longer prefixes of one family stand before shorter ones.
@@ -87,7 +91,8 @@ static FORMS: &[Form] = &[
     form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
     form("FwoGZXIvYXdz", AwsKey, 80, 2048, Base64),
     form("FQoGZXIvYXdz", AwsKey, 80, 2048, Base64),
-    form("AIza", GoogleKey, 35, 35, Url),
+    form("AIzaSy", GoogleKey, 33, 33, Url),
+    form("AQ.Ab", GoogleKey, 40, 100, Url),
     form("ya29.", GoogleKey, 20, 600, Dotted),
     form("GOCSPX-", GoogleKey, 20, 40, Url),
     form("1//0", GoogleKey, 40, 200, Url),
@@ -99,37 +104,38 @@ static FORMS: &[Form] = &[
     form("ghs_", GithubToken, 36, 900, Dotted),
     form("ghr_", GithubToken, 36, 255, Url),
     form("github_pat_", GithubToken, 22, 255, Url),
-    form("xoxa-", SlackToken, 16, 300, Url),
-    form("xoxb-", SlackToken, 16, 300, Url),
-    form("xoxc-", SlackToken, 16, 300, Url),
+    form("xoxa-", SlackToken, 26, 300, Url),
+    form("xoxb-", SlackToken, 26, 300, Url),
+    form("xoxc-", SlackToken, 26, 300, Url),
     form("xoxd-", SlackToken, 40, 400, Any),
     form("xoxe.", SlackToken, 20, 400, Dotted),
     form("xoxe-", SlackToken, 16, 400, Url),
-    form("xoxo-", SlackToken, 16, 300, Url),
-    form("xoxp-", SlackToken, 16, 300, Url),
-    form("xoxr-", SlackToken, 16, 300, Url),
-    form("xoxs-", SlackToken, 16, 300, Url),
+    form("xoxo-", SlackToken, 26, 300, Url),
+    form("xoxp-", SlackToken, 26, 300, Url),
+    form("xoxr-", SlackToken, 26, 300, Url),
+    form("xoxs-", SlackToken, 26, 300, Url),
     form("xapp-", SlackToken, 20, 300, Any),
-    form("glpat-", Token, 18, 300, Dotted),
-    form("glptt-", Token, 20, 80, Url),
-    form("gldt-", Token, 18, 80, Url),
+    form("glpat-", Token, 20, 300, Dotted),
+    form("glptt-", Token, 40, 40, Hex),
+    form("gldt-", Token, 20, 50, Url),
     form("glrt-", Token, 18, 80, Dotted),
     form("glrtr-", Token, 18, 80, Dotted),
     form("glcbt-", Token, 18, 80, Url),
-    form("glsoat-", Token, 18, 80, Url),
-    form("glffct-", Token, 18, 80, Url),
-    form("glimt-", Token, 18, 80, Url),
-    form("glft-", Token, 18, 80, Url),
-    form("glagent-", Token, 40, 80, Url),
-    form("gloas-", Token, 60, 80, Url),
+    form("glsoat-", Token, 20, 50, Url),
+    form("glffct-", Token, 20, 50, Url),
+    form("glimt-", Token, 25, 25, Url),
+    form("glft-", Token, 20, 50, Url),
+    form("glagent-", Token, 50, 50, Url),
+    form("gloas-", Token, 64, 64, Url),
     form("glwt-", Token, 18, 80, Url),
-    form("GR1348941", Token, 20, 60, Url),
+    form("GR1348941", Token, 20, 50, Url),
     form("LTAI", Token, 12, 24, Url),
     form("AKID", Token, 32, 36, Url),
     form("hf_", Token, 30, 60, Url),
     form("api_org_", Token, 30, 60, Url),
     form("npm_", Token, 30, 60, Url),
-    form("pypi-AgE", Token, 50, 400, Url),
+    form("pypi-AgEIcHlwaS5vcmc", Token, 50, 1000, Url),
+    form("pypi-AgENdGVzdC5weXBpLm9yZw", Token, 50, 1000, Url),
     form("SG.", Token, 40, 80, Dotted),
     form("SK", Token, 32, 32, Hex),
     form("AC", Token, 32, 32, Hex),
@@ -146,7 +152,7 @@ static FORMS: &[Form] = &[
     form("EAA", Token, 80, 400, Url),
     form("lin_api_", Token, 30, 60, Url),
     form("lin_oauth_", Token, 30, 80, Url),
-    form("ntn_", Token, 40, 60, Url),
+    form("ntn_", Token, 46, 46, Url),
     form("PMAK-", Token, 50, 80, Url),
     form("NRAK-", Token, 27, 27, Upper),
     form("NRJS-", Token, 19, 19, Hex),
@@ -175,7 +181,7 @@ static FORMS: &[Form] = &[
     form("figd_", Token, 30, 80, Url),
     form("xkeysib-", Token, 60, 100, Url),
     form("xsmtpsib-", Token, 60, 100, Url),
-    form("AGE-SECRET-KEY-1", Token, 50, 64, Upper),
+    form("AGE-SECRET-KEY-1", Token, 58, 58, Upper),
     form("key-", Token, 32, 40, Hex),
     form("pubkey-", Token, 32, 32, Hex),
     form("rzp_live_", Token, 14, 40, Url),
@@ -247,28 +253,81 @@ static FORMS: &[Form] = &[
     form("tkn.v1_", Token, 40, 120, Any),
     form("VF.DM.", Token, 40, 60, Dotted),
     form("ak_live_", Token, 20, 60, Url),
+    form("sk_", Token, 48, 48, Hex),
+    form("squ_", Token, 40, 40, Hex),
+    form("sqp_", Token, 40, 40, Hex),
+    form("sqa_", Token, 40, 40, Hex),
+    form("oy2", Token, 43, 43, Lower),
+    form("NRBR-", Token, 19, 19, Hex),
+    form("BBFF-", Token, 30, 32, Url),
+    form("flb_live_", Token, 20, 20, Url),
+    form("akab-", Token, 33, 33, Url),
+    form("s-s4t2ud-", Token, 64, 64, Hex),
+    form("s-s4t2af-", Token, 64, 64, Hex),
+    form("VF.WS.", Token, 36, 60, Dotted),
+    form("3MVG", Token, 70, 110, Dotted),
+    form("ATTA", Token, 72, 72, Hex),
+    form("HRKU-", Token, 36, 66, Url),
+    form("lsv2_pt_", Token, 43, 43, Url),
+    form("lsv2_sk_", Token, 43, 43, Url),
+    form("pcsk_", Token, 60, 90, Url),
+    form("csk-", Token, 48, 48, Lower),
+    form("tgp_v1_", Token, 43, 43, Url),
+    form("jina_", Token, 60, 60, Url),
+    form("e2b_", Token, 40, 40, Hex),
+    form("re_", Token, 33, 33, Url),
+    form("apify_api_", Token, 36, 36, Url),
+    form("pat-na1-", Token, 36, 36, Url),
+    form("pat-na2-", Token, 36, 36, Url),
+    form("pat-eu1-", Token, 36, 36, Url),
+    form("ory_pat_", Token, 32, 90, Url),
+    form("ory_at_", Token, 32, 90, Url),
+    form("mlsn.", Token, 64, 64, Hex),
+    form("tk.eyJ", Token, 50, 200, Dotted),
+    form("xwfp-", SlackToken, 16, 300, Url),
     form("SU", Token, 56, 56, Upper),
     form("SA", Token, 56, 56, Upper),
 ];
 
-/// The first bytes of all forms: most words are dismissed by one look.
-static FIRST: [bool; 256] = {
-    let mut first = [false; 256];
-    let mut i = 0;
-    while i < FORMS.len() {
-        first[FORMS[i].prefix[0] as usize] = true;
-        i += 1;
+/// For each first byte the place behind that of the first form that begins with it, 0 if there is none: most words are
+/// dismissed by one look.
+static FIRST: [u16; 256] = {
+    let mut first = [0; 256];
+    let mut i = FORMS.len();
+    while i > 0 {
+        first[FORMS[i - 1].prefix[0] as usize] = i as u16;
+        i -= 1;
     }
     first
 };
 
+/// For each form the place behind that of the next with the same first byte.
+static NEXT: [u16; FORMS.len()] = {
+    let mut next = [0; FORMS.len()];
+    let mut last = [0u16; 256];
+    let mut i = FORMS.len();
+    while i > 0 {
+        let first = FORMS[i - 1].prefix[0] as usize;
+        next[i - 1] = last[first];
+        last[first] = i as u16;
+        i -= 1;
+    }
+    next
+};
+
+/// The forms that begin with this byte, in their order.
+fn beginning(first: u8) -> impl Iterator<Item = &'static Form> {
+    let mut place = FIRST.get(usize::from(first)).copied().unwrap_or(0);
+    std::iter::from_fn(move || {
+        let at = usize::from(place).checked_sub(1)?;
+        place = NEXT.get(at).copied().unwrap_or(0);
+        FORMS.get(at)
+    })
+}
+
 /// The end of a key that begins at `start`, and whose it is.
 pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
-    let first = view.at(start);
-    if !FIRST.get(usize::from(first)).copied().unwrap_or(false) {
-        return None;
-    }
-    for form in FORMS.iter().filter(|form| form.prefix.first() == Some(&first)) {
+    for form in beginning(view.at(start)) {
         let body = start + form.prefix.len();
         if !(0..form.prefix.len()).all(|i| form.prefix.get(i) == Some(&view.at(start + i))) {
             continue;
@@ -307,18 +366,39 @@ fn real(value: &[u8], form: &Form) -> bool {
     let cases = shape.lower.min(shape.upper) >= 4 && shape.digits >= 1 && shape.turns * 100 >= shape.len * 35 && shape.other <= 2;
     // Tokens of Hugging Face are 34 letters of both cases and no digit.
     let letters = form.prefix == b"hf_" && shape.len == 34 && shape.lower >= 8 && shape.upper >= 8 && shape.lower + shape.upper == 34;
-    let drawn = !bare || known || letters && shape.turns >= 8 || (shape.digits >= 3 || cases) && shape.distinct >= 10 && shape.word <= 10;
+    let drawn = !bare
+        || known
+        || letters && shape.turns >= 8
+        || (shape.digits >= 3 || cases) && shape.distinct >= 10 && (shape.word <= 10 || form.alphabet == Lower);
     let varied = match form.alphabet {
         Upper | Hex => shape.distinct >= 5,
         _ => shape.distinct >= 8 && (shape.digits >= 1 || shape.upper >= 2 && shape.lower >= 2),
     };
     let numbered = form.entity != SlackToken || shape.digits >= 5;
-    drawn && varied && numbered && !is_stand_in(value)
+    drawn && varied && numbered && !is_stand_in(value) && keeps(form.prefix, value)
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
+
+    /// Puts signs and check characters where the issuer has them.
+    fn shaped(prefix: &[u8], text: &mut Vec<u8>, body: usize) {
+        match prefix {
+            b"sgp_" => text[body..].copy_from_slice(b"7d0c2a3e51b84f6a9e2c3e02ea68ef787d0c2a3e"),
+            b"re_" => text[body + 8] = b'_',
+            b"akab-" => text[body + 16] = b'-',
+            b"lsv2_pt_" | b"lsv2_sk_" => text[body + 32] = b'_',
+            b"ntn_" => text[body..body + 11].copy_from_slice(b"52918374650"),
+            b"AGE-SECRET-KEY-1" => {
+                let signed = super::super::checks::tests::signed(&text[body..body + 52]);
+                text[body..].copy_from_slice(&signed);
+            }
+            _ if prefix.starts_with(b"pat-") => text[body..].copy_from_slice(b"7d0c2a3e-51b8-4f6a-9e2c-3e02ea68ef78"),
+            _ => {}
+        }
+    }
 
     /// Whatever an issuer draws is found whole and as its own, in a sentence, a header and quotes.
     #[test]
@@ -335,6 +415,7 @@ mod tests {
             let alphabet: Vec<u8> = match form.alphabet {
                 Hex => (b'0'..=b'9').chain(b'a'..=b'f').collect(),
                 Upper => (b'A'..=b'Z').chain(b'2'..=b'7').collect(),
+                Lower => (b'0'..=b'9').chain(b'a'..=b'z').collect(),
                 _ => (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z').collect(),
             };
             let lead: &[u8] = if form.entity == SlackToken { b"920417735562-" } else { b"" };
@@ -346,6 +427,7 @@ mod tests {
                 text.extend_from_slice(form.prefix);
                 text.extend_from_slice(lead);
                 text.extend((lead.len()..size).map(|_| draw(&alphabet)));
+                shaped(form.prefix, &mut text, start + form.prefix.len());
                 let end = text.len();
                 text.extend_from_slice(closing.as_bytes());
                 found += usize::from(find(&View::new(&text, true), start) == Some((end, form.entity)));

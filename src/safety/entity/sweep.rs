@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::groups::Groups;
 use super::view::{View, is_escape};
-use super::{Chosen, Entity, address, assigned, card, email, iban, jwt, key_block, phone, provider, ssn, token};
+use super::{Chosen, Entity, address, assigned, card, crypt, email, iban, jwt, key_block, phone, provider, ssn, token};
 
 /// The longest word that is looked at as a whole; of longer ones only the beginning counts.
 const WORD_BYTES: usize = 512;
@@ -56,8 +56,15 @@ impl Progress {
     pub fn settled(&self, view: &View<'_>) -> usize {
         let mut start = self.at.min(view.bytes().len());
         let floor = self.floor.max(start.saturating_sub(email::LOCAL_BYTES + 8));
-        while start > floor && (email::is_local(view.before(start, 1)) || matches!(view.before(start, 1), b'(' | b'\\')) {
-            start -= 1;
+        loop {
+            let width = match view.before(start, 1) {
+                b'(' | b'\\' | b'$' => 1,
+                _ => email::local_before(view, start),
+            };
+            if width == 0 || start < floor + width {
+                break;
+            }
+            start -= width;
         }
         start
     }
@@ -240,6 +247,13 @@ impl Finder<'_> {
             let dashes = end - 10;
             return key_block::end(view, dashes).map_or(Step::Nothing, |stop| Step::Found(dashes..stop, Entity::PrivateKey));
         }
+        if view.before(start, 1) == b'$'
+            && start > self.floor
+            && self.chosen.has(Entity::Password)
+            && let Some(stop) = crypt::end(view, start, end)
+        {
+            return Step::Found(start - 1..stop, Entity::Password);
+        }
         let trim = word.iter().take_while(|b| **b == b'-').count();
         let start =
             start + trim + usize::from(trim == 0 && is_escape(view, start + 1) && view.before(start, 1) == b'\\' && end - start > 1);
@@ -248,6 +262,12 @@ impl Finder<'_> {
                 return Step::Found(start..stop, entity);
             }
             if let Some(stop) = key_block::encoded_end(view, start).or_else(|| key_block::bare_end(view, start)) {
+                return Step::Found(start..stop, Entity::PrivateKey);
+            }
+            if end - start >= LONG
+                && !matches!(view.before(start, 1), b'/' | b'+' | b'-' | b'%')
+                && let Some(stop) = key_block::wrapped_end(view, start)
+            {
                 return Step::Found(start..stop, Entity::PrivateKey);
             }
             if let Some(stop) = jwt::end(view, start).or_else(|| jwt::encoded_end(view, start)) {

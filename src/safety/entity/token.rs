@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::gate::{Shape, is_stand_in, is_uuid};
-use super::view::{View, ends_with};
+use super::naming::is_open;
+use super::view::{View, ends_with, mentions};
 
 /// Words after which a drawn string is a digest, and no secret.
 const DIGESTS: [&[u8]; 14] = [
@@ -22,6 +23,9 @@ const DIGESTS: [&[u8]; 14] = [
     b"etag",
     b"nonce-",
 ];
+
+/// How much of the line above has to be base64 for a line to belong to it.
+const WRAPPED_BYTES: usize = 40;
 
 /// Names inside a word, behind which its value stands: `launchdarkly-secret-123e…`.
 const NAMES: [&[u8]; 6] = [b"secret", b"token", b"key", b"private", b"access", b"password"];
@@ -44,6 +48,10 @@ pub fn is_placeholder(view: &View<'_>, start: usize, end: usize) -> bool {
 /// The secret in the word from `start` to `end`.
 pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     let word = view.slice(start, end);
+    // One that its check characters give away as none.
+    if word.starts_with(b"AGE-SECRET-KEY-") {
+        return None;
+    }
     if let Some(at) = inner_name(word) {
         return Some(start + at..end);
     }
@@ -52,19 +60,27 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
         let middle = view.run(end + 1, 8, is_part);
         return Some(start..view.run(middle + 1, 80, is_part));
     }
-    // A client secret of Entra: three characters, a digit, `Q~`.
-    if word.len() == 5 && word.ends_with(b"Q") && word.get(3).is_some_and(u8::is_ascii_digit) && next == b'~' {
-        let stop = view.run(end, 40, |b| is_part(b) || matches!(b, b'~' | b'.'));
-        return (stop - start >= 36 && !is_stand_in(view.slice(start, stop))).then_some(start..stop);
+    if next == b'~' {
+        return entra(view, start, end);
     }
-    if mailchimp(word) || signed_azure(word) {
+    if next == b'.' && word.len() == 14 && view.slice(end, end + 9) == b".atlasv1." {
+        let stop = view.run(end + 9, 80, is_part);
+        return (stop - end - 9 >= 60).then_some(start..stop);
+    }
+    if mailchimp(word) || mailgun(word) || signed_azure(word) || dropbox(word) || maxmind(word) {
         return Some(start..end);
     }
-    if !(20..=200).contains(&word.len()) || matches!(word.len(), 64 | 76) || is_uuid(word) {
+    // Of a length that digests have; base64 of an object, which speaks for itself; public keys of SSH.
+    if !(20..=200).contains(&word.len())
+        || matches!(word.len(), 64 | 76)
+        || is_uuid(word)
+        || word.starts_with(b"eyJ")
+        || word.starts_with(b"AAAA")
+    {
         return None;
     }
     // Paths, base64 of something larger, file names, addresses.
-    if matches!(previous, b'/' | b'+' | b'.' | b'@' | b'#' | b'%' | b'=' | b'&' | b'?' | b'\\')
+    if matches!(previous, b'/' | b'+' | b'.' | b'@' | b'#' | b'%' | b'=' | b'&' | b'?' | b'\\' | b'~')
         || matches!(next, b'/' | b'+' | b'.' | b'(' | b'%' | b'=' | b'@' | b'&' | b':' | b'[')
     {
         return None;
@@ -77,9 +93,51 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if word.starts_with(b"sha") || DIGESTS.iter().any(|digest| ends_with(trimmed, digest) || ends_with(before, digest)) {
         return None;
     }
+    // The mark between the parts of a message.
+    if view.left(start, 2) == b"--" {
+        return None;
+    }
+    // The last line of base64 that was wrapped.
+    let above = view.left(start, WRAPPED_BYTES + 2);
+    if above.ends_with(b"\n")
+        && above.len() > WRAPPED_BYTES
+        && above.trim_ascii_end().iter().all(|b| is_part(*b) || matches!(b, b'+' | b'/'))
+    {
+        return None;
+    }
+    // What a form carries against forgery is spent with the page.
+    if [b"csrf".as_slice(), b"xsrf", b"authenticity", b"nonce"].iter().any(|name| mentions(view.left(start, 40), name)) {
+        return None;
+    }
     let shape = Shape::of(word);
-    let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5;
-    (drawn && !is_stand_in(word)).then_some(start..end)
+    let drawn = shape.is_drawn() && shape.digits >= 3 && shape.entropy >= 3.9 && shape.other <= 3 && shape.word <= 5 && !is_spelt(word);
+    (drawn && !is_stand_in(word) && !is_ledger(word) && !is_open(view, start)).then_some(start..end)
+}
+
+/// Words with numbers, as names in source text are: `kCFISO8601DateFormatWithDay`, `GostR3410-2012-256-PublicKey`. In what
+/// was drawn digits are strewn and letters do not come in threes of lower case.
+fn is_spelt(word: &[u8]) -> bool {
+    let (mut numbers, mut spelt, mut run, mut digit) = (0, 0, 0, false);
+    for byte in word.iter().chain(b"-") {
+        numbers += usize::from(byte.is_ascii_digit() && !digit);
+        digit = byte.is_ascii_digit();
+        if byte.is_ascii_lowercase() {
+            run += 1;
+        } else {
+            spelt += if run >= 3 { run } else { 0 };
+            run = 0;
+        }
+    }
+    let part = |part: &[u8]| part.iter().skip_while(|b| b.is_ascii_alphabetic()).all(u8::is_ascii_digit);
+    let named = word.split(|b| matches!(b, b'-' | b'_')).count() >= 3 && word.split(|b| matches!(b, b'-' | b'_')).all(part);
+    named || numbers <= 2 && spelt * 100 >= word.len() * 22
+}
+
+/// An address of IPFS or of a coin, which is public: base58 with the lead and the length of one.
+fn is_ledger(word: &[u8]) -> bool {
+    let content = word.len() == 46 && word.starts_with(b"Qm");
+    let coin = (25..=35).contains(&word.len()) && matches!(word.first(), Some(b'1' | b'3'));
+    (content || coin) && word.iter().all(|b| b.is_ascii_alphanumeric() && !matches!(b, b'0' | b'O' | b'I' | b'l'))
 }
 
 fn is_part(byte: u8) -> bool {
@@ -128,9 +186,40 @@ fn mailchimp(word: &[u8]) -> bool {
         && word.iter().skip(35).all(u8::is_ascii_digit)
 }
 
+/// 32 hexadecimal digits, then eight and eight.
+fn mailgun(word: &[u8]) -> bool {
+    let groups = || word.split(|b| *b == b'-');
+    word.len() == 50
+        && groups().count() == 3
+        && groups().zip([32, 8, 8]).all(|(group, size)| group.len() == size && group.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 /// A key of Azure that names itself: 52 drawn characters, a signature, where it was made and by whom.
 fn signed_azure(word: &[u8]) -> bool {
-    (80..=88).contains(&word.len()) && word.get(52..58) == Some(b"JQQJ99") && word.iter().all(u8::is_ascii_alphanumeric)
+    (83..=88).contains(&word.len()) && word.get(52..56) == Some(b"JQQJ") && word.iter().all(u8::is_ascii_alphanumeric)
+}
+
+/// 64 characters, of them ten times `A` behind the eleventh.
+fn dropbox(word: &[u8]) -> bool {
+    word.len() == 64 && word.get(11..21) == Some(b"AAAAAAAAAA") && Shape::of(word.get(21..).unwrap_or_default()).is_drawn()
+}
+
+/// Six characters, 29, and what they are for.
+fn maxmind(word: &[u8]) -> bool {
+    word.len() == 40 && word.get(6) == Some(&b'_') && word.ends_with(b"_mmk") && word.iter().filter(|b| b.is_ascii_digit()).count() >= 3
+}
+
+/// A client secret of Entra: three characters, a digit, `Q~`, 31 to 34 more. The first three may be signs, which are no
+/// part of the word.
+fn entra(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
+    let word = view.slice(start, end);
+    let [.., digit, b'Q'] = word else { return None };
+    let whole = word.len() == 5 || word.len() < 5 && matches!(view.before(start, 1), b'~' | b'.');
+    if !whole || !digit.is_ascii_digit() {
+        return None;
+    }
+    let stop = view.run(end + 1, 40, |b| is_part(b) || matches!(b, b'~' | b'.'));
+    ((30..=35).contains(&(stop - end - 1)) && !is_stand_in(view.slice(start, stop))).then_some(start..stop)
 }
 
 /// A chat bot's token, at its colon: an account number, then `AA` and 33 characters.
@@ -147,12 +236,13 @@ pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usi
 /// The secret part of a webhook's address, from behind `https://`.
 pub fn webhook(view: &View<'_>, host: usize) -> Option<Range<usize>> {
     const TEAMS: &[u8] = b".webhook.office.com/webhookb2/";
-    const HOSTS: [&[u8]; 5] = [
+    const HOSTS: [&[u8]; 6] = [
         b"outlook.office.com/webhook/",
         b"hooks.slack.com/services/",
         b"discord.com/api/webhooks/",
         b"discordapp.com/api/webhooks/",
         b"hooks.slack.com/workflows/",
+        b"hooks.slack.com/triggers/",
     ];
     let known = HOSTS.iter().find(|known| view.at(host) == known[0] && view.slice(host, host + known.len()) == **known);
     let start = match known {

@@ -14,6 +14,9 @@ use crate::wire::Kind;
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "sensitive_redaction";
 
+/// Own patterns: each is walked over every text by itself.
+const MOST_PATTERNS: usize = 100;
+
 /// How the engine builds it.
 pub static BLUEPRINT: Blueprint = Blueprint {
     name: NAME,
@@ -68,6 +71,9 @@ impl SensitiveRedaction {
     /// # Errors
     /// A pattern is wrong; the text says which and why.
     pub fn new(settings: &Settings) -> Result<Self, ModuleError> {
+        if settings.patterns.len() > MOST_PATTERNS {
+            return Err(ModuleError(format!("patterns: at most {MOST_PATTERNS}; one pattern can have alternatives")));
+        }
         let mut own = Vec::with_capacity(settings.patterns.len());
         for (place, pattern) in settings.patterns.iter().enumerate() {
             let taken = Entity::ALL.iter().any(|entity| entity.as_str() == pattern.name)
@@ -196,6 +202,12 @@ mod tests {
         let error = |config: serde_json::Value| (BLUEPRINT.build)(&config).err().unwrap();
         assert!(error(json!({"patterns": [{"name": "x", "regex": "("}]})).starts_with("patterns[0].regex: "));
         assert!(error(json!({"patterns": [{"name": "email", "regex": "a"}]})).starts_with("patterns[0].name: "));
+        assert_eq!(
+            error(json!({"patterns": [{"name": "x", "regex": "a"}, {"name": "y", "regex": "a("}]})),
+            "patterns[1].regex: unclosed group"
+        );
+        let many: Vec<_> = (0..=MOST_PATTERNS).map(|n| json!({"name": format!("n{n}"), "regex": "a"})).collect();
+        assert!(error(json!({"patterns": many})).starts_with("patterns: at most 100"));
         assert!(error(json!({"entities": ["mail"]})).contains("unknown variant"));
         assert!(error(json!({"entity": []})).contains("unknown field"));
     }

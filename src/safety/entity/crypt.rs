@@ -1,0 +1,70 @@
+//! Passwords as systems keep them: hashes in modular crypt form, `$id$salt$digest` (crypt(5)), and what is taken from
+//! Kerberos to be guessed.
+
+use super::view::View;
+
+/// The longest one: tickets of Kerberos.
+const HASH_BYTES: usize = 4096;
+/// Fields behind the scheme: a ticket names a user, a realm, a service and two parts of itself.
+const FIELDS: usize = 7;
+/// Of the digest at the end, at least.
+const DIGEST_BYTES: usize = 20;
+
+/// Identifiers of the schemes that have a digit in them.
+const SCHEMES: [&[u8]; 25] = [
+    b"1",
+    b"2",
+    b"2a",
+    b"2b",
+    b"2x",
+    b"2y",
+    b"5",
+    b"6",
+    b"7",
+    b"8",
+    b"9",
+    b"14",
+    b"md5",
+    b"sha1",
+    b"apr1",
+    b"pbkdf2",
+    b"pbkdf2-sha1",
+    b"pbkdf2-sha256",
+    b"pbkdf2-sha512",
+    b"bcrypt-sha256",
+    b"argon2i",
+    b"argon2d",
+    b"argon2id",
+    b"krb5asrep",
+    b"krb5tgs",
+];
+
+/// The end of a hash whose scheme is the word from `start` to `end`, behind its `$`.
+pub fn end(view: &View<'_>, start: usize, end: usize) -> Option<usize> {
+    if view.before(start, 1) != b'$' || view.at(end) != b'$' || !SCHEMES.contains(&view.slice(start, end)) {
+        return None;
+    }
+    let ticket = view.at(start) == b'k';
+    let takes = |b: u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'.' | b'/' | b'+' | b'=' | b',' | b'$' | b'_' | b'-')
+            || ticket && matches!(b, b'@' | b':' | b'*')
+    };
+    // No scheme has more fields, so that a text of nothing but dollars is passed over in steps.
+    let (mut stop, mut fields) = (end, 0);
+    while stop - end < HASH_BYTES && takes(view.at(stop)) {
+        fields += usize::from(view.at(stop) == b'$');
+        if fields > FIELDS {
+            return None;
+        }
+        stop += 1;
+    }
+    while matches!(view.before(stop, 1), b',' | b'.' | b':' | b'-') && stop > end {
+        stop -= 1;
+    }
+    let fields = view.slice(end + 1, stop);
+    let digest = fields.rsplit(|b| *b == b'$').next().unwrap_or_default();
+    let salted = fields.len() > digest.len();
+    let mixed = digest.iter().any(u8::is_ascii_digit) || digest.iter().any(u8::is_ascii_uppercase);
+    (digest.len() >= DIGEST_BYTES && salted && mixed && !super::gate::is_stand_in(digest)).then_some(stop)
+}
