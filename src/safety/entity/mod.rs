@@ -16,6 +16,7 @@ mod light;
 mod own;
 mod phone;
 mod provider;
+mod shared;
 mod ssn;
 mod stream;
 mod sweep;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use light::Light;
 pub use own::{Own, Pattern, Validator};
+pub use shared::Shared;
 pub use stream::Stream;
 use sweep::{Progress, sweep};
 use view::View;
