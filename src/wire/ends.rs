@@ -34,11 +34,6 @@ struct Choice<'a> {
     finish_reason: Option<&'a RawValue>,
 }
 
-/// Reads what the `data` of one event ends. An event that cannot be read ends everything.
-pub fn ends(data: &str) -> Ends {
-    if goes_on(data) { Ends::default() } else { read(data) }
-}
-
 static FINISH: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("finish"));
 static TYPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"type\""));
 static ESCAPED: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u"));
@@ -47,9 +42,9 @@ static ESCAPED: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u"));
 const ON: [&str; 7] =
     ["content_block_delta", "text_delta", "input_json_delta", "thinking_delta", "text", "function", "response.output_text.delta"];
 
-/// Whether an object can be seen to say nothing of an end, as nearly all do. Names that say so could be spelled with escapes,
-/// quotes inside of strings are.
-fn goes_on(data: &str) -> bool {
+/// Whether an event that is JSON can be seen to end nothing, as nearly all do, without parsing it. Names that say so could be
+/// spelled with escapes, quotes inside of strings are.
+pub fn goes_on(data: &str) -> bool {
     let bytes = data.as_bytes();
     let after = |at: usize| data.get(at..).unwrap_or_default();
     bytes.first() == Some(&b'{')
@@ -62,7 +57,8 @@ fn goes_on(data: &str) -> bool {
         && ESCAPED.find(bytes).is_none()
 }
 
-fn read(data: &str) -> Ends {
+/// Reads what the `data` of one event ends. An event that cannot be read ends everything.
+pub fn ends(data: &str) -> Ends {
     let everything = Ends { everything: true, outer: Vec::new() };
     let Ok(event) = serde_json::from_str::<Event<'_>>(data) else {
         return everything;
@@ -113,12 +109,12 @@ mod tests {
     #[test]
     fn what_is_seen_to_go_on_does() {
         for data in [
-            r#"{"choices":[{"index":0,"delta":{"content":"said \\"type\\":\\"message_stop\\""},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"said \"type\":\"message_stop\""},"finish_reason":null}]}"#,
             r#"{"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"a"}}"#,
             r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#,
         ] {
             assert!(goes_on(data), "{data}");
-            assert_eq!(read(data), Ends::default(), "{data}");
+            assert_eq!(ends(data), Ends::default(), "{data}");
         }
         for data in [
             r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,

@@ -129,7 +129,7 @@ impl StreamGuard {
         if read.is_err() {
             return self.unread(event, data);
         }
-        let ends = if self.acts { wire::ends(data) } else { Ends::default() };
+        let ends = if self.acts && !wire::goes_on(data) { wire::ends(data) } else { Ends::default() };
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for text in texts.iter().filter(|text| text.kind != Kind::Structural) {
             let result = match text.channel.filter(|_| !text.key) {
