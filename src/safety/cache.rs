@@ -15,7 +15,7 @@ const SHARDS: usize = 16;
 /// Texts with more findings than this are read again each time, so that the memory of an entry is bounded.
 const MOST_FINDINGS: usize = 32;
 
-/// What the pure modules found in one text.
+/// What was found in one text, or in an answer to one request.
 pub type Remembered = Arc<[Finding]>;
 
 /// A bounded memory of verdicts, the least recently used first out. Shared by every engine of the process: the ruleset

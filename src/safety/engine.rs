@@ -125,8 +125,10 @@ pub struct Judgement {
     pub runs: Vec<Run>,
     /// How many texts there were, those left out that were known from before.
     pub read: u32,
-    /// Texts whose verdict was remembered; modules that compare an answer with its request read these too.
+    /// Texts whose verdict was remembered; modules that neither are pure nor [compare](SafetyModule::compares) read these too.
     pub remembered: u32,
+    /// Names the passages: two judgements of one name are about the same. 0 where no verdicts are remembered.
+    pub name: u128,
 }
 
 /// What one module did over all passages of a phase.
@@ -288,9 +290,17 @@ impl Engine {
         let team: Vec<(usize, &Member)> =
             self.at(phase).filter(|(place, member)| admitted >> place & 1 == 1 && (late || !background(member))).collect();
         let runs = team.iter().map(|(place, m)| Run::new(*place, m.name())).collect();
-        let mut judgement = Judgement { phase, found: Vec::new(), runs, read: 0, remembered: 0 };
+        let mut judgement = Judgement { phase, found: Vec::new(), runs, read: 0, remembered: 0, name: 0 };
+        let compares = team.iter().any(|(_, member)| !member.built.blueprint.pure && member.built.module.compares());
         for (number, passage) in passages.iter().enumerate().filter(|(_, passage)| !passage.text.is_empty()) {
-            let (found, remembered) = self.look(passage, &team, &mut judgement.runs, admitted);
+            let asked = passage.asked.and_then(|asked| asked.name()).filter(|_| compares);
+            let mut look = Memo { verdicts: self.verdicts.as_deref(), key: 0, asked: asked.is_some() };
+            if let Some(verdicts) = look.verdicts {
+                let asked = asked.map_or(0, |name| name as u64 ^ (name >> 64) as u64);
+                look.key = verdicts.key(passage, self.ruleset ^ admitted.rotate_left(7) ^ asked);
+                judgement.name = next_name(judgement.name, look.key);
+            }
+            let (found, remembered) = self.look(passage, &team, &mut judgement.runs, look);
             judgement.read += u32::from(!remembered);
             judgement.remembered += u32::from(remembered);
             if !found.is_empty() {
@@ -302,12 +312,9 @@ impl Engine {
     }
 
     /// One passage, by everyone who reads it; whether its verdict was remembered.
-    fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], admitted: Admitted) -> (Findings, bool) {
+    fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], memo: Memo<'_>) -> (Findings, bool) {
         let mut found = Findings::new();
-        let pure = |member: &Member| member.built.blueprint.pure;
-        let mut whole = true;
-        let key = self.verdicts.as_ref().map(|verdicts| (verdicts, verdicts.key(passage, self.ruleset ^ admitted.rotate_left(7))));
-        let known = key.as_ref().and_then(|(verdicts, key)| verdicts.get(*key));
+        let known = memo.verdicts.and_then(|verdicts| verdicts.get(memo.key));
         if let Some(known) = &known {
             for finding in known.iter() {
                 if let Some(run) = runs.iter_mut().find(|run| run.module == finding.module) {
@@ -317,25 +324,28 @@ impl Engine {
             }
         }
         let mut fresh = Findings::new();
+        let mut whole = true;
+        let mut started = None;
         for ((_, member), run) in team.iter().zip(runs.iter_mut()) {
-            let remembered = pure(member);
+            let remembered = memo.holds(member);
             if known.is_some() && remembered || !member.reads(passage) {
                 continue;
             }
-            let started = Instant::now();
+            let since = started.unwrap_or_else(Instant::now);
             let into = if remembered { &mut fresh } else { &mut found };
             let before = into.len();
             let result = guarded(|| member.built.module.scan(passage, into));
-            run.took += started.elapsed();
+            into.iter().skip(before).for_each(|finding| run.note(finding));
             if let Err(failure) = result {
                 whole &= !remembered;
                 run.failure = Some(failure);
             }
-            let into = if remembered { &mut fresh } else { &mut found };
-            into.iter().skip(before).for_each(|finding| run.note(finding));
+            let now = Instant::now();
+            run.took += now - since;
+            started = Some(now);
         }
-        if let (Some((verdicts, key)), None, true) = (key, &known, whole) {
-            verdicts.put(key, &fresh);
+        if let (Some(verdicts), None, true) = (memo.verdicts, &known, whole) {
+            verdicts.put(memo.key, &fresh);
         }
         found.append(&mut fresh);
         (found, known.is_some())
@@ -346,6 +356,28 @@ impl Engine {
         self.at(phase)
             .any(|(place, m)| admitted >> place & 1 == 1 && self.mode_of(m) == Mode::Security && m.policy.action != Action::Observe)
     }
+}
+
+/// What is remembered of one passage, and under which key.
+#[derive(Clone, Copy)]
+struct Memo<'a> {
+    verdicts: Option<&'a Verdicts>,
+    key: u128,
+    /// The key is of an answer to that very request.
+    asked: bool,
+}
+
+impl Memo<'_> {
+    /// Whether a member's findings are among what is remembered.
+    fn holds(self, member: &Member) -> bool {
+        member.built.blueprint.pure || self.asked && member.built.module.compares()
+    }
+}
+
+/// The name of passages whose last one has this key. Keys are secret and as good as drawn, so one step of a polynomial tells
+/// lists apart.
+fn next_name(before: u128, key: u128) -> u128 {
+    before.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(key).max(1)
 }
 
 /// Runs a module's code. A panic is a failure of the module alone.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{OnError, Risk, SafetyAction, Scanner, Settled, Side};
 use crate::wire::Role;
 
@@ -201,6 +202,63 @@ fn what_was_seen_is_not_read_again() {
     // Someone else's selection of modules has verdicts of its own.
     engine.judge_for(Phase::PreUpstream, &history[..1], 0b01);
     assert_eq!(scans.load(Ordering::Relaxed), 11);
+}
+
+/// Finds in an answer what was asked.
+struct Echo(Arc<AtomicUsize>);
+
+impl SafetyModule for Echo {
+    fn name(&self) -> &'static str {
+        COMPARES.name
+    }
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::PostUpstream]
+    }
+    fn order(&self) -> Order {
+        Order::Parallel
+    }
+    fn reads(&self, passage: &Passage<'_>) -> bool {
+        passage.side == Side::Response
+    }
+    fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if passage.asked.is_some_and(|asked| asked.known().contains(passage.text)) {
+            out.push(Finding { module: COMPARES.name, category: "echo".into(), span: 0..1, score: 0.6, redact: false });
+        }
+        Ok(())
+    }
+    fn compares(&self) -> bool {
+        true
+    }
+}
+
+static COMPARES: Blueprint = Blueprint { pure: false, ..blueprint("compares", OnError::Allow) };
+
+#[test]
+fn an_answer_is_read_again_unless_the_request_was_the_same() {
+    let scans = Arc::<AtomicUsize>::default();
+    let built = Built::of(&COMPARES, Arc::new(Echo(Arc::clone(&scans))));
+    let policy = built.policy();
+    let members = vec![Member { built: Arc::new(built), policy }];
+    let engine = Engine::new(Mode::Security, SessionRule::default(), members, verdicts(100));
+    let asked = |texts: &[&str]| {
+        let passages: Vec<_> = texts.iter().map(|text| user(text)).collect();
+        let name = engine.judge(Phase::PreUpstream, &passages).name;
+        Arc::new(Fingerprints::of(&passages).named(name))
+    };
+    let answered = |asked: &Arc<Fingerprints>| {
+        let answer = Passage::new("the sea", Side::Response, Kind::Content, Role::Assistant);
+        let judgement = engine.judge(Phase::PostUpstream, &[answer.answering(asked)]);
+        (judgement.found.len(), judgement.remembered, scans.load(Ordering::Relaxed))
+    };
+    assert_eq!(answered(&asked(&["hello", "say: the sea"])), (1, 0, 1));
+    assert_eq!(answered(&asked(&["hello", "say: the sea"])), (1, 1, 1));
+    assert_eq!(answered(&asked(&["say: the sea", "hello"])), (1, 0, 2), "the order counts");
+    assert_eq!(answered(&asked(&["hello", "say something"])), (0, 0, 3));
+    assert_eq!(answered(&asked(&["hello", "say something"])), (0, 1, 3));
+    let nameless = Arc::new(Fingerprints::of(&[user("say: the sea")]));
+    assert_eq!(answered(&nameless), (1, 0, 4));
+    assert_eq!(answered(&nameless).2, 5, "who knows of no name compares each time");
 }
 
 #[test]

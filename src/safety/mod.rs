@@ -145,6 +145,12 @@ pub trait SafetyModule: Send + Sync + 'static {
     /// It could not look; what it found so far stays in `out`.
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError>;
 
+    /// Whether what it finds in a passage of an answer depends on the passage and on [what was asked](Passage::asked) alone,
+    /// so that it may be remembered of that answer to that request. Only asked of modules that are not pure.
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// A scanner for one text of a streamed answer; `None` if the module does not look at streams. Whatever the cuts, its
     /// findings equal those of [`Self::scan`] over the whole text.
     fn scanner(&self, _first: &Passage<'_>) -> Option<Box<dyn Scanner>> {

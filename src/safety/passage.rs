@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use super::attack::{Detector, Hits};
-use super::entity::{self, Entity, Find};
+use super::entity::{self, Entity, Find, Shared};
 use super::fingerprint::Fingerprints;
 use super::normal::Normal;
 use crate::wire::{Kind, Role};
@@ -36,12 +36,24 @@ pub struct Passage<'a> {
     /// What one detector said, and which.
     weighed: OnceLock<(u64, Hits)>,
     values: OnceLock<Vec<Find>>,
+    /// The same of a text that this is the beginning of.
+    arriving: OnceLock<Shared>,
 }
 
 impl<'a> Passage<'a> {
     /// A passage of one side's words.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
-        Self { text, side, kind, role, asked: None, normal: Normal::new(text), weighed: OnceLock::new(), values: OnceLock::new() }
+        Self {
+            text,
+            side,
+            kind,
+            role,
+            asked: None,
+            normal: Normal::new(text),
+            weighed: OnceLock::new(),
+            values: OnceLock::new(),
+            arriving: OnceLock::new(),
+        }
     }
 
     /// What it really says; worked out once for all modules that ask.
@@ -62,6 +74,12 @@ impl<'a> Passage<'a> {
     /// Personal data and secrets of every built-in kind; worked out once for all modules that ask.
     pub fn values(&self) -> &[Find] {
         self.values.get_or_init(|| entity::Detector::new(Entity::ALL, Vec::new()).scan(self.text))
+    }
+
+    /// Who finds those values in a text that arrives and begins with this passage, for all modules that ask. `detector` looks
+    /// for every built-in kind and nothing else.
+    pub fn arriving(&self, detector: &Arc<entity::Detector>) -> Shared {
+        self.arriving.get_or_init(|| Shared::new(detector)).clone()
     }
 
     /// The same passage of an answer to this request.

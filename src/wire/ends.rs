@@ -2,7 +2,9 @@
 //! before the event that ends it.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -30,6 +32,29 @@ struct Choice<'a> {
     index: Option<u32>,
     #[serde(borrow, alias = "finishReason")]
     finish_reason: Option<&'a RawValue>,
+}
+
+static FINISH: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("finish"));
+static TYPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"type\""));
+static ESCAPED: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u"));
+
+/// Types of events, and of what is in them, that end nothing.
+const ON: [&str; 7] =
+    ["content_block_delta", "text_delta", "input_json_delta", "thinking_delta", "text", "function", "response.output_text.delta"];
+
+/// Whether an event that is JSON can be seen to end nothing, as nearly all do, without parsing it. Names that say so could be
+/// spelled with escapes, quotes inside of strings are.
+pub fn goes_on(data: &str) -> bool {
+    let bytes = data.as_bytes();
+    let after = |at: usize| data.get(at..).unwrap_or_default();
+    bytes.first() == Some(&b'{')
+        && bytes.last() == Some(&b'}')
+        && FINISH.find_iter(bytes).all(|at| after(at).starts_with("finish_reason\":null"))
+        && TYPE.find_iter(bytes).all(|at| {
+            let value = after(at).strip_prefix("\"type\":\"").and_then(|value| value.split_once('"'));
+            value.is_some_and(|(kind, _)| ON.contains(&kind))
+        })
+        && ESCAPED.find(bytes).is_none()
 }
 
 /// Reads what the `data` of one event ends. An event that cannot be read ends everything.
@@ -78,6 +103,29 @@ mod tests {
             ("[DONE]", true, vec![]),
         ] {
             assert_eq!(ends(data), Ends { everything: all, outer }, "{data}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_to_go_on_does() {
+        for data in [
+            r#"{"choices":[{"index":0,"delta":{"content":"said \"type\":\"message_stop\""},"finish_reason":null}]}"#,
+            r#"{"type":"content_block_delta","index":3,"delta":{"type":"text_delta","text":"a"}}"#,
+            r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#,
+        ] {
+            assert!(goes_on(data), "{data}");
+            assert_eq!(ends(data), Ends::default(), "{data}");
+        }
+        for data in [
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+            r#"{"candidates":[{"content":{},"finishReason":"STOP"}]}"#,
+            r#"{"type":"message_stop"}"#,
+            r#"{"type" : "message_stop"}"#,
+            r#"{"\u0074ype":"message_stop"}"#,
+            "[DONE]",
+            r#"{"choices":"#,
+        ] {
+            assert!(!goes_on(data), "{data}");
         }
     }
 

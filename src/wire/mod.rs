@@ -19,7 +19,7 @@ pub mod texts;
 pub mod usage;
 
 pub use endpoint::{Dialect, Endpoint};
-pub use ends::{Ends, ends};
+pub use ends::{Ends, ends, goes_on};
 pub use form::Form;
 pub use head::{Head, ParseError, head};
 pub use json::{SpliceError, moved, patch, set_string, splice};

@@ -47,7 +47,7 @@ impl Order<'_> {
         .map_err(|_| Unreadable)?;
         let passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
         let judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
-        let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages)));
+        let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages).named(judgement.name)));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for (text, findings) in texts.iter().zip(&judgement.found) {
             let spans = self.engine.spans(findings);

@@ -77,6 +77,8 @@ pub struct StreamGuard {
     acts: bool,
     blocked: Option<Box<Denial>>,
     finished: bool,
+    /// Something was found that has not been weighed.
+    news: bool,
     began: Duration,
 }
 
@@ -104,6 +106,7 @@ impl StreamGuard {
             acts,
             blocked: None,
             finished: false,
+            news: false,
             began,
         }
     }
@@ -126,7 +129,7 @@ impl StreamGuard {
         if read.is_err() {
             return self.unread(event, data);
         }
-        let ends = if self.acts { wire::ends(data) } else { Ends::default() };
+        let ends = if self.acts && !wire::goes_on(data) { wire::ends(data) } else { Ends::default() };
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for text in texts.iter().filter(|text| text.kind != Kind::Structural) {
             let result = match text.channel.filter(|_| !text.key) {
@@ -186,7 +189,8 @@ impl StreamGuard {
             decision.action = SafetyAction::Observe;
         }
         let asked = (!self.told.is_none()).then_some(self.score);
-        (Judgement { phase: Phase::PostUpstream, found: Vec::new(), runs: self.runs, read: 0, remembered: 0 }, decision, asked, self.began)
+        let judgement = Judgement { phase: Phase::PostUpstream, found: Vec::new(), runs: self.runs, read: 0, remembered: 0, name: 0 };
+        (judgement, decision, asked, self.began)
     }
 
     fn stop(&mut self, denial: Box<Denial>) -> Flow {
@@ -222,6 +226,7 @@ impl StreamGuard {
         let judgement = engine.judge_for(Phase::PostUpstream, &[passage], self.admitted);
         // Some dialects repeat at the end what has streamed: that is no second finding.
         let again = !self.lines.is_empty();
+        self.news = true;
         for (mine, run) in self.runs.iter_mut().zip(judgement.runs) {
             mine.absorb(run, !again);
         }
@@ -259,17 +264,20 @@ impl StreamGuard {
         let last = ended(ends, channel);
         let Self { lines, runs, guard, .. } = self;
         let Some(line) = lines.get_mut(place) else { return Ok(()) };
-        line.feed(&text.text, runs, guard);
+        let mut news = line.feed(&text.text, runs, guard);
         if last {
-            line.finish(runs, guard);
+            news |= line.finish(runs, guard);
         }
-        self.failed()?;
+        if news {
+            self.news = true;
+            self.failed()?;
+        }
         if !self.acts {
             return Ok(());
         }
         let Some(line) = self.lines.get_mut(place) else { return Ok(()) };
         let leaves = line.release(last);
-        line.template = (!line.tail.is_empty()).then(|| (event.map(str::to_owned), data.to_owned(), text.span.clone()));
+        line.frame(event, data, text.span.clone());
         if line.tail.len() > MOST_HELD {
             return Err(Box::new(Denial::of(codes::ANSWER_UNREADABLE)));
         }
@@ -316,9 +324,9 @@ impl StreamGuard {
         if !ends.everything && ends.outer.is_empty() {
             return Ok(());
         }
-        let Self { lines, runs, guard, .. } = self;
+        let Self { lines, runs, guard, news, .. } = self;
         for line in lines.iter_mut().filter(|line| !line.over && ended(ends, line.channel)) {
-            line.finish(runs, guard);
+            *news |= line.finish(runs, guard);
         }
         self.failed()?;
         for line in self.lines.iter_mut().filter(|line| line.over && !line.tail.is_empty()) {
@@ -340,6 +348,9 @@ impl StreamGuard {
 
     /// Tells the session what was found, and asks whether that is too much.
     fn weigh(&mut self) -> Result<(), Box<Denial>> {
+        if !std::mem::take(&mut self.news) {
+            return Ok(());
+        }
         let engine = &self.guard.engine;
         let risk = engine.risk_of(&self.runs);
         let more = Risk { add: risk.add - self.told.add, faint: risk.faint - self.told.faint, flags: risk.flags };
@@ -361,36 +372,41 @@ impl StreamGuard {
             return Ok(None);
         }
         let spliced = wire::splice(data.as_bytes(), edits).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))?;
-        let bytes = without_probabilities(&spliced).unwrap_or_else(|| spliced.to_vec());
+        let bytes = without_probabilities(&spliced).unwrap_or_else(|| spliced.into());
         String::from_utf8(bytes).map(Some).map_err(|_| Box::new(Denial::of(codes::INTERNAL)))
     }
 }
 
 impl Line {
-    /// Shows a fragment to the scanners.
-    fn feed(&mut self, fragment: &str, runs: &mut [Run], guard: &Guard) {
+    /// Shows a fragment to the scanners; whether anything was found, or somebody could not look.
+    fn feed(&mut self, fragment: &str, runs: &mut [Run], guard: &Guard) -> bool {
         if self.keeps {
             self.tail.push_str(fragment);
         }
         let mut found = Findings::new();
+        let mut failed = false;
+        let mut since = Instant::now();
         self.scanners.retain_mut(|watch| {
             let Some(run) = runs.get_mut(watch.run) else { return false };
-            let (before, started) = (found.len(), Instant::now());
+            let before = found.len();
             let result = crate::safety::guarded(|| Ok(watch.scanner.feed(fragment, &mut found)));
-            run.took += started.elapsed();
             found.iter().skip(before).for_each(|finding| run.note(finding));
             match result {
                 Ok(settled) => watch.settled = settled.max(watch.settled),
                 Err(failure) => run.failure = Some(failure),
             }
+            let now = Instant::now();
+            run.took += now - std::mem::replace(&mut since, now);
+            failed |= run.failure.is_some();
             run.failure.is_none()
         });
-        self.keep(found, guard);
+        self.keep(found, guard) || failed
     }
 
-    /// The text has ended.
-    fn finish(&mut self, runs: &mut [Run], guard: &Guard) {
+    /// The text has ended; whether anything was found, or somebody could not look.
+    fn finish(&mut self, runs: &mut [Run], guard: &Guard) -> bool {
         let mut found = Findings::new();
+        let mut failed = false;
         for mut watch in self.scanners.drain(..) {
             let Some(run) = runs.get_mut(watch.run) else { continue };
             let before = found.len();
@@ -401,16 +417,50 @@ impl Line {
             found.iter().skip(before).for_each(|finding| run.note(finding));
             if let Err(failure) = result {
                 run.failure = Some(failure);
+                failed = true;
             }
         }
         self.over = true;
-        self.keep(found, guard);
+        self.keep(found, guard) || failed
     }
 
-    fn keep(&mut self, found: Findings, guard: &Guard) {
+    /// Remembers the frame that a tail came in, for as long as one waits.
+    fn frame(&mut self, event: Option<&str>, data: &str, span: Range<usize>) {
+        if self.tail.is_empty() {
+            self.template = None;
+            return;
+        }
+        let (name, kept, place) = self.template.get_or_insert_default();
+        if name.as_deref() != event {
+            *name = event.map(str::to_owned);
+        }
+        kept.clear();
+        kept.push_str(data);
+        *place = span;
+    }
+
+    fn keep(&mut self, found: Findings, guard: &Guard) -> bool {
+        if found.is_empty() {
+            return false;
+        }
         let (from, to) = (self.sent, self.sent + self.tail.len());
         let wanted = found.iter().filter(|finding| guard.engine.redacts(finding));
         self.spans.extend(wanted.map(|f| (f.span.start.clamp(from, to)..f.span.end.clamp(from, to), f.category.clone())));
+        true
+    }
+
+    /// Takes from the tail what may leave as it is.
+    fn plain(&mut self, mut until: usize) -> String {
+        while !self.tail.is_char_boundary(until - self.sent) {
+            until -= 1;
+        }
+        let length = until - self.sent;
+        self.sent = until;
+        let leaves: String = self.tail.drain(..length).collect();
+        if let Some(quotes) = &mut self.quotes {
+            quotes.read(&leaves);
+        }
+        leaves
     }
 
     /// Takes from the tail what may leave, with markers in the place of what may not.
@@ -418,6 +468,9 @@ impl Line {
         let end = self.sent + self.tail.len();
         let settled = self.scanners.iter().filter(|watch| watch.holds).map(|watch| watch.settled).min();
         let mut until = if last { end } else { settled.unwrap_or(end).clamp(self.sent, end) };
+        if self.spans.is_empty() {
+            return self.plain(until);
+        }
         self.spans = redact::merged(std::mem::take(&mut self.spans));
         // A span leaves whole or not at all.
         if let Some((span, _)) = self.spans.iter().find(|(span, _)| span.start < until && until < span.end) {

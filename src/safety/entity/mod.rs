@@ -19,6 +19,7 @@ mod naming;
 mod own;
 mod phone;
 mod provider;
+mod shared;
 mod ssn;
 mod stream;
 mod sweep;
@@ -38,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use light::Light;
 pub use own::{Own, Pattern, Validator};
+pub use shared::Shared;
 pub use stream::Stream;
 use sweep::{Progress, sweep};
 use view::View;

@@ -3,7 +3,7 @@
 //! words do. Only the ends of words have to be found for it, so most of a text need not be spelled.
 
 use super::reading::Window;
-use super::skeleton::{Class, LETTERS, class, letters as letters_of};
+use super::skeleton::{BLOCK, Class, LETTERS, class, signs};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
@@ -15,55 +15,117 @@ pub const fn gist(letters: u16, first: u32, last: u32) -> u64 {
     letters as u64 | (low as u64) << 16 | (high as u64) << 40
 }
 
+/// A word whose end has not been seen: how many letters, and the codes of the outer two.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    letters: u16,
+    first: u32,
+    last: u32,
+}
+
+impl Open {
+    /// Letters of ASCII that go on with it.
+    #[inline]
+    fn run(&mut self, mut run: &[u8], f: &mut impl FnMut(u64)) {
+        let code = |byte: &u8| u32::from(LETTERS[*byte as usize].0);
+        // A longer word is cut.
+        while let Some((head, rest)) = run.split_at_checked(usize::from(LONGEST - self.letters)).filter(|(_, rest)| !rest.is_empty()) {
+            self.add(head.len() as u16, head.first().map_or(0, code), head.last().map_or(0, code));
+            self.end(f);
+            run = rest;
+        }
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            self.add(run.len() as u16, code(first), code(last));
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, letters: u16, first: u32, last: u32) {
+        if letters > 0 {
+            if self.letters == 0 {
+                self.first = first;
+            }
+            self.letters += letters;
+            self.last = last;
+        }
+    }
+
+    /// The word has ended.
+    #[inline]
+    fn end(&mut self, f: &mut impl FnMut(u64)) {
+        if self.letters > 0 {
+            f(gist(self.letters, self.first, self.last));
+            self.letters = 0;
+        }
+    }
+
+    /// The next character.
+    fn one(&mut self, c: char, f: &mut impl FnMut(u64)) {
+        match class(c) {
+            Class::Letter(code) => {
+                if self.letters == LONGEST {
+                    self.end(f);
+                }
+                self.add(1, code, code);
+            }
+            Class::Ignored => {}
+            Class::Break | Class::Dense(_) => self.end(f),
+        }
+    }
+}
+
 /// Visits the gists of a text's words.
 #[inline]
 pub fn gists(text: &str, mut f: impl FnMut(u64)) {
     let bytes = text.as_bytes();
-    let code = |byte: u8| u32::from(LETTERS[byte as usize].0);
-    let (mut at, mut letters, mut first, mut last) = (0, 0_u16, 0, 0);
-    while let Some(&byte) = bytes.get(at) {
-        let rest = bytes.get(at..).unwrap_or_default();
-        // The letters in a row: only the outer two count.
-        let most = usize::from(LONGEST - letters);
-        let run = letters_of(rest.get(..most).unwrap_or(rest));
-        if let Some(tail) = run.checked_sub(1).and_then(|tail| rest.get(tail)) {
-            if letters == 0 {
-                first = code(byte);
+    let mut open = Open::default();
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let mut last = [b' '; BLOCK];
+        let block = match rest.first_chunk() {
+            Some(block) => block,
+            None => {
+                last[..rest.len()].copy_from_slice(rest);
+                &last
             }
-            last = code(*tail);
-            letters += run as u16;
-            at += run;
-            if rest.get(run) == Some(&b' ') {
-                f(gist(letters, first, last));
-                letters = 0;
-                at += 1;
+        };
+        let signs = signs(block);
+        let plain = rest.len().min(signs.odd.trailing_zeros() as usize);
+        let mut letters = if plain < BLOCK { signs.letters & ((1 << plain) - 1) } else { signs.letters };
+        let mut passed = 0;
+        while letters != 0 {
+            let start = letters.trailing_zeros();
+            if start > passed {
+                open.end(&mut f);
             }
-            continue;
+            passed = start + (letters >> start).trailing_ones();
+            open.run(&block[start as usize..passed as usize], &mut f);
+            letters &= u64::MAX.checked_shl(passed).unwrap_or(0);
         }
-        let c = if byte.is_ascii() { char::from(byte) } else { text[at..].chars().next().unwrap_or(' ') };
-        match class(c) {
-            Class::Letter(code) if letters < LONGEST => {
-                if letters == 0 {
-                    first = code;
-                }
-                (letters, last) = (letters + 1, code);
-            }
-            Class::Ignored => {}
-            other => {
-                if letters > 0 {
-                    f(gist(letters, first, last));
-                }
-                letters = 0;
-                if let Class::Letter(code) = other {
-                    (letters, first, last) = (1, code, code);
-                }
-            }
+        if (passed as usize) < plain {
+            open.end(&mut f);
         }
+        at += plain;
+        if plain < rest.len().min(BLOCK) {
+            at += odd(&text[at..], &mut open, &mut f);
+        }
+    }
+    open.end(&mut f);
+}
+
+/// Reads on one by one, until a stretch of plain text may follow: how many bytes.
+fn odd(text: &str, open: &mut Open, f: &mut impl FnMut(u64)) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    for c in text.chars() {
+        open.one(c, f);
         at += c.len_utf8();
+        let plain = |next: &[u8; 8]| next.is_ascii() && !next.contains(&b'\'');
+        if c.is_ascii() && bytes.get(at..).and_then(<[u8]>::first_chunk).is_some_and(plain) {
+            break;
+        }
     }
-    if letters > 0 {
-        f(gist(letters, first, last));
-    }
+    at
 }
 
 /// The shingles of a text's gists.
@@ -113,8 +175,38 @@ impl Vocabulary {
     }
 }
 
-/// What was said, as shingles of gists, a few bits for each: in three hundred shingles that were not said, one may be told to
-/// have been.
+/// The gists of four words in a row, sixteen bits of each: enough to tell what was said from what was not.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    bits: u64,
+    filled: u8,
+}
+
+impl Row {
+    /// Behind these words.
+    pub fn behind(window: &Window) -> Self {
+        let bits = window.last().iter().fold(0, |bits, gist| bits << 16 | Self::sign(*gist));
+        Self { bits, filled: window.filled() }
+    }
+
+    /// The four words that end with this one.
+    #[inline]
+    pub fn push(&mut self, gist: u64) -> Option<u64> {
+        self.bits = self.bits << 16 | Self::sign(gist);
+        if self.filled < 3 {
+            self.filled += 1;
+            return None;
+        }
+        Some(self.bits)
+    }
+
+    const fn sign(gist: u64) -> u64 {
+        gist.wrapping_mul(word::STEP) >> 48
+    }
+}
+
+/// What was said, as rows of gists, a few bits for each: in three hundred rows that were not said, one may be told to have
+/// been.
 #[derive(Debug, Clone, Default)]
 pub struct Said(Vec<u64>);
 
@@ -125,10 +217,10 @@ impl Said {
             return Self::default();
         }
         let mut bits = vec![0; (text.len() / 5 + 16).next_power_of_two() / 2];
-        let mut window = Window::default();
+        let mut row = Row::behind(&Window::default());
         gists(text, |gist| {
-            if let Some(shingle) = window.push(gist) {
-                for (word, bit) in Self::places(bits.len(), shingle) {
+            if let Some(four) = row.push(gist) {
+                for (word, bit) in Self::places(bits.len(), four) {
                     bits[word] |= 1 << bit;
                 }
             }
@@ -141,17 +233,17 @@ impl Said {
         self.0.is_empty()
     }
 
-    /// Whether four words were said in a row: never false for any that were.
+    /// Whether these four words were said [in a row](Row): never false for any that were.
     #[inline]
-    pub fn may_have(&self, shingle: u64) -> bool {
-        !self.0.is_empty() && Self::places(self.0.len(), shingle).iter().all(|(word, bit)| self.0[*word] >> bit & 1 == 1)
+    pub fn may_have(&self, four: u64) -> bool {
+        !self.0.is_empty() && Self::places(self.0.len(), four).iter().all(|(word, bit)| self.0[*word] >> bit & 1 == 1)
     }
 
     /// Two bits of as many words as there are, a power of two.
     #[inline]
-    const fn places(words: usize, shingle: u64) -> [(usize, u32); 2] {
-        let mask = words - 1;
-        [((shingle >> 6) as usize & mask, shingle as u32 & 63), ((shingle >> 38) as usize & mask, (shingle >> 32) as u32 & 63)]
+    const fn places(words: usize, four: u64) -> [(usize, u32); 2] {
+        let (mask, hash) = (words - 1, (four ^ four >> 32).wrapping_mul(word::STEP));
+        [((hash >> 28) as usize & mask, (hash >> 58) as u32), ((hash >> 40) as usize & mask, (hash >> 52) as u32 & 63)]
     }
 }
 
@@ -167,6 +259,21 @@ mod tests {
         let mut all = Vec::new();
         gists(text, |gist| all.push(gist));
         all
+    }
+
+    /// The same, one character after the other.
+    fn one_by_one(text: &str) -> Vec<u64> {
+        let (mut all, mut open) = (Vec::new(), Open::default());
+        text.chars().for_each(|c| open.one(c, &mut |gist| all.push(gist)));
+        open.end(&mut |gist| all.push(gist));
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn gists_are_the_same_in_blocks_and_one_by_one(text in "([a-z0-9]{1,9}| |, |-|_|'|%|é|指|\u{200b}|[a-z]{50,70}|[^a-z]){0,60}") {
+            prop_assert_eq!(all(&text), one_by_one(&text));
+        }
     }
 
     #[test]
@@ -204,11 +311,11 @@ mod tests {
         };
         let said = Said::in_text(&words(0).collect::<String>());
         let told = |text: String| {
-            let (mut window, mut all, mut told) = (Window::default(), 0, 0);
+            let (mut row, mut all, mut told) = (Row::behind(&Window::default()), 0, 0);
             gists(&text, |gist| {
-                if let Some(shingle) = window.push(gist) {
+                if let Some(four) = row.push(gist) {
                     all += 1;
-                    told += usize::from(said.may_have(shingle));
+                    told += usize::from(said.may_have(four));
                 }
             });
             (all, told)

@@ -39,6 +39,7 @@ pub struct Fingerprints {
     /// Where the title of the system text ends: what an application calls itself is no secret.
     title: usize,
     known: String,
+    name: u128,
     own: OnceLock<Arc<Own>>,
     unknown: OnceLock<Vec<Code>>,
     known_shingles: OnceLock<Table>,
@@ -66,6 +67,18 @@ impl Fingerprints {
             this.add(passage);
         }
         this
+    }
+
+    /// Names these words: two requests of one name say the same. 0 for no name.
+    #[must_use]
+    pub fn named(mut self, name: u128) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The name, if it has one.
+    pub fn name(&self) -> Option<u128> {
+        (self.name != 0).then_some(self.name)
     }
 
     /// One more passage of the request.

@@ -75,6 +75,11 @@ impl Window {
         &self.words
     }
 
+    /// How many words there have been, of at most three.
+    pub const fn filled(&self) -> u8 {
+        self.filled
+    }
+
     /// The shingle that would end with this word.
     #[inline]
     pub fn with(&self, word: u64) -> Option<u64> {

@@ -85,9 +85,6 @@ pub const LETTERS: [(u8, u8); 256] = {
 /// How many letters of ASCII a text begins with, eight at a time.
 #[inline]
 pub fn letters(bytes: &[u8]) -> usize {
-    const fn every(byte: u8) -> u64 {
-        u64::from_le_bytes([byte; 8])
-    }
     let mut at = 0;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let chunk = u64::from_le_bytes(*chunk);
@@ -103,6 +100,54 @@ pub fn letters(bytes: &[u8]) -> usize {
         at += 8;
     }
     at + bytes.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
+}
+
+/// So many bytes are looked at together.
+pub const BLOCK: usize = 64;
+
+/// What stands in a block, a bit a byte, the first one lowest. A byte of neither sort parts words and is nothing else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Signs {
+    /// Letters of ASCII.
+    pub letters: u64,
+    /// `+`, `-`, `/` and `_`, which part words and may be inside of base64.
+    pub joints: u64,
+    /// To be looked at one by one: apostrophes, what escapes begin with, and everything beyond ASCII.
+    pub odd: u64,
+}
+
+/// Looks at a block, eight bytes at a time.
+#[inline]
+pub fn signs(block: &[u8; BLOCK]) -> Signs {
+    const HIGH: u64 = every(0x80);
+    /// Whether bytes without their highest bits are at least `from` and at most `to`, in those bits.
+    const fn within(low: u64, from: u8, to: u8) -> u64 {
+        (low + every(0x80 - from)) & !(low + every(0x7f - to))
+    }
+    /// The highest bits of eight bytes, one beside the other.
+    const fn gathered(high: u64) -> u64 {
+        (high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    }
+    let mut signs = Signs::default();
+    for (n, chunk) in block.chunks_exact(8).enumerate() {
+        let chunk = chunk.first_chunk().map_or(0, |chunk| u64::from_le_bytes(*chunk));
+        let low = chunk & !HIGH;
+        let letter = (within(low | every(0x20), b'a', b'z') | within(low, b'0', b'9')) & !chunk & HIGH;
+        signs.letters |= gathered(letter) << (n * 8);
+        // Of `+,-./` every other one, and of ASCII the one that is `_`.
+        let joint = (within(low, b'+', b'/') & low << 7 | !((low ^ every(b'_')) + every(0x7f))) & !chunk & HIGH;
+        let odd = (within(low, b'%', b'\'') | chunk) & HIGH;
+        if joint | odd != 0 {
+            signs.joints |= gathered(joint) << (n * 8);
+            signs.odd |= gathered(odd) << (n * 8);
+        }
+    }
+    signs
+}
+
+/// A byte eight times.
+const fn every(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
 }
 
 /// What a character is.
@@ -254,6 +299,19 @@ mod tests {
                 text.extend_from_slice(b"A9 zzzzzzzzzz");
                 assert_eq!(letters(&text), if letter { length + 3 } else { length }, "{byte} behind {length}");
                 assert_eq!(letters(&text[..=length]), length + usize::from(letter));
+            }
+        }
+    }
+
+    #[test]
+    fn signs_of_a_block_are_those_of_its_bytes() {
+        for first in 0..=255_u8 {
+            let block: [u8; BLOCK] = std::array::from_fn(|at| first.wrapping_add((at as u8).wrapping_mul(37)));
+            let signs = signs(&block);
+            for (at, byte) in block.into_iter().enumerate() {
+                let said = [signs.letters, signs.joints, signs.odd].map(|bits| bits >> at & 1 == 1);
+                let odd = !byte.is_ascii() || matches!(byte, b'\'' | b'%' | b'&');
+                assert_eq!(said, [LETTERS[byte as usize].0 != 0, matches!(byte, b'+' | b'-' | b'/' | b'_'), odd], "{byte}");
             }
         }
     }

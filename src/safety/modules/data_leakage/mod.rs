@@ -133,7 +133,11 @@ impl SafetyModule for DataLeakage {
         Ok(())
     }
 
+    fn compares(&self) -> bool {
+        true
+    }
+
     fn scanner(&self, first: &Passage<'_>) -> Option<Box<dyn Scanner>> {
-        Some(Box::new(LeakScanner::new(&self.rules, first.asked)))
+        Some(Box::new(LeakScanner::new(&self.rules, first)))
     }
 }

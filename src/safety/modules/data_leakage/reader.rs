@@ -12,6 +12,7 @@ use super::escape::Escape;
 use super::island::Islands;
 use super::trail::{Hit, Piece, Rule, Trail, Unit, Units};
 use crate::safety::fingerprint::Fingerprints;
+use crate::safety::fingerprint::gist::Row;
 use crate::safety::fingerprint::reading::{GRAM, Gram, Window};
 use crate::safety::fingerprint::skeleton::{Class, LETTERS as CODES, class, rot13};
 use crate::safety::fingerprint::table::Table;
@@ -279,9 +280,9 @@ impl Reader {
     /// note, and nothing is held back for it.
     #[inline]
     fn echo(&mut self, gist: u64, at: usize, look: &Look<'_>) {
-        let before = &self.gists[0];
-        let (Some(trail), Some(shingle)) = (&mut self.echo, before.with(gist)) else { return };
-        let hit = if look.asked.recent().may_have(shingle) { Hit::New } else { Hit::None };
+        let Some(trail) = &mut self.echo else { return };
+        let Some(four) = Row::behind(&self.gists[0]).push(gist) else { return };
+        let hit = if look.asked.recent().may_have(four) { Hit::New } else { Hit::None };
         if trail.step(&self.units, at, hit, &ECHO).is_some() {
             self.echo = None;
             self.echoed = Some(at);

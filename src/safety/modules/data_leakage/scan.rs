@@ -9,7 +9,7 @@ use super::trail::Piece;
 use super::values::Watch;
 use super::{NAME, Rules};
 use crate::safety::fingerprint::Fingerprints;
-use crate::safety::{Finding, Findings, Scanner, Settled};
+use crate::safety::{Finding, Findings, Passage, Scanner, Settled};
 
 /// What an echo is worth: far below the point of decision.
 const ECHO: f32 = 0.2;
@@ -32,15 +32,18 @@ pub struct LeakScanner {
     values: Option<Watch>,
     at: usize,
     pieces: Vec<Piece>,
+    /// The text comes in one piece.
+    whole: bool,
 }
 
 impl LeakScanner {
-    /// For an answer to this request.
-    pub fn new(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
-        Self { values: rules.values.as_ref().map(Watch::new), ..Self::of_a_whole(rules, asked) }
+    /// For an answer that arrives and begins with this passage.
+    pub fn new(rules: &Arc<Rules>, first: &Passage<'_>) -> Self {
+        let values = rules.values.as_ref().map(|detector| Watch::new(first.arriving(detector)));
+        Self { values, whole: false, ..Self::of_a_whole(rules, first.asked) }
     }
 
-    /// The same without an eye on personal data and secrets.
+    /// The same for an answer that comes in one piece, without an eye on personal data and secrets.
     pub fn of_a_whole(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
         let asked = asked.filter(|asked| !asked.is_empty());
         if let Some(asked) = asked {
@@ -58,13 +61,14 @@ impl LeakScanner {
             values: None,
             at: 0,
             pieces: Vec::new(),
+            whole: true,
         }
     }
 }
 
 impl Scanner for LeakScanner {
     fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
-        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces, values } = self;
+        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces, values, whole } = self;
         let (watched, coded) = (!rules.canaries.is_empty(), !codes.is_empty());
         let mut at = 0;
         while at < fragment.len() {
@@ -72,7 +76,7 @@ impl Scanner for LeakScanner {
             let taken = match (asked.as_ref(), reader.as_mut()) {
                 (Some(asked), Some(reader)) => {
                     let look = Look { asked, public: &rules.public };
-                    let mut taken = reader.dismiss(rest, *before + at, &look);
+                    let mut taken = reader.dismiss(rest, *before + at, *whole, &look);
                     if taken == 0 {
                         taken = reader.some(rest, *before + at, &look, pieces);
                     }

@@ -37,6 +37,12 @@ fn asked(system: &str, user: &str) -> Arc<Fingerprints> {
     Arc::new(Fingerprints::of(&passages))
 }
 
+/// The scanner of an answer to this request that arrives.
+fn arriving(asked: &Arc<Fingerprints>) -> LeakScanner {
+    let first = Passage::new("", Side::Response, Kind::Content, Role::Assistant);
+    LeakScanner::new(&module().rules, &first.answering(asked))
+}
+
 fn whole(asked: &Arc<Fingerprints>, answer: &str) -> Findings {
     let mut out = Findings::new();
     module().scan(&Passage::new(answer, Side::Response, Kind::Content, Role::Assistant).answering(asked), &mut out).unwrap();
@@ -45,7 +51,7 @@ fn whole(asked: &Arc<Fingerprints>, answer: &str) -> Findings {
 
 /// Findings of an answer in these fragments. Checks on the way that no finding reaches back before what has left.
 fn cut<'f>(asked: &Arc<Fingerprints>, fragments: impl IntoIterator<Item = &'f str>) -> Findings {
-    let mut scanner = LeakScanner::new(&module().rules, Some(asked));
+    let mut scanner = arriving(asked);
     let (mut out, mut left, mut fed) = (Findings::new(), 0, 0);
     for fragment in fragments {
         let known = out.len();
@@ -180,7 +186,7 @@ been cold since the first week of November although I wrote to you twice and was
     assert_eq!(found.len(), 1);
     assert_eq!((&*found[0].category, found[0].score, found[0].span.is_empty()), ("request_echo", 0.2, true));
     assert!(whole(&asked, "You wrote about the broken radiator in the upper bedroom; I am sorry that it has been cold.").is_empty());
-    let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
+    let mut scanner = arriving(&asked);
     let mut out = Findings::new();
     assert_eq!(scanner.feed(&format!("{words} "), &mut out), words.len() + 1, "nothing is held for an echo");
 }
@@ -256,7 +262,7 @@ fn values_are_the_same_at_every_two_way_split_and_do_not_leave_before_they_are_s
 #[test]
 fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
     let asked = asked(SYSTEM, "who are you?");
-    let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
+    let mut scanner = arriving(&asked);
     let (mut out, mut fed) = (Findings::new(), 0);
     for word in "The hotel is small and stands by the sea. Its breakfast is praised by many, and the porter knows every guest. "
         .split_inclusive(' ')
@@ -278,7 +284,7 @@ fn no_text_keeps_another_waiting_for_ever() {
     let asked = asked(SYSTEM, "");
     let begun = format!("{} ", SYSTEM.split(' ').skip(12).take(5).collect::<Vec<_>>().join(" "));
     for filling in ["x", " ", "\u{200b}", "é", "%", "灯", "x ", "YWJj", "61", "g u l l "] {
-        let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
+        let mut scanner = arriving(&asked);
         let mut out = Findings::new();
         scanner.feed(&begun, &mut out);
         let mut held = 0;

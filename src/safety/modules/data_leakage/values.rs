@@ -6,10 +6,8 @@
 //! Network addresses say nothing about anyone and are passed over, and so are mail addresses of domains that are reserved
 //! for examples.
 
-use std::sync::Arc;
-
 use super::NAME;
-use crate::safety::entity::{Detector, Entity, Find, Kind, Stream};
+use crate::safety::entity::{Entity, Find, Kind, Shared};
 use crate::safety::fingerprint::{Fingerprints, values};
 use crate::safety::{Finding, Findings};
 
@@ -66,7 +64,9 @@ fn reserved(address: &str) -> bool {
 /// The same for an answer that arrives in pieces.
 #[derive(Debug)]
 pub struct Watch {
-    stream: Stream,
+    stream: Shared,
+    /// So much of the text was shown.
+    at: usize,
     told: Told,
     /// What is not settled of the text, and where that begins.
     tail: String,
@@ -76,15 +76,16 @@ pub struct Watch {
 
 impl Watch {
     /// At the beginning of an answer.
-    pub fn new(detector: &Arc<Detector>) -> Self {
-        Self { stream: Stream::new(Arc::clone(detector)), told: Told::default(), tail: String::new(), from: 0, finds: Vec::new() }
+    pub fn new(stream: Shared) -> Self {
+        Self { stream, at: 0, told: Told::default(), tail: String::new(), from: 0, finds: Vec::new() }
     }
 
     /// Takes the next piece and says how far the text is settled.
     pub fn feed(&mut self, piece: &str, asked: Option<&Fingerprints>, out: &mut Findings) -> usize {
         self.tail.push_str(piece);
-        let Self { stream, finds, .. } = self;
-        let settled = stream.feed(piece, |find| finds.push(find));
+        let Self { stream, at, finds, .. } = self;
+        let settled = stream.feed(*at, piece, |find| finds.push(find));
+        *at += piece.len();
         self.judge(asked, out);
         let mut past = settled.saturating_sub(self.from).min(self.tail.len());
         while !self.tail.is_char_boundary(past) {

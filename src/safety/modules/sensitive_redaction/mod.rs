@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Blueprint;
-use crate::safety::entity::{Detector, Entity, Find, Kind as Sort, Own, Pattern, Stream};
+use crate::safety::entity::{Detector, Entity, Find, Kind as Sort, Own, Pattern, Shared, Stream};
 use crate::safety::{Category, Finding, Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Settled};
 use crate::wire::Kind;
 
@@ -131,8 +131,32 @@ impl SafetyModule for SensitiveRedaction {
         Ok(())
     }
 
-    fn scanner(&self, _first: &Passage<'_>) -> Option<Box<dyn Scanner>> {
-        Some(Box::new(Reader { stream: Stream::new(Arc::clone(&self.rules.detector)), rules: Arc::clone(&self.rules) }))
+    fn scanner(&self, first: &Passage<'_>) -> Option<Box<dyn Scanner>> {
+        let (rules, detector) = (Arc::clone(&self.rules), &self.rules.detector);
+        Some(match detector.plain() {
+            true => Box::new(SharedReader { shared: first.arriving(detector), at: 0, rules }),
+            false => Box::new(Reader { stream: Stream::new(Arc::clone(detector)), rules }),
+        })
+    }
+}
+
+/// Reads one text of a streamed answer together with others who look for the same.
+struct SharedReader {
+    shared: Shared,
+    at: usize,
+    rules: Arc<Rules>,
+}
+
+impl Scanner for SharedReader {
+    fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
+        let Self { shared, at, rules } = self;
+        let settled = shared.feed(*at, fragment, |find| out.push(rules.finding(find)));
+        *at += fragment.len();
+        settled
+    }
+
+    fn finish(&mut self, out: &mut Findings) {
+        self.shared.finish(|find| out.push(self.rules.finding(find)));
     }
 }
 

@@ -6,9 +6,9 @@
 
 use super::super::island;
 use super::{APART, BLANK, Look, Reader};
-use crate::safety::fingerprint::gist::{Vocabulary, gist};
+use crate::safety::fingerprint::gist::{Row, Said, Vocabulary, gist};
 use crate::safety::fingerprint::reading::Window;
-use crate::safety::fingerprint::skeleton::{Class, LETTERS, class, letters as letters_of, rot13};
+use crate::safety::fingerprint::skeleton::{BLOCK, Class, LETTERS, class, letters as letters_of, rot13, signs};
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::LONGEST;
 
@@ -94,9 +94,128 @@ fn has(table: &Table, shingle: u64) -> bool {
     table.may_contain(shingle) && table.contains(shingle)
 }
 
+/// What a glance knows of the words it passed.
+struct Sight<'a> {
+    own: &'a Table,
+    plain: Streak<'a>,
+    turned: Streak<'a>,
+    said: Option<&'a Said>,
+    row: Row,
+    gists: Window,
+    shifted: Window,
+    /// How many single letters count as the last ones.
+    streak: u16,
+    words: usize,
+    /// Where the last words began, if a reader may begin there, and the streak before.
+    ring: [u64; RING],
+}
+
+impl Sight<'_> {
+    /// A word begins here, apart from the one before or not; false if it is the reader's.
+    #[inline(always)]
+    fn begin(&mut self, at: usize, apart: bool) -> bool {
+        if self.streak + 1 >= APART {
+            return false;
+        }
+        self.ring[self.words % RING] = if apart { place(at, self.streak) } else { NOWHERE };
+        true
+    }
+
+    /// The word had so many letters between these two, as they are and moved by thirteen places; false if it may be of the
+    /// request.
+    #[inline(always)]
+    fn end(&mut self, letters: u16, first: (u32, u32), last: (u32, u32)) -> bool {
+        let (now, moved) = (gist(letters, first.0, last.0), gist(letters, first.1, last.1));
+        let own = |shingle| has(self.own, shingle);
+        if self.plain.four(now) && self.gists.with(now).is_some_and(own)
+            || self.turned.four(moved) && self.shifted.with(moved).is_some_and(own)
+            || self.said.is_some_and(|said| self.row.push(now).is_some_and(|four| said.may_have(four)))
+        {
+            return false;
+        }
+        self.gists.push(now);
+        self.shifted.push(moved);
+        self.streak = if letters == 1 { self.streak + 1 } else { self.streak.saturating_sub(letters) };
+        self.words += 1;
+        true
+    }
+
+    /// Passes the words of ASCII that end in the next block, as far as nothing is odd about them or between them. `run` is
+    /// how many characters of base64 came last.
+    #[inline(always)]
+    fn block(&mut self, bytes: &[u8], at: usize, run: usize, ends: bool) -> Passed {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let mut last = [b' '; BLOCK];
+        let block = match rest.first_chunk() {
+            Some(block) => block,
+            None => {
+                last[..rest.len()].copy_from_slice(rest);
+                &last
+            }
+        };
+        let signs = signs(block);
+        let odd = signs.odd.trailing_zeros();
+        // The word must be seen to end, be it by the end of the text.
+        let most = match rest.len().min(BLOCK) as u32 {
+            all if all < odd => all + u32::from(ends && all < BLOCK as u32),
+            _ => odd,
+        };
+        // What is long enough to be an island is looked at more closely.
+        let encoded = signs.letters | signs.joints;
+        let mut long = encoded & encoded >> 1;
+        long &= long >> 2;
+        long &= long >> 4;
+        long &= long >> 8;
+        if long != 0 || run + encoded.trailing_ones() as usize >= island::LEAST {
+            return Passed { bytes: 0, run, stopped: None };
+        }
+        let (mut letters, mut passed, mut words) = (signs.letters, 0, 0);
+        let mut stopped = None;
+        while letters != 0 {
+            let start = letters.trailing_zeros();
+            let end = start + (letters >> start).trailing_ones();
+            if end >= most || start - passed > u32::from(BLANK) {
+                break;
+            }
+            let apart = start > 0 && signs.joints >> (start - 1) & 1 == 0;
+            let letter = |n: u32| edge(block[n as usize % BLOCK]);
+            if !self.begin(at + start as usize, apart) || !self.end((end - start) as u16, letter(start), letter(end - 1)) {
+                stopped = Some(at + end as usize);
+                break;
+            }
+            words += 1;
+            passed = end;
+            letters &= u64::MAX << end;
+        }
+        let run = match words {
+            0 => run,
+            // Of the characters before the end of the last word, those in a row that may be base64.
+            _ => match (encoded << (BLOCK as u32 - passed)).leading_ones() as usize {
+                all if all >= passed as usize => run + all,
+                some => some,
+            },
+        };
+        Passed { bytes: passed as usize, run, stopped }
+    }
+}
+
+/// What a block came to.
+struct Passed {
+    /// Up to the end of the last word that was passed.
+    bytes: usize,
+    /// How many characters of base64 come last there.
+    run: usize,
+    /// Where the word ends that may be of the request.
+    stopped: Option<usize>,
+}
+
+/// So many words are read one by one where a block had something odd.
+const ODD: u8 = 6;
+
 impl Reader {
     /// Looks how far a text that comes next need not be read. Only for a [calm](Self::calm) reader.
-    pub fn glance(&self, text: &str, look: &Look<'_>) -> Glance {
+    /// `ends` says that the text ends with it.
+    pub fn glance(&self, text: &str, ends: bool, look: &Look<'_>) -> Glance {
         let bytes = text.as_bytes();
         if self.echo.as_ref().is_some_and(|trail| trail.open()) {
             // Every word outside of it counts.
@@ -106,46 +225,67 @@ impl Reader {
         let own = (!asked.shingles().is_empty()).then(|| asked.vocabulary());
         // The three words before the first may be of it.
         let of = |vocabulary| Streak { vocabulary, words: 0b111 };
-        let (mut plain, mut turned) = (of(own), of(own));
-        let said = self.echo.is_some().then(|| asked.recent()).filter(|said| !said.is_empty());
-        let [mut gists, mut shifted] = self.gists;
-        let (mut at, mut run, mut streak) = (0, self.islands.run(), self.apart.streak);
-        // Where the last words began, if a reader may begin there, and the streak before.
-        let mut ring = [NOWHERE; RING];
-        let mut words = 0_usize;
+        let mut sight = Sight {
+            own: asked.gists(),
+            plain: of(own),
+            turned: of(own),
+            said: self.echo.is_some().then(|| asked.recent()).filter(|said| !said.is_empty()),
+            row: Row::behind(&self.gists[0]),
+            gists: self.gists[0],
+            shifted: self.gists[1],
+            streak: self.apart.streak,
+            words: 0,
+            ring: [NOWHERE; RING],
+        };
+        let (mut at, mut run) = (0, self.islands.run());
         let mut apart = false;
+        let mut odd = 0;
+        // All of a text that ends here.
+        let mut passed = false;
         'text: loop {
-            let (mut unseen, mut gap) = (0, 0);
-            // Up to the next word, which mostly is one sign away.
-            match bytes.get(at..).and_then(<[u8]>::first_chunk) {
-                Some([sign, next]) if BYTES[*sign as usize] == GAP && BYTES[*next as usize] > STOP => (at, run, apart) = (at + 1, 0, true),
-                _ => loop {
-                    let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else { break 'text };
-                    gap += 1;
-                    match BYTES[byte as usize] {
-                        GAP => (run, apart, unseen) = (0, true, 0),
-                        JOINT if run + 1 < island::LEAST => (run, apart, unseen) = (run + 1, false, 0),
-                        OTHER => {
-                            let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) else { break 'text };
-                            (run, apart) = (0, true);
-                            match class(c) {
-                                Class::Break => unseen = 0,
-                                Class::Letter(_) => break,
-                                Class::Ignored if unseen < UNSEEN => unseen += 1,
-                                Class::Ignored | Class::Dense(_) => break 'text,
-                            }
-                            at += c.len_utf8() - 1;
-                        }
-                        JOINT | STOP => break 'text,
-                        _ => break,
-                    }
-                    at += 1;
-                },
+            if odd == 0 {
+                let block = sight.block(bytes, at, run, ends);
+                (at, run, apart) = (at + block.bytes, block.run, apart && block.bytes == 0);
+                if let Some(end) = block.stopped {
+                    at = end;
+                    break;
+                }
+                if block.bytes > 0 {
+                    continue;
+                }
+                odd = ODD;
             }
-            if streak + 1 >= APART {
+            odd -= 1;
+            let (mut unseen, mut gap) = (0, 0);
+            // Up to the next word.
+            loop {
+                let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else {
+                    passed = ends && at >= bytes.len();
+                    break 'text;
+                };
+                gap += 1;
+                match BYTES[byte as usize] {
+                    GAP => (run, apart, unseen) = (0, true, 0),
+                    JOINT if run + 1 < island::LEAST => (run, apart, unseen) = (run + 1, false, 0),
+                    OTHER => {
+                        let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) else { break 'text };
+                        (run, apart) = (0, true);
+                        match class(c) {
+                            Class::Break => unseen = 0,
+                            Class::Letter(_) => break,
+                            Class::Ignored if unseen < UNSEEN => unseen += 1,
+                            Class::Ignored | Class::Dense(_) => break 'text,
+                        }
+                        at += c.len_utf8() - 1;
+                    }
+                    JOINT | STOP => break 'text,
+                    _ => break,
+                }
+                at += 1;
+            }
+            if !sight.begin(at, apart) {
                 break;
             }
-            ring[words % RING] = if apart { place(at, streak) } else { NOWHERE };
             apart = false;
             let mut letters = 0;
             let (mut first, mut last) = ((0, 0), (0, 0));
@@ -155,7 +295,8 @@ impl Reader {
                 let rest = bytes.get(at..).unwrap_or_default();
                 // A longer one may be an island.
                 let len = letters_of(rest.first_chunk::<{ island::LEAST }>().map_or(rest, |most| most));
-                let Some(class) = rest.get(len).filter(|_| len < island::LEAST).map(|&byte| BYTES[byte as usize]) else { break 'text };
+                let next = rest.get(len).map(|&byte| BYTES[byte as usize]).or(ends.then_some(GAP));
+                let Some(class) = next.filter(|_| len < island::LEAST) else { break 'text };
                 if let Some((head, tail)) = rest.first().zip(len.checked_sub(1).and_then(|tail| rest.get(tail))) {
                     if letters == 0 {
                         first = edge(*head);
@@ -190,20 +331,14 @@ impl Reader {
                 }
                 at += c.len_utf8();
             }
-            let letters = letters as u16;
-            let (now, moved) = (gist(letters, first.0, last.0), gist(letters, first.1, last.1));
-            let own = |shingle| has(asked.gists(), shingle);
-            if plain.four(now) && gists.with(now).is_some_and(own)
-                || turned.four(moved) && shifted.with(moved).is_some_and(own)
-                || said.is_some_and(|said| gists.with(now).is_some_and(|shingle| said.may_have(shingle)))
-            {
+            if !sight.end(letters as u16, first, last) {
                 break;
             }
-            gists.push(now);
-            shifted.push(moved);
-            streak = if letters == 1 { streak + 1 } else { streak.saturating_sub(letters) };
-            words += 1;
         }
+        if passed {
+            return Glance { pass: bytes.len(), streak: sight.streak, until: bytes.len() };
+        }
+        let (ring, words) = (sight.ring, sight.words);
         // The character that follows ends the word for the reader too.
         let until = bytes.len().min(at + 1);
         let known = words.min(RING - 1);

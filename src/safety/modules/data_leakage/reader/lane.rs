@@ -12,7 +12,7 @@ use super::super::island;
 use super::super::trail::{Hit, Unit};
 use super::glance::LEAST;
 use super::{APART, BLANK, ECHO, Look, Reader, STRANGE};
-use crate::safety::fingerprint::gist::gist;
+use crate::safety::fingerprint::gist::{Row, gist};
 use crate::safety::fingerprint::reading::Window;
 use crate::safety::fingerprint::skeleton::LETTERS;
 use crate::safety::fingerprint::table::Table;
@@ -118,13 +118,14 @@ impl Reader {
     }
 
     /// Takes what can hold no find of a text that continues at `base`: how many bytes, perhaps none.
-    pub fn dismiss(&mut self, text: &str, base: usize, look: &Look<'_>) -> usize {
+    /// `ends` says that the text ends with it.
+    pub fn dismiss(&mut self, text: &str, base: usize, ends: bool, look: &Look<'_>) -> usize {
         if !self.calm() {
             return 0;
         }
         let mut bytes = text.as_bytes();
-        if bytes.len() >= LEAST {
-            let glance = self.glance(text, look);
+        if bytes.len() >= LEAST || ends {
+            let glance = self.glance(text, ends, look);
             if glance.pass > 0 {
                 self.resume(&bytes[..glance.pass], glance.streak);
                 return glance.pass;
@@ -139,6 +140,7 @@ impl Reader {
         let mut streak = self.apart.streak;
         let [mut plain, mut moved, mut mirrored] = self.windows;
         let [mut gists, mut shifted] = self.gists;
+        let mut row = Row::behind(&gists);
         let mut strange = self.strange;
         'text: loop {
             loop {
@@ -163,7 +165,6 @@ impl Reader {
             let Some(Spelled { word, end, run: longer }) = read else { break };
             let mut next = plain;
             let shingle = next.push(word.plain);
-            let gist = gists.with(word.gist);
             if may(own, shingle) {
                 break;
             }
@@ -187,8 +188,8 @@ impl Reader {
             shifted.push(word.moved);
             streak = if word.letters == 1 { streak + 1 } else { streak.saturating_sub(word.letters) };
             self.units.push(Unit { weight: word.weight() * 10, start: base + at });
-            if let (Some(said), Some(trail), Some(gist)) = (said, &mut self.echo, gist) {
-                let hit = if said.may_have(gist) { Hit::New } else { Hit::None };
+            if let (Some(said), Some(trail), Some(four)) = (said, &mut self.echo, row.push(word.gist)) {
+                let hit = if said.may_have(four) { Hit::New } else { Hit::None };
                 if (trail.open() || hit == Hit::New) && trail.step(&self.units, base + end, hit, &ECHO).is_some() {
                     (self.echo, self.echoed) = (None, Some(base + end));
                 }
