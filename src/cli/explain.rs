@@ -24,7 +24,7 @@ pub fn run(args: &Args, roster: &Roster) -> i32 {
     let reason = Field::ALL.into_iter().find(|field| field.reason() == name);
     if let Some(field) = reason.filter(|_| found.is_empty()) {
         let said = format!("{name} is the `reason` of a refusal: the limit `{}` of a policy.\n\n", field.limit());
-        return print(&(said + &page(&codes::RATE_LIMITED, None)));
+        return print(&(said + &page(codes::RATE_LIMITED, None)));
     }
     if found.is_empty() {
         tell(&format!(

@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     /// Puts signs and check characters where the issuer has them.
-    fn shaped(prefix: &[u8], text: &mut Vec<u8>, body: usize) {
+    fn shaped(prefix: &[u8], text: &mut [u8], body: usize) {
         match prefix {
             b"sgp_" => text[body..].copy_from_slice(b"7d0c2a3e51b84f6a9e2c3e02ea68ef787d0c2a3e"),
             b"re_" => text[body + 8] = b'_',

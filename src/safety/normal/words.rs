@@ -90,7 +90,7 @@ fn skip(raw: &str, from: usize) -> usize {
 /// Whether any character may look like a Latin one of another script; everything else needs no second pass.
 fn may_have_lookalikes(raw: &str) -> bool {
     // Han and Hangul begin with other bytes; Vietnamese, marks like `’`, and emoji go on with others.
-    let lead = |byte: u8| (byte >= 0xCD) & (byte <= 0xD6) | (byte == 0xE1) | (byte == 0xE2) | (byte == 0xEA) | (byte == 0xF0);
+    let lead = |byte: u8| (0xCD..=0xD6).contains(&byte) | (byte == 0xE1) | (byte == 0xE2) | (byte == 0xEA) | (byte == 0xF0);
     let mut at = 0;
     while let Some(byte) = next(raw, &mut at, lead) {
         let second = raw.as_bytes().get(at + 1).copied().unwrap_or_default();
