@@ -133,8 +133,13 @@ fn bad_configurations_are_explained() {
 
 #[test]
 fn shipped_configurations_load() {
+    let credentials = tempfile::tempdir().unwrap();
+    for name in ["redis", "postgres", "openai", "anthropic", "key-hash"] {
+        fs::write(credentials.path().join(name), "a-credential-of-more-than-thirty-two-bytes").unwrap();
+    }
+    let environment = Environment::of([("CREDENTIALS_DIRECTORY", credentials.path().to_str().unwrap())]);
     for name in ["odock.yaml", "demo.yaml", "fleet.yaml"] {
-        let found = open_with(&root().join("conf").join(name), Environment::default(), &Roster::bundled());
+        let found = open_with(&root().join("conf").join(name), environment.clone(), &Roster::bundled());
         assert!(found.is_ok(), "{name}: {:#?}", found.err());
     }
 }
