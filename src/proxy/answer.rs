@@ -16,7 +16,7 @@ use super::context::{Context, Destination};
 use super::tap::{Answer, Judge, Overflow};
 use super::{mcp, receipt, respond};
 use crate::error::{Denial, codes};
-use crate::gate::guard::{Flow, StreamGuard};
+use crate::gate::guard::{Claim, Flow, StreamGuard};
 use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::route::{self, McpServer, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
@@ -100,7 +100,9 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
     if let Some(guard) = guard.filter(|_| !streamed) {
         let encodings = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
         let cap = cx.live.snapshot.server.max_held_response;
-        cx.watched = Some(Box::new(Watched { guard: Arc::clone(guard), encodings, cap, whole: false }));
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (guard, status) = (Arc::clone(guard), head.status.as_u16());
+        cx.watched = Some(Box::new(Watched { guard, encodings, status, content_type, cap, whole: false }));
     }
     if streamed {
         let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
@@ -122,6 +124,9 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
 pub struct Watched {
     guard: Arc<Guard>,
     encodings: Vec<HeaderValue>,
+    /// Its status and `content-type`.
+    status: u16,
+    content_type: Option<String>,
     /// More than this is not kept [bytes].
     cap: usize,
     /// It has come to its end.
@@ -145,7 +150,8 @@ impl Watched {
             Ok(text) => {
                 // Usage is read from it as well.
                 *whole = text.clone();
-                let _ = self.guard.answer(exchange, text).await;
+                let claim = Claim { status: self.status, content_type: self.content_type.as_deref(), must_read: false };
+                let _ = self.guard.answer(exchange, text, claim).await;
             }
             Err(_) => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
         }
@@ -184,6 +190,12 @@ fn ends_here(name: &str, from_provider: bool) -> bool {
         "openai-organization" | "openai-project" | "set-cookie" | "alt-svc" | "strict-transport-security" => from_provider,
         _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
     }
+}
+
+/// What an answer's head says of its body.
+fn claim(head: &ResponseHeader, must_read: bool) -> Claim<'_> {
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    Claim { status: head.status.as_u16(), content_type, must_read }
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
@@ -436,7 +448,8 @@ impl AnswerJudge {
         }
         let exchange = &mut *self.exchange;
         if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
-            body = guard.answer(exchange, body).await.map_err(Box::new)?;
+            let claim = claim(head, self.route.guard_unparsed);
+            body = guard.answer(exchange, body, claim).await.map_err(Box::new)?;
         }
         exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: head.headers.clone(), body: Some(body) });
         let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &http::HeaderMap::new()).await;

@@ -36,15 +36,16 @@ pub(super) struct Order<'a> {
 }
 
 impl Order<'_> {
-    /// Looks at a JSON body.
+    /// Looks at a JSON body. An answer may also be JSON texts, one a line.
     pub fn json(&self, body: &[u8]) -> Result<Look, Unreadable> {
         let mut texts: Vec<Text<'_>> = Vec::new();
-        wire::texts(body, &mut |text| {
-            if text.kind != Kind::Structural && !text.text.is_empty() {
-                texts.push(text);
-            }
-        })
-        .map_err(|_| Unreadable)?;
+        let whole = read(body, 0, &mut texts);
+        if let (Err(_), Side::Response) = (whole, self.side) {
+            texts.clear();
+            lines(body, &mut texts)?;
+        } else {
+            whole?;
+        }
         let passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
         let judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
         let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages)));
@@ -86,6 +87,29 @@ impl Order<'_> {
             None => passage,
         }
     }
+}
+
+/// Collects the texts of one JSON text that stands `at` in a body.
+fn read<'a>(json: &'a [u8], at: usize, texts: &mut Vec<Text<'a>>) -> Result<(), Unreadable> {
+    let mut keep = |mut text: Text<'a>| {
+        if text.kind != Kind::Structural && !text.text.is_empty() {
+            text.span = text.span.start + at..text.span.end + at;
+            texts.push(text);
+        }
+    };
+    wire::texts(json, &mut keep).map_err(|_| Unreadable)
+}
+
+/// Collects the texts of a body of JSON lines.
+fn lines<'a>(body: &'a [u8], texts: &mut Vec<Text<'a>>) -> Result<(), Unreadable> {
+    let mut at = 0;
+    for line in body.split_inclusive(|b| *b == b'\n') {
+        if !line.iter().all(u8::is_ascii_whitespace) {
+            read(line, at, texts)?;
+        }
+        at += line.len();
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //! waits or counts is here; what is found, and what that means, is decided in [`crate::safety`].
 
 mod body;
+mod claim;
 mod record;
 mod risk;
 mod stream;
 
+pub use claim::Claim;
 pub use record::{Level, Outcome, Reading, side};
 pub use risk::{SessionKey, SessionPolicy, Sessions, StoreGone};
 pub use stream::{Flow, StreamGuard};
@@ -25,6 +27,7 @@ use crate::safety::{
 use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics, TextMetrics};
 use crate::wire::{Kind, Role};
 use body::{Look, Order, Unreadable};
+use claim::Unparsed;
 use risk::Noted;
 
 /// Bodies from here on are read on a thread of their own, so that no other request waits for them.
@@ -176,22 +179,28 @@ impl Guard {
     /// `post_upstream` of an answer that was held: the body as it is to leave.
     ///
     /// # Errors
-    /// Nothing of the answer may leave.
-    pub async fn answer(self: &Arc<Self>, ex: &mut Exchange, body: Bytes) -> Result<Bytes, Denial> {
+    /// Nothing of the answer may leave, also because nobody can read it.
+    pub async fn answer(self: &Arc<Self>, ex: &mut Exchange, body: Bytes, claim: Claim<'_>) -> Result<Bytes, Denial> {
         if body.is_empty() || !self.reads_answers() {
             return Ok(body);
         }
         let began = Instant::now();
         let look = match self.look(ex, Phase::PostUpstream, Side::Response, body.clone()).await {
             Ok(look) => look,
-            // No JSON, whatever it calls itself: text is one passage, and what is no text has nothing to read.
-            Err(Unreadable) => match std::str::from_utf8(&body) {
-                Ok(text) => self.order(ex, Phase::PostUpstream, Side::Response).plain(text, Kind::Content, Role::Assistant),
-                Err(_) => {
-                    ex.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
-                    return Ok(body);
+            Err(Unreadable) => {
+                let said = claim.unparsed(ex.facts.dialect, ex.facts.endpoint, &body);
+                if said == Unparsed::Unreadable && claim.must_read && self.enforces() {
+                    return Err(Denial::of(codes::ANSWER_UNREADABLE));
                 }
-            },
+                if said != Unparsed::Text {
+                    ex.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
+                }
+                // Who lets pass what cannot be read has it looked at as text, as far as it is.
+                match std::str::from_utf8(&body) {
+                    Ok(text) => self.order(ex, Phase::PostUpstream, Side::Response).plain(text, Kind::Content, Role::Assistant),
+                    Err(_) => return Ok(body),
+                }
+            }
         };
         self.rule(ex, &look.judgement, Side::Response, began).await?;
         Ok(look.redacted.unwrap_or(body))
