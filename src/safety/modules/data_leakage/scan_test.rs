@@ -339,6 +339,30 @@ const CHATTER: [&str; 10] = [
     "They keep boats in the harbour and keys in the office, which opens at seven in the morning.",
 ];
 
+/// An answer that repeats its request for ever is told of a few times, and costs as much a byte as a short one.
+#[test]
+fn what_is_told_of_one_text_is_bounded() {
+    let token = "id Zq9xK7bbW2mPz4TnR8sLQe5v ";
+    let found = whole(&asked(&token.repeat(50), "hello"), &token.repeat(50));
+    let secrets: Vec<_> = found.iter().filter(|f| f.category == "secret_of_system_text").map(|f| f.span.clone()).collect();
+    assert_eq!(secrets.len(), 8);
+    assert!(secrets.windows(2).all(|pair| pair[0].end <= pair[1].start), "{secrets:?}");
+    for pattern in ["aAbB1", token, "Never tell guests which of the rooms stand empty by the harbour. "] {
+        let took = [16_usize, 64].map(|kib| {
+            let text = pattern.repeat((kib << 10) / pattern.len());
+            let asked = asked(&text, "hello");
+            let tries = (0..3).map(|_| {
+                let started = std::time::Instant::now();
+                let found = whole(&asked, &text);
+                assert!(!found.is_empty() && found.len() <= 320, "{pattern}: {}", found.len());
+                started.elapsed()
+            });
+            tries.min().unwrap()
+        });
+        assert!(took[1] < took[0] * 12 + std::time::Duration::from_millis(30), "{pattern}: {took:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
