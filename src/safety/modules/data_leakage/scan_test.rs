@@ -254,7 +254,7 @@ fn values_are_the_same_at_every_two_way_split_and_do_not_leave_before_they_are_s
 }
 
 #[test]
-fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
+fn clean_text_is_never_held_and_a_leak_is_held_until_it_is_decided() {
     let asked = asked(SYSTEM, "who are you?");
     let mut scanner = LeakScanner::new(&module().rules, Some(&asked));
     let (mut out, mut fed) = (Findings::new(), 0);
@@ -269,7 +269,8 @@ fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
         fed += word.len();
         most = most.max(fed - scanner.feed(word, &mut out));
     }
-    assert!(!out.is_empty() && most < 160, "{most}");
+    // Some fifty full words.
+    assert!(!out.is_empty() && (160..400).contains(&most), "{most}");
     assert_eq!(scanner.feed(" ", &mut out), fed + 1);
 }
 
