@@ -139,6 +139,26 @@ fn a_finding_in_the_middle_stops_the_stream_and_nothing_of_it_leaves() {
 }
 
 #[test]
+fn what_waits_leaves_before_an_error_of_the_provider() {
+    for error in [r#"{"error":{"message":"overloaded"}}"#, r#"{"type":"error","error":{"type":"overloaded_error"}}"#] {
+        let mut stream = guard(Mode::Security, 0.9).stream(&mut exchange("k")).unwrap();
+        stream.frame(None, &delta(0, "it is a sec"));
+        let Flow::Frames(frames) = stream.frame(None, error) else { panic!("the tail waits on") };
+        assert_eq!(frames.len(), 2);
+        assert!(frames[0].1.contains("sec") && frames[1].1 == error, "{frames:?}");
+    }
+}
+
+#[test]
+fn what_stands_beside_the_data_is_looked_at() {
+    let mut stream = guard(Mode::Security, 0.9).stream(&mut exchange("k")).unwrap();
+    assert_eq!(stream.beside("OPENROUTER PROCESSING"), Ok(true));
+    assert_eq!(stream.beside("a secret"), Ok(false));
+    assert_eq!(stream.beside("an attack").unwrap_err().code, "safety_blocked");
+    assert!(matches!(stream.frame(None, &delta(0, "more")), Flow::Stop(_)), "it stays stopped");
+}
+
+#[test]
 fn observing_passes_every_frame_and_finds_the_same() {
     let guard = guard(Mode::Observe, 0.9);
     let mut stream = guard.stream(&mut exchange("k")).unwrap();
