@@ -1,7 +1,6 @@
 //! The answer's half of the path: what passes, what is held until it has been judged, what is scanned as it streams.
 
 use std::borrow::Cow;
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,10 +12,11 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
+use super::inflate::{self, Inflate, decoded};
 use super::tap::{Answer, Judge, Overflow};
 use super::{mcp, receipt, respond};
 use crate::error::{Denial, codes};
-use crate::gate::guard::{Flow, StreamGuard};
+use crate::gate::guard::{Claim, Flow, StreamGuard};
 use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, HeaderEdit, RequestId, Response, StreamChain, Verdict};
 use crate::route::{self, McpServer, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
@@ -60,18 +60,24 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
     let chain = &route.chain;
     let guarded = !chain.is_empty(Gate::PostUpstream);
     // What only observes must not make a difference: it looks where it can.
-    let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers());
+    let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers_of(exchange.facts.dialect));
     let enforcing = guard.is_some_and(|guard| guard.enforces());
     // What may not be called is not offered either.
     let offer = match &cx.destination {
         Some(Destination::Mcp(called)) if !called.server.tools.is_empty() => Some(Arc::clone(&called.server)),
         _ => None,
     };
+    let mut inflate = None;
     if streamed && head.headers.contains_key(CONTENT_ENCODING) {
         if guarded || enforcing || offer.is_some() {
-            return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+            let mut encodings = head.headers.get_all(CONTENT_ENCODING).iter();
+            inflate = encodings.next().and_then(Inflate::of).filter(|_| encodings.next().is_none());
+            if inflate.is_none() {
+                return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+            }
+        } else {
+            guard = None;
         }
-        guard = None;
     }
     let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
     if hold || (enforcing || offer.is_some()) && !streamed {
@@ -100,19 +106,25 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
     if let Some(guard) = guard.filter(|_| !streamed) {
         let encodings = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
         let cap = cx.live.snapshot.server.max_held_response;
-        cx.watched = Some(Box::new(Watched { guard: Arc::clone(guard), encodings, cap, whole: false }));
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let (guard, status) = (Arc::clone(guard), head.status.as_u16());
+        cx.watched = Some(Box::new(Watched { guard, encodings, status, content_type, cap, whole: false }));
     }
     if streamed {
         let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
         let guard = guard.and_then(|guard| guard.stream(exchange));
-        if scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
+        if inflate.is_some() {
+            head.remove_header(&CONTENT_ENCODING);
+        }
+        if inflate.is_some() || scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
             if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        let streaming = Streaming { offer, ..Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard) };
+        let streaming =
+            Streaming { offer, inflate, ..Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard) };
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
@@ -122,6 +134,9 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
 pub struct Watched {
     guard: Arc<Guard>,
     encodings: Vec<HeaderValue>,
+    /// Its status and `content-type`.
+    status: u16,
+    content_type: Option<String>,
     /// More than this is not kept [bytes].
     cap: usize,
     /// It has come to its end.
@@ -145,7 +160,8 @@ impl Watched {
             Ok(text) => {
                 // Usage is read from it as well.
                 *whole = text.clone();
-                let _ = self.guard.answer(exchange, text).await;
+                let claim = Claim { status: self.status, content_type: self.content_type.as_deref(), must_read: false };
+                let _ = self.guard.answer(exchange, text, claim).await;
             }
             Err(_) => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
         }
@@ -191,6 +207,12 @@ fn ends_here(name: &str, from_provider: bool) -> bool {
         "openai-organization" | "openai-project" | "set-cookie" | "alt-svc" | "strict-transport-security" => from_provider,
         _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
     }
+}
+
+/// What an answer's head says of its body.
+fn claim(head: &ResponseHeader, must_read: bool) -> Claim<'_> {
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    Claim { status: head.status.as_u16(), content_type, must_read }
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
@@ -249,6 +271,8 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
 /// One streamed answer on its way: frames are metered, and scanned when the chain wants to see them.
 pub struct Streaming {
     parser: sse::Parser,
+    /// Undoes the provider's encoding, of a stream that somebody must read.
+    inflate: Option<Inflate>,
     guard: Option<StreamGuard>,
     scanner: Option<StreamChain>,
     /// Whose rules say which tools an event may offer.
@@ -265,6 +289,7 @@ impl Streaming {
     fn new(dialect: Dialect, endpoint: Endpoint, id: RequestId, scanner: Option<StreamChain>, guard: Option<StreamGuard>) -> Self {
         Self {
             parser: sse::Parser::new(MAX_EVENT),
+            inflate: None,
             guard,
             scanner,
             offer: None,
@@ -293,6 +318,21 @@ impl Streaming {
     }
 
     fn push(&mut self, chunk: Bytes, end: bool) -> Bytes {
+        let Some(mut inflate) = self.inflate.take() else { return self.read(chunk, end) };
+        let mut out = Vec::new();
+        let inflated = inflate.each(&chunk, |piece| out.extend(self.read(piece.into(), false)));
+        self.inflate = Some(inflate);
+        match inflated {
+            Ok(()) if end => out.extend(self.read(Bytes::new(), true)),
+            Ok(()) => {}
+            Err(inflate::Broken) if self.cut => {}
+            Err(inflate::Broken) => out = self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE)).into(),
+        }
+        out.into()
+    }
+
+    /// The next piece of the stream in plain text.
+    fn read(&mut self, chunk: Bytes, end: bool) -> Bytes {
         if self.cut {
             return Bytes::new();
         }
@@ -318,10 +358,14 @@ impl Streaming {
                 }
                 continue;
             }
+            if event.data.is_empty() && !event.is_well_formed() {
+                return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
+            }
+            let event = match self.beside(event) {
+                Ok(event) => event,
+                Err(denial) => return self.cut_off(out, *denial),
+            };
             if event.data.is_empty() {
-                if !is_event_syntax(&event.raw) {
-                    return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
-                }
                 out.extend_from_slice(&event.raw);
                 continue;
             }
@@ -338,6 +382,24 @@ impl Streaming {
             return self.cut_off(out, *denial);
         }
         if acts { Bytes::from(out) } else { chunk }
+    }
+
+    /// Looks at what stands beside the data of an event: fields that no reader knows go, and so do a name, an id and comments
+    /// in which anything is to be redacted.
+    fn beside(&mut self, event: sse::Event) -> std::result::Result<sse::Event, Box<Denial>> {
+        let Some(guard) = self.guard.as_mut().filter(|guard| guard.acts()) else { return Ok(event) };
+        if event.is_plain() {
+            return Ok(event);
+        }
+        let mut refused = None;
+        let kept = event.kept(|said| match guard.beside(said) {
+            Ok(clean) => clean,
+            Err(denial) => {
+                refused.get_or_insert(denial);
+                false
+            }
+        });
+        refused.map_or(Ok(kept), Err)
     }
 
     /// One event: SafetySec first, then the plugins' filters over what it leaves.
@@ -404,16 +466,6 @@ fn filtered(
     Ok(())
 }
 
-/// Whether an event without data is one: known fields and short comments. Anything else that calls itself an event stream
-/// would pass a scanner unread.
-fn is_event_syntax(raw: &[u8]) -> bool {
-    raw.split(|b| matches!(b, b'\n' | b'\r')).all(|line| {
-        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
-        let field = |name: &[u8]| line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest[0] == b':');
-        line.is_empty() || line[0] == b':' && line.len() <= 256 || [&b"event"[..], b"id", b"retry", b"data"].iter().any(|name| field(name))
-    })
-}
-
 /// Judges held answers: SafetySec and plugins of `post_upstream` see head and whole body before a byte has left.
 pub struct AnswerJudge {
     exchange: Box<Exchange>,
@@ -443,7 +495,8 @@ impl AnswerJudge {
         }
         let exchange = &mut *self.exchange;
         if let Some(guard) = self.guard.as_ref().filter(|_| !is_event_stream(head)) {
-            body = guard.answer(exchange, body).await.map_err(Box::new)?;
+            let claim = claim(head, self.route.guard_unparsed);
+            body = guard.answer(exchange, body, claim).await.map_err(Box::new)?;
         }
         let broken = |_| Box::new(Denial::of(codes::INTERNAL));
         // The steps see the head's own fields; it has them back when they are done.
@@ -521,30 +574,6 @@ impl Judge for AnswerJudge {
         }
         Overflow::Replace(self.refuse(Denial::of(codes::ANSWER_TOO_LARGE)))
     }
-}
-
-/// The body as text. An encoding that cannot be undone within the cap is refused: a guard must see what the caller would.
-fn decoded(encodings: &[HeaderValue], body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
-    let unreadable = || Box::new(Denial::of(codes::ANSWER_UNREADABLE));
-    let encoding = match encodings {
-        [] => return Ok(body),
-        [encoding] => encoding,
-        _ => return Err(unreadable()),
-    };
-    let mut text = Vec::new();
-    let limit = cap as u64 + 1;
-    let read = match encoding.as_bytes().to_ascii_lowercase().as_slice() {
-        b"identity" => return Ok(body),
-        _ if body.is_empty() => return Ok(body),
-        b"gzip" | b"x-gzip" => flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut text),
-        b"deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut text),
-        _ => return Err(unreadable()),
-    };
-    read.map_err(|_| unreadable())?;
-    if text.len() > cap {
-        return Err(Box::new(Denial::of(codes::ANSWER_TOO_LARGE)));
-    }
-    Ok(Bytes::from(text))
 }
 
 /// What the provider says it used; nothing for errors and for what is not JSON.

@@ -21,6 +21,7 @@ mod egress;
 mod framing;
 mod govern;
 mod holding;
+mod inflate;
 mod live;
 mod mcp;
 mod outlet;

@@ -96,6 +96,13 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
         let admitted = matches!(destination, Destination::Mcp(_)).then(|| exchange.draft.body.clone());
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
+            // What a query of a provider's may be, its API says; of any other server it may be anything.
+            if let (Destination::Upstream(_), Some(query)) = (destination, head.uri.query())
+                && let Err(denial) = guard.query(exchange, query).await
+            {
+                exchange.outcome.denial = Some(denial.clone());
+                return cx.refuse(denial);
+            }
             if let Err(denial) = guard.request(exchange, route.guard_unparsed).await {
                 exchange.outcome.denial = Some(denial.clone());
                 return cx.refuse(denial);

@@ -202,6 +202,14 @@ impl Run {
         }
     }
 
+    /// As if findings of a category had not been.
+    pub fn forget(&mut self, category: &str) {
+        self.counts.retain(|(name, _)| name != category);
+        if self.counts.is_empty() {
+            self.redactions = 0;
+        }
+    }
+
     /// It found something.
     pub fn found(&self) -> bool {
         !self.counts.is_empty()

@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod ends;
 pub mod envelope;
+mod failure;
 mod form;
 mod grammar;
 pub mod head;
@@ -16,10 +17,12 @@ mod probabilities;
 mod scan;
 pub mod sse;
 pub mod texts;
+mod token_ids;
 pub mod usage;
 
 pub use endpoint::{Dialect, Endpoint};
 pub use ends::{Ends, ends, goes_on};
+pub use failure::tells_error;
 pub use form::Form;
 pub use head::{Head, ParseError, head};
 pub use json::{SpliceError, moved, patch, set_string, splice};
@@ -28,4 +31,5 @@ pub use places::places;
 pub use pointer::Pointer;
 pub use probabilities::without_probabilities;
 pub use texts::{Channel, Kind, Lane, Role, Text, raw_texts, stream_texts, texts};
+pub use token_ids::token_ids;
 pub use usage::{Usage, UsageSource, UsageStream};

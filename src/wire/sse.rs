@@ -22,6 +22,58 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether every line is a field with a name of plain letters or a short comment. Anything else that calls itself an event
+    /// stream would pass a scanner unread.
+    pub fn is_well_formed(&self) -> bool {
+        lines(&self.raw).all(|line| {
+            let (name, _) = field(line);
+            let letters = name.len() <= 64 && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+            line.is_empty() || if name.is_empty() { line.len() <= 256 } else { letters }
+        })
+    }
+
+    /// Whether there is nothing beside the data but a name and an id that are words of a protocol, as nearly always.
+    pub fn is_plain(&self) -> bool {
+        let word = |value: &[u8]| {
+            let letter = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.' | b'/');
+            value.len() <= 64 && (value.iter().all(letter) || value.len() <= 6 && value.iter().all(u8::is_ascii_digit))
+        };
+        lines(&self.raw).all(|line| match field(line) {
+            (b"data", _) => true,
+            (b"event" | b"id" | b"retry", value) => word(value),
+            (name, _) => name.is_empty() && line.is_empty(),
+        })
+    }
+
+    /// The event without the fields that no reader knows, and without the name, id and comments that `keeps` refuses. Without
+    /// any of them it is what it was, but for its raw bytes.
+    pub fn kept(self, mut keeps: impl FnMut(&str) -> bool) -> Self {
+        let mut raw = BytesMut::with_capacity(self.raw.len());
+        let (mut event, mut id) = (self.event, self.id);
+        for line in lines(&self.raw) {
+            let (name, value) = field(line);
+            let stays = match name {
+                b"data" => true,
+                b"event" | b"id" | b"retry" => keeps(&String::from_utf8_lossy(value)),
+                b"" if !line.is_empty() => keeps(&String::from_utf8_lossy(line.get(1..).unwrap_or_default())),
+                _ => false,
+            };
+            match (stays, name) {
+                (false, b"event") => event = None,
+                (false, b"id") => id = None,
+                (false, _) => {}
+                (true, _) => {
+                    raw.extend_from_slice(line);
+                    raw.extend_from_slice(b"\n");
+                }
+            }
+        }
+        if !raw.is_empty() {
+            raw.extend_from_slice(b"\n");
+        }
+        Self { event, id, data: self.data, raw: raw.freeze() }
+    }
+
     /// Bytes of an event that says something else in place of this one, with the same id.
     pub fn with_data(&self, event: Option<&str>, data: &str) -> Bytes {
         encode_with_id(event, self.id.as_deref(), data)
@@ -198,6 +250,18 @@ fn decode(raw: Bytes, fresh: bool) -> Event {
     event
 }
 
+/// The lines of an event's bytes, without their ends and without a byte order mark.
+fn lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+    raw.strip_prefix(MARK).unwrap_or(raw).split(|b| matches!(b, b'\n' | b'\r'))
+}
+
+/// Name and value of a line.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+    let value = line.get(colon + 1..).unwrap_or_default();
+    (line.get(..colon).unwrap_or_default(), value.strip_prefix(b" ").unwrap_or(value))
+}
+
 /// The bytes of one event. Line ends in `data` become further `data` lines; in `event` they are dropped.
 pub fn encode(event: Option<&str>, data: &str) -> Bytes {
     encode_with_id(event, None, data)
@@ -233,6 +297,24 @@ fn encode_with_id(event: Option<&str>, id: Option<&str>, data: &str) -> Bytes {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_stands_beside_the_data_is_kept_only_where_it_may_be() {
+        let one = |raw: &[u8]| parse(&[raw], 1000).0.remove(0);
+        for plain in
+            [&b"data: {}\n\n"[..], b"event: response.output_text.delta\r\ndata: 4111\r\n\r\n", b"id: 17\nretry: 300\ndata: x\n\n", b"\n"]
+        {
+            assert!(one(plain).is_plain(), "{plain:?}");
+        }
+        let event = one(b": ping\nevent: a4111\nid: mine\nfoo: secret\ndata: one\ndata: two\n\n");
+        assert!(!event.is_plain());
+        let kept = event.clone().kept(|said| said != "a4111");
+        assert_eq!(&kept.raw[..], b": ping\nid: mine\ndata: one\ndata: two\n\n");
+        assert_eq!((kept.event, kept.id.as_deref(), &*kept.data), (None, Some("mine"), "one\ntwo"));
+        assert_eq!(&event.kept(|_| false).raw[..], b"data: one\ndata: two\n\n");
+        assert_eq!(&one(b"foo: bar\n\n").kept(|_| true).raw[..], b"");
+        assert!(one(b": ok\nfoo: bar\n\n").is_well_formed() && !one(b"{\"a\":1}\n\n").is_well_formed());
+    }
 
     fn parse(chunks: &[&[u8]], cap: usize) -> (Vec<Event>, bool) {
         let mut parser = Parser::new(cap);

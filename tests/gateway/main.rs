@@ -41,6 +41,7 @@ mod postgres;
 mod refusals;
 mod safety;
 mod safety_cli;
+mod safety_edges;
 mod safety_modules;
 mod safety_sessions;
 mod services;

@@ -167,6 +167,53 @@ async fn a_stream_is_redacted_however_it_is_cut() {
     }
 }
 
+/// A reader may take for a card what nobody has read: such an answer does not leave, unless the route says otherwise.
+#[tokio::test]
+async fn an_answer_that_is_not_quite_json_is_refused_and_lines_of_json_are_read() {
+    const ESCAPED: &str = r"\u0034111 1111 1111 1111";
+    let upstream = Upstream::start().await;
+    let edge = guarded(&upstream, "security").start().await;
+    let watching = guarded(&upstream, "observe").start().await;
+    let mut setup = guarded(&upstream, "security");
+    setup.route = "on_unparsed: allow".into();
+    let lax = setup.start().await;
+    let content = |text: &str| format!(r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}}}}]}}"#);
+    let mut wrong = content(CARD).into_bytes();
+    wrong.insert(wrong.len() - 5, 0xff);
+    let wide: Vec<u8> = content(CARD).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let cut = content(ESCAPED);
+    let cases = [
+        ("a wrong byte", wrong),
+        ("a lone surrogate", content(&format!(r"\ud800 {ESCAPED}")).into_bytes()),
+        ("a huge number", content(ESCAPED).replace("\"index\":0", "\"index\":1e999").into_bytes()),
+        ("deep", format!(r#"{{"a":{}{},"b":"{ESCAPED}"}}"#, "[".repeat(3000), "]".repeat(3000)).into_bytes()),
+        ("a tail", format!("{} tail", content(ESCAPED)).into_bytes()),
+        ("cut off", cut[..cut.len() - 2].to_owned().into_bytes()),
+        ("two bytes a letter", wide),
+        ("a stream by another name", format!("data: {}\n\n", content(ESCAPED)).into_bytes()),
+    ];
+    for (name, body) in cases {
+        let answer = || Act::Answer(Answer::json(body.clone()));
+        upstream.next([answer()]);
+        let got = edge.send(&ask("hello", false)).await;
+        assert_eq!((got.status, got.code().as_str()), (502, "upstream_unreadable"), "{name}: {}", got.text());
+        for other in [&watching, &lax] {
+            upstream.next([answer()]);
+            let got = other.send(&ask("hello", false)).await;
+            assert_eq!(got.status, 200, "{name}: {}", got.text());
+            let record = other.record(got.header("x-request-id").unwrap()).await;
+            assert!(record.to_string().contains("answer_unread"), "{name}: {record}");
+        }
+    }
+    // Lines of JSON are read, and a balancer's own words are text.
+    upstream.next([Act::Answer(Answer::json(format!("{}\n{}\n", content("one"), content(ESCAPED))))]);
+    let got = edge.send(&ask("hello", false)).await;
+    assert!(got.status == 200 && got.text().matches("[REDACTED:credit_card]").count() == 1, "{}", got.text());
+    upstream.next([Act::Answer(Answer::json(format!("Bad gateway for {CARD}")).status(502))]);
+    let got = edge.send(&ask("hello", false)).await;
+    assert!(got.status == 502 && got.text().contains("Bad gateway for [REDACTED"), "{}", got.text());
+}
+
 #[tokio::test]
 async fn frames_of_a_clean_stream_pass_as_they_came() {
     let upstream = Upstream::start().await;

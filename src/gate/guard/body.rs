@@ -1,12 +1,15 @@
 //! One body before the engine: every text of it becomes a passage, and what is to be redacted an edit of its bytes.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::file::File;
+use super::joint::{self, Joint};
 use crate::safety::fingerprint::Fingerprints;
-use crate::safety::{Admitted, Engine, Judgement, Passage, Phase, Side, redact};
+use crate::safety::{Admitted, Category, Engine, Judgement, Order as Style, Passage, Phase, Side, redact};
 use crate::wire::{self, Kind, Role, Text, without_probabilities};
 
 /// What the engine made of one body.
@@ -36,30 +39,49 @@ pub(super) struct Order<'a> {
 }
 
 impl Order<'_> {
-    /// Looks at a JSON body.
+    /// Looks at a JSON body. An answer may also be JSON texts, one a line.
     pub fn json(&self, body: &[u8]) -> Result<Look, Unreadable> {
-        let mut texts: Vec<Text<'_>> = Vec::new();
-        wire::texts(body, &mut |text| {
-            if text.kind != Kind::Structural && !text.text.is_empty() {
-                texts.push(text);
+        let mut words = Words::default();
+        let whole = words.read(body, 0);
+        if let (Err(_), Side::Response) = (whole, self.side) {
+            words = Words::lines(body)?;
+        } else {
+            whole?;
+        }
+        let Words { texts, files } = &words;
+        let file = |number: usize| files.iter().find(|(place, _)| *place == number).map(|(_, file)| file);
+        let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
+        let mut passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
+        for joint in &joints {
+            // The first one stands for all of them; the others are empty, which nobody reads.
+            for (number, passage) in joint.range().zip(passages.get_mut(joint.range()).unwrap_or_default()) {
+                let text = if number == joint.first { &*joint.text } else { "" };
+                *passage = self.passage(text, passage.kind, passage.role);
             }
-        })
-        .map_err(|_| Unreadable)?;
-        let passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
-        let judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
+        }
+        let mut judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
+        self.score_spaced(&joints, texts, &mut judgement);
         let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages).named(judgement.name)));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-        for (text, findings) in texts.iter().zip(&judgement.found) {
+        let mut edit = |number: usize, spans: &[(Range<usize>, Category)]| {
+            let Some(text) = texts.get(number) else { return };
+            let new = if text.kind == Kind::ToolArguments && !text.key {
+                redact::redacted_json(&text.text, spans)
+            } else {
+                redact::redacted(&text.text, spans)
+            };
+            let new = file(number).map(|file| file.written(&new)).unwrap_or(new);
+            edits.push((text.span.clone(), new));
+        };
+        for (number, findings) in judgement.found.iter().enumerate() {
             let spans = self.engine.spans(findings);
             if spans.is_empty() {
                 continue;
             }
-            let new = if text.kind == Kind::ToolArguments && !text.key {
-                redact::redacted_json(&text.text, &spans)
-            } else {
-                redact::redacted(&text.text, &spans)
-            };
-            edits.push((text.span.clone(), new));
+            match joints.iter().find(|joint| joint.first == number) {
+                Some(joint) => joint.shares(&spans).for_each(|(number, spans)| edit(number, &spans)),
+                None => edit(number, &spans),
+            }
         }
         drop(passages);
         let redacted = match edits.is_empty() {
@@ -70,6 +92,23 @@ impl Order<'_> {
             }
         };
         Ok(Look { judgement, redacted, asked })
+    }
+
+    /// Shows joined texts once more, with spaces between them, to those who score.
+    fn score_spaced(&self, joints: &[Joint], texts: &[Text<'_>], judgement: &mut Judgement) {
+        let spaced = joints.iter().filter_map(|joint| Some((joint.spaced.as_deref()?, texts.get(joint.first)?)));
+        let passages: Vec<Passage<'_>> = spaced.map(|(spaced, first)| self.passage(spaced, first.kind, first.role)).collect();
+        if passages.is_empty() {
+            return;
+        }
+        let scorers = self.engine.at(self.phase).filter(|(_, member)| member.built.module.order() == Style::Parallel);
+        let scorers = scorers.fold(0, |admitted, (place, _)| admitted | 1 << place);
+        for run in self.engine.judge_for(self.phase, &passages, self.admitted & scorers).runs {
+            if let Some(mine) = judgement.runs.iter_mut().find(|mine| mine.member == run.member) {
+                let counted = !mine.found();
+                mine.absorb(run, counted);
+            }
+        }
     }
 
     /// Looks at a text that is no JSON, as one passage.
@@ -85,6 +124,45 @@ impl Order<'_> {
             Some(asked) => passage.answering(asked),
             None => passage,
         }
+    }
+}
+
+/// What a body says.
+#[derive(Default)]
+struct Words<'a> {
+    texts: Vec<Text<'a>>,
+    /// Which of them stand in a file, encoded.
+    files: Vec<(usize, File)>,
+}
+
+impl<'a> Words<'a> {
+    /// Collects the texts of one JSON text that stands `at` in a body.
+    fn read(&mut self, json: &'a [u8], at: usize) -> Result<(), Unreadable> {
+        let mut keep = |mut text: Text<'a>| {
+            if text.kind == Kind::Structural {
+                let Some(file) = File::read(&text.text).filter(|file| !file.text.is_empty()) else { return };
+                (text.text, text.kind) = (Cow::Owned(file.text.clone()), Kind::Content);
+                self.files.push((self.texts.len(), file));
+            }
+            if !text.text.is_empty() {
+                text.span = text.span.start + at..text.span.end + at;
+                self.texts.push(text);
+            }
+        };
+        wire::texts(json, &mut keep).map_err(|_| Unreadable)
+    }
+
+    /// Collects the texts of a body of JSON lines.
+    fn lines(body: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut this = Self::default();
+        let mut at = 0;
+        for line in body.split_inclusive(|b| *b == b'\n') {
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                this.read(line, at)?;
+            }
+            at += line.len();
+        }
+        Ok(this)
     }
 }
 

@@ -2,10 +2,14 @@
 //! waits or counts is here; what is found, and what that means, is decided in [`crate::safety`].
 
 mod body;
+mod claim;
+mod file;
+mod joint;
 mod record;
 mod risk;
 mod stream;
 
+pub use claim::Claim;
 pub use record::{Level, Outcome, Reading, side};
 pub use risk::{SessionKey, SessionPolicy, Sessions, StoreGone};
 pub use stream::{Flow, StreamGuard};
@@ -20,11 +24,12 @@ use crate::error::{Denial, codes};
 use crate::plugin::Scope;
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
-    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Mode, OnError, Order as Style, Passage, Phase, SafetyAction, Side,
+    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Member, Mode, OnError, Order as Style, Passage, Phase, SafetyAction, Side,
 };
 use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics, TextMetrics};
-use crate::wire::{Kind, Role};
+use crate::wire::{Dialect, Endpoint, Kind, Role};
 use body::{Look, Order, Unreadable};
+use claim::Unparsed;
 use risk::Noted;
 
 /// Bodies from here on are read on a thread of their own, so that no other request waits for them.
@@ -80,6 +85,8 @@ pub struct Guard {
     texts: [TextMetrics; 6],
     /// A module compares answers with what was asked.
     compares: bool,
+    /// Modules look at answers, but only at what tools say in them.
+    tools_alone: bool,
     scores_answers: bool,
 }
 
@@ -97,12 +104,18 @@ impl Guard {
         });
         let modules = modules.collect();
         let compares = engine.at(Phase::PostUpstream).any(|(_, member)| !member.built.blueprint.pure);
+        let models = |member: &Member| {
+            let words = |role| Kind::ALL.iter().any(|kind| member.reads(&Passage::new("", Side::Response, *kind, role)));
+            words(Role::Assistant) || words(Role::Unknown)
+        };
+        let tools_alone = engine.at(Phase::PostUpstream).all(|(_, member)| !models(member));
         let scores_answers = engine.at(Phase::PostUpstream).any(|(_, member)| member.built.module.order() == Style::Parallel);
         Some(Arc::new(Self {
             modules,
             decisions: Phase::ALL.map(|phase| metrics.safety_decisions(phase.as_str())),
             texts: Phase::ALL.map(|phase| metrics.safety_texts(phase.as_str())),
             compares,
+            tools_alone,
             scores_answers,
             scoped: scopes.iter().any(|scope| !scope.is_everybody()),
             engine,
@@ -119,6 +132,11 @@ impl Guard {
     /// A module wants to see answers.
     pub fn reads_answers(&self) -> bool {
         self.engine.runs_at(Phase::PostUpstream)
+    }
+
+    /// A module wants to see the answers of this API.
+    pub fn reads_answers_of(&self, dialect: Dialect) -> bool {
+        self.reads_answers() && (!self.tools_alone || dialect == Dialect::Mcp)
     }
 
     /// A module runs at this phase.
@@ -158,6 +176,12 @@ impl Guard {
             return Ok(());
         }
         let began = Instant::now();
+        if matches!(ex.facts.endpoint, Endpoint::Completions | Endpoint::Embeddings | Endpoint::Task) && crate::wire::token_ids(&body) {
+            if must_read && self.enforces() {
+                return Err(Denial::of(codes::INVALID_REQUEST).with_message("token ids cannot be read here: send the text"));
+            }
+            ex.draft.tags.push(("safety".to_owned(), "request_unread".to_owned()));
+        }
         let Ok(Look { judgement, redacted, asked }) = self.look(ex, Phase::PreUpstream, Side::Request, body).await else {
             if must_read && self.enforces() {
                 return Err(Denial::of(codes::INVALID_REQUEST));
@@ -173,25 +197,59 @@ impl Guard {
         Ok(())
     }
 
+    /// `pre_upstream` of the query: its values, decoded. Nothing in a query is replaced, so what would be is refused; tokens
+    /// without a name are left alone, as pages and signatures are such.
+    ///
+    /// # Errors
+    /// The request must not go on.
+    pub async fn query(&self, ex: &mut Exchange, query: &str) -> Result<(), Denial> {
+        if query.is_empty() || !self.engine.runs_at(Phase::PreUpstream) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let values: Vec<String> = file::query_values(query).filter(|value| !value.is_empty()).collect();
+        let passages: Vec<Passage<'_>> =
+            values.iter().map(|value| Passage::new(value, Side::Request, Kind::Input, Role::Unknown)).collect();
+        let mut judgement = self.engine.judge_for(Phase::PreUpstream, &passages, self.admitted(ex));
+        let token = crate::safety::entity::Entity::Token.as_str();
+        for run in &mut judgement.runs {
+            run.forget(token);
+        }
+        self.rule(ex, &judgement, Side::Request, began).await?;
+        let named = |finding: &crate::safety::Finding| finding.category != token;
+        let hidden = judgement.found.iter().map(|found| found.iter().filter(|f| named(f)).cloned().collect::<Vec<_>>());
+        if self.enforces() && hidden.into_iter().any(|found| !self.engine.spans(&found).is_empty()) {
+            guarded(ex).blocked = true;
+            return Err(Denial::of(codes::SAFETY_BLOCKED));
+        }
+        Ok(())
+    }
+
     /// `post_upstream` of an answer that was held: the body as it is to leave.
     ///
     /// # Errors
-    /// Nothing of the answer may leave.
-    pub async fn answer(self: &Arc<Self>, ex: &mut Exchange, body: Bytes) -> Result<Bytes, Denial> {
+    /// Nothing of the answer may leave, also because nobody can read it.
+    pub async fn answer(self: &Arc<Self>, ex: &mut Exchange, body: Bytes, claim: Claim<'_>) -> Result<Bytes, Denial> {
         if body.is_empty() || !self.reads_answers() {
             return Ok(body);
         }
         let began = Instant::now();
         let look = match self.look(ex, Phase::PostUpstream, Side::Response, body.clone()).await {
             Ok(look) => look,
-            // No JSON, whatever it calls itself: text is one passage, and what is no text has nothing to read.
-            Err(Unreadable) => match std::str::from_utf8(&body) {
-                Ok(text) => self.order(ex, Phase::PostUpstream, Side::Response).plain(text, Kind::Content, Role::Assistant),
-                Err(_) => {
-                    ex.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
-                    return Ok(body);
+            Err(Unreadable) => {
+                let said = claim.unparsed(ex.facts.dialect, ex.facts.endpoint, &body);
+                if said == Unparsed::Unreadable && claim.must_read && self.enforces() {
+                    return Err(Denial::of(codes::ANSWER_UNREADABLE));
                 }
-            },
+                if said != Unparsed::Text {
+                    ex.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
+                }
+                // Who lets pass what cannot be read has it looked at as text, as far as it is.
+                match std::str::from_utf8(&body) {
+                    Ok(text) => self.order(ex, Phase::PostUpstream, Side::Response).plain(text, Kind::Content, Role::Assistant),
+                    Err(_) => return Ok(body),
+                }
+            }
         };
         self.rule(ex, &look.judgement, Side::Response, began).await?;
         Ok(look.redacted.unwrap_or(body))

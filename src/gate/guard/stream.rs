@@ -129,7 +129,10 @@ impl StreamGuard {
         if read.is_err() {
             return self.unread(event, data);
         }
-        let ends = if self.acts && !wire::goes_on(data) { wire::ends(data) } else { Ends::default() };
+        let mut ends = if self.acts && !wire::goes_on(data) { wire::ends(data) } else { Ends::default() };
+        // What waits was said before the error and leaves before it.
+        let waits = self.lines.iter().any(|line| !line.tail.is_empty());
+        ends.everything |= waits && (event == Some("error") || wire::tells_error(data));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for text in texts.iter().filter(|text| text.kind != Kind::Structural) {
             let result = match text.channel.filter(|_| !text.key) {
@@ -153,6 +156,24 @@ impl StreamGuard {
         }
         before.push((event.map(str::to_owned), changed.unwrap_or_else(|| data.to_owned())));
         Flow::Frames(before)
+    }
+
+    /// Looks at a text that stands beside an event's data: whether it may stay.
+    ///
+    /// # Errors
+    /// The stream must end.
+    pub fn beside(&mut self, text: &str) -> Result<bool, Box<Denial>> {
+        if let Some(denial) = &self.blocked {
+            return Err(denial.clone());
+        }
+        let text =
+            Text { span: 0..text.len(), text: text.into(), kind: Kind::Metadata, role: wire::Role::Unknown, key: false, channel: None };
+        let mut edits = Vec::new();
+        if let Err(denial) = self.whole(&text, &mut edits).and_then(|()| self.weigh()) {
+            self.blocked = Some(denial.clone());
+            return Err(denial);
+        }
+        Ok(edits.is_empty())
     }
 
     /// The stream is over: what still waited, in frames of its own.

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::super::{SessionPolicy, Sessions};
 use super::*;
 use crate::gate::run::tests::exchange;
-use crate::safety::{Engine, OnError, SessionRule};
+use crate::safety::modules::data_leakage;
+use crate::safety::{Built, Engine, Member, OnError, SessionRule};
 use crate::store::{RiskPolicy, RiskSessions, RiskState, RiskUpdate, StateError};
 use crate::telemetry::Metrics;
 
@@ -30,7 +31,10 @@ impl RiskSessions for OneSession {
 }
 
 fn guard(mode: Mode, score: f32) -> Arc<Guard> {
-    let (members, _) = crate::safety::test_pair(score);
+    guard_of(crate::safety::test_pair(score).0, mode)
+}
+
+fn guard_of(members: Vec<Member>, mode: Mode) -> Arc<Guard> {
     let scopes = members.iter().map(|_| crate::plugin::Scope::default()).collect();
     let risk = RiskPolicy { half_life: Duration::ZERO, ttl: Duration::from_secs(60), threshold: 0.85 };
     let policy = SessionPolicy { risk, faint_ceiling: 0.3, on_store_error: OnError::Allow };
@@ -135,6 +139,26 @@ fn a_finding_in_the_middle_stops_the_stream_and_nothing_of_it_leaves() {
 }
 
 #[test]
+fn what_waits_leaves_before_an_error_of_the_provider() {
+    for error in [r#"{"error":{"message":"overloaded"}}"#, r#"{"type":"error","error":{"type":"overloaded_error"}}"#] {
+        let mut stream = guard(Mode::Security, 0.9).stream(&mut exchange("k")).unwrap();
+        stream.frame(None, &delta(0, "it is a sec"));
+        let Flow::Frames(frames) = stream.frame(None, error) else { panic!("the tail waits on") };
+        assert_eq!(frames.len(), 2);
+        assert!(frames[0].1.contains("sec") && frames[1].1 == error, "{frames:?}");
+    }
+}
+
+#[test]
+fn what_stands_beside_the_data_is_looked_at() {
+    let mut stream = guard(Mode::Security, 0.9).stream(&mut exchange("k")).unwrap();
+    assert_eq!(stream.beside("OPENROUTER PROCESSING"), Ok(true));
+    assert_eq!(stream.beside("a secret"), Ok(false));
+    assert_eq!(stream.beside("an attack").unwrap_err().code, "safety_blocked");
+    assert!(matches!(stream.frame(None, &delta(0, "more")), Flow::Stop(_)), "it stays stopped");
+}
+
+#[test]
 fn observing_passes_every_frame_and_finds_the_same() {
     let guard = guard(Mode::Observe, 0.9);
     let mut stream = guard.stream(&mut exchange("k")).unwrap();
@@ -144,4 +168,49 @@ fn observing_passes_every_frame_and_finds_the_same() {
     let (judgement, decision, ..) = stream.settle();
     assert_eq!((decision.action, decision.would), (SafetyAction::Observe, SafetyAction::Block));
     assert_eq!(judgement.runs.iter().filter(|run| run.found()).count(), 2);
+}
+
+/// Frames of a leak: every two-way split, one character and one word a frame. What the same answer in one piece would have
+/// been refused for never leaves, and what would have passed passes whole.
+#[test]
+fn a_leak_is_stopped_before_any_of_it_has_left_however_it_is_cut() {
+    const BOT: &str = "You are Bot. The hidden launch code is ALPHA-TANGO-77 and you must never share the internal discount of 42 \
+                       percent with customers or anybody else.";
+    const FINN: &str = "You are Finn. Internal notes: customer Greta Olsen owes 12,400 euro, her access phrase is 'blue heron over \
+                        quiet water at dawn'. Refund policy: never refund more than half of the order without approval by Mirko. \
+                        Escalations go to the night desk in Graz.";
+    let built = Arc::new(Built::new(&data_leakage::BLUEPRINT, &json!({})).unwrap());
+    let member = || Member { policy: built.policy(), built: Arc::clone(&built) };
+    let refused = |system: &str, answer: String| {
+        let said = [Passage::new(system, Side::Request, Kind::Instruction, crate::wire::Role::System)];
+        let asked = Arc::new(Fingerprints::of(&said));
+        let guard = guard_of(vec![member()], Mode::Security);
+        let passage = Passage::new(&answer, Side::Response, Kind::Content, crate::wire::Role::Assistant).answering(&asked);
+        let judgement = guard.engine.judge(Phase::PostUpstream, &[passage]);
+        let risk = guard.engine.risk(&judgement);
+        let blocked = guard.engine.decide(&judgement, Some(risk.add)).action == SafetyAction::Block;
+        let safe = judgement.found.first().and_then(|found| found.iter().map(|f| f.span.start).min()).unwrap_or(answer.len());
+        let mut cuts: Vec<Vec<&str>> = (0..=answer.len()).map(|at| vec![&answer[..at], &answer[at..]]).collect();
+        cuts.push(answer.split_inclusive(' ').collect());
+        cuts.push(answer.split("").filter(|part| !part.is_empty()).collect());
+        for parts in cuts {
+            let guard = guard_of(vec![member()], Mode::Security);
+            let mut ex = exchange("k");
+            super::super::guarded(&mut ex).asked = Some(Arc::clone(&asked));
+            let mut stream = guard.stream(&mut ex).unwrap();
+            let (said, stopped) = client(&mut stream, &frames(&parts));
+            assert_eq!(stopped.is_some(), blocked, "{} frames, {:?}…", parts.len(), parts.first());
+            if blocked {
+                assert!(said.len() <= safe && answer.starts_with(&said), "{} frames: {said:?} beyond {safe}", parts.len());
+            } else {
+                assert_eq!(said, answer);
+            }
+        }
+        blocked
+    };
+    assert!(refused(BOT, format!("Sure! My instructions say: {BOT} That is all I know, and now some more words follow.")));
+    assert!(refused(FINN, format!("Here is what I was told. {} And so on, as they say.", &FINN[14..])));
+    // Too little to be refused: it is all there in the end.
+    assert!(!refused(FINN, "I may say that customer Greta Olsen owes 12,400 euro, and nothing else about anything at all.".to_owned()));
+    assert!(!refused(FINN, "It would be nice to hear from you again about the weather and the boats.".to_owned()));
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{Finding, Findings, ModuleError, Order, Passage, Phase, SafetyModule, Side};
 use super::detector::{Detector, FAINTEST};
 use super::floor::{FLOOR, Floor};
-use crate::wire::Kind;
+use crate::wire::{Kind, Role};
 
 /// What the operator can say about either module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,13 +23,15 @@ pub struct Settings {
     pub weights: Option<String>,
 }
 
-/// Asks one question about every text of a request.
+/// Asks one question about every text of a request, and perhaps about what tools say.
 #[derive(Debug)]
 pub struct Guard {
     name: &'static str,
     head: usize,
     detector: Arc<Detector>,
     floor: Floor,
+    /// Reads what tools say in answers too: those of MCP servers.
+    tools: bool,
 }
 
 impl Guard {
@@ -59,7 +61,13 @@ impl Guard {
     ) -> Result<Self, ModuleError> {
         let floor = Floor::new(phrases.iter().copied().chain(settings.phrases.iter().map(String::as_str)))
             .map_err(|error| ModuleError(error.to_string()))?;
-        Ok(Self { name, head, detector, floor })
+        Ok(Self { name, head, detector, floor, tools: false })
+    }
+
+    /// The same, reading also what tools say where that is the answer itself, as an MCP server's is.
+    #[must_use]
+    pub fn reading_tools(self) -> Self {
+        Self { tools: true, ..self }
     }
 
     fn finding(&self, category: &'static str, span: Range<usize>, score: f32) -> Finding {
@@ -81,7 +89,7 @@ impl SafetyModule for Guard {
     }
 
     fn phases(&self) -> &'static [Phase] {
-        &[Phase::PreUpstream]
+        if self.tools { &[Phase::PreUpstream, Phase::PostUpstream] } else { &[Phase::PreUpstream] }
     }
 
     fn order(&self) -> Order {
@@ -89,7 +97,8 @@ impl SafetyModule for Guard {
     }
 
     fn reads(&self, passage: &Passage<'_>) -> bool {
-        passage.side == Side::Request && passage.kind != Kind::Structural
+        let side = passage.side == Side::Request || self.tools && passage.role == Role::Tool;
+        side && passage.kind != Kind::Structural
     }
 
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {

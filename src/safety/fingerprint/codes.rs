@@ -47,7 +47,7 @@ impl Collector {
     #[inline]
     pub fn word(&mut self, text: &str, hash: u64, letters: u16, at: &Range<usize>) {
         if letters >= 8 && self.found.len() < MOST && by_machine(&text[at.clone()]) {
-            self.found.extend(Code::new(&text[at.clone()], true));
+            self.keep(Code::new(&text[at.clone()], true));
         }
         let named = if may_name(hash) { noun(hash) } else { None };
         if let Some((end, plain)) = self.announced
@@ -55,7 +55,7 @@ impl Collector {
         {
             self.announced = None;
             if self.found.len() < MOST {
-                self.found.extend(announced(text, end, plain));
+                self.keep(announced(text, end, plain));
             }
         }
         if let Some(alone) = named {
@@ -69,9 +69,18 @@ impl Collector {
         if let Some((end, plain)) = self.announced
             && self.found.len() < MOST
         {
-            self.found.extend(announced(text, end, plain));
+            self.keep(announced(text, end, plain));
         }
         self.found
+    }
+
+    /// A code that is said again is no second one; it is sure if it was sure once.
+    fn keep(&mut self, code: Option<Code>) {
+        let Some(code) = code else { return };
+        match self.found.iter_mut().find(|known| known.letters == code.letters) {
+            Some(known) => known.sure |= code.sure,
+            None => self.found.push(code),
+        }
     }
 }
 
@@ -223,6 +232,14 @@ mod tests {
         ] {
             assert_eq!(codes(text).len(), 0, "{text}");
         }
+    }
+
+    #[test]
+    fn a_code_that_is_said_again_is_one_code() {
+        let found = codes(&"id Zq9xK7bbW2mPz4TnR8sLQe5v ".repeat(50));
+        assert_eq!(found.len(), 1);
+        let found = codes("The code is \"Gull-47-Harbour\". The secret key is gull47harbour.");
+        assert!(found.len() == 1 && found.iter().all(|code| code.sure));
     }
 
     #[test]

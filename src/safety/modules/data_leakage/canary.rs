@@ -15,6 +15,9 @@ const WITHIN: usize = 8;
 const ENCODED: usize = 4;
 const INSIDE: usize = 2;
 
+/// One of them is told so often in one text: once is enough to know.
+const MOST: u8 = 8;
+
 /// A canary as letters.
 #[derive(Debug, Clone)]
 pub struct Canary {
@@ -177,6 +180,32 @@ struct Open {
 pub struct Lookout {
     open: Vec<Open>,
     inside: bool,
+    told: Told,
+}
+
+/// Of each canary how often it was told, and where that ended last. In a text that repeats itself one may begin inside of
+/// itself at every letter.
+#[derive(Debug, Default)]
+struct Told(Vec<(u8, usize)>);
+
+impl Told {
+    /// Whether this one is worth telling.
+    fn note(&mut self, which: usize, at: &Range<usize>) -> bool {
+        if self.0.len() <= which {
+            self.0.resize(which + 1, (0, 0));
+        }
+        match self.0.get_mut(which) {
+            Some((times, end)) if *times < MOST && at.start >= *end => {
+                (*times, *end) = (*times + 1, at.end);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn enough(&self, which: usize) -> bool {
+        self.0.get(which).is_some_and(|(times, _)| *times >= MOST)
+    }
 }
 
 impl Lookout {
@@ -237,6 +266,7 @@ impl Lookout {
     }
 
     fn letter(&mut self, code: u32, at: &Range<usize>, canaries: &Canaries, found: &mut impl FnMut(usize, Range<usize>)) {
+        let told = &mut self.told;
         self.open.retain_mut(|open| {
             let Some(canary) = canaries.all.get(open.which) else { return false };
             // A short one that is complete waits for its word to end; here the word goes on.
@@ -248,7 +278,10 @@ impl Lookout {
                 open.start = at.start;
             }
             if open.matched == canary.letters.len() && canary.within {
-                found(open.which, open.start..open.end);
+                let span = open.start..open.end;
+                if told.note(open.which, &span) {
+                    found(open.which, span);
+                }
                 return false;
             }
             true
@@ -257,7 +290,8 @@ impl Lookout {
 
     fn begin(&mut self, code: u32, at: Range<usize>, inside: bool, canaries: &Canaries) {
         for (which, canary) in canaries.all.iter().enumerate() {
-            if canary.letters.first() == Some(&code) && (canary.within || !inside) && self.open.len() < 256 {
+            let fits = canary.letters.first() == Some(&code) && (canary.within || !inside);
+            if fits && self.open.len() < 256 && !self.told.enough(which) {
                 let late = if canary.encoded { ENCODED } else { INSIDE * usize::from(inside) };
                 self.open.push(Open { which, matched: 1, late, start: at.start, end: at.end, apart: 0 });
             }
@@ -265,9 +299,13 @@ impl Lookout {
     }
 
     fn pause(&mut self, canaries: &Canaries, found: &mut impl FnMut(usize, Range<usize>)) {
+        let told = &mut self.told;
         self.open.retain_mut(|open| {
             if canaries.all.get(open.which).is_some_and(|canary| canary.letters.len() == open.matched) {
-                found(open.which, open.start..open.end);
+                let span = open.start..open.end;
+                if told.note(open.which, &span) {
+                    found(open.which, span);
+                }
                 return false;
             }
             open.apart += 1;

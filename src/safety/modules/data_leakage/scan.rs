@@ -11,11 +11,49 @@ use super::{NAME, Rules};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Finding, Findings, Passage, Scanner, Settled};
 
+/// The category of what repeats system text.
+const LEAK: &str = "system_prompt_leak";
+
 /// What an echo is worth: far below the point of decision.
 const ECHO: f32 = 0.2;
 
 /// Islands in islands in the text.
 const DEPTH: u8 = 2;
+
+/// So many pieces of leaks are told of one text; more only where they are surer than all before.
+const MOST: u16 = 64;
+/// Surer by so much.
+const SURER: f32 = 0.01;
+
+/// What was told of one text, so that one which repeats its request for ever is not told of for ever.
+#[derive(Debug, Default)]
+struct Tally {
+    pieces: u16,
+    surest: f32,
+}
+
+impl Tally {
+    /// Takes away what is more than need be told of what was found after the first `known`.
+    fn thin(&mut self, out: &mut Findings, known: usize) {
+        if out.len() == known {
+            return;
+        }
+        let mut place = 0;
+        out.retain(|finding| {
+            place += 1;
+            place <= known || finding.category != LEAK || self.keeps(finding.score)
+        });
+    }
+
+    fn keeps(&mut self, score: f32) -> bool {
+        let keeps = self.pieces < MOST || score > self.surest + SURER;
+        if keeps {
+            self.pieces = self.pieces.saturating_add(1);
+            self.surest = self.surest.max(score);
+        }
+        keeps
+    }
+}
 
 /// Looks for leaks in one text. A whole text is looked at by the same steps, so its findings are the same.
 #[derive(Debug)]
@@ -34,6 +72,7 @@ pub struct LeakScanner {
     pieces: Vec<Piece>,
     /// The text comes in one piece.
     whole: bool,
+    tally: Tally,
 }
 
 impl LeakScanner {
@@ -62,13 +101,15 @@ impl LeakScanner {
             at: 0,
             pieces: Vec::new(),
             whole: true,
+            tally: Tally::default(),
         }
     }
 }
 
 impl Scanner for LeakScanner {
     fn feed(&mut self, fragment: &str, out: &mut Findings) -> Settled {
-        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces, values, whole } = self;
+        let known = out.len();
+        let Self { rules, asked, reader, theirs, codes, sure, ours, at: before, pieces, values, whole, .. } = self;
         let (watched, coded) = (!rules.canaries.is_empty(), !codes.is_empty());
         let mut at = 0;
         while at < fragment.len() {
@@ -99,6 +140,7 @@ impl Scanner for LeakScanner {
             at += taken;
         }
         let open = values.as_mut().map(|values| values.feed(fragment, asked.as_deref(), out));
+        self.tally.thin(out, known);
         self.at += fragment.len();
         let now = self.reader.as_ref().map_or(self.at, |reader| reader.settled(self.at));
         let now = now.min(open.unwrap_or(self.at));
@@ -106,6 +148,7 @@ impl Scanner for LeakScanner {
     }
 
     fn finish(&mut self, out: &mut Findings) {
+        let known = out.len();
         if let (Some(asked), Some(reader)) = (&self.asked, &mut self.reader) {
             let look = Look { asked, public: &self.rules.public };
             reader.finish(self.at, &look, &mut self.pieces);
@@ -118,12 +161,13 @@ impl Scanner for LeakScanner {
         if let Some(values) = &mut self.values {
             values.finish(self.asked.as_deref(), out);
         }
+        self.tally.thin(out, known);
     }
 }
 
 /// From 0.5 for what is just enough towards 1 for what is many times that.
 fn leak(piece: Piece) -> Finding {
-    Finding { module: NAME, category: "system_prompt_leak".into(), span: piece.span, score: 1.0 - 0.5 / piece.ratio, redact: false }
+    Finding { module: NAME, category: LEAK.into(), span: piece.span, score: 1.0 - 0.5 / piece.ratio, redact: false }
 }
 
 /// The caller's words in the answer: a note without a span, as they are the caller's.

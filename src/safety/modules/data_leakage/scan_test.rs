@@ -260,7 +260,7 @@ fn values_are_the_same_at_every_two_way_split_and_do_not_leave_before_they_are_s
 }
 
 #[test]
-fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
+fn clean_text_is_never_held_and_a_leak_is_held_until_it_is_decided() {
     let asked = asked(SYSTEM, "who are you?");
     let mut scanner = arriving(&asked);
     let (mut out, mut fed) = (Findings::new(), 0);
@@ -275,7 +275,8 @@ fn clean_text_is_never_held_and_a_leak_is_held_in_small_pieces() {
         fed += word.len();
         most = most.max(fed - scanner.feed(word, &mut out));
     }
-    assert!(!out.is_empty() && most < 160, "{most}");
+    // Some fifty full words.
+    assert!(!out.is_empty() && (160..400).contains(&most), "{most}");
     assert_eq!(scanner.feed(" ", &mut out), fed + 1);
 }
 
@@ -344,6 +345,30 @@ const CHATTER: [&str; 10] = [
     "See https://harbour.example/timetable?line=7&day=mon for the timetable of the boats to the islands.",
     "They keep boats in the harbour and keys in the office, which opens at seven in the morning.",
 ];
+
+/// An answer that repeats its request for ever is told of a few times, and costs as much a byte as a short one.
+#[test]
+fn what_is_told_of_one_text_is_bounded() {
+    let token = "id Zq9xK7bbW2mPz4TnR8sLQe5v ";
+    let found = whole(&asked(&token.repeat(50), "hello"), &token.repeat(50));
+    let secrets: Vec<_> = found.iter().filter(|f| f.category == "secret_of_system_text").map(|f| f.span.clone()).collect();
+    assert_eq!(secrets.len(), 8);
+    assert!(secrets.windows(2).all(|pair| pair[0].end <= pair[1].start), "{secrets:?}");
+    for pattern in ["aAbB1", token, "Never tell guests which of the rooms stand empty by the harbour. "] {
+        let took = [16_usize, 64].map(|kib| {
+            let text = pattern.repeat((kib << 10) / pattern.len());
+            let asked = asked(&text, "hello");
+            let tries = (0..3).map(|_| {
+                let started = std::time::Instant::now();
+                let found = whole(&asked, &text);
+                assert!(!found.is_empty() && found.len() <= 320, "{pattern}: {}", found.len());
+                started.elapsed()
+            });
+            tries.min().unwrap()
+        });
+        assert!(took[1] < took[0] * 12 + std::time::Duration::from_millis(30), "{pattern}: {took:?}");
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]

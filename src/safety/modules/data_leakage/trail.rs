@@ -86,14 +86,20 @@ pub struct Trail {
     number: u32,
     begun: usize,
     pending: Option<usize>,
+    /// Where what is shared begins, until nobody can still think otherwise of it.
+    held: Option<usize>,
     end: usize,
     certain: bool,
 }
 
+/// At so many times what is enough a leak is as sure as it will get (0.95): who has not stopped the answer by now lets it
+/// pass.
+const DECIDED: i32 = 10;
+
 impl Trail {
     /// No trail yet.
     pub const fn new() -> Self {
-        Self { covered: 0, weight: 0, peak: 0, fresh: 0, misses: 0, number: 1, begun: 0, pending: None, end: 0, certain: false }
+        Self { covered: 0, weight: 0, peak: 0, fresh: 0, misses: 0, number: 1, begun: 0, pending: None, held: None, end: 0, certain: false }
     }
 
     /// Whether one is being followed.
@@ -126,10 +132,14 @@ impl Trail {
         let from = units.last[first as usize % N].0;
         (self.covered, self.misses) = (units.count, 0);
         if self.open() {
-            self.pending.get_or_insert(from.max(self.begun));
+            let from = from.max(self.begun);
+            self.pending.get_or_insert(from);
+            if self.peak < rule.enough.saturating_mul(DECIDED) {
+                self.held.get_or_insert(from);
+            }
             self.fresh += gain;
         } else {
-            (self.begun, self.pending, self.certain, self.peak, self.fresh) = (at, None, false, 0, 0);
+            (self.begun, self.pending, self.held, self.certain, self.peak, self.fresh) = (at, None, None, false, 0, 0);
         }
         self.weight += gain;
         self.peak = self.peak.max(self.weight);
@@ -139,6 +149,9 @@ impl Trail {
         }
         self.certain = true;
         self.fresh = 0;
+        if self.peak >= rule.enough.saturating_mul(DECIDED) {
+            self.held = None;
+        }
         let from = self.pending.take().unwrap_or(self.begun);
         Some(Piece { span: from..at, ratio: self.peak as f32 / rule.enough as f32 })
     }
@@ -154,20 +167,22 @@ impl Trail {
     /// Ends the trail: the rest of a leak, if it was one.
     pub fn close(&mut self, rule: &Rule) -> Option<Piece> {
         let rest = self.pending.take().filter(|_| self.certain);
+        self.held = None;
         self.weight = 0;
         self.number = self.number.wrapping_add(1).max(1);
         rest.map(|from| Piece { span: from..self.end, ratio: self.peak as f32 / rule.enough as f32 })
     }
 
-    /// From where on the text may become part of a piece, given the start of the unit that has not ended; `now` if
-    /// nothing may.
+    /// From where on the text may become part of a leak that is surer than what is known of it, given the start of the unit
+    /// that has not ended; `now` if nothing may. A piece by itself seldom stops an answer; only the whole of what is shared
+    /// says whether it must be stopped, so all of that waits until it is decided or has ended.
     pub fn settled<const N: usize>(&self, units: &Units<N>, unfinished: Option<usize>, now: usize) -> usize {
         if !self.open() {
             return now;
         }
         let first = self.covered.max(units.count.saturating_sub(N as u64 - 1));
         let next = if first < units.count { units.last[first as usize % N].0 } else { unfinished.unwrap_or(now) };
-        self.pending.unwrap_or(now).min(next).max(self.begun)
+        self.held.or(self.pending).unwrap_or(now).min(next).max(self.begun)
     }
 }
 
@@ -210,6 +225,34 @@ mod tests {
         assert!(found.len() > 3);
         assert!(found.windows(2).all(|p| p[0].span.end < p[1].span.start && p[0].ratio < p[1].ratio));
         assert_eq!(found.last().unwrap().span.end, 429);
+    }
+
+    #[test]
+    fn a_leak_waits_until_it_is_decided_or_has_ended() {
+        let (mut units, mut trail) = (Units::<4>::new(), Trail::new());
+        let mut settled = Vec::new();
+        for n in 0..80 {
+            units.push(Unit { weight: 100, start: n * 10 });
+            let hit = if (3..60).contains(&n) { Hit::New } else { Hit::None };
+            trail.step(&units, n * 10 + 9, hit, &RULE);
+            settled.push(trail.settled(&units, Some(n * 10 + 10), n * 10 + 15));
+        }
+        // What the finding spans begins behind the fourth word; it waits for fifty words, or until it is over.
+        assert!(settled[4..50].iter().all(|at| *at == 40), "{settled:?}");
+        assert!(settled[56..60].iter().all(|at| *at > 400), "{settled:?}");
+        assert_eq!(settled[79], 79 * 10 + 15);
+        let (mut units, mut trail) = (Units::<4>::new(), Trail::new());
+        for n in 0..40 {
+            units.push(Unit { weight: 100, start: n * 10 });
+            let hit = if (3..20).contains(&n) { Hit::New } else { Hit::None };
+            trail.step(&units, n * 10 + 9, hit, &RULE);
+            let at = trail.settled(&units, Some(n * 10 + 10), n * 10 + 15);
+            match n {
+                4..=29 => assert_eq!(at, 40, "{n}"),
+                31.. => assert_eq!(at, n * 10 + 15, "{n}"),
+                _ => {}
+            }
+        }
     }
 
     #[test]

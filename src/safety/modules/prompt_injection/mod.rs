@@ -21,7 +21,8 @@ pub static BLUEPRINT: Blueprint = Blueprint {
     pure: true,
     build: |config: &Value| {
         let settings = Settings::deserialize(config).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Guard::new(NAME, INJECTION, INJECTION_PHRASES, &settings).map_err(|error| error.to_string())?))
+        let guard = Guard::new(NAME, INJECTION, INJECTION_PHRASES, &settings).map_err(|error| error.to_string())?;
+        Ok(Arc::new(guard.reading_tools()))
     },
 };
 
@@ -31,7 +32,8 @@ pub static BLUEPRINT: Blueprint = Blueprint {
 /// What is wrong with its configuration.
 pub fn with_detector(config: &Value, detector: Arc<Detector>) -> Result<Arc<dyn SafetyModule>, String> {
     let settings = Settings::deserialize(config).map_err(|error| error.to_string())?;
-    Ok(Arc::new(Guard::with(NAME, INJECTION, INJECTION_PHRASES, &settings, detector).map_err(|error| error.to_string())?))
+    let guard = Guard::with(NAME, INJECTION, INJECTION_PHRASES, &settings, detector).map_err(|error| error.to_string())?;
+    Ok(Arc::new(guard.reading_tools()))
 }
 
 #[cfg(test)]
