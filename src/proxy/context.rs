@@ -17,7 +17,7 @@ use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
 use crate::limit::Fields;
 use crate::route::Route;
-use crate::wire::Dialect;
+use crate::wire::{Dialect, Insertion};
 
 /// The state of one request.
 pub struct Context {
@@ -43,6 +43,10 @@ pub struct Context {
     pub destination: Option<Destination>,
     /// Where the model stands in the body, while the body is the caller's own.
     pub model_span: Option<std::ops::Range<usize>>,
+    /// How its stream would be asked for usage; goes with `model_span`.
+    pub ask_usage: Option<Insertion>,
+    /// The provider was asked for usage that the caller did not ask for: the caller does not get to see it.
+    pub usage_unasked: bool,
     /// The refusal that an `Err` from a filter stands for.
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
@@ -110,6 +114,8 @@ impl Context {
             tap: None,
             destination: None,
             model_span: None,
+            ask_usage: None,
+            usage_unasked: false,
             denial: None,
             attempts: 0,
             pre_upstream_done: false,

@@ -19,7 +19,7 @@ use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
-use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
+use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -57,6 +57,8 @@ pub struct Turn<'a> {
 pub struct Steering {
     /// Where the model stands.
     pub model_span: Option<std::ops::Range<usize>>,
+    /// How a stream would be asked for its usage.
+    pub ask_usage: Option<Insertion>,
     /// The most tokens that are wanted.
     pub max_tokens: Option<u64>,
     /// How many answers are wanted.
@@ -267,7 +269,11 @@ impl Governor {
 
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
-    pub fn finished(&self, cx: &mut Context, exchange: &Exchange, took: Duration) {
+    pub fn finished(&self, cx: &mut Context, exchange: &mut Exchange, took: Duration) {
+        if answered(cx.upstream_status) {
+            estimate(exchange, cx.governed.as_deref(), cx.live.snapshot.governance.missing_usage);
+        }
+        let exchange = &*exchange;
         let Some(governed) = cx.governed.as_deref_mut() else {
             if self.books.keeps_any() {
                 self.refused(cx, exchange, took);
@@ -279,7 +285,7 @@ impl Governor {
         }
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
-        let used = governed.used(exchange, cx.upstream_status, settings.missing_usage);
+        let used = governed.used(exchange, cx.upstream_status);
         let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_out);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
             Some(cost) => Some(cost).filter(|_| answered(cx.upstream_status)),
@@ -368,23 +374,14 @@ impl Governed {
     }
 
     /// What the request used, as far as anybody knows.
-    fn used(&self, exchange: &Exchange, upstream_status: u16, missing: MissingUsage) -> Quantities {
+    fn used(&self, exchange: &Exchange, upstream_status: u16) -> Quantities {
         if !answered(upstream_status) {
             return Quantities::default();
         }
         if let Some((_, tools)) = &self.tools {
             return Quantities { tool_calls: *tools, units: *tools, ..Quantities::default() };
         }
-        let usage = &exchange.outcome.usage;
-        let told = match (usage.source, missing) {
-            (UsageSource::Provider, _) | (UsageSource::Estimated, MissingUsage::Estimate) => *usage,
-            (_, MissingUsage::Nothing) => Usage::default(),
-            (_, MissingUsage::Worst) => Usage { input: self.worst.tokens_in, output: self.worst.tokens_out, ..Usage::default() },
-            // Four bytes a token, as streams that break off are estimated too.
-            (UsageSource::None, MissingUsage::Estimate) => {
-                Usage { input: exchange.outcome.bytes_in / 4, output: exchange.outcome.bytes_out / 4, ..Usage::default() }
-            }
-        };
+        let told = &exchange.outcome.usage;
         let embeds = exchange.facts.endpoint == Endpoint::Embeddings;
         Quantities {
             input: if embeds { 0 } else { told.input },
@@ -395,6 +392,37 @@ impl Governed {
             ..Quantities::default()
         }
     }
+}
+
+/// What the provider did not tell is estimated, or whatever `missing` says: the prompt as it was reserved, the answer by four
+/// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already.
+fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: MissingUsage) {
+    let usage = exchange.outcome.usage;
+    let worst = governed.filter(|governed| governed.tools.is_none()).map(|governed| governed.worst);
+    let (input, output) = match (usage.source, worst) {
+        (UsageSource::Provider, _) | (UsageSource::None, None) => return,
+        // A stream may have told its prompt before it broke off.
+        (UsageSource::Estimated, _) if usage.input > 0 => (usage.input, usage.output),
+        (UsageSource::Estimated, None) => (budget::input_tokens(&exchange.draft.body), usage.output),
+        (UsageSource::Estimated, Some(worst)) => (worst.tokens_in, usage.output),
+        (UsageSource::None, Some(worst)) => match exchange.facts.endpoint {
+            // Numbers, pictures and sound: their length says nothing of tokens.
+            Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => (worst.tokens_in, 0),
+            _ => (worst.tokens_in, exchange.outcome.bytes_out / 4),
+        },
+    };
+    let estimated = |input: u64, output: u64| Usage {
+        input,
+        output,
+        total: input.saturating_add(output),
+        source: UsageSource::Estimated,
+        ..usage
+    };
+    exchange.outcome.usage = match (missing, worst) {
+        (MissingUsage::Nothing, Some(_)) => Usage::default(),
+        (MissingUsage::Worst, Some(worst)) => estimated(worst.tokens_in, worst.tokens_out),
+        _ => estimated(input, output),
+    };
 }
 
 /// Whether whoever was called did what it was asked: only that costs.

@@ -126,7 +126,7 @@ fn settle(edge: &Edge, mut exchange: Exchange, error: Option<&Error>, cx: &mut C
     {
         called.forget();
     }
-    edge.governor.finished(cx, &exchange, took);
+    edge.governor.finished(cx, &mut exchange, took);
     count(&exchange, error, cx, streamed, took, overhead);
     access_line(&exchange, took);
 

@@ -15,7 +15,7 @@ use super::{mcp, respond};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::route::Transport;
-use crate::wire::{self, endpoint::FAMILIES};
+use crate::wire::{self, Endpoint, Insertion, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Attempts at the most when kept-alive connections turn out to be dead; a dead connection says nothing of the provider.
@@ -114,10 +114,15 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
                 cx.model_span = None;
             }
         }
-        if let Destination::Provider { slug, .. } = destination
-            && let Err(denial) = name_the_slug(exchange, slug, cx.model_span.clone())
-        {
-            return cx.refuse(denial);
+        if let Destination::Provider { slug, target } = destination {
+            // Whoever counts tokens needs them told, and a stream of these endpoints tells them if it is asked.
+            let counts = cx.governed.is_some() && exchange.facts.stream && target.provider.stream_usage;
+            let asks = counts && matches!(exchange.facts.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+            let known = cx.model_span.take().map(|span| (span, cx.ask_usage.take()));
+            match address(exchange, slug, known, asks) {
+                Ok(asked) => cx.usage_unasked = asked,
+                Err(denial) => return cx.refuse(denial),
+            }
         }
         if let Destination::Mcp(called) = destination
             && (admitted.as_ptr() != exchange.draft.body.as_ptr() || admitted.len() != exchange.draft.body.len())
@@ -133,20 +138,38 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
 }
 
-/// Replaces the name the caller used by the one the provider knows.
-fn name_the_slug(exchange: &mut Exchange, slug: &str, span: Option<std::ops::Range<usize>>) -> std::result::Result<(), Denial> {
-    if exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug) && span.is_some() {
-        return Ok(());
-    }
-    let span = match span {
-        Some(span) => Some(span),
+/// Replaces the name the caller used by the one the provider knows, and asks a stream for its usage where `asks`. `known` is
+/// where both stand in a body that is still the caller's own. Says whether it asked.
+fn address(
+    exchange: &mut Exchange,
+    slug: &str,
+    known: Option<(std::ops::Range<usize>, Option<Insertion>)>,
+    asks: bool,
+) -> std::result::Result<bool, Denial> {
+    let own = known.is_some() && exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug);
+    let (span, ask) = match known {
+        Some(known) => known,
         // A plugin rewrote the body: what leaves must still be what this gateway can read.
-        None => wire::head(&exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?.model_span,
+        None => {
+            let head = wire::head(&exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?;
+            // Without a model in it the provider would choose one that nobody granted.
+            (head.model_span.ok_or_else(|| Denial::of(codes::PLUGIN_UNAVAILABLE))?, head.ask_usage)
+        }
     };
-    // Without a model in it the provider would choose one that nobody granted.
-    let Some(span) = span else { return Err(Denial::of(codes::PLUGIN_UNAVAILABLE)) };
-    exchange.draft.body = wire::set_string(&exchange.draft.body, span, slug);
-    Ok(())
+    let body = &exchange.draft.body;
+    match ask.filter(|_| asks) {
+        Some(ask) => {
+            let name = if own { body.get(span.clone()).unwrap_or_default().to_vec() } else { wire::json::quoted(slug) };
+            let rewritten = wire::overwrite(body, &mut [(span, &name), (ask.at, ask.text.as_bytes())]);
+            exchange.draft.body = rewritten;
+            Ok(true)
+        }
+        None if own => Ok(false),
+        None => {
+            exchange.draft.body = wire::set_string(body, span, slug);
+            Ok(false)
+        }
+    }
 }
 
 fn write_head(

@@ -52,12 +52,23 @@ pub struct Head<'a> {
     pub model_span: Option<Range<usize>>,
     /// `stream`.
     pub stream: bool,
-    /// `stream_options.include_usage`, or the top-level `include_usage` of the unified endpoint.
-    pub include_usage: bool,
+    /// How a stream that does not ask for its usage would ask for it, as OpenAI's chats and completions do
+    /// (`stream_options.include_usage`); `None` where it asks already, where there is no stream, and where the option is
+    /// nothing that could be understood.
+    pub ask_usage: Option<Insertion>,
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
     pub max_tokens: Option<u64>,
     /// How many answers are wanted: the larger of `n` and `best_of`.
     pub choices: Option<u64>,
+}
+
+/// Bytes that could stand at a place of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// What they take the place of; mostly nothing.
+    pub at: Range<usize>,
+    /// The bytes.
+    pub text: &'static str,
 }
 
 /// Reads the steering members of a request body.
@@ -72,6 +83,8 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
         return Err(ParseError::NotAnObject);
     }
     let mut head = Head::default();
+    // Before the first member of the body.
+    let mut ask = Some(Insertion { at: at(body, &scan) + 1..at(body, &scan) + 1, text: r#""stream_options":{"include_usage":true},"# });
     let (mut model, mut stream) = (Once("model", false), Once("stream", false));
     scan.object(|scan, name| {
         match name.text.as_ref() {
@@ -94,8 +107,8 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
                     _ => return Err(ParseError::WrongType("stream")),
                 }
             }
-            "include_usage" => head.include_usage |= scan.scalar()? == Scalar::Bool(true),
-            "stream_options" => head.include_usage |= asks_for_usage(scan)?,
+            // Of several the last one counts, as with nearly every parser.
+            "stream_options" => ask = ask_in_options(body, scan)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?)),
             "n" | "best_of" => head.choices = head.choices.max(whole(&scan.scalar()?)),
             other => {
@@ -109,7 +122,13 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
         Ok(())
     })?;
     scan.end()?;
+    head.ask_usage = ask.filter(|_| head.stream);
     Ok(head)
+}
+
+/// Where a scan is in its body.
+fn at(body: &[u8], scan: &Scan<'_>) -> usize {
+    body.len() - scan.rest().len()
 }
 
 /// A member that must not stand twice, and whether it was met.
@@ -121,18 +140,29 @@ impl Once {
     }
 }
 
-/// `stream_options`, if it is an object.
-fn asks_for_usage(scan: &mut Scan<'_>) -> Result<bool, ParseError> {
-    if scan.peek() != Some(b'{') {
-        return scan.scalar().map(|_| false);
+/// What is missing of a question for usage in the value of `stream_options`, all of whose other members stay.
+fn ask_in_options(body: &[u8], scan: &mut Scan<'_>) -> Result<Option<Insertion>, ParseError> {
+    let object = scan.peek() == Some(b'{');
+    let start = at(body, scan);
+    if !object {
+        let nothing = scan.scalar()? == Scalar::Null;
+        return Ok(nothing.then(|| Insertion { at: start..at(body, scan), text: r#"{"include_usage":true}"# }));
     }
-    let mut asks = false;
+    let mut ask = Some(Insertion { at: start + 1..start + 1, text: r#""include_usage":true"# });
+    let mut told = false;
     scan.object(|scan, name| {
+        scan.peek();
+        let start = at(body, scan);
         let value = scan.scalar()?;
-        asks |= name.text == "include_usage" && value == Scalar::Bool(true);
+        if name.text == "include_usage" {
+            told = true;
+            ask = (value != Scalar::Bool(true)).then(|| Insertion { at: start..at(body, scan), text: "true" });
+        } else if let Some(ask) = ask.as_mut().filter(|_| !told) {
+            ask.text = r#""include_usage":true,"#;
+        }
         Ok(())
     })?;
-    Ok(asks)
+    Ok(ask)
 }
 
 /// A whole number of tokens; fractions are rounded up, and what is negative or no number says nothing.
@@ -157,7 +187,7 @@ mod tests {
         let head = head(body).unwrap();
         assert!(matches!(head.model, Some(Cow::Borrowed("gpt-4o"))));
         assert_eq!(&body[head.model_span.clone().unwrap()], br#""gpt-4o""#);
-        assert!(head.stream && head.include_usage);
+        assert!(head.stream && head.ask_usage.is_none());
         assert_eq!((head.max_tokens, head.choices), (Some(9), Some(3)));
     }
 
@@ -168,6 +198,33 @@ mod tests {
         assert_eq!(head.model.as_deref(), Some("gpt"));
         let changed = set_string(&body, head.model_span.unwrap(), "q\"\n");
         assert_eq!(&changed[..], br#"{"a\n":"\"","n":[1.5,true,null],"mod\u0065l":"q\"\n","z":1}"#);
+    }
+
+    #[test]
+    fn usage_is_asked_for_where_it_is_missing_and_every_other_byte_stays() {
+        let inserted = |body: &str| {
+            let bytes = Bytes::copy_from_slice(body.as_bytes());
+            let ask = head(body.as_bytes()).unwrap().ask_usage?;
+            let out = crate::wire::json::overwrite(&bytes, &mut [(ask.at, ask.text.as_bytes())]);
+            assert!(head(&out).unwrap().ask_usage.is_none(), "{body}");
+            Some(String::from_utf8(out.to_vec()).unwrap())
+        };
+        for (body, expected) in [
+            (r#"{"model":"m","stream":false}"#, None),
+            (r#"{"model":"m"}"#, None),
+            (r#"{"stream":true,"stream_options":{"include_usage":true,"x":1}}"#, None),
+            (r#"{"stream":true,"stream_options":"x"}"#, None),
+            (r#" { "stream":true}"#, Some(r#" {"stream_options":{"include_usage":true}, "stream":true}"#)),
+            (r#"{"stream_options": null ,"stream":true}"#, Some(r#"{"stream_options": {"include_usage":true} ,"stream":true}"#)),
+            (r#"{"stream_options":{ },"stream":true}"#, Some(r#"{"stream_options":{"include_usage":true },"stream":true}"#)),
+            (r#"{"stream_options":{"a":[{}]},"stream":true}"#, Some(r#"{"stream_options":{"include_usage":true,"a":[{}]},"stream":true}"#)),
+            (
+                r#"{"stream_options":{"a":1,"include_usage": false,"b":2},"stream":true}"#,
+                Some(r#"{"stream_options":{"a":1,"include_usage": true,"b":2},"stream":true}"#),
+            ),
+        ] {
+            assert_eq!(inserted(body).as_deref(), expected, "{body}");
+        }
     }
 
     #[test]

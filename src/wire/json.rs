@@ -54,6 +54,30 @@ pub fn set_string(body: &Bytes, span: Range<usize>, text: &str) -> Bytes {
     Bytes::from(out)
 }
 
+/// The body with some of its bytes replaced by others. Places outside the body, and those that overlap one before them, stay
+/// as they are.
+pub fn overwrite(body: &Bytes, edits: &mut [(Range<usize>, &[u8])]) -> Bytes {
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut out = Vec::with_capacity(body.len() + edits.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
+    let mut at = 0;
+    for (range, bytes) in edits.iter() {
+        if let Some(before) = body.get(at..range.start).filter(|_| range.start <= range.end && range.end <= body.len()) {
+            out.extend_from_slice(before);
+            out.extend_from_slice(bytes);
+            at = range.end;
+        }
+    }
+    out.extend_from_slice(body.get(at..).unwrap_or_default());
+    Bytes::from(out)
+}
+
+/// The bytes of a JSON string with its quotes.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    write_string(&mut out, text);
+    out
+}
+
 /// Writes a JSON string with its quotes.
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
@@ -74,6 +98,13 @@ mod tests {
         let body = br#"{"a":"one","b":"two"}"#;
         let out = splice(body, &[(16..19, "2\"".into()), (6..9, String::new())]).unwrap();
         assert_eq!(&out[..], br#"{"a":"","b":"2\""}"#);
+    }
+
+    #[test]
+    fn bytes_are_overwritten_in_any_order() {
+        let body = Bytes::from_static(br#"{"a":"one","b":2}"#);
+        let out = overwrite(&body, &mut [(15..16, b"30"), (1..1, b"\"c\":0,"), (5..10, &quoted("t\"")), (6..9, b"no"), (90..99, b"no")]);
+        assert_eq!(&out[..], br#"{"c":0,"a":"t\"","b":30}"#);
     }
 
     #[test]

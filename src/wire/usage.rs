@@ -258,14 +258,14 @@ impl UsageStream {
         Self { dialect, told: Told::default(), closed: false, text: 0 }
     }
 
-    /// Takes the name and the `data` of one event.
-    pub fn event(&mut self, event: Option<&str>, data: &str) {
+    /// Takes the name and the `data` of one event. Says whether it told anything of usage.
+    pub fn event(&mut self, event: Option<&str>, data: &str) -> bool {
         if !metered(self.dialect) {
-            return;
+            return false;
         }
         let Some(told) = Told::read(data.as_bytes()) else {
             self.text = self.text.saturating_add(fragment_bytes(data));
-            return;
+            return false;
         };
         // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
         let opening = event == Some("message_start") || event.is_none() && memmem::find(data.as_bytes(), b"\"message_start\"").is_some();
@@ -274,6 +274,7 @@ impl UsageStream {
         if !self.closed {
             self.text = self.text.saturating_add(fragment_bytes(data));
         }
+        !told.is_empty()
     }
 
     /// What is known so far. While the provider has not told the output, it is estimated from the text that passed;
@@ -293,6 +294,28 @@ impl UsageStream {
         }
         usage
     }
+}
+
+/// Whether an event is the one with which OpenAI's chats and completions answer `stream_options.include_usage`: usage, and no
+/// choice that it would be about.
+pub fn stands_alone(data: &str) -> bool {
+    let Ok(mut scan) = Scan::new(data.as_bytes()) else { return false };
+    let (mut no_choice, mut usage) = (false, false);
+    let read = scan.object(|scan, name| match name.text.as_ref() {
+        "choices" if scan.peek() == Some(b'[') => {
+            no_choice = true;
+            scan.array(|scan| {
+                no_choice = false;
+                scan.skip()
+            })
+        }
+        "usage" => {
+            usage = scan.peek() == Some(b'{');
+            scan.skip()
+        }
+        _ => scan.skip(),
+    });
+    read.is_ok() && no_choice && usage
 }
 
 /// Bytes of the fragments of one event.
@@ -355,7 +378,9 @@ mod tests {
 
     fn stream(dialect: Dialect, events: &[&str]) -> Usage {
         let mut stream = UsageStream::new(dialect);
-        events.iter().for_each(|event| stream.event(None, event));
+        for event in events {
+            stream.event(None, event);
+        }
         stream.usage()
     }
 
@@ -391,6 +416,22 @@ mod tests {
         assert_eq!((usage.output, usage.source), (2, UsageSource::Estimated));
         assert_eq!(stream(Dialect::OpenAi, &["[DONE]"]), Usage::default());
         assert_eq!(stream(Dialect::Plain, &["x"]), Usage::default());
+    }
+
+    #[test]
+    fn the_last_chunk_of_a_chat_stands_alone() {
+        for (data, alone) in [
+            (r#"{"id":"1","choices":[],"usage":{"prompt_tokens":1}}"#, true),
+            (r#"{"usage":{"prompt_tokens":1},"choices":[ ]}"#, true),
+            (r#"{"choices":[],"usage":null}"#, false),
+            (r#"{"choices":[],"prompt_filter_results":[]}"#, false),
+            (r#"{"choices":[{"index":0}],"usage":{"prompt_tokens":1}}"#, false),
+            (r#"{"choices":null,"usage":{"prompt_tokens":1}}"#, false),
+            (r#"{"usage":{"prompt_tokens":1}}"#, false),
+            ("[DONE]", false),
+        ] {
+            assert_eq!(stands_alone(data), alone, "{data}");
+        }
     }
 
     proptest! {
