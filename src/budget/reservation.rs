@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::account::Open;
 use super::{Account, AccountKind, Metric, OwnerKind, Past, Period, Window};
 use crate::error::{Denial, codes};
-use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settled, Settlement, StateError, StateKey};
+use crate::store::{Charge, Counted, Hold, LeaseId, MAX_COUNT, Reservations, Settled, Settlement, StateError, StateKey};
 
 /// The most that a request can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,7 +117,7 @@ impl Worst {
             Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
             Metric::TokensIn => whole(self.tokens_in),
             Metric::TokensOut => whole(self.tokens_out),
-            Metric::Cost => self.cost,
+            Metric::Cost => self.cost.clamp(0, MAX_COUNT),
             // Nobody knows these beforehand: the counter is only asked whether anything is left.
             Metric::Errors | Metric::LatencyMs => 0,
         }
@@ -132,15 +132,16 @@ impl Actual {
             Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
             Metric::TokensIn => whole(self.tokens_in),
             Metric::TokensOut => whole(self.tokens_out),
-            Metric::Cost => self.cost,
+            Metric::Cost => self.cost.clamp(0, MAX_COUNT),
             Metric::Errors => i64::from(self.error),
-            Metric::LatencyMs => i64::try_from(self.latency.as_millis()).unwrap_or(i64::MAX),
+            Metric::LatencyMs => whole(self.latency.as_millis().try_into().unwrap_or(u64::MAX)),
         }
     }
 }
 
+/// As far as a store can count: whatever a caller or a provider says, the question is one that can be answered.
 fn whole(tokens: u64) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX)
+    i64::try_from(tokens).unwrap_or(MAX_COUNT).min(MAX_COUNT)
 }
 
 impl Reservation {

@@ -16,13 +16,17 @@ use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
-use crate::store::{LeaseId, StateError, StateStore};
+use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
 use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
 
 /// How often what long requests hold is renewed; every lease lives for at least three of these.
 const RENEWAL: Duration = Duration::from_secs(5);
+
+/// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
+/// limit reaches this far.
+const MOST_TOKENS: u64 = MAX_COUNT as u64 / 4;
 
 /// Where requests are counted. One for the process, whatever configurations come and go.
 pub struct Governor {
@@ -140,10 +144,10 @@ impl Governor {
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
             None => crate::wire::head(body).map_or((None, None), |head| (head.max_tokens, head.choices)),
         };
-        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body) };
+        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
         let tokens_out = match exchange.facts.endpoint {
             Endpoint::Embeddings | Endpoint::Mcp => 0,
-            _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)),
+            _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)).min(MOST_TOKENS),
         };
         let pricing = model.and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
@@ -153,7 +157,7 @@ impl Governor {
             Some(cost) => cost.total,
             None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out)),
         };
-        governed.worst = Worst { tokens_in, tokens_out, cost };
+        governed.worst = Worst { tokens_in, tokens_out, cost: cost.min(MAX_COUNT) };
         let ask = Ask {
             address: Some(exchange.facts.client_ip),
             body: Some(body.len() as u64),
@@ -303,7 +307,7 @@ impl Governor {
         if governed.held.is_empty() {
             return;
         }
-        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
+        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out).min(MOST_TOKENS) } else { 0 };
         let held = std::mem::take(&mut governed.held);
         let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
         self.settling.fetch_add(1, Ordering::AcqRel);

@@ -12,7 +12,7 @@ use crate::upstream::{Act, Answer, Body, Upstream, chat_events};
 /// 0.001 USD a token of the prompt, 0.002 USD a token of the answer: the usual answer (9 and 4 tokens) costs 0.017 USD.
 const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
 
-fn keeping(upstream: &Upstream) -> Setup {
+pub fn keeping(upstream: &Upstream) -> Setup {
     Setup { governance: "usage: true".into(), fast: PRICED.into(), ..Setup::to(upstream.port) }
 }
 
@@ -193,6 +193,27 @@ async fn budgets_and_quotas_refuse_what_has_no_room() {
         let (status, code, scope, told, _) = refused(&answer);
         assert_eq!((status, code.as_str(), scope, told), (429, "quota_exceeded", json!("api_key"), json!(metric)), "{}", answer.text());
         assert!(answer.header("retry-after").is_some());
+    }
+}
+
+#[tokio::test]
+async fn numbers_beyond_all_counting_are_refused_and_switch_nothing_off() {
+    let upstream = Upstream::start().await;
+    let budget = r#"budgets: [{name: b, period: MONTHLY, amount: "0.30"}]"#;
+    let quota = "quotas: [{name: q, period: DAILY, metric: TOKENS, limit: 150}]";
+    for (acme, main, expected) in [
+        (vec![budget.to_owned()], "", (402, "budget_exceeded")),
+        (vec![quota.to_owned()], "", (429, "quota_exceeded")),
+        (vec![], "policies: {ratelimit: {tokens: {per_minute: 1000}}}", (429, "rate_limit_exceeded")),
+    ] {
+        let setup = Setup { acme, main: main.into(), governance: "usage: true, on_store_error: allow".into(), ..keeping(&upstream) };
+        let edge = setup.start().await;
+        for tokens in ["99999999999999999999", "9007199254740992", "9007199254740991", "1e300", "4503599627370496"] {
+            let body = format!(r#"{{"model":"fast","max_tokens":{tokens},"messages":[{{"role":"user","content":"Hello"}}]}}"#);
+            let answer = edge.send(&Request::post("/v1/chat/completions", body).bearer(KEY)).await;
+            assert_eq!((answer.status, answer.code().as_str()), expected, "{tokens}: {}", answer.text());
+        }
+        assert_eq!(upstream.count(), 0);
     }
 }
 
