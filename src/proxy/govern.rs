@@ -11,7 +11,7 @@ use super::holding::{Held, Holding, Holdings, at_once, tell};
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
-use crate::gate::{Exchange, RequestId};
+use crate::gate::{End, Exchange, RequestId};
 use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage};
 use crate::route::McpServer;
@@ -299,7 +299,8 @@ impl Governor {
             tokens_in: used.input.saturating_add(used.embeddings),
             tokens_out: used.output,
             cost: governed.cost.map_or(0, |cost| cost.total),
-            error: exchange.outcome.status >= 400 || exchange.outcome.status == 0,
+            // The same that the records are asked for when a counter begins anew.
+            error: exchange.outcome.status >= 400 && exchange.outcome.end != End::Blocked,
             latency: took,
         };
         let begun = governed.begun.take();

@@ -87,6 +87,16 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
+    let first = !cx.pre_upstream_done;
+    let done = prepare(session, head, cx).await;
+    if done.is_err() && first {
+        // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.
+        cx.attempts = 0;
+    }
+    done
+}
+
+async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
     let (Some(exchange), Some(route), Some(destination), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.destination, &cx.tap) else {
         return cx.refuse(Denial::of(codes::INTERNAL));
     };
