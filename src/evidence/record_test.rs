@@ -355,7 +355,7 @@ prop_compose! {
             denial: flags[0].then(|| Denial::custom(451, "a_code", "b")),
             end: if flags[1] { End::Complete } else { End::ClientAbort },
             attempts: numbers[8] as u32,
-            usage: Usage { input, output, cached, reasoning, total, source: UsageSource::Provider },
+            usage: Usage { input, output, cached, reasoning, total, source: UsageSource::Provider, ..Usage::default() },
             upstream_ms: millis,
             overhead_us: numbers[8],
             bytes_in: numbers[0],

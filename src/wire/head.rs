@@ -60,6 +60,8 @@ pub struct Head<'a> {
     pub max_tokens: Option<u64>,
     /// How many answers are wanted: the larger of `n` and `best_of`.
     pub choices: Option<u64>,
+    /// How many texts stand in `input`, as embeddings take them; a list of tokens is one.
+    pub inputs: Option<u64>,
 }
 
 /// Bytes that could stand at a place of a body.
@@ -111,6 +113,7 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
             "stream_options" => ask = ask_in_options(body, scan)?,
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?)),
             "n" | "best_of" => head.choices = head.choices.max(whole(&scan.scalar()?)),
+            "input" => head.inputs = Some(inputs(scan)?),
             other => {
                 // Go servers match members without regard to case: `Model` beside `model` would steer past us.
                 if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {
@@ -165,6 +168,20 @@ fn ask_in_options(body: &[u8], scan: &mut Scan<'_>) -> Result<Option<Insertion>,
     Ok(ask)
 }
 
+/// How many texts a value stands for.
+fn inputs(scan: &mut Scan<'_>) -> Result<u64, ParseError> {
+    if scan.peek() != Some(b'[') {
+        return scan.skip().map(|()| 1);
+    }
+    let (mut count, mut tokens) = (0, false);
+    scan.array(|scan| {
+        count += 1;
+        tokens |= matches!(scan.peek(), Some(b'-' | b'0'..=b'9'));
+        scan.skip()
+    })?;
+    Ok(if tokens { 1 } else { count })
+}
+
 /// A whole number of tokens; fractions are rounded up, and what is negative or no number says nothing.
 fn whole(value: &Scalar<'_>) -> Option<u64> {
     let Scalar::Number(number) = value else { return None };
@@ -189,6 +206,13 @@ mod tests {
         assert_eq!(&body[head.model_span.clone().unwrap()], br#""gpt-4o""#);
         assert!(head.stream && head.ask_usage.is_none());
         assert_eq!((head.max_tokens, head.choices), (Some(9), Some(3)));
+    }
+
+    #[test]
+    fn texts_of_an_input_are_counted() {
+        for (input, count) in [(r#""a""#, 1), (r#"["a","b"]"#, 2), ("[1,2,3]", 1), ("[[1,2],[3]]", 2), ("[]", 0)] {
+            assert_eq!(head(format!(r#"{{"input":{input}}}"#).as_bytes()).unwrap().inputs, Some(count), "{input}");
+        }
     }
 
     #[test]
