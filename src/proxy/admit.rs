@@ -387,7 +387,7 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
     if body.is_empty() && route.upstream.is_some() {
         return Ok(Steering::default());
     }
-    match wire::head(body) {
+    match wire::head(exchange.facts.endpoint, body) {
         Ok(head) => {
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);

@@ -146,7 +146,8 @@ impl Governor {
             Some(read) => (read.max_tokens, read.choices, read.inputs),
             None if server.is_some() => (None, None, None),
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
-            None => crate::wire::head(body).map_or((None, None, None), |head| (head.max_tokens, head.choices, head.inputs)),
+            None => crate::wire::head(exchange.facts.endpoint, body)
+                .map_or((None, None, None), |head| (head.max_tokens, head.choices, head.inputs)),
         };
         let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
         let tokens_out = match exchange.facts.endpoint {
@@ -172,7 +173,8 @@ impl Governor {
         let ask = Ask {
             address: Some(exchange.facts.client_ip),
             body: Some(body.len() as u64),
-            max_tokens: Some(asked.unwrap_or(tokens_out)),
+            // Of each answer, as the member of the request; what is reserved is for all of them.
+            max_tokens: Some(if tokens_out == 0 { 0 } else { asked.unwrap_or_else(|| model.map_or(0, |model| model.max_output_tokens)) }),
             tokens: Some(tokens_in.saturating_add(tokens_out)),
             ..ask(turn.id)
         };

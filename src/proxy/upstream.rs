@@ -161,7 +161,7 @@ fn address(
         Some(known) => known,
         // A plugin rewrote the body: what leaves must still be what this gateway can read.
         None => {
-            let head = wire::head(&exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?;
+            let head = wire::head(exchange.facts.endpoint, &exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?;
             // Without a model in it the provider would choose one that nobody granted.
             (head.model_span.ok_or_else(|| Denial::of(codes::PLUGIN_UNAVAILABLE))?, head.ask_usage)
         }

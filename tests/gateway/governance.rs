@@ -90,6 +90,33 @@ async fn every_field_of_a_policy_refuses_in_its_words() {
 }
 
 #[tokio::test]
+async fn another_endpoints_member_hides_no_large_answer() {
+    let upstream = Upstream::start().await;
+    let policy = "policies: {ratelimit: {payload: {max_tokens: 50}}}";
+    let edge = Setup { main: policy.into(), ..keeping(&upstream) }.start().await;
+    for (members, status) in [
+        (json!({"max_output_tokens": 5}), 429),
+        (json!({"max_tokens": 5}), 200),
+        (json!({"max_completion_tokens": 60, "max_tokens": 5}), 429),
+        // The policy is for each answer.
+        (json!({"max_tokens": 50, "n": 3}), 200),
+        (json!({"n": 3}), 429),
+    ] {
+        let mut body = json!({"model": "fast", "messages": [{"role": "user", "content": "Hello"}]});
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let answer = edge.send(&Request::post("/v1/chat/completions", body.to_string()).bearer(KEY)).await;
+        assert_eq!(answer.status, status, "{members}: {}", answer.text());
+    }
+    // What is reserved is for all answers: 3 × 50 tokens are 0.30 USD.
+    let edge = Setup { acme: vec![r#"budgets: [{name: b, period: MONTHLY, amount: "0.25"}]"#.into()], ..keeping(&upstream) }.start().await;
+    for (choices, status) in [(3, 402), (1, 200)] {
+        let body = json!({"model": "fast", "max_tokens": 50, "n": choices, "messages": [{"role": "user", "content": "Hello"}]});
+        let answer = edge.send(&Request::post("/v1/chat/completions", body.to_string()).bearer(KEY)).await;
+        assert_eq!(answer.status, status, "{choices}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn networks_are_refused_before_the_key_is_looked_at() {
     let upstream = Upstream::start().await;
     let edge = Setup { policies: "ip: {blocklist: [127.0.0.0/8]}".into(), ..keeping(&upstream) }.start().await;
