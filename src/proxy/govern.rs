@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::ask::{Due, ask};
 use super::context::Context;
-use super::holding::{Held, Holding, Holdings, at_once, tell};
+use super::holding::{Held, Holding, Holdings, RENEWAL, at_once, tell};
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
@@ -20,9 +20,6 @@ use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
 use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
-
-/// How often what long requests hold is renewed; every lease lives for at least three of these.
-const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
 /// limit reaches this far.
@@ -234,6 +231,7 @@ impl Governor {
             return;
         }
         held.ttl = settings.reservation_ttl;
+        held.every = held.receipt.renew_every().map_or(RENEWAL, |every| every.min(RENEWAL));
         governed.holding = Some(self.holdings.put(id.0[15], Arc::clone(&governed.held)));
     }
 
@@ -241,12 +239,21 @@ impl Governor {
     pub async fn renew(&self) {
         let mut extended = tokio::time::Instant::now();
         let mut every = Duration::ZERO;
+        let mut renewed = extended;
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            self.holdings.pause().await;
+            // Between two rounds of all there may be several of those whose leases are short.
+            let all = renewed.elapsed() >= RENEWAL;
             // Reservations live for minutes: a sign of life every quarter of that is enough.
-            let due = extended.elapsed() >= every;
-            let (failed, shortest) = self.holdings.renew(self.state.as_ref(), due).await;
+            let due = all && extended.elapsed() >= every;
+            if all {
+                renewed = tokio::time::Instant::now();
+            }
+            let (failed, shortest) = self.holdings.renew(self.state.as_ref(), all, due).await;
             self.metrics.store_errors.inc_by(failed);
+            if !all {
+                continue;
+            }
             every = shortest.map_or(Duration::ZERO, |shortest| shortest / 4);
             if due {
                 extended = tokio::time::Instant::now();

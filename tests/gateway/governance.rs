@@ -190,6 +190,21 @@ async fn a_place_is_free_again_however_a_request_ends() {
 }
 
 #[tokio::test]
+async fn a_short_lease_is_renewed_for_as_long_as_its_request_takes() {
+    let upstream = Upstream::start().await;
+    let main = "policies: {ratelimit: {concurrency: {max: 1, lease_ttl_seconds: 1}}}";
+    let edge = Setup { main: main.into(), ..keeping(&upstream) }.start().await;
+    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(4)))]);
+    let (slow, late) = (asking(1), asking(1));
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        edge.send(&late).await
+    };
+    let (first, second) = tokio::join!(edge.send(&slow), second);
+    assert_eq!((first.status, second.status), (200, 429), "{}", second.text());
+}
+
+#[tokio::test]
 async fn budgets_and_quotas_refuse_what_has_no_room() {
     let upstream = Upstream::start().await;
     // The worst case of 100 tokens is 0.20 USD and the prompt.
