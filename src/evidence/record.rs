@@ -100,6 +100,8 @@ impl RequestEntry<'_> {
         list.put(b"]");
         entry.text_if("key_id", caller.map(|caller| &*caller.key_id));
         entry.word("kind", "request");
+        let denial = outcome.denial.as_ref();
+        entry.text_if("limit", denial.and_then(|denial| denial.limit));
         entry.text("method", facts.method.as_str());
         entry.text_if("model", model.as_deref().and_then(name));
         entry.text_if("organisation", caller.map(|caller| &*caller.organisation.id));
@@ -107,6 +109,7 @@ impl RequestEntry<'_> {
         entry.text_if("provider", facts.provider.as_deref());
         entry.text_if("provider_model", facts.slug.as_deref());
         entry.text_if("provider_request_id", outcome.provider_request_id.as_deref().and_then(name));
+        entry.text_if("reason", denial.and_then(|denial| denial.reason));
         request_id(&mut entry, facts.id);
         entry.text_if("requested_model", facts.requested_model.as_deref().and_then(name));
         entry.text("route", &facts.route);
@@ -118,6 +121,7 @@ impl RequestEntry<'_> {
             }
             list.put(b"]");
         }
+        entry.text_if("scope", denial.and_then(|denial| denial.scope));
         let number_at = entry.member("seq").written();
         entry.number("status", outcome.status.into());
         entry.flag("stream", facts.stream);

@@ -580,6 +580,8 @@ pub fn end_of(cx: &Context, failed: bool) -> End {
         Some(denial) if [codes::UPSTREAM_FAILED.code, codes::MCP_UPSTREAM_FAILED.code].contains(&&*denial.code) => End::UpstreamError,
         Some(_) => End::Blocked,
         None if failed => End::UpstreamError,
+        // The caller has all of it, and it is the provider's failure or refusal.
+        None if cx.upstream_status >= 400 && !matches!(cx.destination, Some(Destination::Upstream(_))) => End::UpstreamError,
         None => End::Complete,
     }
 }

@@ -234,7 +234,7 @@ impl Governor {
                 Ok(())
             }
             (Ruling::Exceeded(at), Some(reservation)) => {
-                let denial = reservation.exceeded(at, ask.now);
+                let denial = reservation.exceeded(at, &decided.holds, ask.now);
                 self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
                 Err(denial)
             }

@@ -215,6 +215,17 @@ async fn budgets_and_quotas_refuse_what_has_no_room() {
     let answer = edge.send(&asking(2000)).await;
     let (status, code, scope, limit, _) = refused(&answer);
     assert_eq!((status, code.as_str(), scope, limit), (402, "budget_exceeded", json!("organisation"), json!("COST")), "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert_eq!((&error["name"], &error["cap"], &error["settled"]), (&json!("b"), &json!(300_000_000), &json!(17_000_000)), "{error}");
+    assert!(error["reserved"] == 0 && error["estimate"].as_i64().is_some_and(|n| n > 4_000_000_000), "{error}");
+    assert!(error["resets_at"].as_str().is_some_and(|at| at.ends_with('Z')) && error["retry_after"].is_u64(), "{error}");
+    assert!(answer.header("retry-after").is_some());
+    let record = edge.record(answer.header("x-request-id").unwrap()).await;
+    for (member, value) in [("code", "budget_exceeded"), ("scope", "organisation"), ("limit", "COST")] {
+        assert_eq!(record[member], value, "{record}");
+    }
+    let told = r#""code":"budget_exceeded","scope":"organisation","limit":"COST""#;
+    assert!(eventually(Duration::from_secs(5), || edge.log().contains(told)).await, "{}", edge.log());
     assert_eq!(edge.send(&asking(100)).await.status, 200, "0.034 are used, not 0.40");
 
     for (metric, limit, good) in [("REQUESTS", 2, 2), ("TOKENS", 150, 1), ("COST", 260_000_000_u64, 1), ("ERRORS", 1, 0)] {
@@ -344,6 +355,7 @@ async fn one_record_for_each_request_whatever_became_of_it() {
         assert_eq!((&record["status"], &record["code"], &record["total_tokens"]), (&json!(status), &code, &json!(0)), "{record:#}");
         assert!(matches!(record["cost_usd"].as_str(), None | Some("0.00")), "{record:#}");
     }
+    assert_eq!(of(&failed)["end"], "upstream_error");
     assert_ne!(of(&cut)["end"], "complete");
     assert_eq!(of(&gone)["end"], "client_abort", "{:#}", of(&gone));
 
