@@ -286,8 +286,7 @@ fn denial(held: &Held, counted: Counted, now: i64) -> Denial {
     denial.retry_after = u64::try_from(open.window.end.saturating_sub(now)).ok().map(Duration::from_micros);
     let resets_at = jiff::Timestamp::from_microsecond(open.window.end).map_or_else(|_| String::new(), |end| end.to_string());
     let Counted { used: settled, reserved, .. } = counted;
-    denial.room =
-        Some(Box::new(Room { name: account.name.to_string(), cap: open.limit, settled, reserved, estimate: *amount, resets_at }));
+    denial.room = Some(Box::new(Room { name: account.name.to_string(), cap: open.limit, settled, reserved, estimate: *amount, resets_at }));
     denial
 }
 

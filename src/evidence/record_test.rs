@@ -361,7 +361,11 @@ prop_compose! {
         let [input, output, cached, reasoning, total] = [2, 3, 4, 5, 6].map(|i| numbers[i]);
         let outcome = Outcome {
             status: numbers[7] as u16,
-            denial: flags[0].then(|| Denial { scope: Some("api_key"), limit: Some("burst"), reason: Some("x"), ..Denial::custom(451, "a_code", "b") }),
+            denial: flags[0].then(|| {
+                let mut denial = Denial::custom(451, "a_code", "b");
+                (denial.scope, denial.limit, denial.reason) = (Some("api_key"), flags[1].then_some("burst"), Some("burst_exceeded"));
+                denial
+            }),
             end: if flags[1] { End::Complete } else { End::ClientAbort },
             attempts: numbers[8] as u32,
             usage: Usage { input, output, cached, reasoning, total, source: UsageSource::Provider, ..Usage::default() },

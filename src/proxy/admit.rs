@@ -392,7 +392,13 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
-            Ok(Steering { model_span: head.model_span, ask_usage: head.ask_usage, max_tokens: head.max_tokens, choices: head.choices, inputs: head.inputs })
+            Ok(Steering {
+                model_span: head.model_span,
+                ask_usage: head.ask_usage,
+                max_tokens: head.max_tokens,
+                choices: head.choices,
+                inputs: head.inputs,
+            })
         }
         Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(Steering::default()),
         Err(error) => {

@@ -453,13 +453,8 @@ fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: Missi
             _ => (worst.tokens_in, exchange.outcome.bytes_out / 4),
         },
     };
-    let estimated = |input: u64, output: u64| Usage {
-        input,
-        output,
-        total: input.saturating_add(output),
-        source: UsageSource::Estimated,
-        ..usage
-    };
+    let estimated =
+        |input: u64, output: u64| Usage { input, output, total: input.saturating_add(output), source: UsageSource::Estimated, ..usage };
     exchange.outcome.usage = match (missing, worst) {
         (MissingUsage::Nothing, Some(_)) => Usage::default(),
         (MissingUsage::Worst, Some(worst)) => estimated(worst.tokens_in, worst.tokens_out),

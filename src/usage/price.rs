@@ -140,8 +140,16 @@ impl Pricing {
             (tools.definition_cost_per_1k_tokens != free, "tools.definition_cost_per_1k_tokens", TOKENS),
             (tools.input_cost_per_1k_tokens != free, "tools.input_cost_per_1k_tokens", TOKENS),
             (tools.output_cost_per_1k_tokens != free, "tools.output_cost_per_1k_tokens", TOKENS),
-            (tools.cost_per_call != free && !tells_calls, "tools.cost_per_call", "is charged where usage tells the calls, as Anthropic's does"),
-            (self.input.reasoning_cost_per_1k_tokens.is_some(), "input.reasoning_cost_per_1k_tokens", "is never charged: no prompt has reasoning"),
+            (
+                tools.cost_per_call != free && !tells_calls,
+                "tools.cost_per_call",
+                "is charged where usage tells the calls, as Anthropic's does",
+            ),
+            (
+                self.input.reasoning_cost_per_1k_tokens.is_some(),
+                "input.reasoning_cost_per_1k_tokens",
+                "is never charged: no prompt has reasoning",
+            ),
             (
                 self.units_cost_per_1k.is_some() && !matches!(self.unit_kind.as_deref(), None | Some("images" | "inputs")),
                 "unit_kind",
