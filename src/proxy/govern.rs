@@ -83,6 +83,8 @@ pub struct Governed {
     /// It is on disk that there is this request.
     begun: Option<Begun>,
     recorded: bool,
+    /// Its tokens were looked at.
+    weighed: bool,
     pub(super) due: Due,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
@@ -153,6 +155,7 @@ impl Governor {
         };
         let pricing = model.and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
+        governed.weighed = true;
         governed.pricing = pricing.cloned();
         governed.tools = tools;
         // What a price of other units is not for is not counted by it.
@@ -440,7 +443,7 @@ fn quantities(told: &Usage, endpoint: Endpoint, units: u64) -> Quantities {
 /// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already.
 fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: MissingUsage) {
     let usage = exchange.outcome.usage;
-    let worst = governed.filter(|governed| governed.tools.is_none()).map(|governed| governed.worst);
+    let worst = governed.filter(|governed| governed.weighed && governed.tools.is_none()).map(|governed| governed.worst);
     let (input, output) = match (usage.source, worst) {
         (UsageSource::Provider, _) | (UsageSource::None, None) => return,
         // A stream may have told its prompt before it broke off.
