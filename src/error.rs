@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// A stable code with its default status and text. Codes are a contract: scripts of callers match on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code {
@@ -57,7 +59,7 @@ pub mod codes {
         KEY_REVOKED = 401 "api_key_revoked", "API key has been revoked",
             "The key is known and revoked.", "Unrevoke it, or use another.";
         BUDGET_EXCEEDED = 402 "budget_exceeded", "budget exceeded",
-            "A budget of the organisation, team, user or key has no room for what this request may cost; `scope` says whose.", "Raise the budget, wait for its next window, or ask for fewer tokens.";
+            "A budget of the organisation, team, user or key has no room for what this request may cost; `scope` and `name` say whose and which, `cap`, `settled`, `reserved`, `estimate` (nano-USD) and `resets_at` how it stands.", "Raise the budget, wait for its next window, or ask for fewer tokens.";
         MCP_GUARDRAIL_BLOCK = 403 "mcp_guardrail_block", "the MCP server's rules do not permit this",
             "The tool is blocked or not among the allowed ones, or a blocked keyword stands in the request.", "Compare `allowed_tools`, `blocked_tools` and `blocked_keywords` of the server.";
         MCP_NOT_ALLOWED = 403 "mcp_not_allowed", "MCP server not allowed",
@@ -85,7 +87,7 @@ pub mod codes {
         RATE_LIMITED = 429 "rate_limit_exceeded", "rate limit exceeded",
             "A policy of the gateway, the organisation, the team, the key or the model refuses; `scope`, `limit` and `reason` say which.", "Wait for the time in Retry-After, or ask the operator for a higher limit.";
         QUOTA_EXCEEDED = 429 "quota_exceeded", "quota exceeded",
-            "A quota of the organisation, team, user or key has no room for what this request may use; `scope` and `limit` say which.", "Wait for the time in Retry-After, or raise the quota.";
+            "A quota of the organisation, team, user or key has no room for what this request may use; `scope`, `limit` and `name` say which, `cap`, `settled`, `reserved`, `estimate` and `resets_at` how it stands.", "Wait for the time in Retry-After, or raise the quota.";
         CALLER_GONE = 499 "client_closed_request", "the caller went away",
             "The connection was closed before the answer was complete. Seen in evidence and metrics, never on the wire.", "Nothing to do on the gateway.";
         INTERNAL = 500 "internal_error", "internal error",
@@ -134,6 +136,25 @@ pub struct Denial {
     pub limit: Option<&'static str>,
     /// The specific code behind a general one (`rpm_exceeded`, …).
     pub reason: Option<&'static str>,
+    /// How the budget or quota stands that has no room.
+    pub room: Option<Box<Room>>,
+}
+
+/// How a budget or quota stands that refuses. Amounts are in its unit: nano-USD, tokens, requests, milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// Its name.
+    pub name: String,
+    /// What its window may hold.
+    pub cap: i64,
+    /// What was used of it.
+    pub settled: i64,
+    /// What requests under way hold of it.
+    pub reserved: i64,
+    /// What this request may take.
+    pub estimate: i64,
+    /// When its window ends, RFC 3339.
+    pub resets_at: String,
 }
 
 impl Denial {
@@ -147,6 +168,7 @@ impl Denial {
             scope: None,
             limit: None,
             reason: None,
+            room: None,
         }
     }
 

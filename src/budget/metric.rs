@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Metric {
-    /// Accepted requests.
+    /// Accepted requests: those that went on to a provider. What a gate refused before is none.
     Requests,
     /// Tokens of prompts and answers.
     Tokens,
@@ -16,7 +16,8 @@ pub enum Metric {
     TokensIn,
     /// Tokens of answers.
     TokensOut,
-    /// Requests whose answer was 400 or above, except the gateway's own refusals.
+    /// Accepted requests whose answer was 400 or above, except the gateway's own refusals: an answer that a gate withheld is
+    /// no error of the provider. A caller that went away before it was answered counts as 499.
     Errors,
     /// Milliseconds from the request's head to its last byte.
     LatencyMs,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::account::Open;
 use super::{Account, AccountKind, Metric, OwnerKind, Past, Period, Window};
-use crate::error::{Denial, codes};
-use crate::store::{Charge, Counted, Hold, LeaseId, Reservations, Settled, Settlement, StateError, StateKey};
+use crate::error::{Denial, Room, codes};
+use crate::store::{Charge, Counted, Hold, LeaseId, MAX_COUNT, Reservations, Settled, Settlement, StateError, StateKey};
 
 /// The most that a request can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,7 +117,7 @@ impl Worst {
             Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
             Metric::TokensIn => whole(self.tokens_in),
             Metric::TokensOut => whole(self.tokens_out),
-            Metric::Cost => self.cost,
+            Metric::Cost => self.cost.clamp(0, MAX_COUNT),
             // Nobody knows these beforehand: the counter is only asked whether anything is left.
             Metric::Errors | Metric::LatencyMs => 0,
         }
@@ -132,15 +132,16 @@ impl Actual {
             Metric::Tokens => whole(self.tokens_in.saturating_add(self.tokens_out)),
             Metric::TokensIn => whole(self.tokens_in),
             Metric::TokensOut => whole(self.tokens_out),
-            Metric::Cost => self.cost,
+            Metric::Cost => self.cost.clamp(0, MAX_COUNT),
             Metric::Errors => i64::from(self.error),
-            Metric::LatencyMs => i64::try_from(self.latency.as_millis()).unwrap_or(i64::MAX),
+            Metric::LatencyMs => whole(self.latency.as_millis().try_into().unwrap_or(u64::MAX)),
         }
     }
 }
 
+/// As far as a store can count: whatever a caller or a provider says, the question is one that can be answered.
 fn whole(tokens: u64) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX)
+    i64::try_from(tokens).unwrap_or(MAX_COUNT).min(MAX_COUNT)
 }
 
 impl Reservation {
@@ -186,10 +187,10 @@ impl Reservation {
         self.holds.iter().map(hold).collect()
     }
 
-    /// What the caller is told when the account at this position has no room.
-    pub fn exceeded(&self, at: usize, now: i64) -> Denial {
+    /// What the caller is told when the account at this position has no room; `each` is how the accounts stand.
+    pub fn exceeded(&self, at: usize, each: &[Counted], now: i64) -> Denial {
         match self.holds.get(at) {
-            Some(held) => denial(&held.account, &held.open, now),
+            Some(held) => denial(held, each.get(at).copied().unwrap_or_default(), now),
             None => Denial::of(codes::BUDGET_EXCEEDED),
         }
     }
@@ -273,17 +274,19 @@ impl Reservation {
     }
 }
 
-fn denial(account: &Account, open: &Open, now: i64) -> Denial {
+fn denial(held: &Held, counted: Counted, now: i64) -> Denial {
+    let Held { account, open, amount } = held;
     let mut denial = match account.kind {
         AccountKind::Budget => Denial::of(codes::BUDGET_EXCEEDED),
         AccountKind::Quota => Denial::of(codes::QUOTA_EXCEEDED),
     };
     denial.scope = Some(account.owner.scope());
     denial.limit = Some(account.metric.as_str());
-    // Waiting does not help who has to raise a budget; a quota is there again when its window ends.
-    if account.kind == AccountKind::Quota {
-        denial.retry_after = u64::try_from(open.window.end.saturating_sub(now)).ok().map(Duration::from_micros);
-    }
+    // There is room again when the window ends at the latest.
+    denial.retry_after = u64::try_from(open.window.end.saturating_sub(now)).ok().map(Duration::from_micros);
+    let resets_at = jiff::Timestamp::from_microsecond(open.window.end).map_or_else(|_| String::new(), |end| end.to_string());
+    let Counted { used: settled, reserved, .. } = counted;
+    denial.room = Some(Box::new(Room { name: account.name.to_string(), cap: open.limit, settled, reserved, estimate: *amount, resets_at }));
     denial
 }
 

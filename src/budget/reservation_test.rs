@@ -48,9 +48,10 @@ async fn asked(state: &MemoryState, said: &Said, accounts: &[Arc<Account>], leas
     let made = Reservation::open(state, said, accounts, LeaseId(lease), START, worst).await.unwrap();
     for _ in 0..2 {
         let question = Question { holds: &made.holds(), expires_in: TTL, ..Question::default() };
-        match state.decide(LeaseId(lease), &question).await.unwrap().ruling {
+        let decided = state.decide(LeaseId(lease), &question).await.unwrap();
+        match decided.ruling {
             Ruling::Granted => return Ok(made),
-            Ruling::Exceeded(at) => return Err(made.exceeded(at, START)),
+            Ruling::Exceeded(at) => return Err(made.exceeded(at, &decided.holds, START)),
             Ruling::Unseeded => made.tell(state, said).await.unwrap(),
             Ruling::Limited(at) => panic!("no limit was asked, {at} refuses"),
         }

@@ -152,6 +152,7 @@ async fn table(args: &Args, settings: &RecordsSettings) -> Result<Table, RecordE
         plugin: args.plugin.clone(),
         from: args.from,
         until: args.until,
+        ..UsageFilter::default()
     };
     let found = match (args.list, args.by) {
         (Some(limit), _) => store.usage(&filter, None, limit).await.map(|records| Table::of_records(&records)),

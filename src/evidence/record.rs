@@ -125,6 +125,8 @@ impl RequestEntry<'_> {
         list.put(b"]");
         entry.text_if("key_id", caller.map(|caller| &*caller.key_id));
         entry.word("kind", "request");
+        let denial = outcome.denial.as_ref();
+        entry.text_if("limit", denial.and_then(|denial| denial.limit));
         // A method is a token, which needs no escapes (RFC 9110 §5.6.2).
         entry.word("method", facts.method.as_str());
         entry.word_if("model", model.as_deref().and_then(name));
@@ -133,6 +135,7 @@ impl RequestEntry<'_> {
         entry.text_if("provider", facts.provider.as_deref());
         entry.text_if("provider_model", facts.slug.as_deref());
         entry.word_if("provider_request_id", outcome.provider_request_id.as_deref().and_then(name));
+        entry.text_if("reason", denial.and_then(|denial| denial.reason));
         request_id(&mut entry, facts.id);
         entry.word_if("requested_model", facts.requested_model.as_deref().and_then(name));
         entry.text("route", &facts.route);
@@ -144,6 +147,7 @@ impl RequestEntry<'_> {
             }
             list.put(b"]");
         }
+        entry.text_if("scope", denial.and_then(|denial| denial.scope));
         let number_at = entry.member("seq").written();
         entry.number("status", outcome.status.into());
         entry.flag("stream", facts.stream);

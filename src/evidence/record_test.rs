@@ -37,6 +37,8 @@ struct RequestModel<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<&'a str>,
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
@@ -49,12 +51,16 @@ struct RequestModel<'a> {
     provider_model: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
     request_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     requested_model: Option<&'a str>,
     route: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     safety: Vec<ReadingEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     seq: u64,
     status: u16,
     stream: bool,
@@ -156,6 +162,7 @@ impl<'a> RequestModel<'a> {
             executions: finished.executions.iter().map(ExecutionEntry::of).collect(),
             key_id: caller.map(|caller| &*caller.key_id),
             kind: "request",
+            limit: outcome.denial.as_ref().and_then(|denial| denial.limit),
             method: facts.method.as_str(),
             model: finished.model.as_deref().and_then(name),
             organisation: caller.map(|caller| &*caller.organisation.id),
@@ -163,10 +170,12 @@ impl<'a> RequestModel<'a> {
             provider: facts.provider.as_deref(),
             provider_model: facts.slug.as_deref(),
             provider_request_id: outcome.provider_request_id.as_deref().and_then(name),
+            reason: outcome.denial.as_ref().and_then(|denial| denial.reason),
             request_id: facts.id.to_string(),
             requested_model: facts.requested_model.as_deref().and_then(name),
             route: &facts.route,
             safety: finished.safety.iter().map(ReadingEntry::of).collect(),
+            scope: outcome.denial.as_ref().and_then(|denial| denial.scope),
             seq,
             status: outcome.status,
             stream: facts.stream,
@@ -352,10 +361,14 @@ prop_compose! {
         let [input, output, cached, reasoning, total] = [2, 3, 4, 5, 6].map(|i| numbers[i]);
         let outcome = Outcome {
             status: numbers[7] as u16,
-            denial: flags[0].then(|| Denial::custom(451, "a_code", "b")),
+            denial: flags[0].then(|| {
+                let mut denial = Denial::custom(451, "a_code", "b");
+                (denial.scope, denial.limit, denial.reason) = (Some("api_key"), flags[1].then_some("burst"), Some("burst_exceeded"));
+                denial
+            }),
             end: if flags[1] { End::Complete } else { End::ClientAbort },
             attempts: numbers[8] as u32,
-            usage: Usage { input, output, cached, reasoning, total, source: UsageSource::Provider },
+            usage: Usage { input, output, cached, reasoning, total, source: UsageSource::Provider, ..Usage::default() },
             upstream_ms: millis,
             overhead_us: numbers[8],
             bytes_in: numbers[0],

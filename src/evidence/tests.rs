@@ -83,7 +83,7 @@ fn finished(id: u8) -> Arc<Finished> {
         denial: Some(Denial::of(codes::PLUGIN_BLOCKED)),
         end: RequestEnd::Blocked,
         attempts: 1,
-        usage: Usage { input: 10, output: 0, cached: 4, reasoning: 0, total: 10, source: UsageSource::Provider },
+        usage: Usage { input: 10, cached: 4, total: 10, source: UsageSource::Provider, ..Usage::default() },
         upstream_ms: Some(1.5),
         overhead_us: 80,
         bytes_in: 120,

@@ -236,7 +236,7 @@ pub enum End {
     Complete,
     /// The caller went away.
     ClientAbort,
-    /// The provider failed.
+    /// The provider failed, or answered with 400 or above.
     UpstreamError,
     /// A gate refused.
     Blocked,

@@ -198,7 +198,10 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             steering = None;
         }
     }
-    exchange.draft.model_span = steering.as_ref().and_then(|steering| steering.model_span.clone());
+    if let Some(steering) = &steering {
+        exchange.draft.model_span = steering.model_span.clone();
+        cx.ask_usage = steering.ask_usage.clone();
+    }
     let tools = match &called {
         Some(called) => {
             let asked = mcp::inspect(&called.server, &exchange.draft.body)?;
@@ -401,12 +404,18 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
     if body.is_empty() && route.upstream.is_some() {
         return Ok(Steering::default());
     }
-    match wire::head(body) {
+    match wire::head(exchange.facts.endpoint, body) {
         Ok(head) => {
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
-            Ok(Steering { model_span: head.model_span, max_tokens: head.max_tokens, choices: head.choices })
+            Ok(Steering {
+                model_span: head.model_span,
+                ask_usage: head.ask_usage,
+                max_tokens: head.max_tokens,
+                choices: head.choices,
+                inputs: head.inputs,
+            })
         }
         Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(Steering::default()),
         Err(error) => {

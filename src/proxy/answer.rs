@@ -91,7 +91,7 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
         cx.unmetered = route.held_overflow == route::Overflow::Deny;
         if let Some(exchange) = cx.exchange.take() {
             let guard = guard.cloned();
-            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, offer, cap });
+            tap.hold(cap, AnswerJudge { exchange, route: route.clone(), guard, offer, unasked: cx.usage_unasked, cap });
         }
         return Ok(());
     }
@@ -116,15 +116,17 @@ pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Con
         if inflate.is_some() {
             head.remove_header(&CONTENT_ENCODING);
         }
-        if inflate.is_some() || scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
+        // What is compressed passes as it is.
+        let unasked = cx.usage_unasked && !head.headers.contains_key(CONTENT_ENCODING);
+        if unasked || inflate.is_some() || scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
             if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        let streaming =
-            Streaming { offer, inflate, ..Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard) };
+        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
+        let streaming = Streaming { offer, inflate, unasked, ..streaming };
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
@@ -278,6 +280,10 @@ pub struct Streaming {
     /// Whose rules say which tools an event may offer.
     offer: Option<Arc<McpServer>>,
     usage: UsageStream,
+    /// The event that tells usage is an answer to the gateway's question, not to the caller's.
+    unasked: bool,
+    /// There was an event too large to be read: what comes passes as it is.
+    unread: bool,
     dialect: Dialect,
     endpoint: Endpoint,
     id: RequestId,
@@ -294,6 +300,8 @@ impl Streaming {
             scanner,
             offer: None,
             usage: UsageStream::new(dialect),
+            unasked: false,
+            unread: false,
             dialect,
             endpoint,
             id,
@@ -336,8 +344,11 @@ impl Streaming {
         if self.cut {
             return Bytes::new();
         }
+        if self.unread {
+            return chunk;
+        }
         let acts = self.acts();
-        let mut out = Vec::new();
+        let (mut out, mut as_it_is) = (Vec::new(), self.parser.held() == 0);
         let mut events: Vec<_> = self.parser.push(&chunk).collect();
         if end {
             // A tail without its blank line is an event too when nothing more comes.
@@ -346,13 +357,21 @@ impl Streaming {
         for event in events {
             // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
             let Ok(event) = event else {
-                if !acts {
-                    return chunk;
+                if acts {
+                    return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
                 }
-                return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
+                self.unread = true;
+                let rest = self.parser.give_up();
+                return if self.unasked { [&out[..], &rest].concat().into() } else { chunk };
             };
-            self.usage.event(event.event.as_deref(), &event.data);
+            if self.usage.event(event.event.as_deref(), &event.data) && self.unasked && wire::usage::stands_alone(&event.data) {
+                as_it_is = false;
+                continue;
+            }
             if !acts {
+                if self.unasked {
+                    out.extend_from_slice(&event.raw);
+                }
                 if let Some(guard) = self.guard.as_mut().filter(|_| !event.data.is_empty()) {
                     guard.frame(event.event.as_deref(), &event.data);
                 }
@@ -381,7 +400,8 @@ impl Streaming {
         if end && let Err(denial) = self.finish(&mut out) {
             return self.cut_off(out, *denial);
         }
-        if acts { Bytes::from(out) } else { chunk }
+        let whole = as_it_is && self.parser.held() == 0;
+        if acts || self.unasked && !whole { Bytes::from(out) } else { chunk }
     }
 
     /// Looks at what stands beside the data of an event: fields that no reader knows go, and so do a name, an id and comments
@@ -473,6 +493,8 @@ pub struct AnswerJudge {
     guard: Option<Arc<Guard>>,
     /// Whose rules say which tools the answer may offer.
     offer: Option<Arc<McpServer>>,
+    /// See [`Streaming::unasked`].
+    unasked: bool,
     cap: usize,
 }
 
@@ -526,7 +548,7 @@ impl AnswerJudge {
         let scanner = StreamChain::start(&self.route.chain, exchange);
         let guard = self.guard.as_ref().and_then(|guard| guard.stream(exchange));
         let streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner, guard);
-        let mut streaming = Streaming { offer: self.offer.clone(), ..streaming };
+        let mut streaming = Streaming { offer: self.offer.clone(), unasked: self.unasked, ..streaming };
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
         let denied = streaming.denied.take();
@@ -597,6 +619,8 @@ pub fn end_of(cx: &Context, failed: bool) -> End {
         Some(denial) if [codes::UPSTREAM_FAILED.code, codes::MCP_UPSTREAM_FAILED.code].contains(&&*denial.code) => End::UpstreamError,
         Some(_) => End::Blocked,
         None if failed => End::UpstreamError,
+        // The caller has all of it, and it is the provider's failure or refusal.
+        None if cx.upstream_status >= 400 && !matches!(cx.destination, Some(Destination::Upstream(_))) => End::UpstreamError,
         None => End::Complete,
     }
 }

@@ -208,7 +208,7 @@ impl Governor {
             Err(error) => {
                 if let Some(unsure) = reservation {
                     self.metrics.budget("error");
-                    if settings.allow_on_store_error {
+                    if goes_on(&error, settings.allow_on_store_error) {
                         // The request goes on: whether it is held shows when it is settled.
                         governed.own().map_err(|error| self.unasked(&error))?.reservation = Some(unsure);
                     } else {
@@ -237,7 +237,7 @@ impl Governor {
                 Ok(())
             }
             (Ruling::Exceeded(at), Some(reservation)) => {
-                let denial = reservation.exceeded(at, ask.now);
+                let denial = reservation.exceeded(at, &decided.holds, ask.now);
                 self.metrics.budget(if denial.code == codes::BUDGET_EXCEEDED.code { "budget_exceeded" } else { "quota_exceeded" });
                 Err(denial)
             }
@@ -292,12 +292,18 @@ impl Governor {
     pub(super) fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
         self.metrics.store_errors.inc();
         log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked");
-        if settings.allow_on_store_error {
+        if goes_on(error, settings.allow_on_store_error) {
             Ok(())
         } else {
             Err(Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1)))
         }
     }
+}
+
+/// Whether a request goes on that could not be asked about. A question that no store could answer is a defect and no outage:
+/// it lets nobody through.
+fn goes_on(error: &StateError, allow: bool) -> bool {
+    allow && !matches!(error, StateError::Invalid(_))
 }
 
 /// What a request tells of itself from its beginning.
@@ -308,4 +314,17 @@ pub(super) fn ask(id: RequestId) -> Ask {
 fn asking(id: RequestId, now: i64) -> Ask {
     let lease = LeaseId(u128::from_be_bytes(id.0));
     Ask { lease, now, address: None, body: None, max_tokens: None, tokens: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_is_no_outage() {
+        let outage = StateError::Unavailable("gone".into());
+        assert!(goes_on(&outage, true) && !goes_on(&outage, false));
+        assert!(goes_on(&StateError::Timeout(Duration::from_secs(1)), true));
+        assert!(!goes_on(&StateError::Invalid("a count"), true));
+    }
 }

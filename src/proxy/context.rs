@@ -17,7 +17,7 @@ use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
 use crate::limit::Fields;
 use crate::route::Route;
-use crate::wire::Dialect;
+use crate::wire::{Dialect, Insertion};
 
 /// The state of one request.
 pub struct Context {
@@ -41,6 +41,10 @@ pub struct Context {
     pub tap: Option<TapHandle<AnswerJudge>>,
     /// Where the request goes.
     pub destination: Option<Destination>,
+    /// How the stream would be asked for usage in the body as it was admitted.
+    pub ask_usage: Option<Insertion>,
+    /// The provider was asked for usage that the caller did not ask for: the caller does not get to see it.
+    pub usage_unasked: bool,
     /// The refusal that an `Err` from a filter stands for.
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
@@ -107,6 +111,8 @@ impl Context {
             exchange: None,
             tap: None,
             destination: None,
+            ask_usage: None,
+            usage_unasked: false,
             denial: None,
             attempts: 0,
             pre_upstream_done: false,

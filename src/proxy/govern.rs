@@ -7,22 +7,23 @@ use std::time::{Duration, SystemTime};
 
 use super::ask::{Due, ask};
 use super::context::Context;
-use super::holding::{Held, Holding, Holdings, done_at_once, go_on, tell};
+use super::holding::{Held, Holding, Holdings, RENEWAL, done_at_once, go_on, tell};
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
-use crate::gate::{Exchange, RequestId};
+use crate::gate::{End, Exchange, RequestId};
 use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
-use crate::store::{LeaseId, StateError, StateStore};
+use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
-use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
+use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
 
-/// How often what long requests hold is renewed; every lease lives for at least three of these.
-const RENEWAL: Duration = Duration::from_secs(5);
+/// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
+/// limit reaches this far.
+const MOST_TOKENS: u64 = MAX_COUNT as u64 / 4;
 
 /// Where requests are counted. One for the process, whatever configurations come and go.
 pub struct Governor {
@@ -57,10 +58,14 @@ pub struct Turn<'a> {
 pub struct Steering {
     /// Where the model stands.
     pub model_span: Option<std::ops::Range<usize>>,
+    /// How a stream would be asked for its usage.
+    pub ask_usage: Option<Insertion>,
     /// The most tokens that are wanted.
     pub max_tokens: Option<u64>,
     /// How many answers are wanted.
     pub choices: Option<u64>,
+    /// How many texts are to be embedded.
+    pub inputs: Option<u64>,
 }
 
 /// The governed side of one request, from its key to its end.
@@ -71,11 +76,15 @@ pub struct Governed {
     holding: Option<Holding>,
     pub(super) pricing: Option<Arc<Pricing>>,
     pub(super) worst: Worst,
+    /// Pictures that are made, texts that are embedded.
+    units: u64,
     /// The MCP server that is called, and how many of its tools.
     tools: Option<(Arc<McpServer>, u64)>,
     /// It is on disk that there is this request.
     begun: Option<Begun>,
     recorded: bool,
+    /// Its tokens were looked at.
+    weighed: bool,
     pub(super) due: Due,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
@@ -132,30 +141,40 @@ impl Governor {
         }
         let settings = &turn.snapshot.governance;
         let body = &exchange.draft.body;
-        let (asked, choices) = match read {
-            Some(read) => (read.max_tokens, read.choices),
-            None if server.is_some() => (None, None),
+        let (asked, choices, inputs) = match read {
+            Some(read) => (read.max_tokens, read.choices, read.inputs),
+            None if server.is_some() => (None, None, None),
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
-            None => crate::wire::head(body).map_or((None, None), |head| (head.max_tokens, head.choices)),
+            None => crate::wire::head(exchange.facts.endpoint, body)
+                .map_or((None, None, None), |head| (head.max_tokens, head.choices, head.inputs)),
         };
-        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body) };
+        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
         let tokens_out = match exchange.facts.endpoint {
             Endpoint::Embeddings | Endpoint::Mcp => 0,
-            _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)),
+            _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)).min(MOST_TOKENS),
         };
         let pricing = model.and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
+        governed.weighed = true;
         governed.pricing = pricing.cloned();
         governed.tools = tools;
+        // What a price of other units is not for is not counted by it.
+        let kind = pricing.and_then(|pricing| pricing.unit_kind.as_deref());
+        governed.units = match exchange.facts.endpoint {
+            Endpoint::Images | Endpoint::ImageEdits if matches!(kind, None | Some("images")) => choices.unwrap_or(1).clamp(1, MOST_TOKENS),
+            Endpoint::Embeddings if matches!(kind, None | Some("inputs")) => inputs.unwrap_or(0),
+            _ => 0,
+        };
         let cost = match governed.tool_cost(body.len() as u64, 0) {
             Some(cost) => cost.total,
-            None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out)),
+            None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out, governed.units)),
         };
-        governed.worst = Worst { tokens_in, tokens_out, cost };
+        governed.worst = Worst { tokens_in, tokens_out, cost: cost.min(MAX_COUNT) };
         let ask = Ask {
             address: Some(exchange.facts.client_ip),
             body: Some(body.len() as u64),
-            max_tokens: Some(asked.unwrap_or(tokens_out)),
+            // Of each answer, as the member of the request; what is reserved is for all of them.
+            max_tokens: Some(if tokens_out == 0 { 0 } else { asked.unwrap_or_else(|| model.map_or(0, |model| model.max_output_tokens)) }),
             tokens: Some(tokens_in.saturating_add(tokens_out)),
             ..ask(turn.id)
         };
@@ -216,6 +235,7 @@ impl Governor {
             return;
         }
         held.ttl = settings.reservation_ttl;
+        held.every = held.receipt.renew_every().map_or(RENEWAL, |every| every.min(RENEWAL));
         governed.holding = Some(self.holdings.put(id.0[15], Arc::clone(&governed.held)));
     }
 
@@ -223,12 +243,21 @@ impl Governor {
     pub async fn renew(&self) {
         let mut extended = tokio::time::Instant::now();
         let mut every = Duration::ZERO;
+        let mut renewed = extended;
         loop {
-            tokio::time::sleep(RENEWAL).await;
+            self.holdings.pause().await;
+            // Between two rounds of all there may be several of those whose leases are short.
+            let all = renewed.elapsed() >= RENEWAL;
             // Reservations live for minutes: a sign of life every quarter of that is enough.
-            let due = extended.elapsed() >= every;
-            let (failed, shortest) = self.holdings.renew(self.state.as_ref(), due).await;
+            let due = all && extended.elapsed() >= every;
+            if all {
+                renewed = tokio::time::Instant::now();
+            }
+            let (failed, shortest) = self.holdings.renew(self.state.as_ref(), all, due).await;
             self.metrics.store_errors.inc_by(failed);
+            if !all {
+                continue;
+            }
             every = shortest.map_or(Duration::ZERO, |shortest| shortest / 4);
             if due {
                 extended = tokio::time::Instant::now();
@@ -268,7 +297,11 @@ impl Governor {
 
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
-    pub fn finished(&self, cx: &mut Context, exchange: &Exchange, took: Duration) {
+    pub fn finished(&self, cx: &mut Context, exchange: &mut Exchange, took: Duration) {
+        if answered(cx.upstream_status) {
+            estimate(exchange, cx.governed.as_deref(), cx.live.snapshot.governance.missing_usage);
+        }
+        let exchange = &*exchange;
         let Some(governed) = cx.governed.as_deref_mut() else {
             if self.books.keeps_any() {
                 self.refused(cx, exchange, took);
@@ -280,7 +313,7 @@ impl Governor {
         }
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
-        let used = governed.used(exchange, cx.upstream_status, settings.missing_usage);
+        let used = governed.used(exchange, cx.upstream_status);
         let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_out);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
             Some(cost) => Some(cost).filter(|_| answered(cx.upstream_status)),
@@ -290,7 +323,8 @@ impl Governor {
             tokens_in: used.input.saturating_add(used.embeddings),
             tokens_out: used.output,
             cost: governed.cost.map_or(0, |cost| cost.total),
-            error: exchange.outcome.status >= 400 || exchange.outcome.status == 0,
+            // The same that the records are asked for when a counter begins anew.
+            error: exchange.outcome.status >= 400 && exchange.outcome.end != End::Blocked,
             latency: took,
         };
         let begun = governed.begun.take();
@@ -298,7 +332,7 @@ impl Governor {
         if governed.held.is_empty() {
             return;
         }
-        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out) } else { 0 };
+        let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out).min(MOST_TOKENS) } else { 0 };
         let held = std::mem::take(&mut governed.held);
         // The state of this process answers at once: nothing has to outlive the request.
         if !self.state.is_remote() && done_at_once(held.give_back(self.state.as_ref(), tokens, left.then_some(&actual), &self.metrics)) {
@@ -373,33 +407,67 @@ impl Governed {
     }
 
     /// What the request used, as far as anybody knows.
-    fn used(&self, exchange: &Exchange, upstream_status: u16, missing: MissingUsage) -> Quantities {
+    fn used(&self, exchange: &Exchange, upstream_status: u16) -> Quantities {
         if !answered(upstream_status) {
             return Quantities::default();
         }
         if let Some((_, tools)) = &self.tools {
             return Quantities { tool_calls: *tools, units: *tools, ..Quantities::default() };
         }
-        let usage = &exchange.outcome.usage;
-        let told = match (usage.source, missing) {
-            (UsageSource::Provider, _) | (UsageSource::Estimated, MissingUsage::Estimate) => *usage,
-            (_, MissingUsage::Nothing) => Usage::default(),
-            (_, MissingUsage::Worst) => Usage { input: self.worst.tokens_in, output: self.worst.tokens_out, ..Usage::default() },
-            // Four bytes a token, as streams that break off are estimated too.
-            (UsageSource::None, MissingUsage::Estimate) => {
-                Usage { input: exchange.outcome.bytes_in / 4, output: exchange.outcome.bytes_out / 4, ..Usage::default() }
-            }
-        };
-        let embeds = exchange.facts.endpoint == Endpoint::Embeddings;
-        Quantities {
-            input: if embeds { 0 } else { told.input },
-            embeddings: if embeds { told.input } else { 0 },
-            cached: told.cached,
-            output: told.output,
-            reasoning: told.reasoning,
-            ..Quantities::default()
-        }
+        quantities(&exchange.outcome.usage, exchange.facts.endpoint, self.units)
     }
+}
+
+/// What is charged of what a provider told: every kind by its own price, and each token once.
+fn quantities(told: &Usage, endpoint: Endpoint, units: u64) -> Quantities {
+    if endpoint == Endpoint::Embeddings {
+        return Quantities { embeddings: told.input, units, ..Quantities::default() };
+    }
+    let (input, output) = (told.input_kinds, told.output_kinds);
+    // Image endpoints answer with pictures, whether or not they tell the kind of their tokens.
+    let pictures = matches!(endpoint, Endpoint::Images | Endpoint::ImageEdits) && output.image == 0;
+    Quantities {
+        input: told.input,
+        input_image: input.image,
+        input_audio: input.audio,
+        input_video: input.video,
+        cached: told.cached,
+        cache_write: told.cache_write,
+        output: told.output,
+        output_image: if pictures { told.output } else { output.image },
+        output_audio: output.audio,
+        output_video: output.video,
+        reasoning: told.reasoning,
+        tool_calls: told.calls,
+        units,
+        ..Quantities::default()
+    }
+}
+
+/// What the provider did not tell is estimated, or whatever `missing` says: the prompt as it was reserved, the answer by four
+/// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already.
+fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: MissingUsage) {
+    let usage = exchange.outcome.usage;
+    let worst = governed.filter(|governed| governed.weighed && governed.tools.is_none()).map(|governed| governed.worst);
+    let (input, output) = match (usage.source, worst) {
+        (UsageSource::Provider, _) | (UsageSource::None, None) => return,
+        // A stream may have told its prompt before it broke off.
+        (UsageSource::Estimated, _) if usage.input > 0 => (usage.input, usage.output),
+        (UsageSource::Estimated, None) => (budget::input_tokens(&exchange.draft.body), usage.output),
+        (UsageSource::Estimated, Some(worst)) => (worst.tokens_in, usage.output),
+        (UsageSource::None, Some(worst)) => match exchange.facts.endpoint {
+            // Numbers, pictures and sound: their length says nothing of tokens.
+            Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => (worst.tokens_in, 0),
+            _ => (worst.tokens_in, exchange.outcome.bytes_out / 4),
+        },
+    };
+    let estimated =
+        |input: u64, output: u64| Usage { input, output, total: input.saturating_add(output), source: UsageSource::Estimated, ..usage };
+    exchange.outcome.usage = match (missing, worst) {
+        (MissingUsage::Nothing, Some(_)) => Usage::default(),
+        (MissingUsage::Worst, Some(worst)) => estimated(worst.tokens_in, worst.tokens_out),
+        _ => estimated(input, output),
+    };
 }
 
 /// Whether whoever was called did what it was asked: only that costs.
@@ -429,6 +497,7 @@ fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::limit::{Field, Outcome};
@@ -445,6 +514,59 @@ mod tests {
         }
         for outcome in [Outcome::Allow, Outcome::Reject, Outcome::Shadow] {
             assert_eq!(decisions.get(outcome as usize), Some(&outcome.as_str()));
+        }
+    }
+
+    #[test]
+    fn every_kind_of_token_is_charged_at_its_own_price() {
+        // USD per 1,000; a quantity of n at a price of p costs n × p × 10⁶ nano-USD.
+        let price: Pricing = serde_yaml::from_str(
+            "input: {text_cost_per_1k_tokens: 1, image_cost_per_1k_tokens: 2, audio_cost_per_1k_tokens: 3}\n\
+             output: {text_cost_per_1k_tokens: 10, image_cost_per_1k_tokens: 20, audio_cost_per_1k_tokens: 30, reasoning_cost_per_1k_tokens: 50}\n\
+             cached_input_discount_percent: 50\ncached_write_cost_per_1k_tokens: 1.25\nembeddings_cost_per_1k_tokens: 0.1\n\
+             units_cost_per_1k: 7\nunit_kind: images\ntools: {cost_per_call: 0.01}",
+        )
+        .unwrap();
+        let cases = [
+            // 650 text + 50 × 2 + 200 × 3 = 1.35; 100 cached at half = 0.05; 340 × 10 + 60 × 30 + 100 × 50 = 10.2.
+            (
+                (Dialect::OpenAi, Endpoint::ChatCompletions, 0),
+                r#"{"usage":{"prompt_tokens":1000,"completion_tokens":500,"total_tokens":1500,
+                    "prompt_tokens_details":{"cached_tokens":100,"audio_tokens":200,"image_tokens":50},
+                    "completion_tokens_details":{"reasoning_tokens":100,"audio_tokens":60,"rejected_prediction_tokens":9}}}"#,
+                [1_350_000_000, 50_000_000, 10_200_000_000, 0, 0, 0],
+            ),
+            // 900; 100 at half; 400 × 10 + 100 × 50.
+            (
+                (Dialect::OpenAi, Endpoint::Responses, 0),
+                r#"{"output":[],"usage":{"input_tokens":1000,"input_tokens_details":{"cached_tokens":100},
+                    "output_tokens":500,"output_tokens_details":{"reasoning_tokens":100}}}"#,
+                [900_000_000, 50_000_000, 9_000_000_000, 0, 0, 0],
+            ),
+            // 10 text + 40 × 2; 1,000 × 20, all of them pictures; two pictures.
+            (
+                (Dialect::OpenAi, Endpoint::Images, 2),
+                r#"{"data":[{},{}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1000}}"#,
+                [90_000_000, 0, 20_000_000_000, 0, 0, 14_000_000],
+            ),
+            // 100 + 200 × 1.25; 300 at half; 10 × 10; three searches.
+            (
+                (Dialect::Anthropic, Endpoint::Messages, 0),
+                r#"{"usage":{"input_tokens":100,"cache_creation_input_tokens":200,"cache_read_input_tokens":300,"output_tokens":10,
+                    "cache_creation":{"ephemeral_5m_input_tokens":200},"server_tool_use":{"web_search_requests":3}}}"#,
+                [350_000_000, 150_000_000, 100_000_000, 0, 30_000_000, 0],
+            ),
+            (
+                (Dialect::OpenAi, Endpoint::Embeddings, 0),
+                r#"{"data":[],"usage":{"prompt_tokens":2000,"total_tokens":2000}}"#,
+                [0, 0, 0, 200_000_000, 0, 0],
+            ),
+        ];
+        for ((dialect, endpoint, units), body, expected) in cases {
+            let usage = crate::wire::usage::from_body(dialect, body.as_bytes());
+            let cost = price.cost(&quantities(&usage, endpoint, units));
+            let parts = [cost.input, cost.cached_input, cost.output, cost.embeddings, cost.tool, cost.units];
+            assert_eq!((parts, cost.total), (expected, expected.iter().sum()), "{body}");
         }
     }
 }

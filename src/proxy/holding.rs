@@ -2,12 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::budget::{Actual, BudgetNotice, Reservation};
 use crate::limit::{Part, Receipt};
@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub reservation: Option<Reservation>,
     /// For how long the reservation is made.
     pub ttl: Duration,
+    /// How often it is renewed, at most [`RENEWAL`].
+    pub every: Duration,
     done: AtomicBool,
 }
 
@@ -87,9 +89,27 @@ impl Held {
 
 const SHARDS: usize = 16;
 
+/// How often what long requests hold is renewed, unless a lease that is held is shorter than three of these.
+pub(super) const RENEWAL: Duration = Duration::from_secs(5);
+
 /// Everything that requests under way hold.
-#[derive(Default)]
-pub(super) struct Holdings([Mutex<Shard>; SHARDS]);
+pub(super) struct Holdings {
+    shards: [Mutex<Shard>; SHARDS],
+    /// How often the shortest lease wants to be renewed, milliseconds.
+    shortest: AtomicU64,
+    /// There is a shorter one than before.
+    sooner: Notify,
+}
+
+impl Default for Holdings {
+    fn default() -> Self {
+        Self { shards: Default::default(), shortest: AtomicU64::new(millis(RENEWAL)), sooner: Notify::new() }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
 
 #[derive(Default)]
 struct Shard {
@@ -105,7 +125,8 @@ impl Holdings {
     /// From here on it is renewed.
     pub fn put(&self, near: u8, held: Arc<Held>) -> Holding {
         let at = usize::from(near) % SHARDS;
-        let mut shard = self.0[at].lock();
+        let every = millis(held.every);
+        let mut shard = self.shards[at].lock();
         let place = match shard.free.pop() {
             Some(place) => place,
             None => {
@@ -114,24 +135,45 @@ impl Holdings {
             }
         };
         shard.places[place] = Some(held);
+        drop(shard);
+        // After it was put there: whoever looks meanwhile finds it, and whoever has looked before is told.
+        if self.shortest.load(Ordering::Acquire) > every && self.shortest.fetch_min(every, Ordering::AcqRel) > every {
+            self.sooner.notify_one();
+        }
         Holding(at, place)
+    }
+
+    /// Waits until the shortest lease that is held wants to be renewed.
+    pub async fn pause(&self) {
+        let since = tokio::time::Instant::now();
+        loop {
+            let due = since + Duration::from_millis(self.shortest.load(Ordering::Acquire));
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => return,
+                () = self.sooner.notified() => {}
+            }
+        }
     }
 
     /// It is renewed no more.
     pub fn take(&self, Holding(at, place): Holding) {
-        let mut shard = self.0[at].lock();
+        let mut shard = self.shards[at].lock();
         if let Some(held) = shard.places.get_mut(place).and_then(Option::take) {
             held.done.store(true, Ordering::Release);
             shard.free.push(place);
         }
     }
 
-    /// Renews what is held; reservations only with `extend`. Says how often the store did not answer, and for how long the
-    /// shortest reservation is made.
-    pub async fn renew(&self, state: &dyn StateStore, extend: bool) -> (u64, Option<Duration>) {
+    /// Renews what is held; only what has a short lease without `all`, and reservations only with `extend`. Says how often the
+    /// store did not answer, and for how long the shortest reservation is made.
+    pub async fn renew(&self, state: &dyn StateStore, all: bool, extend: bool) -> (u64, Option<Duration>) {
         let (mut failed, mut shortest) = (0, None);
-        for shard in &self.0 {
-            let held: Vec<Arc<Held>> = shard.lock().places.iter().flatten().cloned().collect();
+        self.shortest.store(millis(RENEWAL), Ordering::Release);
+        for shard in &self.shards {
+            let mut held: Vec<Arc<Held>> = shard.lock().places.iter().flatten().cloned().collect();
+            held.retain(|held| (all || held.every < RENEWAL) && !held.done.load(Ordering::Acquire));
+            let every = held.iter().map(|held| millis(held.every)).min();
+            self.shortest.fetch_min(every.unwrap_or(u64::MAX), Ordering::AcqRel);
             for held in held.iter().filter(|held| !held.done.load(Ordering::Acquire)) {
                 failed += u64::from(held.renew(state, extend).await.is_err());
                 shortest = Some(shortest.map_or(held.ttl, |shortest: Duration| shortest.min(held.ttl)));
@@ -214,4 +256,27 @@ pub(super) fn go_on(work: impl Future<Output = ()> + Send + 'static) {
 
 fn polled(work: Pin<&mut impl Future<Output = ()>>) -> bool {
     work.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shorter_lease_than_before_is_not_slept_through() {
+        let holdings = Holdings::default();
+        let began = tokio::time::Instant::now();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            holdings.put(0, Arc::new(Held { every: Duration::from_millis(60), ..Held::default() }))
+        };
+        let ((), holding) = tokio::join!(holdings.pause(), late);
+        assert!((60..3000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+        let state = crate::store::memory::MemoryState::new(Default::default());
+        holdings.renew(&state, false, false).await;
+        assert_eq!(holdings.shortest.load(Ordering::Acquire), 60);
+        holdings.take(holding);
+        holdings.renew(&state, true, false).await;
+        assert_eq!(holdings.shortest.load(Ordering::Acquire), millis(RENEWAL));
+    }
 }

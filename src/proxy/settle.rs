@@ -133,7 +133,7 @@ fn settle(
     {
         called.forget();
     }
-    edge.governor.finished(cx, &exchange, took);
+    edge.governor.finished(cx, &mut exchange, took);
     count(&exchange, error, cx, streamed, took, overhead);
     access_line(&exchange, took);
 
@@ -238,6 +238,11 @@ fn access_line(exchange: &Exchange, took: std::time::Duration) {
         line.text("method", facts.method.as_str());
         line.number("status", outcome.status.into());
         line.text_if("code", outcome.denial.as_ref().map(|d| d.code.as_ref()));
+        if let Some(denial) = &outcome.denial {
+            line.text_if("scope", denial.scope);
+            line.text_if("limit", denial.limit);
+            line.text_if("reason", denial.reason);
+        }
         line.text("end", outcome.end.as_str());
         line.flag("stream", facts.stream);
         line.text_if("organization_id", caller.map(|c| &*c.organisation.id));

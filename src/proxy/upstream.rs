@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +16,7 @@ use super::{mcp, respond};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::route::Transport;
-use crate::wire::{self, endpoint::FAMILIES};
+use crate::wire::{self, Endpoint, Insertion, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Attempts at the most when kept-alive connections turn out to be dead; a dead connection says nothing of the provider.
@@ -87,13 +88,27 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
+    let first = !cx.pre_upstream_done;
+    let done = prepare(session, head, cx).await;
+    if done.is_err() && first {
+        // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.
+        cx.attempts = 0;
+    }
+    done
+}
+
+async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
     let (Some(exchange), Some(route), Some(destination), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.destination, &cx.tap) else {
         return cx.refuse(Denial::of(codes::INTERNAL));
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
         let began = Instant::now();
-        let admitted = matches!(destination, Destination::Mcp(_)).then(|| exchange.draft.body.clone());
+        // Whoever counts tokens needs them told, and a stream of these endpoints tells them if it is asked.
+        let asks = cx.governed.is_some()
+            && exchange.facts.stream
+            && matches!(exchange.facts.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let admitted = (asks || matches!(destination, Destination::Mcp(_))).then(|| exchange.draft.body.clone());
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
             // What a query of a provider's may be, its API says; of any other server it may be anything.
@@ -117,13 +132,20 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
             exchange.outcome.denial = Some((*denial).clone());
             return cx.refuse(*denial);
         }
-        if let Destination::Provider { slug, .. } = destination
-            && let Err(denial) = name_the_slug(exchange, slug)
-        {
-            return cx.refuse(denial);
+        if let Destination::Provider { slug, target } = destination {
+            let known = exchange.draft.model_span.take();
+            let known = match &admitted {
+                // Where to ask is known of the body that was admitted alone.
+                Some(body) if asks => known.filter(|_| same(body, &exchange.draft.body)).map(|span| (span, cx.ask_usage.take())),
+                _ => known.map(|span| (span, None)),
+            };
+            match address(exchange, slug, known, asks && target.provider.stream_usage) {
+                Ok(asked) => cx.usage_unasked = asked,
+                Err(denial) => return cx.refuse(denial),
+            }
         }
         if let Destination::Mcp(called) = destination
-            && admitted.is_some_and(|body| body.as_ptr() != exchange.draft.body.as_ptr() || body.len() != exchange.draft.body.len())
+            && admitted.is_some_and(|body| !same(&body, &exchange.draft.body))
             && let Err(denial) = mcp::still_permitted(&called.server, &exchange.draft.body)
         {
             exchange.outcome.denial = Some(denial.clone());
@@ -136,21 +158,43 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
 }
 
-/// Replaces the name the caller used by the one the provider knows.
-fn name_the_slug(exchange: &mut Exchange, slug: &str) -> std::result::Result<(), Denial> {
-    let span = exchange.draft.model_span.take();
-    if exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug) && span.is_some() {
-        return Ok(());
-    }
-    let span = match span {
-        Some(span) => Some(span),
+/// Whether nobody has put another body in the place of this one.
+fn same(before: &Bytes, now: &Bytes) -> bool {
+    before.as_ptr() == now.as_ptr() && before.len() == now.len()
+}
+
+/// Replaces the name the caller used by the one the provider knows, and asks a stream for its usage where `asks`. `known` is
+/// where both stand in the body, if that is known. Says whether it asked.
+fn address(
+    exchange: &mut Exchange,
+    slug: &str,
+    known: Option<(std::ops::Range<usize>, Option<Insertion>)>,
+    asks: bool,
+) -> std::result::Result<bool, Denial> {
+    let own = known.is_some() && exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug);
+    let (span, ask) = match known {
+        Some(known) => known,
         // A plugin rewrote the body: what leaves must still be what this gateway can read.
-        None => wire::head(&exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?.model_span,
+        None => {
+            let head = wire::head(exchange.facts.endpoint, &exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?;
+            // Without a model in it the provider would choose one that nobody granted.
+            (head.model_span.ok_or_else(|| Denial::of(codes::PLUGIN_UNAVAILABLE))?, head.ask_usage)
+        }
     };
-    // Without a model in it the provider would choose one that nobody granted.
-    let Some(span) = span else { return Err(Denial::of(codes::PLUGIN_UNAVAILABLE)) };
-    exchange.draft.body = wire::set_string(&exchange.draft.body, span, slug);
-    Ok(())
+    let body = &exchange.draft.body;
+    match ask.filter(|_| asks) {
+        Some(ask) => {
+            let name = if own { body.get(span.clone()).unwrap_or_default().to_vec() } else { wire::json::quoted(slug) };
+            let rewritten = wire::overwrite(body, &mut [(span, &name), (ask.at, ask.text.as_bytes())]);
+            exchange.draft.body = rewritten;
+            Ok(true)
+        }
+        None if own => Ok(false),
+        None => {
+            exchange.draft.body = wire::set_string(body, span, slug);
+            Ok(false)
+        }
+    }
 }
 
 fn write_head(

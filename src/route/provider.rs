@@ -49,6 +49,12 @@ impl ProviderKind {
         }
     }
 
+    /// Whether it knows `stream_options.include_usage`. Mistral does not, and tells usage unasked; the others have nothing
+    /// that it would mean.
+    pub fn tells_stream_usage(self) -> bool {
+        matches!(self, Self::OpenAi | Self::AzureOpenAi | Self::Vllm | Self::HuggingFace | Self::Custom)
+    }
+
     /// Where the provider lives unless `base_url` says otherwise; `None` when there is no public address.
     pub fn default_base_url(self) -> Option<&'static str> {
         match self {
@@ -163,6 +169,8 @@ pub struct Provider {
     pub h2: bool,
     /// PEM file of the authorities that sign its certificate, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Streams of chats and completions are asked for their usage, where the gateway counts it.
+    pub stream_usage: bool,
     /// Switched off: a request for one of its models ends in `provider_disabled`.
     pub enabled: bool,
 }

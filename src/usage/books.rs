@@ -228,16 +228,17 @@ impl Past for Books {
             OwnerKind::ApiKey => filter.key = id,
         }
         (filter.from, filter.until) = (Some(window.start / 1000), Some(window.end / 1000));
+        // What is counted while requests run, and nothing else.
+        (filter.accepted, filter.failed) = (true, account.metric == Metric::Errors);
         let unavailable = |error: RecordError| StateError::Unavailable(error.to_string().into());
         let sums = records.sum_usage(&filter, UsageBy::Nothing).await.map_err(unavailable)?;
         let Some(sum) = sums.first() else { return Ok(0) };
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok(match account.metric {
-            Metric::Requests => whole(sum.requests),
+            Metric::Requests | Metric::Errors => whole(sum.requests),
             Metric::Tokens => whole(sum.input_tokens.saturating_add(sum.output_tokens)),
             Metric::TokensIn => whole(sum.input_tokens),
             Metric::TokensOut => whole(sum.output_tokens),
-            Metric::Errors => whole(sum.errors),
             Metric::LatencyMs => whole(sum.latency_ms),
             Metric::Cost => sum.cost_nanos,
         })

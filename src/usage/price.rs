@@ -31,7 +31,7 @@ pub struct Pricing {
     /// Whatever else is counted: see `unit_kind`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub units_cost_per_1k: Option<NanoUsd>,
-    /// What a unit is: `pages`, `inputs`, `images`, `videos`, `transcriptions`.
+    /// What a unit is. `images` are counted at image endpoints and `inputs` at embeddings; without a kind both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit_kind: Option<String>,
     /// For people.
@@ -132,6 +132,35 @@ pub struct Cost {
 }
 
 impl Pricing {
+    /// Which prices are never charged, and why: `models` of a provider that tells its tools' calls, or of one that does not.
+    pub fn uncharged(&self, tells_calls: bool) -> Vec<(&'static str, &'static str)> {
+        const TOKENS: &str = "is never charged: no provider tells tokens of tools apart, they are charged as text";
+        let (tools, free) = (&self.tools, NanoUsd::default());
+        [
+            (tools.definition_cost_per_1k_tokens != free, "tools.definition_cost_per_1k_tokens", TOKENS),
+            (tools.input_cost_per_1k_tokens != free, "tools.input_cost_per_1k_tokens", TOKENS),
+            (tools.output_cost_per_1k_tokens != free, "tools.output_cost_per_1k_tokens", TOKENS),
+            (
+                tools.cost_per_call != free && !tells_calls,
+                "tools.cost_per_call",
+                "is charged where usage tells the calls, as Anthropic's does",
+            ),
+            (
+                self.input.reasoning_cost_per_1k_tokens.is_some(),
+                "input.reasoning_cost_per_1k_tokens",
+                "is never charged: no prompt has reasoning",
+            ),
+            (
+                self.units_cost_per_1k.is_some() && !matches!(self.unit_kind.as_deref(), None | Some("images" | "inputs")),
+                "unit_kind",
+                "is counted nowhere, so its price is never charged: `images` are (image endpoints), and `inputs` (embeddings)",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is, field, why)| is.then_some((field, why)))
+        .collect()
+    }
+
     /// What these quantities cost. Saturates instead of wrapping.
     pub fn cost(&self, q: &Quantities) -> Cost {
         let text = self.input.text_cost_per_1k_tokens;
@@ -147,11 +176,12 @@ impl Pricing {
         );
         let discounted = i128::from(text.0) * i128::from(100 - self.cached_input_discount_percent.min(100));
         let cached_input = round(i128::from(cached) * discounted, 100_000);
-        let spoken = q.output_image.saturating_add(q.output_audio).saturating_add(q.output_video).saturating_add(q.reasoning);
+        let reasoning = q.reasoning.min(q.output);
+        let spoken = q.output_image.saturating_add(q.output_audio).saturating_add(q.output_video).saturating_add(reasoning);
         let output = Sum::default()
             .add(q.output.saturating_sub(spoken), self.output.text_cost_per_1k_tokens)
-            .add(q.reasoning.min(q.output), self.output.reasoning_cost_per_1k_tokens.unwrap_or(self.output.text_cost_per_1k_tokens))
-            .side(&self.output, [q.output_image, q.output_audio, q.output_video], q.output);
+            .add(reasoning, self.output.reasoning_cost_per_1k_tokens.unwrap_or(self.output.text_cost_per_1k_tokens))
+            .side(&self.output, [q.output_image, q.output_audio, q.output_video], q.output - reasoning);
         let tools = &self.tools;
         let tool = Sum::default()
             .add(q.tool_definition, tools.definition_cost_per_1k_tokens)
@@ -174,8 +204,9 @@ impl Pricing {
         cost
     }
 
-    /// The most that so many tokens of prompt and answer can cost, whatever kinds they turn out to be, nano-USD.
-    pub fn at_most(&self, input: u64, output: u64) -> i64 {
+    /// The most that so many tokens of prompt and answer and so many units can cost, whatever kinds of tokens they turn out to
+    /// be, nano-USD.
+    pub fn at_most(&self, input: u64, output: u64, units: u64) -> i64 {
         let dearest = |side: &SidePrices, more: [Option<NanoUsd>; 2]| {
             [side.image_cost_per_1k_tokens, side.audio_cost_per_1k_tokens, side.video_cost_per_1k_tokens, side.reasoning_cost_per_1k_tokens]
                 .into_iter()
@@ -193,7 +224,8 @@ impl Pricing {
             .add(input, input_price)
             .add(input, input_tools)
             .add(output, dearest(&self.output, [None, None]))
-            .add(output, tools.input_cost_per_1k_tokens);
+            .add(output, tools.input_cost_per_1k_tokens)
+            .add(units, self.units_cost_per_1k.unwrap_or_default());
         // Rounded part by part a cost can be half a nano-USD a part above its rounded sum.
         sum.nanos().saturating_add(6)
     }
@@ -283,6 +315,8 @@ mod tests {
         let price = pricing("input: {text_cost_per_1k_tokens: 1, image_cost_per_1k_tokens: 1}");
         let cost = price.cost(&Quantities { input: 10, cached: 500, input_image: 500, ..Quantities::default() });
         assert_eq!(cost.total, 10_000_000);
+        let price = pricing("output: {text_cost_per_1k_tokens: 1}");
+        assert_eq!(price.cost(&Quantities { output: 10, reasoning: 10, output_audio: 10, ..Quantities::default() }).total, 10_000_000);
     }
 
     proptest! {
@@ -314,7 +348,7 @@ mod tests {
             };
             let cost = price.cost(&q);
             prop_assert_eq!(cost.total, cost.input + cost.cached_input + cost.output + cost.embeddings + cost.tool + cost.units);
-            prop_assert!(cost.total <= price.at_most(input, output), "{} > {}", cost.total, price.at_most(input, output));
+            prop_assert!(cost.total <= price.at_most(input, output, 0), "{} > {}", cost.total, price.at_most(input, output, 0));
         }
     }
 }

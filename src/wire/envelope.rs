@@ -1,6 +1,7 @@
 //! How a [`Denial`] looks in each dialect: the whole answer, or the last event of a stream.
 //!
-//! The superset object `{code, message, type, param, request_id, scope?, limit?, reason?, retry_after?}` is what
+//! The superset object `{code, message, type, param, request_id, scope?, limit?, reason?, retry_after?}`, and how a budget
+//! stands that refuses (`name`, `cap`, `settled`, `reserved`, `estimate`, `resets_at`), is what
 //! OpenAI's SDKs parse; the other dialects carry the same members inside their own envelope.
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::endpoint::{Dialect, Endpoint};
 use super::sse;
-use crate::error::Denial;
+use crate::error::{Denial, Room};
 
 const JSON: &str = "application/json";
 
@@ -30,6 +31,9 @@ struct Members<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    /// How the budget stands that refused.
+    #[serde(flatten)]
+    room: Option<&'a Room>,
 }
 
 impl<'a> Members<'a> {
@@ -44,6 +48,7 @@ impl<'a> Members<'a> {
             limit: denial.limit,
             reason: denial.reason,
             retry_after: denial.retry_after_seconds(),
+            room: denial.room.as_deref(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use super::endpoint::Endpoint;
 use super::scan::{Scalar, Scan};
 
 /// Why a body could not be read. Contains nothing of the body: it may be logged.
@@ -52,12 +53,45 @@ pub struct Head<'a> {
     pub model_span: Option<Range<usize>>,
     /// `stream`.
     pub stream: bool,
-    /// `stream_options.include_usage`, or the top-level `include_usage` of the unified endpoint.
-    pub include_usage: bool,
-    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
+    /// How a stream that does not ask for its usage would ask for it, as OpenAI's chats and completions do
+    /// (`stream_options.include_usage`); `None` where it asks already, where there is no stream, and where the option is
+    /// nothing that could be understood.
+    pub ask_usage: Option<Insertion>,
+    /// The most tokens that one answer may have, under the name that the endpoint has for it; the largest of several.
     pub max_tokens: Option<u64>,
-    /// How many answers are wanted: the larger of `n` and `best_of`.
+    /// How many answers are wanted: the larger of `n` and `best_of`, where the endpoint knows them.
     pub choices: Option<u64>,
+    /// How many texts stand in `input`, as embeddings take them; a list of tokens is one.
+    pub inputs: Option<u64>,
+}
+
+/// Whether a member bounds the tokens of an answer of this endpoint. Of those that nobody here knows any may.
+fn bounds(endpoint: Endpoint, name: &str) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions => name != "max_output_tokens",
+        Endpoint::Completions | Endpoint::Messages | Endpoint::CountTokens => name == "max_tokens",
+        Endpoint::Responses => name == "max_output_tokens",
+        Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => false,
+        _ => true,
+    }
+}
+
+/// Whether a member says how many answers of this endpoint are wanted.
+fn multiplies(endpoint: Endpoint, name: &str) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Images | Endpoint::ImageEdits => name == "n",
+        Endpoint::Responses | Endpoint::Messages | Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Audio => false,
+        _ => true,
+    }
+}
+
+/// Bytes that could stand at a place of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// What they take the place of; mostly nothing.
+    pub at: Range<usize>,
+    /// The bytes.
+    pub text: &'static str,
 }
 
 /// Reads the steering members of a request body.
@@ -65,13 +99,15 @@ pub struct Head<'a> {
 /// # Errors
 /// [`ParseError`] when the body is not one JSON object that every parser would read alike in these members. Members
 /// nested anywhere else may repeat: [`super::texts()`] visits all of them.
-pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
+pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
     let mut scan = Scan::new(body)?;
     if scan.peek() != Some(b'{') {
         scan.skip()?;
         return Err(ParseError::NotAnObject);
     }
     let mut head = Head::default();
+    // Before the first member of the body.
+    let mut ask = Some(Insertion { at: at(body, &scan) + 1..at(body, &scan) + 1, text: r#""stream_options":{"include_usage":true},"# });
     let (mut model, mut stream) = (Once("model", false), Once("stream", false));
     scan.object(|scan, name| {
         match name.text.as_ref() {
@@ -94,10 +130,15 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
                     _ => return Err(ParseError::WrongType("stream")),
                 }
             }
-            "include_usage" => head.include_usage |= scan.scalar()? == Scalar::Bool(true),
-            "stream_options" => head.include_usage |= asks_for_usage(scan)?,
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?)),
-            "n" | "best_of" => head.choices = head.choices.max(whole(&scan.scalar()?)),
+            // Of several the last one counts, as with nearly every parser.
+            "stream_options" => ask = ask_in_options(body, scan)?,
+            // What a provider does not know at this endpoint it ignores, and so does who counts: else a small number under
+            // another endpoint's name would hide a large answer.
+            name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") if bounds(endpoint, name) => {
+                head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?));
+            }
+            name @ ("n" | "best_of") if multiplies(endpoint, name) => head.choices = head.choices.max(whole(&scan.scalar()?)),
+            "input" => head.inputs = Some(inputs(scan)?),
             other => {
                 // Go servers match members without regard to case: `Model` beside `model` would steer past us.
                 if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {
@@ -109,7 +150,13 @@ pub fn head(body: &[u8]) -> Result<Head<'_>, ParseError> {
         Ok(())
     })?;
     scan.end()?;
+    head.ask_usage = ask.filter(|_| head.stream);
     Ok(head)
+}
+
+/// Where a scan is in its body.
+fn at(body: &[u8], scan: &Scan<'_>) -> usize {
+    body.len() - scan.rest().len()
 }
 
 /// A member that must not stand twice, and whether it was met.
@@ -121,18 +168,43 @@ impl Once {
     }
 }
 
-/// `stream_options`, if it is an object.
-fn asks_for_usage(scan: &mut Scan<'_>) -> Result<bool, ParseError> {
-    if scan.peek() != Some(b'{') {
-        return scan.scalar().map(|_| false);
+/// What is missing of a question for usage in the value of `stream_options`, all of whose other members stay.
+fn ask_in_options(body: &[u8], scan: &mut Scan<'_>) -> Result<Option<Insertion>, ParseError> {
+    let object = scan.peek() == Some(b'{');
+    let start = at(body, scan);
+    if !object {
+        let nothing = scan.scalar()? == Scalar::Null;
+        return Ok(nothing.then(|| Insertion { at: start..at(body, scan), text: r#"{"include_usage":true}"# }));
     }
-    let mut asks = false;
+    let mut ask = Some(Insertion { at: start + 1..start + 1, text: r#""include_usage":true"# });
+    let mut told = false;
     scan.object(|scan, name| {
+        scan.peek();
+        let start = at(body, scan);
         let value = scan.scalar()?;
-        asks |= name.text == "include_usage" && value == Scalar::Bool(true);
+        if name.text == "include_usage" {
+            told = true;
+            ask = (value != Scalar::Bool(true)).then(|| Insertion { at: start..at(body, scan), text: "true" });
+        } else if let Some(ask) = ask.as_mut().filter(|_| !told) {
+            ask.text = r#""include_usage":true,"#;
+        }
         Ok(())
     })?;
-    Ok(asks)
+    Ok(ask)
+}
+
+/// How many texts a value stands for.
+fn inputs(scan: &mut Scan<'_>) -> Result<u64, ParseError> {
+    if scan.peek() != Some(b'[') {
+        return scan.skip().map(|()| 1);
+    }
+    let (mut count, mut tokens) = (0, false);
+    scan.array(|scan| {
+        count += 1;
+        tokens |= matches!(scan.peek(), Some(b'-' | b'0'..=b'9'));
+        scan.skip()
+    })?;
+    Ok(if tokens { 1 } else { count })
 }
 
 /// A whole number of tokens; fractions are rounded up, and what is negative or no number says nothing.
@@ -145,7 +217,7 @@ fn whole(value: &Scalar<'_>) -> Option<u64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
-    use super::*;
+    use super::{Endpoint::ChatCompletions, *};
     use crate::wire::json::set_string;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -154,20 +226,71 @@ mod tests {
     fn steering_members() {
         let body = br#"{"messages":[{"role":"user","content":"a \"model\": \"x\""}], "max_tokens":5,"n":3,"max_completion_tokens":9.0,
             "stream":true,"stream_options":{"include_usage":true,"x":[1,{}]},"model" : "gpt-4o"}"#;
-        let head = head(body).unwrap();
+        let head = head(ChatCompletions, body).unwrap();
         assert!(matches!(head.model, Some(Cow::Borrowed("gpt-4o"))));
         assert_eq!(&body[head.model_span.clone().unwrap()], br#""gpt-4o""#);
-        assert!(head.stream && head.include_usage);
+        assert!(head.stream && head.ask_usage.is_none());
         assert_eq!((head.max_tokens, head.choices), (Some(9), Some(3)));
+    }
+
+    #[test]
+    fn every_endpoint_has_its_own_names_for_what_an_answer_may_have() {
+        let body = br#"{"max_tokens":1,"max_completion_tokens":2,"max_output_tokens":3,"n":4,"best_of":5}"#;
+        for (endpoint, max_tokens, choices) in [
+            (Endpoint::ChatCompletions, Some(2), Some(4)),
+            (Endpoint::Completions, Some(1), Some(5)),
+            (Endpoint::Messages, Some(1), None),
+            (Endpoint::Responses, Some(3), None),
+            (Endpoint::Images, None, Some(4)),
+            (Endpoint::Embeddings, None, None),
+            (Endpoint::Other, Some(3), Some(5)),
+        ] {
+            let head = head(endpoint, body).unwrap();
+            assert_eq!((head.max_tokens, head.choices), (max_tokens, choices), "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn texts_of_an_input_are_counted() {
+        for (input, count) in [(r#""a""#, 1), (r#"["a","b"]"#, 2), ("[1,2,3]", 1), ("[[1,2],[3]]", 2), ("[]", 0)] {
+            assert_eq!(head(Endpoint::Embeddings, format!(r#"{{"input":{input}}}"#).as_bytes()).unwrap().inputs, Some(count), "{input}");
+        }
     }
 
     #[test]
     fn an_escaped_model_is_found_where_it_stands() {
         let body = Bytes::from_static(br#"{"a\n":"\"","n":[1.5,true,null],"mod\u0065l":"g\u0070t","z":1}"#);
-        let head = head(&body).unwrap();
+        let head = head(ChatCompletions, &body).unwrap();
         assert_eq!(head.model.as_deref(), Some("gpt"));
         let changed = set_string(&body, head.model_span.unwrap(), "q\"\n");
         assert_eq!(&changed[..], br#"{"a\n":"\"","n":[1.5,true,null],"mod\u0065l":"q\"\n","z":1}"#);
+    }
+
+    #[test]
+    fn usage_is_asked_for_where_it_is_missing_and_every_other_byte_stays() {
+        let inserted = |body: &str| {
+            let bytes = Bytes::copy_from_slice(body.as_bytes());
+            let ask = head(ChatCompletions, body.as_bytes()).unwrap().ask_usage?;
+            let out = crate::wire::json::overwrite(&bytes, &mut [(ask.at, ask.text.as_bytes())]);
+            assert!(head(ChatCompletions, &out).unwrap().ask_usage.is_none(), "{body}");
+            Some(String::from_utf8(out.to_vec()).unwrap())
+        };
+        for (body, expected) in [
+            (r#"{"model":"m","stream":false}"#, None),
+            (r#"{"model":"m"}"#, None),
+            (r#"{"stream":true,"stream_options":{"include_usage":true,"x":1}}"#, None),
+            (r#"{"stream":true,"stream_options":"x"}"#, None),
+            (r#" { "stream":true}"#, Some(r#" {"stream_options":{"include_usage":true}, "stream":true}"#)),
+            (r#"{"stream_options": null ,"stream":true}"#, Some(r#"{"stream_options": {"include_usage":true} ,"stream":true}"#)),
+            (r#"{"stream_options":{ },"stream":true}"#, Some(r#"{"stream_options":{"include_usage":true },"stream":true}"#)),
+            (r#"{"stream_options":{"a":[{}]},"stream":true}"#, Some(r#"{"stream_options":{"include_usage":true,"a":[{}]},"stream":true}"#)),
+            (
+                r#"{"stream_options":{"a":1,"include_usage": false,"b":2},"stream":true}"#,
+                Some(r#"{"stream_options":{"a":1,"include_usage": true,"b":2},"stream":true}"#),
+            ),
+        ] {
+            assert_eq!(inserted(body).as_deref(), expected, "{body}");
+        }
     }
 
     #[test]
@@ -190,37 +313,37 @@ mod tests {
             ("\u{feff}{}", None),
             ("", None),
         ] {
-            let error = head(body.as_bytes()).expect_err(body);
+            let error = head(ChatCompletions, body.as_bytes()).expect_err(body);
             match expected {
                 Some(expected) => assert_eq!(error, expected, "{body}"),
                 None => assert!(matches!(error, ParseError::Syntax { .. }), "{body}: {error}"),
             }
         }
-        assert!(head(b"{\"a\":\"\xff\"}").is_err());
+        assert!(head(ChatCompletions, b"{\"a\":\"\xff\"}").is_err());
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
-        assert!(head(deep.as_bytes()).is_err());
-        assert_eq!(head(br#"{"model":null,"stream":null}"#).unwrap(), Head::default());
+        assert!(head(ChatCompletions, deep.as_bytes()).is_err());
+        assert_eq!(head(ChatCompletions, br#"{"model":null,"stream":null}"#).unwrap(), Head::default());
     }
 
     proptest! {
         #[test]
         fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = head(&body);
+            let _ = head(ChatCompletions, &body);
         }
 
         #[test]
         fn never_panics_near_json(body in r#"[{}\[\]",:a-c\\u0-9 modelstrun]{0,60}"#) {
-            let _ = head(body.as_bytes());
+            let _ = head(ChatCompletions, body.as_bytes());
         }
 
         #[test]
         fn the_span_is_the_model(model in any::<String>(), before in any::<String>(), new in any::<String>()) {
             let quote = |s: &str| serde_json::to_string(s).unwrap();
             let body = Bytes::from(format!(r#"{{"x":{{"y":[{}]}},"model":{} , "z":{}}}"#, quote(&before), quote(&model), quote(&before)));
-            let found = head(&body).unwrap();
+            let found = head(ChatCompletions, &body).unwrap();
             prop_assert_eq!(found.model.as_deref(), Some(model.as_str()));
             let changed = set_string(&body, found.model_span.unwrap(), &new);
-            let again = head(&changed).unwrap();
+            let again = head(ChatCompletions, &changed).unwrap();
             prop_assert_eq!(again.model.as_deref(), Some(new.as_str()));
         }
     }

@@ -105,6 +105,30 @@ fn stays_inside(json: &[u8], range: &Range<usize>, text: &str) -> bool {
         && text.bytes().any(|b| !b.is_ascii_alphabetic())
 }
 
+/// The body with some of its bytes replaced by others. Places outside the body, and those that overlap one before them, stay
+/// as they are.
+pub fn overwrite(body: &Bytes, edits: &mut [(Range<usize>, &[u8])]) -> Bytes {
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut out = Vec::with_capacity(body.len() + edits.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
+    let mut at = 0;
+    for (range, bytes) in edits.iter() {
+        if let Some(before) = body.get(at..range.start).filter(|_| range.start <= range.end && range.end <= body.len()) {
+            out.extend_from_slice(before);
+            out.extend_from_slice(bytes);
+            at = range.end;
+        }
+    }
+    out.extend_from_slice(body.get(at..).unwrap_or_default());
+    Bytes::from(out)
+}
+
+/// The bytes of a JSON string with its quotes.
+pub fn quoted(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    write_string(&mut out, text);
+    out
+}
+
 /// Writes a JSON string with its quotes.
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
@@ -136,7 +160,7 @@ mod tests {
     #[test]
     fn what_stands_beside_an_edit_moves_with_it() {
         let body = r#"{"a":"to x@y.z, u@v.w","model":"m","b":"é r@s.t","n":[4111,12]}"#;
-        let span = || crate::wire::head(body.as_bytes()).unwrap().model_span.unwrap();
+        let span = || crate::wire::head(crate::wire::Endpoint::ChatCompletions, body.as_bytes()).unwrap().model_span.unwrap();
         for edits in [
             vec![edit(body, "x@y.z", "[[1]]"), edit(body, "u@v.w", ""), edit(body, "r@s.t", "[[12345]]")],
             vec![edit(body, "x@y.z", "-"), edit(body, "u@v.w", "[[2345678]]")],
@@ -146,14 +170,14 @@ mod tests {
             let patched = patch(body.as_bytes(), &edits).unwrap();
             let told = moved(body.as_bytes(), span(), &edits);
             let plain = edits.iter().all(|(_, text)| !text.is_empty());
-            assert_eq!(told, plain.then(|| crate::wire::head(&patched).unwrap().model_span.unwrap()), "{edits:?}");
+            assert_eq!(told, plain.then(|| crate::wire::head(crate::wire::Endpoint::ChatCompletions, &patched).unwrap().model_span.unwrap()), "{edits:?}");
         }
     }
 
     #[test]
     fn an_edit_that_may_change_more_than_a_part_of_a_string_is_not_told() {
         let body = r#"{"model":"m","b":"\n@1 \u0040@2 @3\"@4","k@ey":1,"n":[4111,12,true]}"#;
-        let span = || crate::wire::head(body.as_bytes()).unwrap().model_span.unwrap();
+        let span = || crate::wire::head(crate::wire::Endpoint::ChatCompletions, body.as_bytes()).unwrap().model_span.unwrap();
         for (old, new) in [
             ("4111", "\"[[1]]\""),
             ("12", "[[1]]"),
@@ -174,6 +198,13 @@ mod tests {
         let cut = body.replace("@3", "é@3");
         let inside = cut.find('é').unwrap() + 1;
         assert_eq!(moved(cut.as_bytes(), span(), &[(inside..inside + 3, "[[1]]".to_owned())]), None);
+    }
+
+    #[test]
+    fn bytes_are_overwritten_in_any_order() {
+        let body = Bytes::from_static(br#"{"a":"one","b":2}"#);
+        let out = overwrite(&body, &mut [(15..16, b"30"), (1..1, b"\"c\":0,"), (5..10, &quoted("t\"")), (6..9, b"no"), (90..99, b"no")]);
+        assert_eq!(&out[..], br#"{"c":0,"a":"t\"","b":30}"#);
     }
 
     #[test]

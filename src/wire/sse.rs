@@ -130,6 +130,12 @@ impl Parser {
         self.buffer.len()
     }
 
+    /// What is held of an unfinished event, for who goes on without events.
+    pub fn give_up(&mut self) -> Bytes {
+        self.broken = true;
+        std::mem::take(&mut self.buffer).freeze()
+    }
+
     /// The end of the stream: what is left, if anything. A reader following the standard drops an event without its
     /// blank line; many do not, so it is parsed for judgement and `raw` is what arrived. Take all events of the last
     /// push first.
@@ -159,7 +165,6 @@ impl Parser {
             None if self.buffer.len() <= self.cap => return None,
             _ => {
                 self.broken = true;
-                self.buffer = BytesMut::new();
                 return Some(Err(EventTooLarge));
             }
         };

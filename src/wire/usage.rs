@@ -41,10 +41,29 @@ pub struct Usage {
     pub cached: u64,
     /// Tokens of the answer that were reasoning.
     pub reasoning: u64,
+    /// Tokens of the prompt that the provider wrote to its cache.
+    pub cache_write: u64,
+    /// Tokens of the prompt that are no text.
+    pub input_kinds: Kinds,
+    /// Tokens of the answer that are no text.
+    pub output_kinds: Kinds,
+    /// Calls of tools that the provider itself carried out, where its usage tells them.
+    pub calls: u64,
     /// What the provider calls the total, else `input + output`.
     pub total: u64,
     /// Who says so.
     pub source: UsageSource,
+}
+
+/// Tokens of one side that are no text; all of them are in the side's total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kinds {
+    /// Pictures.
+    pub image: u64,
+    /// Sound.
+    pub audio: u64,
+    /// Moving pictures.
+    pub video: u64,
 }
 
 /// The numbers one JSON told; a member it did not tell is `None`.
@@ -54,6 +73,10 @@ struct Told {
     output: Option<u64>,
     cached: Option<u64>,
     reasoning: Option<u64>,
+    cache_write: Option<u64>,
+    /// Of the prompt and of the answer: images, sound, moving pictures.
+    kinds: [[Option<u64>; 3]; 2],
+    calls: Option<u64>,
     total: Option<u64>,
 }
 
@@ -140,8 +163,13 @@ impl Told {
                 "thoughtsTokenCount" => &mut apart[1],
                 "cache_read_input_tokens" => &mut cache[0],
                 "cache_creation_input_tokens" => &mut cache[1],
-                "prompt_tokens_details" | "input_tokens_details" => return detail(scan, "cached_tokens", &mut told.cached),
-                "completion_tokens_details" | "output_tokens_details" => return detail(scan, "reasoning_tokens", &mut told.reasoning),
+                "prompt_tokens_details" | "input_tokens_details" => {
+                    return details(scan, &mut told.kinds[0], "cached_tokens", &mut told.cached);
+                }
+                "completion_tokens_details" | "output_tokens_details" => {
+                    return details(scan, &mut told.kinds[1], "reasoning_tokens", &mut told.reasoning);
+                }
+                "server_tool_use" => return calls(scan, &mut told.calls),
                 _ => return scan.skip(),
             };
             *place = count(&scan.scalar()?).or(*place);
@@ -158,20 +186,34 @@ impl Told {
             (&mut self.output, other.output),
             (&mut self.cached, other.cached),
             (&mut self.reasoning, other.reasoning),
+            (&mut self.cache_write, other.cache_write),
+            (&mut self.calls, other.calls),
             (&mut self.total, other.total),
         ] {
             *mine = (*mine).max(new);
+        }
+        for (mine, new) in self.kinds.iter_mut().flatten().zip(other.kinds.iter().flatten()) {
+            *mine = (*mine).max(*new);
         }
     }
 
     fn usage(self) -> Usage {
         let (input, output) = (self.input.unwrap_or(0), self.output.unwrap_or(0));
         let sum = input.saturating_add(output);
+        let kinds = |[image, audio, video]: [Option<u64>; 3]| Kinds {
+            image: image.unwrap_or(0),
+            audio: audio.unwrap_or(0),
+            video: video.unwrap_or(0),
+        };
         Usage {
             input,
             output,
             cached: self.cached.unwrap_or(0),
             reasoning: self.reasoning.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            input_kinds: kinds(self.kinds[0]),
+            output_kinds: kinds(self.kinds[1]),
+            calls: self.calls.unwrap_or(0),
             total: self.total.unwrap_or(sum).max(sum),
             source: UsageSource::Provider,
         }
@@ -190,20 +232,39 @@ impl Names {
         told.input = sum(&[told.input, read, written, tools]).filter(|sum| told.input.is_some() || *sum > 0);
         told.output = sum(&[told.output, thoughts]);
         told.cached = read.or(told.cached);
+        told.cache_write = written;
         told.reasoning = thoughts.or(told.reasoning);
         told
     }
 }
 
-/// Reads one count of an object of details, or walks over what is none.
-fn detail(scan: &mut Scan<'_>, member: &str, place: &mut Option<u64>) -> Result<(), ParseError> {
+/// Reads the counts of an object of details, one of them of the side's own, or walks over what is none.
+fn details(scan: &mut Scan<'_>, kinds: &mut [Option<u64>; 3], own: &str, place: &mut Option<u64>) -> Result<(), ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip();
     }
     scan.object(|scan, name| {
         let value = scan.scalar()?;
-        if name.text == member {
-            *place = count(&value).or(*place);
+        let place = match name.text.as_ref() {
+            "image_tokens" => &mut kinds[0],
+            "audio_tokens" => &mut kinds[1],
+            "video_tokens" => &mut kinds[2],
+            name if name == own => &mut *place,
+            _ => return Ok(()),
+        };
+        *place = count(&value).or(*place);
+        Ok(())
+    })
+}
+
+/// Adds up Anthropic's counts of the requests that its own tools made.
+fn calls(scan: &mut Scan<'_>, place: &mut Option<u64>) -> Result<(), ParseError> {
+    if scan.peek() != Some(b'{') {
+        return scan.skip();
+    }
+    scan.object(|scan, _| {
+        if let Some(more) = count(&scan.scalar()?) {
+            *place = Some(place.unwrap_or(0).saturating_add(more));
         }
         Ok(())
     })
@@ -258,14 +319,14 @@ impl UsageStream {
         Self { dialect, told: Told::default(), closed: false, text: 0 }
     }
 
-    /// Takes the name and the `data` of one event.
-    pub fn event(&mut self, event: Option<&str>, data: &str) {
+    /// Takes the name and the `data` of one event. Says whether it told anything of usage.
+    pub fn event(&mut self, event: Option<&str>, data: &str) -> bool {
         if !metered(self.dialect) {
-            return;
+            return false;
         }
         let Some(told) = Told::read(data.as_bytes()) else {
             self.text = self.text.saturating_add(fragment_bytes(data));
-            return;
+            return false;
         };
         // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
         let opening = event == Some("message_start") || event.is_none() && memmem::find(data.as_bytes(), b"\"message_start\"").is_some();
@@ -274,6 +335,7 @@ impl UsageStream {
         if !self.closed {
             self.text = self.text.saturating_add(fragment_bytes(data));
         }
+        !told.is_empty()
     }
 
     /// What is known so far. While the provider has not told the output, it is estimated from the text that passed;
@@ -293,6 +355,28 @@ impl UsageStream {
         }
         usage
     }
+}
+
+/// Whether an event is the one with which OpenAI's chats and completions answer `stream_options.include_usage`: usage, and no
+/// choice that it would be about.
+pub fn stands_alone(data: &str) -> bool {
+    let Ok(mut scan) = Scan::new(data.as_bytes()) else { return false };
+    let (mut no_choice, mut usage) = (false, false);
+    let read = scan.object(|scan, name| match name.text.as_ref() {
+        "choices" if scan.peek() == Some(b'[') => {
+            no_choice = true;
+            scan.array(|scan| {
+                no_choice = false;
+                scan.skip()
+            })
+        }
+        "usage" => {
+            usage = scan.peek() == Some(b'{');
+            scan.skip()
+        }
+        _ => scan.skip(),
+    });
+    read.is_ok() && no_choice && usage
 }
 
 /// Bytes of the fragments of one event.
@@ -355,7 +439,9 @@ mod tests {
 
     fn stream(dialect: Dialect, events: &[&str]) -> Usage {
         let mut stream = UsageStream::new(dialect);
-        events.iter().for_each(|event| stream.event(None, event));
+        for event in events {
+            stream.event(None, event);
+        }
         stream.usage()
     }
 
@@ -391,6 +477,22 @@ mod tests {
         assert_eq!((usage.output, usage.source), (2, UsageSource::Estimated));
         assert_eq!(stream(Dialect::OpenAi, &["[DONE]"]), Usage::default());
         assert_eq!(stream(Dialect::Plain, &["x"]), Usage::default());
+    }
+
+    #[test]
+    fn the_last_chunk_of_a_chat_stands_alone() {
+        for (data, alone) in [
+            (r#"{"id":"1","choices":[],"usage":{"prompt_tokens":1}}"#, true),
+            (r#"{"usage":{"prompt_tokens":1},"choices":[ ]}"#, true),
+            (r#"{"choices":[],"usage":null}"#, false),
+            (r#"{"choices":[],"prompt_filter_results":[]}"#, false),
+            (r#"{"choices":[{"index":0}],"usage":{"prompt_tokens":1}}"#, false),
+            (r#"{"choices":null,"usage":{"prompt_tokens":1}}"#, false),
+            (r#"{"usage":{"prompt_tokens":1}}"#, false),
+            ("[DONE]", false),
+        ] {
+            assert_eq!(stands_alone(data), alone, "{data}");
+        }
     }
 
     proptest! {

@@ -30,6 +30,7 @@ mod keys;
 mod lifecycle;
 mod made;
 mod mcp;
+mod metering;
 mod observe;
 mod order;
 mod plugin_life;

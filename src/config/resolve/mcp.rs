@@ -91,6 +91,7 @@ fn one(
         connect_timeout: server.connect_timeout.0,
         h2: server.http2,
         ca_file: server.ca_file.clone(),
+        stream_usage: false,
         enabled: true,
     };
     let home = &members.organisation.id;

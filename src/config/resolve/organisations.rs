@@ -14,7 +14,7 @@ use crate::identity::{
     is_minted_id,
 };
 use crate::limit::{Scope, ScopePlan};
-use crate::route::{McpServers, Model, Models, Provider};
+use crate::route::{McpServers, Model, Models, Provider, ProviderKind};
 
 /// The configured world.
 pub(super) struct World {
@@ -188,6 +188,10 @@ impl Builder {
             }
             if model.pricing.as_ref().is_some_and(|pricing| pricing.cached_input_discount_percent > 100) {
                 problems.error(&format!("{at}.pricing.cached_input_discount_percent"), "is 0 to 100");
+            }
+            let tells_calls = provider.kind == ProviderKind::Anthropic;
+            for (field, why) in model.pricing.iter().flat_map(|pricing| pricing.uncharged(tells_calls)) {
+                problems.warn(&format!("{at}.pricing.{field}"), why);
             }
             let made = Model {
                 limits: governance::plan(Scope::Model, &home, &name, &model.policies, &at, problems),

@@ -63,6 +63,7 @@ fn one(entry: &ProviderEntry, here: &str, config: &Config, problems: &mut Proble
         connect_timeout: entry.connect_timeout.0,
         h2: entry.http2,
         ca_file: entry.ca_file.clone(),
+        stream_usage: entry.stream_usage.unwrap_or_else(|| kind.tells_stream_usage()),
         enabled: entry.enabled,
     })
 }

@@ -35,6 +35,10 @@ pub struct ProviderEntry {
     /// Speak HTTP/2 (by ALPN with https, by prior knowledge with http).
     #[serde(default)]
     pub http2: bool,
+    /// Ask streams of chats and completions for their usage (`stream_options.include_usage`) where the gateway counts it; on
+    /// by default for all who know the option (openai, azure_openai, vllm, huggingface, custom).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_usage: Option<bool>,
     /// PEM file of the authorities that sign its certificate, instead of the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,

@@ -91,6 +91,37 @@ async fn records_are_found_and_summed_by_what_they_have_in_common() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_and_what_failed_is_told_apart() {
+    let details = |attempts: u32| format!(r#"{{"metadata":{{"attempts":{attempts},"user_agent":"\\"attempts\\":0"}}}}"#);
+    let rows = [
+        // (status, end, attempts): answered, refused before, withheld, failed, refused late in the day, killed, gone.
+        (200, "complete", 1),
+        (429, "blocked", 0),
+        (200, "complete", 0),
+        (403, "blocked", 1),
+        (500, "upstream_error", 10),
+        (0, "killed", 0),
+        (499, "client_abort", 2),
+    ];
+    let row = |(n, (status, end, attempts)): (usize, (u16, &str, u32))| UsageRecord {
+        status,
+        end: end.into(),
+        details: details(attempts),
+        ..record(n as u64)
+    };
+    let rows: Vec<UsageRecord> = rows.into_iter().enumerate().map(row).collect();
+    for database in databases().await {
+        let (records, name) = (&database.records, database.name);
+        assert_eq!(records.append_usage(&rows).await.unwrap(), 7, "{name}");
+        for (accepted, failed, expected) in [(false, false, 7), (true, false, 5), (true, true, 2), (false, true, 2)] {
+            let filter = UsageFilter { accepted, failed, ..UsageFilter::default() };
+            let sums = records.sum_usage(&filter, UsageBy::Nothing).await.unwrap();
+            assert_eq!(sums[0].requests, expected, "{name}: {accepted} {failed}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_old_is_forgotten_a_part_at_a_time() {
     for database in databases().await {
         let (records, name) = (&database.records, database.name);

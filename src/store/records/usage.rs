@@ -84,6 +84,10 @@ pub struct UsageFilter {
     pub from: Option<i64>,
     /// Ended before this time.
     pub until: Option<i64>,
+    /// Only requests that went on to a provider, and those whose process died when they might have.
+    pub accepted: bool,
+    /// Only those with a status of 400 or more that was not a refusal of the gateway's own.
+    pub failed: bool,
 }
 
 /// By what sums are told apart.

@@ -9,7 +9,7 @@ use super::SqlRecords;
 use super::engine::Writing;
 use super::row::Row;
 use super::statement::Statement;
-use crate::store::records::{RecordError, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageSum};
+use crate::store::records::{Details, RecordError, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageSum};
 
 /// Records of a block at most.
 const BLOCK: usize = 4096;
@@ -62,7 +62,19 @@ fn wanted(usage: &Usage<'_>, filter: &UsageFilter) -> bool {
         && is(&filter.user, usage.user)
         && is(&filter.provider, usage.provider)
         && is(&filter.model, usage.model)
+        && (!filter.accepted || accepted(usage))
+        && (!filter.failed || usage.status >= 400 && usage.end != "blocked")
         && filter.plugin.as_deref().is_none_or(|plugin| usage.ran().any(|ran| ran == plugin))
+}
+
+/// Whether a request went on to a provider, or its process died when it might have.
+fn accepted(usage: &Usage<'_>) -> bool {
+    usage.end == "killed"
+        || match &usage.details {
+            Details::Parts(parts) => parts.attempts > 0,
+            // As PostgreSQL is asked. Within a string its quotes would be escaped.
+            Details::Text(json) => !json.contains(r#""attempts":0"#),
+        }
 }
 
 fn add(sum: &mut UsageSum, usage: &Usage<'_>) {

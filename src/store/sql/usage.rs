@@ -147,6 +147,12 @@ fn filter(statement: &mut Statement, filter: &UsageFilter, by: UsageBy) -> Condi
     if let Some(until) = filter.until {
         conditions.and(statement, "u.at < ").bind(until);
     }
+    if filter.accepted {
+        conditions.and(statement, r#"(u.ended = 'killed' OR strpos(u.details, '"attempts":0') = 0)"#);
+    }
+    if filter.failed {
+        conditions.and(statement, "u.status >= 400 AND u.ended <> 'blocked'");
+    }
     conditions
 }
 

@@ -1,0 +1,107 @@
+//! What is counted of an answer, and what has to be asked of the provider for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::client::{Request, Response};
+use crate::edge::{KEY, Setup};
+use crate::governance::{keeping, recorded};
+use crate::upstream::{Act, Answer, Body, Seen, Upstream, chat_events};
+
+const TEXTS: [&str; 3] = ["Hello ", "from ", "upstream."];
+
+fn whole(parts: &[Bytes]) -> Bytes {
+    parts.concat().into()
+}
+
+/// The stream of a provider that tells usage to who asks for it, and without it.
+fn streams() -> (Bytes, Bytes) {
+    let told = chat_events("real-model-1", &TEXTS);
+    let mut silent = told.clone();
+    silent.remove(told.len() - 2);
+    (whole(&told), whole(&silent))
+}
+
+/// A provider that tells usage to who asks for it, in pieces that end anywhere.
+fn obedient(seen: &Seen) -> Act {
+    let (told, silent) = streams();
+    let asked = seen.json()["stream_options"]["include_usage"] == true;
+    let pieces = if asked { told } else { silent }.chunks(37).map(Bytes::copy_from_slice).collect();
+    Act::Answer(Answer::stream(pieces, Duration::from_millis(1)))
+}
+
+fn streaming(members: &str) -> Request {
+    let body = format!(r#"{{"model":"fast", "stream":true,{members}"messages":[{{"role":"user","content":"Say hello."}}]}}"#);
+    Request::post("/v1/chat/completions", body).bearer(KEY)
+}
+
+fn of<'a>(records: &'a [Value], answer: &Response) -> &'a Value {
+    let id = answer.header("x-request-id").unwrap();
+    records.iter().find(|record| record["request_id"] == id).unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_is_asked_for_its_usage_and_the_caller_gets_what_it_asked_for() {
+    let upstream = Upstream::with(obedient).await;
+    let edge = keeping(&upstream).start().await;
+    let (told, silent) = streams();
+    let mut answers = Vec::new();
+    for (members, sent, expected) in [
+        ("", json!({"include_usage": true}), &silent),
+        (r#""stream_options":{"x":1,"include_usage":false},"#, json!({"x": 1, "include_usage": true}), &silent),
+        (r#""stream_options":{"include_usage":true},"#, json!({"include_usage": true}), &told),
+    ] {
+        let answer = edge.send(&streaming(members)).await;
+        assert_eq!(upstream.last().json()["stream_options"], sent, "{members}");
+        assert_eq!(upstream.last().json()["model"], "real-model-1");
+        assert_eq!(answer.body, *expected, "{members}: {}", answer.text());
+        answers.push(answer);
+    }
+    let records = recorded(&edge, 3).await;
+    for answer in &answers {
+        let record = of(&records, answer);
+        assert_eq!(
+            (&record["input_tokens"], &record["output_tokens"], &record["usage_source"]),
+            (&json!(9), &json!(4), &json!("provider"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_counts_nothing_asks_nothing() {
+    let upstream = Upstream::with(obedient).await;
+    let edge = Setup::to(upstream.port).start().await;
+    assert_eq!(edge.send(&streaming("")).await.body, streams().1);
+    assert_eq!(upstream.last().json()["stream_options"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_prompt_of_an_answer_that_tells_nothing_is_estimated() {
+    let upstream = Upstream::with(obedient).await;
+    let main = "policies: {ratelimit: {tokens: {per_minute: 100000}}}".to_owned();
+    let edge = Setup { provider: "stream_usage: false".into(), main, ..keeping(&upstream) }.start().await;
+    let silent = edge.send(&streaming("")).await;
+    assert_eq!(upstream.last().json()["stream_options"], Value::Null, "the provider was said not to know the option");
+    upstream.next([Act::Answer(Answer {
+        body: Body::Cut(chat_events("m", &TEXTS)[..2].to_vec()),
+        ..Answer::stream(Vec::new(), Duration::ZERO)
+    })]);
+    let cut = edge.send(&streaming("")).await;
+    upstream.next([Act::Answer(Answer::json(r#"{"choices":[]}"#))]);
+    let unary = edge.send(&streaming("")).await;
+    let records = recorded(&edge, 3).await;
+    // Three bytes a token, as they were reserved.
+    let prompt = (streaming("").body.len() as u64).div_ceil(3);
+    for (answer, output) in [(&silent, 5), (&cut, 3), (&unary, 3)] {
+        let record = of(&records, answer);
+        let counted = (&record["input_tokens"], &record["output_tokens"], &record["usage_source"]);
+        assert_eq!(counted, (&json!(prompt), &json!(output), &json!("estimated")), "{record:#}");
+    }
+    // What the limit was taken is what the records say.
+    let told = edge.send(&streaming("")).await;
+    let left: u64 = told.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
+    let reserved = prompt + 100;
+    assert_eq!(left, 100_000 - (3 * prompt + 11) - reserved);
+}
