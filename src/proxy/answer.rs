@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
+use super::fields::{apply_edits, clean_head, fields};
 use super::inflate::{self, Inflate, decoded};
 use super::tap::{Answer, Judge, Overflow};
 use super::{mcp, receipt, respond};
 use crate::error::{Denial, codes};
 use crate::gate::guard::{Claim, Flow, StreamGuard};
-use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, HeaderEdit, RequestId, Response, StreamChain, Verdict};
+use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, RequestId, Response, StreamChain, Verdict};
 use crate::route::{self, McpServer, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
@@ -170,47 +171,6 @@ impl Watched {
     }
 }
 
-/// Takes out what is not the caller's to see and puts our request id in.
-fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) -> Result<()> {
-    // Pingora keeps the spelling of every name beside the fields and parses a name again for each change. Names have no case
-    // (RFC 9110 §5.1): without the spelling this change, and those that follow on the way out, cost a fraction.
-    fields(head, |fields| {
-        let lists = fields.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
-        // These two name no field.
-        let named = lists.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !matches!(*name, "keep-alive" | "close"));
-        let nominated: Vec<HeaderName> = named.filter_map(|name| name.parse().ok()).filter(|name| *name != CONNECTION).collect();
-        let unwanted: Vec<HeaderName> =
-            fields.keys().filter(|name| ends_here(name.as_str(), from_provider) || nominated.contains(name)).cloned().collect();
-        for name in &unwanted {
-            fields.remove(name);
-        }
-        fields.insert(respond::REQUEST_ID, id.clone());
-    })
-}
-
-/// Works on the fields of a head themselves.
-fn fields<T>(head: &mut ResponseHeader, work: impl FnOnce(&mut HeaderMap) -> T) -> Result<T> {
-    let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason()).map(str::to_owned);
-    let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
-    let mut parts = http::response::Parts::from(std::mem::replace(head, empty));
-    let done = work(&mut parts.headers);
-    *head = ResponseHeader::from(parts);
-    if reason.is_some() {
-        head.set_reason_phrase(reason.as_deref())?;
-    }
-    Ok(done)
-}
-
-/// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), the
-/// gateway's account at the provider, or the provider's host, which callers would take for the gateway's.
-fn ends_here(name: &str, from_provider: bool) -> bool {
-    match name {
-        "keep-alive" | "proxy-connection" | "proxy-authenticate" | "trailer" | "te" => true,
-        "openai-organization" | "openai-project" | "set-cookie" | "alt-svc" | "strict-transport-security" => from_provider,
-        _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
-    }
-}
-
 /// What an answer's head says of its body.
 fn claim(head: &ResponseHeader, must_read: bool) -> Claim<'_> {
     let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -219,18 +179,6 @@ fn claim(head: &ResponseHeader, must_read: bool) -> Claim<'_> {
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
     head.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream")))
-}
-
-fn apply_edits(head: &mut ResponseHeader, edits: &[HeaderEdit]) -> Result<()> {
-    for edit in edits {
-        match edit {
-            HeaderEdit::Set(name, value) => head.insert_header(name.clone(), value.clone())?,
-            HeaderEdit::Remove(name) => {
-                head.remove_header(name);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// `response_body_filter`: the next piece of an answer that is not held.

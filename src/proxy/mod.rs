@@ -18,6 +18,7 @@ mod body;
 mod context;
 mod counter;
 mod egress;
+mod fields;
 mod framing;
 mod govern;
 mod holding;
