@@ -388,7 +388,10 @@ impl Shared {
             other => other.to_string(),
         })?;
         let added = addresses(&next.server, next.admin.listen).filter(|address| !self.listening.contains(address));
-        free(added).map_err(|error| format!("the new configuration: {error}"))
+        free(added).map_err(|error| match error {
+            GatewayError::Listen(address, error) => format!("the new configuration listens on {address}: {error}"),
+            other => other.to_string(),
+        })
     }
 
     /// The upkeep of limits, budgets and usage.
