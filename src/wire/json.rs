@@ -170,7 +170,11 @@ mod tests {
             let patched = patch(body.as_bytes(), &edits).unwrap();
             let told = moved(body.as_bytes(), span(), &edits);
             let plain = edits.iter().all(|(_, text)| !text.is_empty());
-            assert_eq!(told, plain.then(|| crate::wire::head(crate::wire::Endpoint::ChatCompletions, &patched).unwrap().model_span.unwrap()), "{edits:?}");
+            assert_eq!(
+                told,
+                plain.then(|| crate::wire::head(crate::wire::Endpoint::ChatCompletions, &patched).unwrap().model_span.unwrap()),
+                "{edits:?}"
+            );
         }
     }
 
