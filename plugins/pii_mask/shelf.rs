@@ -53,7 +53,7 @@ impl Shelf {
         self.by_value.len()
     }
 
-    /// What [`Self::of_value`] asks for.
+    /// What [`Self::of_hash`] asks for.
     pub fn hash(&self, label: &str, value: &str) -> u64 {
         // The map's own keys: nobody outside can make values meet.
         self.by_token.hasher().hash_one((label, value))
