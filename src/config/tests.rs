@@ -313,6 +313,15 @@ fn the_environment_overrides_the_file_and_is_named_when_wrong() {
     assert!(text.contains(&"environment SAFETY_ENGINE_MODE: expected noop, observe or security".to_owned()), "{text:?}");
 }
 
+/// Without routes `default` is the only chain there is: plugins of another would never run.
+#[test]
+fn a_chain_without_a_route_is_told() {
+    let text = "version: 1\nchains: {default: {}, mine: {}}\n";
+    let said: Vec<String> = opened(text, Environment::default()).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert!(said.iter().any(|warning| warning.contains("chains.mine") && warning.contains("no route takes this chain")), "{said:?}");
+    assert!(!said.iter().any(|warning| warning.contains("chains.default")), "{said:?}");
+}
+
 /// What the product documents and this build does not do is said, and a login told apart from its address is used.
 #[test]
 fn every_documented_variable_is_applied_or_named() {

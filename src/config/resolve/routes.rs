@@ -18,6 +18,7 @@ const MAX_RETRIES: u32 = 5;
 
 pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<RoutePart> {
     if config.root.routes.is_empty() {
+        unused(config, problems);
         return vec![standard()];
     }
     let mut seen = HashSet::new();
@@ -82,8 +83,9 @@ fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Pro
 
 /// A chain that no route takes guards nothing, and somebody probably thinks it does.
 fn unused(config: &Config, problems: &mut Problems<'_>) {
+    let standard = config.root.routes.is_empty();
     for name in config.root.chains.keys() {
-        if !config.root.routes.iter().any(|r| r.chain == *name) {
+        if !config.root.routes.iter().any(|r| r.chain == *name) && !(standard && name == CHAIN) {
             problems.warn(&format!("chains.{name}"), "no route takes this chain").help("name it as `chain` of a route".to_owned());
         }
     }
