@@ -85,7 +85,8 @@ fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Pro
 fn unused(config: &Config, problems: &mut Problems<'_>) {
     let standard = config.root.routes.is_empty();
     for name in config.root.chains.keys() {
-        if !config.root.routes.iter().any(|r| r.chain == *name) && !(standard && name == CHAIN) {
+        let taken = config.root.routes.iter().any(|r| r.chain == *name) || standard && name == CHAIN;
+        if !taken {
             problems.warn(&format!("chains.{name}"), "no route takes this chain").help("name it as `chain` of a route".to_owned());
         }
     }

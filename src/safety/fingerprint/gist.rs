@@ -3,7 +3,7 @@
 //! words do. Only the ends of words have to be found for it, so most of a text need not be spelled.
 
 use super::reading::Window;
-use super::skeleton::{BLOCK, Class, LETTERS, class, signs};
+use super::skeleton::{BLOCK, Class, LETTERS, class, first_block, signs};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
@@ -82,13 +82,7 @@ pub fn gists(text: &str, mut f: impl FnMut(u64)) {
     let mut at = 0;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let mut last = [b' '; BLOCK];
-        let block = match rest.first_chunk() {
-            Some(block) => block,
-            None => {
-                last[..rest.len()].copy_from_slice(rest);
-                &last
-            }
-        };
+        let block = first_block(rest, &mut last);
         let signs = signs(block);
         let plain = rest.len().min(signs.odd.trailing_zeros() as usize);
         let mut letters = if plain < BLOCK { signs.letters & ((1 << plain) - 1) } else { signs.letters };

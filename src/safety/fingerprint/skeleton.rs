@@ -116,6 +116,18 @@ pub struct Signs {
     pub odd: u64,
 }
 
+/// The first block of a text; where the text is shorter, `spaces` with the text in it.
+#[inline(always)]
+pub fn first_block<'b>(text: &'b [u8], spaces: &'b mut [u8; BLOCK]) -> &'b [u8; BLOCK] {
+    match text.first_chunk() {
+        Some(block) => block,
+        None => {
+            spaces[..text.len()].copy_from_slice(text);
+            spaces
+        }
+    }
+}
+
 /// Looks at a block, eight bytes at a time.
 #[inline]
 pub fn signs(block: &[u8; BLOCK]) -> Signs {

@@ -8,7 +8,7 @@ use super::super::island;
 use super::{APART, BLANK, Look, Reader};
 use crate::safety::fingerprint::gist::{Row, Said, Vocabulary, gist};
 use crate::safety::fingerprint::reading::Window;
-use crate::safety::fingerprint::skeleton::{BLOCK, Class, LETTERS, class, letters as letters_of, rot13, signs};
+use crate::safety::fingerprint::skeleton::{BLOCK, Class, LETTERS, class, first_block, letters as letters_of, rot13, signs};
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::LONGEST;
 
@@ -146,13 +146,7 @@ impl Sight<'_> {
     fn block(&mut self, bytes: &[u8], at: usize, run: usize, ends: bool) -> Passed {
         let rest = bytes.get(at..).unwrap_or_default();
         let mut last = [b' '; BLOCK];
-        let block = match rest.first_chunk() {
-            Some(block) => block,
-            None => {
-                last[..rest.len()].copy_from_slice(rest);
-                &last
-            }
-        };
+        let block = first_block(rest, &mut last);
         let signs = signs(block);
         let odd = signs.odd.trailing_zeros();
         // The word must be seen to end, be it by the end of the text.
