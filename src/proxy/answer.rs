@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora_http::ResponseHeader;
-use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
 use super::fields::{apply_edits, clean_head, fields};
@@ -33,17 +32,13 @@ const PROVIDER_IDS: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), 
 ///
 /// # Errors
 /// A plugin refused on the head alone, or the answer can not be inspected; nothing has been sent.
-pub async fn head(session: &mut Session, head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
+pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for it: an upgrade is not passed on, and what is no HTTP no gate can see.
         return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
     }
     if head.status.is_informational() {
         return Ok(());
-    }
-    if session.req_header().version == Version::HTTP_10 && head.remove_header(&TRANSFER_ENCODING).is_some() {
-        // It knows no chunks (RFC 9112 §6.1): the answer ends with the connection.
-        session.set_keepalive(None);
     }
     let (Some(exchange), Some(route), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.tap) else {
         return Ok(());

@@ -1,9 +1,7 @@
 //! The services of the traffic listener that are not traffic: whether the gateway lives and is ready, what a caller's key
 //! stands for, and telling replicas to read keys again.
 
-use std::time::Duration;
-
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use pingora_proxy::Session;

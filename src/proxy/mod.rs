@@ -121,8 +121,8 @@ impl ProxyHttp for Edge {
     }
 
     /// Gate `post_upstream`.
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, cx: &mut Self::CTX) -> Result<()> {
-        answer::head(session, head, cx).await
+    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, cx: &mut Self::CTX) -> Result<()> {
+        answer::head(head, cx).await
     }
 
     fn response_body_filter(

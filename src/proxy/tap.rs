@@ -12,7 +12,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use http::HeaderMap;
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderMap, Version};
 use parking_lot::Mutex;
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -150,18 +151,33 @@ impl<J: Judge> Tap<J> {
         Some(slice)
     }
 
+    /// Hands tasks on to the caller. One of HTTP/1.0 knows no chunks (RFC 9112 §6.1): what has no length ends with the
+    /// connection.
+    async fn pass(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
+        if self.inner.req_header().version == Version::HTTP_10 {
+            for task in &mut tasks {
+                if let HttpTask::Header(head, _) = task
+                    && head.remove_header(&TRANSFER_ENCODING).is_some()
+                {
+                    self.inner.set_keepalive(None);
+                }
+            }
+        }
+        self.inner.response_duplex_vec(tasks).await
+    }
+
     /// Sends head and body in one write with the framing the caller's protocol wants.
     async fn emit(&mut self, mut answer: Answer) -> Result<bool> {
         let bodiless = self.inner.req_header().method == http::Method::HEAD || matches!(answer.head.status.as_u16(), 204 | 304);
-        answer.head.remove_header(&http::header::TRANSFER_ENCODING);
+        answer.head.remove_header(&TRANSFER_ENCODING);
         if !bodiless {
             answer.head.insert_header(http::header::CONTENT_LENGTH, answer.body.len())?;
         }
         if bodiless || answer.body.is_empty() {
-            return self.inner.response_duplex_vec(vec![HttpTask::Header(answer.head, true)]).await;
+            return self.pass(vec![HttpTask::Header(answer.head, true)]).await;
         }
         let tasks = vec![HttpTask::Header(answer.head, false), HttpTask::Body(Some(answer.body), true)];
-        self.inner.response_duplex_vec(tasks).await
+        self.pass(tasks).await
     }
 
     async fn keep(&mut self, tasks: Vec<HttpTask>, cap: usize) -> Result<bool> {
@@ -216,7 +232,7 @@ impl<J: Judge> Tap<J> {
                 hold.cap = None;
                 let mut tasks = vec![HttpTask::Header(head, false), HttpTask::Body(Some(self.held.take_body()), end)];
                 tasks.extend(rest);
-                self.inner.response_duplex_vec(tasks).await
+                self.pass(tasks).await
             }
         }
     }
@@ -267,7 +283,7 @@ impl<J: Judge> CustomSession for Tap<J> {
         if let Some(cap) = self.hold.as_ref().and_then(|hold| hold.cap) {
             return self.keep(tasks, cap).await;
         }
-        let end = self.inner.response_duplex_vec(tasks).await?;
+        let end = self.pass(tasks).await?;
         if end_early && !end {
             self.inner.finish_body().await?;
             return Ok(true);

@@ -88,9 +88,13 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
-    let first = !cx.pre_upstream_done;
+    if cx.pre_upstream_done {
+        return prepare(session, head, cx).await;
+    }
+    let began = Instant::now();
     let done = prepare(session, head, cx).await;
-    if done.is_err() && first {
+    cx.upstream_started = cx.upstream_started.map(|at| at + began.elapsed());
+    if done.is_err() {
         // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.
         cx.attempts = 0;
     }
@@ -103,7 +107,6 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
-        let began = Instant::now();
         // Whoever counts tokens needs them told, and a stream of these endpoints tells them if it is asked.
         let asks = cx.governed.is_some()
             && exchange.facts.stream
@@ -152,7 +155,6 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
             return cx.refuse(denial);
         }
         tap.set_body(exchange.draft.body.clone());
-        cx.upstream_started = cx.upstream_started.map(|at| at + began.elapsed());
     }
     let written = write_head(head, exchange, destination, route.auth, &cx.id_value);
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))

@@ -1,5 +1,7 @@
 //! What the traffic listener answers by itself: whether it lives, whether it is ready, and the models of a key.
 
+use std::time::Duration;
+
 use crate::client::{Http1, Request};
 use crate::edge::{KEY, Setup};
 use crate::upstream::{Act, Answer, Upstream};
@@ -33,24 +35,30 @@ async fn one_model_is_told_as_all_are() {
     assert_eq!(edge.send(&Request::new("HEAD", "/v1/models").bearer(KEY)).await.status, 200);
 }
 
-/// RFC 9112 §6.1: a caller of HTTP/1.0 knows no chunks; many a reverse proxy calls like that.
+/// RFC 9112 §6.1: a caller of HTTP/1.0 knows no chunks; many a reverse proxy calls like that. What is read or changed on its
+/// way has no length of its own either.
 #[tokio::test]
 async fn a_caller_of_http_1_0_gets_no_chunks() {
     let upstream = Upstream::start().await;
-    let edge = Setup::to(upstream.port).start().await;
     let parts = || vec!["data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n".into(), "data: [DONE]\n\n".into()];
-    upstream.next([Act::Answer(Answer::stream(parts(), std::time::Duration::from_millis(5)))]);
     let body = r#"{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut connection = Http1::connect(edge.port).await;
-    connection.write(head.as_bytes()).await.unwrap();
-    let answer = connection.response().await.unwrap();
-    assert_eq!((answer.status, answer.header("transfer-encoding")), (200, None));
-    let text = answer.text();
-    assert!(text.starts_with("data: ") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    for (governance, more) in [("", ""), ("usage: true", ""), ("", "safety: {mode: security}")] {
+        let edge = Setup { governance: governance.into(), more: more.into(), ..Setup::to(upstream.port) }.start().await;
+        for connection in ["close", "keep-alive"] {
+            upstream.next([Act::Answer(Answer::stream(parts(), Duration::from_millis(5)))]);
+            let head = format!(
+                "POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer {KEY}\r\nconnection: {connection}\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let mut caller = Http1::connect(edge.port).await;
+            caller.write(head.as_bytes()).await.unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(5), caller.response()).await.expect("its end is told").unwrap();
+            assert_eq!((answer.status, answer.header("transfer-encoding")), (200, None), "{governance}{more} {connection}");
+            let text = answer.text();
+            assert!(text.starts_with("data: ") && text.ends_with("data: [DONE]\n\n"), "{governance}{more} {connection}: {text}");
+        }
+    }
 }
 
 /// What was decided is told with refusals too, where the operator wants callers to know.
