@@ -5,14 +5,21 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
-use crate::config::{self, Diagnostic, Snapshot};
+use crate::config::{self, Diagnostic, Severity, Snapshot};
 use crate::gate::Gate;
 use crate::gateway::Builder;
 use crate::plugin::SharedHost;
 use crate::telemetry::Metrics;
 
+const EXAMPLES: &str = "Examples:
+  odock-edge check -c conf/odock.yaml                  every error with its place, or what each route's chain does
+  odock-edge check -c conf/odock.yaml --format json    the same for an editor or a pipeline
+
+Nothing is opened: no port, no store, no provider. 0 says that `run` would start with this file, 78 that it would not.";
+
 /// Arguments of `check`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The configuration file
     #[arg(short, long, env = "ODOCK_CONFIG", value_name = "FILE")]
@@ -49,7 +56,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
             print(&summary(&snapshot, &args.config))
         }
         (Ok((snapshot, warnings)), Format::Json) => {
-            let report = json!({"valid": true, "config_hash": snapshot.hash, "errors": [], "warnings": warnings.iter().map(ToString::to_string).collect::<Vec<_>>()});
+            let report = json!({"valid": true, "config_hash": snapshot.hash, "errors": [], "warnings": listed(&warnings)});
             print(&format!("{report}\n"));
             OK
         }
@@ -58,11 +65,15 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
             INVALID_CONFIG
         }
         (Err(diagnostics), Format::Json) => {
-            let errors: Vec<_> = diagnostics.iter().map(as_json).collect();
-            print(&format!("{}\n", json!({"valid": false, "errors": errors})));
+            let (errors, warnings): (Vec<_>, Vec<_>) = diagnostics.into_iter().partition(|found| found.severity == Severity::Error);
+            print(&format!("{}\n", json!({"valid": false, "errors": listed(&errors), "warnings": listed(&warnings)})));
             INVALID_CONFIG
         }
     }
+}
+
+fn listed(found: &[Diagnostic]) -> Vec<serde_json::Value> {
+    found.iter().map(as_json).collect()
 }
 
 fn as_json(d: &Diagnostic) -> serde_json::Value {

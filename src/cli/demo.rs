@@ -13,8 +13,15 @@ const LISTEN: &str = "127.0.0.1:8080";
 const ADMIN: &str = "127.0.0.1:9090";
 const PROVIDER: &str = "127.0.0.1:9091";
 
+const EXAMPLES: &str = "Examples:
+  odock-edge demo                                        gateway on 8080, admin on 9090, mock provider on 9091
+  odock-edge demo --listen 127.0.0.1:0 --admin 127.0.0.1:0 --provider 127.0.0.1:0    on any free ports
+
+It prints requests to try, and commands that show what was decided. Ctrl-C ends it.";
+
 /// Arguments of `demo`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Where the gateway listens
     #[arg(long, default_value = LISTEN, value_name = "ADDR")]

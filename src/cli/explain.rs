@@ -5,8 +5,14 @@ use crate::error::{Code, codes};
 use crate::limit::Field;
 use crate::plugin::Roster;
 
+const EXAMPLES: &str = "Examples:
+  odock-edge explain                      every code, its status and what it says
+  odock-edge explain rate_limit_exceeded
+  odock-edge explain tpm_exceeded         a reason inside of one";
+
 /// Arguments of `explain`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The value of `error.code`; all codes when left out
     code: Option<String>,

@@ -7,8 +7,16 @@ use crate::config;
 use crate::gateway::{Builder, GatewayError};
 use crate::telemetry;
 
+const EXAMPLES: &str = "Examples:
+  odock-edge run -c /etc/odock-edge/odock.yaml
+  ODOCK_CONFIG=/etc/odock-edge/odock.yaml odock-edge run
+
+Signals: SIGHUP reads the file again (a wrong one changes nothing), SIGTERM ends what is open and stops, SIGUSR2 hands the
+listeners to a new binary without losing a connection.";
+
 /// Arguments of `run`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The configuration file
     #[arg(short, long, env = "ODOCK_CONFIG", value_name = "FILE")]

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     by: Option<By>,
     /// The newest records instead of sums, at most so many
-    #[arg(long, value_name = "N", conflicts_with = "by")]
+    #[arg(long, value_name = "N", conflicts_with = "by", value_parser = clap::value_parser!(u32).range(1..))]
     list: Option<u32>,
     /// From this moment on: 2026-11-01, or 2026-11-01T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment)]

@@ -36,7 +36,7 @@ pub struct Args {
     choice: Choice,
 }
 
-/// Evaluates the files; 1 when one of them could not be.
+/// Evaluates the files; 1 when one of them, or a line, could not be.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let engine = match super::engine(&args.choice, builder) {
         Ok(engine) => engine,
@@ -47,7 +47,13 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
         let name = path.display().to_string();
         let opened = File::open(path).map_err(|error| format!("{name}: {error}"));
         match opened.and_then(|file| eval::file(&engine, &name, BufReader::new(file))) {
-            Ok(files) => report.files.extend(files),
+            Ok(files) => {
+                for complaint in files.iter().filter_map(|file| file.unreadable.as_ref()) {
+                    tell(&format!("odock-edge: {complaint}"));
+                    code = FAILED;
+                }
+                report.files.extend(files);
+            }
             Err(error) => {
                 tell(&error);
                 code = FAILED;

@@ -18,6 +18,9 @@ use crate::telemetry::{KeyMetrics, Lookup};
 /// What a caller is told to wait while the store is away.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// The store is asked every second. Longer ago than this it may have gone, and cannot have said that a key does not exist.
+const HEARD: Duration = Duration::from_millis(2500);
+
 /// The keys made at run time and how sure this process is of them.
 pub struct Keyring {
     hasher: KeyHasher,
@@ -140,8 +143,8 @@ impl Keyring {
         };
         let (now, as_of) = (millis(now), self.as_of.load(Ordering::Acquire));
         let reachable = self.reachable.load(Ordering::Acquire);
-        let within = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
-        if as_of == 0 || (!reachable && now.saturating_sub(as_of) > within) {
+        let within = |time: Duration| now.saturating_sub(as_of) <= i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        if as_of == 0 || (!reachable && !within(self.grace)) {
             self.looked_up(Lookup::Unavailable);
             return Err(unavailable());
         }
@@ -150,7 +153,7 @@ impl Keyring {
             Found::Revoked => (Lookup::Revoked, Err(Denial::of(codes::KEY_REVOKED))),
             Found::Expired => (Lookup::Expired, Err(Denial::of(codes::KEY_EXPIRED))),
             // It may have been made since the store was heard of.
-            Found::Unknown if !reachable => (Lookup::Unavailable, Err(unavailable())),
+            Found::Unknown if !reachable || !within(HEARD) => (Lookup::Unavailable, Err(unavailable())),
             Found::Unknown => (Lookup::Unknown, Err(unknown)),
         };
         self.looked_up(lookup);
@@ -164,4 +167,24 @@ fn unavailable() -> Denial {
 
 fn millis(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that hangs is known to be away only when a question to it has failed.
+    #[test]
+    fn an_unknown_key_is_refused_on_fresh_word_alone() {
+        let ring = Keyring::new(KeyHasher::new(&[7; 32]), Arc::default(), Duration::from_secs(900));
+        let secret = format!("sk_{}", "ab".repeat(24));
+        let code = |at: SystemTime| ring.authenticate(&Keys::default(), secret.as_bytes(), at).map_or_else(|denial| denial.code, |_| "".into());
+        let now = SystemTime::now();
+        assert_eq!(code(now), codes::STORE_UNAVAILABLE.code);
+        ring.reached();
+        assert_eq!(code(now + Duration::from_secs(2)), codes::UNAUTHORIZED.code);
+        assert_eq!(code(now + Duration::from_secs(3)), codes::STORE_UNAVAILABLE.code);
+        ring.missed();
+        assert_eq!(code(now), codes::STORE_UNAVAILABLE.code);
+    }
 }

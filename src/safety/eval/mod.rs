@@ -36,7 +36,7 @@ const TYPES: [(&str, &str); 6] = [
 /// Evaluates one file: one report for each format in it.
 ///
 /// # Errors
-/// It cannot be read, or none of its lines is a row; the first bad line is named.
+/// It cannot be read, or none of its lines is a row; the first bad line is named. Where only some are none, the report says so.
 pub fn file(engine: &Engine, name: &str, lines: impl BufRead) -> Result<Vec<FileReport>, String> {
     let mut counts: BTreeMap<Format, Counts> = BTreeMap::new();
     let (mut bad, mut complaint) = (0, None);
@@ -59,6 +59,7 @@ pub fn file(engine: &Engine, name: &str, lines: impl BufRead) -> Result<Vec<File
     let mut reports: Vec<_> = counts.into_iter().map(|(format, counts)| counts.report(name, format)).collect();
     if let Some(first) = reports.first_mut() {
         first.skipped += bad;
+        first.unreadable = complaint;
     }
     Ok(reports)
 }
@@ -176,6 +177,7 @@ impl Counts {
             format: format.as_str(),
             rows: self.rows,
             skipped: self.skipped,
+            unreadable: None,
             bytes: self.bytes,
             seconds,
             mb_per_s: if seconds > 0.0 { self.bytes as f64 / 1e6 / seconds } else { 0.0 },
@@ -221,6 +223,7 @@ mod tests {
         let reports = file(&engine(), "x", format!("{text}\nnot json\n").as_bytes()).unwrap();
         let [report] = &reports[..] else { unreachable!("one format") };
         assert_eq!((report.format, report.rows, report.skipped), ("leakage", 3, 1));
+        assert!(report.unreadable.as_ref().is_some_and(|complaint| complaint.starts_with("x:5: ")), "{report:?}");
         assert_eq!(
             (report.lines[0].recall, report.lines[0].precision, report.lines[0].false_positive_rate),
             (Some(0.5), Some(1.0), Some(0.0))

@@ -24,6 +24,9 @@ pub struct FileReport {
     pub rows: u64,
     /// Rows that were not: labelled as neither, or not readable.
     pub skipped: u64,
+    /// The first line that could not be read, and why; the report of a file's first format has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
     /// Bytes of text that were looked at.
     pub bytes: u64,
     /// Seconds that looking took.
