@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::super::normal::Normal;
 use super::family::family;
 use super::features::{Sink, read};
-use super::gate::{SHORT, open};
+use super::gate::{SHORT, open, opens};
 use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
 use super::window::{Window, mention};
@@ -98,7 +98,8 @@ impl Detector {
             hit.span = folded.original(hit.span.clone());
         }
         for view in &normal.views().found {
-            for (hit, seen) in hits.iter_mut().zip(self.judge(&view.text, system)) {
+            // What is disguised is worth a close look by that alone.
+            for (hit, seen) in hits.iter_mut().zip(self.judge_as(&view.text, system, true)) {
                 if seen.margin > hit.margin {
                     *hit = Hit { span: view.source.clone(), ..seen };
                 }
@@ -108,14 +109,21 @@ impl Detector {
         hits
     }
 
-    /// Weighs one folded text: a short one whole, of a long one what the gate opens.
+    /// Weighs what the gate opens of one folded text: a short one whole or not at all.
     pub fn judge(&self, folded: &str, system: bool) -> Hits {
+        self.judge_as(folded, system, false)
+    }
+
+    /// The same; `open` says that a short text is read in any case.
+    fn judge_as(&self, folded: &str, system: bool, open_short: bool) -> Hits {
         let mut hits = Hits::default();
+        let (table, bar) = self.model.gate();
         if folded.len() <= SHORT {
-            self.read(folded, 0..folded.len(), 0, system, &mut hits);
+            if open_short || opens(folded, table, bar) {
+                self.read(folded, 0..folded.len(), 0, system, &mut hits);
+            }
             return hits;
         }
-        let (table, bar) = self.model.gate();
         let (stretches, words) = open(folded, table, bar);
         for stretch in stretches {
             self.read(folded, stretch, words, system, &mut hits);

@@ -7,8 +7,13 @@ use std::ops::Range;
 
 use super::tokens::{LOW, ONES, TOP, eight, letter, mix};
 
-/// Texts up to this many bytes are read whole.
+/// Texts up to this many bytes are read whole in any case: a few words are read soon, and are little to go by.
+pub const BRIEF: usize = 192;
+/// Texts up to this many bytes are read whole or not at all.
 pub const SHORT: usize = 512;
+/// What a short text has to weigh of the bar. By tables that never saw them, 998 of 1,000 short attacks that are found weigh
+/// that, and a third of the innocent texts.
+const SHORTER: (i32, i32) = (1, 2);
 /// Weights of the table, as a power of two.
 pub const GATE_BITS: u32 = 18;
 /// Weights of the table.
@@ -211,6 +216,22 @@ impl Run {
     }
 }
 
+/// Whether a [short](SHORT) folded text is worth a close look.
+pub fn opens(text: &str, table: &[u8], bar: i32) -> bool {
+    if text.len() <= BRIEF {
+        return true;
+    }
+    let Some(table) = table.first_chunk::<GATE>() else { return false };
+    let bar = bar.saturating_mul(SHORTER.0) / SHORTER.1;
+    let weight = |place: u32| i32::from(table[place as usize % GATE] as i8);
+    let (mut run, mut peak) = (Run::default(), 0);
+    glance(text, |_, [alone, pair]| {
+        run = run.add(weight(alone) + weight(pair));
+        peak = peak.max(run.weight());
+    });
+    peak >= bar
+}
+
 /// The stretches of a folded text to read closely, in bytes, in order and apart; how many words it has.
 pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, usize) {
     let Some(table) = table.first_chunk::<GATE>() else { return (Vec::new(), 0) };
@@ -266,6 +287,18 @@ mod tests {
         assert!(open(&prose, &table, 40).0.is_empty());
         assert_eq!(open("", &table, 40), (Vec::new(), 0));
     }
+
+    #[test]
+    fn a_short_text_is_opened_by_less_and_a_few_words_always() {
+        let mut table = vec![0u8; GATE];
+        glance("ignore instructions", |_, word| word.iter().for_each(|place| table[*place as usize] = 20));
+        let prose = "The boats came in one after another with their catch. ".repeat(5);
+        let told = [prose.as_str(), "ignore instructions"].concat();
+        assert!(prose.len() > BRIEF && told.len() <= SHORT);
+        assert!(!opens(&prose, &table, 60) && opens(&told, &table, 60) && open(&told, &table, 60).0.is_empty());
+        assert!(opens("The boats came in.", &table, 60));
+    }
+
     #[test]
     fn words_of_any_length_are_told_by_their_beginnings() {
         let starts = |text: &str| {
