@@ -45,11 +45,14 @@ impl Engine {
                 continue;
             }
             risk.flags |= 1u32.checked_shl(run.member as u32).unwrap_or(0);
-            let weighed = member.policy.weight * f64::from(run.peak);
-            if run.peak >= member.policy.threshold {
-                risk.add = risk.add.max(weighed);
+            let weighed = |score: f32| member.policy.weight * f64::from(score);
+            if run.fresh >= member.policy.threshold {
+                risk.add = risk.add.max(weighed(run.fresh));
             } else {
-                risk.faint = risk.faint.max(weighed * super::policy::SessionRule::FAINT_SHARE);
+                risk.faint = risk.faint.max(weighed(run.fresh) * super::policy::SessionRule::FAINT_SHARE);
+            }
+            if run.peak >= member.policy.threshold && run.peak > run.fresh {
+                risk.before = risk.before.max(weighed(run.peak));
             }
         }
         risk

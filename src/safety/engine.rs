@@ -140,6 +140,10 @@ pub struct Run {
     pub module: &'static str,
     /// The highest score it gave, 0 to 1.
     pub peak: f32,
+    /// The same of what was not [said before](Passage::said_before).
+    pub fresh: f32,
+    /// What it looks at now was.
+    before: bool,
     /// What it found, counted by category in the order of first sight. Never text.
     pub counts: Vec<(Category, u32)>,
     /// Spans of them it wants redacted.
@@ -171,13 +175,17 @@ impl Failure {
 
 impl Run {
     pub(super) fn new(member: usize, module: &'static str) -> Self {
-        Self { member, module, peak: 0.0, counts: Vec::new(), redactions: 0, failure: None, took: Duration::ZERO }
+        Self { member, module, peak: 0.0, fresh: 0.0, before: false, counts: Vec::new(), redactions: 0, failure: None, took: Duration::ZERO }
     }
 
     /// Takes note of a finding.
     pub fn note(&mut self, finding: &Finding) {
         if finding.score.is_finite() {
-            self.peak = self.peak.max(finding.score.clamp(0.0, 1.0));
+            let score = finding.score.clamp(0.0, 1.0);
+            self.peak = self.peak.max(score);
+            if !self.before {
+                self.fresh = self.fresh.max(score);
+            }
         }
         self.redactions += u32::from(finding.redact);
         match self.counts.iter_mut().find(|(category, _)| *category == finding.category) {
@@ -190,6 +198,7 @@ impl Run {
     pub fn absorb(&mut self, other: Run, counted: bool) {
         self.failure = other.failure.or(self.failure.take());
         self.peak = self.peak.max(other.peak);
+        self.fresh = self.fresh.max(other.fresh);
         self.took += other.took;
         if counted {
             self.redactions += other.redactions;
@@ -308,6 +317,7 @@ impl Engine {
                 look.key = verdicts.key(passage, self.ruleset ^ admitted.rotate_left(7) ^ asked);
                 judgement.name = next_name(judgement.name, look.key);
             }
+            judgement.runs.iter_mut().for_each(|run| run.before = passage.before);
             let (found, remembered) = self.look(passage, &team, &mut judgement.runs, look);
             judgement.read += u32::from(!remembered);
             judgement.remembered += u32::from(remembered);

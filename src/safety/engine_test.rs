@@ -285,12 +285,18 @@ fn a_request_adds_its_strongest_finding_to_the_session() {
     assert!((risk.add - 0.45).abs() < 1e-6 && risk.faint == 0.0 && risk.flags == 1);
     assert!(engine.risk(&engine.judge(Phase::PreUpstream, &[user("a secret")])).is_none(), "redaction adds no score");
     let rule = SessionRule::default();
-    let faint = Risk { add: 0.0, faint: 0.04, flags: 1 };
+    let faint = Risk { faint: 0.04, flags: 1, ..Risk::default() };
     let mut score = 0.0;
     for _ in 0..10_000 {
         score = faint.onto(score, &rule);
     }
     assert!((score - rule.faint_ceiling).abs() < 1e-9, "{score}");
+    let again = engine.risk(&engine.judge(Phase::PreUpstream, &[user("attack").said_before(true), user("thanks")]));
+    assert!((again.before - 0.45).abs() < 1e-6 && again.add == 0.0 && again.counts());
+    let talk = (0..100).fold(0.44, |score, _| again.onto(score, &rule));
+    assert!((talk - 0.45).abs() < 1e-6, "a conversation that goes on: {talk}");
+    let both = engine.risk(&engine.judge(Phase::PreUpstream, &[user("attack").said_before(true), user("attack")]));
+    assert!((both.onto(0.44, &rule) - 0.89).abs() < 1e-6, "what is new adds");
     assert!(Risk { add: 0.5, ..faint }.onto(score, &rule) < rule.block_threshold, "one borderline finding on top blocks nobody");
     assert!((faint.onto(0.7, &rule) - 0.7).abs() < 1e-9, "and what is above the ceiling stays");
 }

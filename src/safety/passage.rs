@@ -32,6 +32,8 @@ pub struct Passage<'a> {
     pub role: Role,
     /// For a passage of an answer: what the request said.
     pub asked: Option<&'a Arc<Fingerprints>>,
+    /// It comes again with every turn of a conversation.
+    pub before: bool,
     normal: Normal<'a>,
     /// What one detector said, and which.
     weighed: OnceLock<(u64, Hits)>,
@@ -49,6 +51,7 @@ impl<'a> Passage<'a> {
             kind,
             role,
             asked: None,
+            before: false,
             normal: Normal::new(text),
             weighed: OnceLock::new(),
             values: OnceLock::new(),
@@ -80,6 +83,12 @@ impl<'a> Passage<'a> {
     /// for every built-in kind and nothing else.
     pub fn arriving(&self, detector: &Arc<entity::Detector>) -> Shared {
         self.arriving.get_or_init(|| Shared::new(detector)).clone()
+    }
+
+    /// The same passage, known to come again with every turn or not: what was said before adds nothing to a session anew.
+    #[must_use]
+    pub fn said_before(self, before: bool) -> Self {
+        Self { before, ..self }
     }
 
     /// The same passage of an answer to this request.

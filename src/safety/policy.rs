@@ -76,6 +76,9 @@ pub struct Risk {
     /// Of findings that count: the strongest weight × score. Not their sum: readings of one text are no independent
     /// evidence.
     pub add: f64,
+    /// Of findings that count in what was said before, the strongest weight × score: the session is brought up to it and not
+    /// lifted by it again with every turn.
+    pub before: f64,
     /// Of fainter ones, bounded by [`SessionRule::faint_ceiling`].
     pub faint: f64,
     /// One bit for each module that found something, by its place in the engine.
@@ -85,12 +88,17 @@ pub struct Risk {
 impl Risk {
     /// Nothing that a session would remember.
     pub fn is_none(&self) -> bool {
-        self.add <= 0.0 && self.faint <= 0.0
+        !self.counts() && self.faint <= 0.0
+    }
+
+    /// Something was found that counts.
+    pub fn counts(&self) -> bool {
+        self.add > 0.0 || self.before > 0.0
     }
 
     /// The score of a session that had `score` before.
     pub fn onto(&self, score: f64, rule: &SessionRule) -> f64 {
-        let score = score + self.add;
+        let score = (score + self.add).max(self.before);
         score.max((score + self.faint).min(rule.faint_ceiling))
     }
 }

@@ -51,16 +51,22 @@ impl Order<'_> {
         let Words { texts, files } = &words;
         let file = |number: usize| files.iter().find(|(place, _)| *place == number).map(|(_, file)| file);
         let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
-        let mut passages: Vec<Passage<'_>> = texts.iter().map(|text| self.passage(&text.text, text.kind, text.role)).collect();
+        let turn = latest_turn(texts);
+        let before = |number: usize, kind, role| self.side == Side::Request && (number < turn || standing(kind, role));
+        let mut passages: Vec<Passage<'_>> = texts
+            .iter()
+            .enumerate()
+            .map(|(number, text)| self.passage(&text.text, text.kind, text.role).said_before(before(number, text.kind, text.role)))
+            .collect();
         for joint in &joints {
             // The first one stands for all of them; the others are empty, which nobody reads.
             for (number, passage) in joint.range().zip(passages.get_mut(joint.range()).unwrap_or_default()) {
                 let text = if number == joint.first { &*joint.text } else { "" };
-                *passage = self.passage(text, passage.kind, passage.role);
+                *passage = self.passage(text, passage.kind, passage.role).said_before(passage.before);
             }
         }
         let mut judgement = self.engine.judge_for(self.phase, &passages, self.admitted);
-        self.score_spaced(&joints, texts, &mut judgement);
+        self.score_spaced(&joints, &passages, &mut judgement);
         let asked = self.keep.then(|| Arc::new(Fingerprints::of(&passages).named(judgement.name)));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         let mut edit = |number: usize, spans: &[(Range<usize>, Category)]| {
@@ -95,9 +101,9 @@ impl Order<'_> {
     }
 
     /// Shows joined texts once more, with spaces between them, to those who score.
-    fn score_spaced(&self, joints: &[Joint], texts: &[Text<'_>], judgement: &mut Judgement) {
-        let spaced = joints.iter().filter_map(|joint| Some((joint.spaced.as_deref()?, texts.get(joint.first)?)));
-        let passages: Vec<Passage<'_>> = spaced.map(|(spaced, first)| self.passage(spaced, first.kind, first.role)).collect();
+    fn score_spaced(&self, joints: &[Joint], read: &[Passage<'_>], judgement: &mut Judgement) {
+        let spaced = joints.iter().filter_map(|joint| Some((joint.spaced.as_deref()?, read.get(joint.first)?)));
+        let passages: Vec<_> = spaced.map(|(text, first)| self.passage(text, first.kind, first.role).said_before(first.before)).collect();
         if passages.is_empty() {
             return;
         }
@@ -125,6 +131,18 @@ impl Order<'_> {
             None => passage,
         }
     }
+}
+
+/// Where the latest turn of a conversation begins among its texts: behind the last words of the model that somebody answered.
+/// Words of the model at the end, which it is to go on with, are part of the turn.
+fn latest_turn(texts: &[Text<'_>]) -> usize {
+    let last = texts.iter().rposition(|text| matches!(text.role, Role::User | Role::Tool)).unwrap_or(0);
+    texts.iter().take(last).rposition(|text| text.role == Role::Assistant).map_or(0, |answer| answer + 1)
+}
+
+/// What an application says with every request, whoever asks.
+fn standing(kind: Kind, role: Role) -> bool {
+    role == Role::System || matches!(kind, Kind::Instruction | Kind::ToolDefinition)
 }
 
 /// What a body says.

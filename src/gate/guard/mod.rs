@@ -342,14 +342,14 @@ impl Guard {
         let mut score = None;
         let mut gone = false;
         // What adds no score, as an address that is redacted, decides nothing: nobody waits for the store to hear of it.
-        let weighs = risk.add > 0.0 || risk.faint > 0.0;
+        let weighs = !risk.is_none();
         if !weighs {
             guarded(ex).flags |= risk.flags;
         } else {
             let session = self.session(ex);
             // A request that was counted on its way in is not counted again on the answer's way out.
             let counted = std::mem::replace(&mut guarded(ex).counted, true);
-            if risk.add > 0.0 {
+            if risk.counts() {
                 match self.sessions.add(session, risk, !counted).await {
                     Ok(said) => score = said,
                     Err(StoreGone) => gone = true,
@@ -369,7 +369,7 @@ impl Guard {
         match () {
             () if decision.action == SafetyAction::Block => Err(Denial::of(codes::SAFETY_BLOCKED)),
             () if decision.unavailable => Err(Denial::of(codes::PLUGIN_UNAVAILABLE)),
-            () if gone && self.enforces() && risk.add > 0.0 => Err(Denial::of(codes::STORE_UNAVAILABLE)),
+            () if gone && self.enforces() && risk.counts() => Err(Denial::of(codes::STORE_UNAVAILABLE)),
             () => Ok(decision),
         }
     }

@@ -164,8 +164,13 @@ impl Sessions {
     }
 
     fn update(&self, risk: Risk, requests: u32) -> RiskUpdate {
-        let Risk { add, faint, flags } = risk;
-        RiskUpdate { add, faint, faint_ceiling: self.policy.faint_ceiling, flags, requests, blocks: 0, redactions: 0 }
+        let Risk { add, before, faint, flags } = risk;
+        // What was said before lifts as faint signs do, only higher.
+        let (faint, faint_ceiling) = match before > 0.0 {
+            true => (before.max(faint), before.max(if faint > 0.0 { self.policy.faint_ceiling } else { 0.0 })),
+            false => (faint, self.policy.faint_ceiling),
+        };
+        RiskUpdate { add, faint, faint_ceiling, flags, requests, blocks: 0, redactions: 0 }
     }
 
     fn answered(&self, answer: Result<f64, crate::store::StateError>) -> Result<Option<f64>, StoreGone> {

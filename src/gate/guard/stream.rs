@@ -374,12 +374,12 @@ impl StreamGuard {
         }
         let engine = &self.guard.engine;
         let risk = engine.risk_of(&self.runs);
-        let more = Risk { add: risk.add - self.told.add, faint: risk.faint - self.told.faint, flags: risk.flags };
+        let more = Risk { add: risk.add - self.told.add, faint: risk.faint - self.told.faint, ..risk };
         if more.add > 1e-9 || more.faint > 1e-9 {
             let more = Risk { add: more.add.max(0.0), faint: more.faint.max(0.0), ..more };
             let known = self.score.unwrap_or_else(|| self.known.as_ref().map_or(0.0, |known| *known.lock()));
             self.score = Some(self.guard.sessions.add_now(self.session, more, known, engine.rule()));
-            self.told = Risk { add: risk.add.max(self.told.add), faint: risk.faint.max(self.told.faint), flags: risk.flags };
+            self.told = Risk { add: risk.add.max(self.told.add), faint: risk.faint.max(self.told.faint), ..risk };
         }
         if self.acts && engine.decide_runs(&self.runs, self.score.unwrap_or_default()).action == SafetyAction::Block {
             return Err(Box::new(Denial::of(codes::SAFETY_BLOCKED)));
