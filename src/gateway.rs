@@ -5,6 +5,7 @@ mod announce;
 mod listeners;
 mod outbox;
 mod signals;
+mod taken;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use pingora::services::ServiceWithDependents;
 use pingora::services::background::{BackgroundService, background_service};
 use pingora::services::listening::Service;
 use signals::Signals;
+use taken::Taken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -36,7 +38,7 @@ use crate::gate::{Background, Worker};
 use crate::identity::{KeyHasher, Keyring, is_minted_id};
 use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
-use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, PingoraEgress, State, watch_health};
+use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, Patient, PingoraEgress, State, watch_health};
 use crate::safety::modules::{self, Blueprint};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
@@ -132,6 +134,7 @@ struct Shared {
     opened: parking_lot::Mutex<Option<Arc<dyn RecordStore>>>,
     /// What this process listens on, whatever was loaded since.
     listening: Vec<SocketAddr>,
+    taken: Taken,
 }
 
 impl Gateway {
@@ -228,6 +231,7 @@ impl Builder {
             records: loaded.config.records_settings().map_err(GatewayError::Config)?,
             opened: parking_lot::Mutex::default(),
             listening: addresses(&settings, admin).collect(),
+            taken: Taken::of(loaded.config.sections()),
         });
 
         let conf = ServerConf {
@@ -256,13 +260,12 @@ impl Builder {
             ready: shared.ready.clone(),
             metrics: shared.metrics.clone(),
         };
-        let mut proxy = pingora_proxy::http_proxy_service(&server.configuration, edge);
-        if let Some(app) = proxy.app_logic_mut() {
-            let mut options = HttpServerOptions::default();
-            options.h2c = true;
-            options.h2_idle_timeout = Some(settings.keepalive.max(Duration::from_secs(1)));
-            app.server_options = Some(options);
-        }
+        let mut proxy = pingora_proxy::http_proxy(&server.configuration, edge);
+        let mut options = HttpServerOptions::default();
+        options.h2c = true;
+        options.h2_idle_timeout = Some(settings.keepalive.max(Duration::from_secs(1)));
+        proxy.server_options = Some(options);
+        let mut proxy = Service::new("proxy".to_owned(), Patient::new(proxy, shared.live.clone()));
         for address in &settings.listen {
             let mut listener = ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::default().write(ANSWER_BUFFER));
             if let Some(files) = &settings.tls {
@@ -350,17 +353,16 @@ impl Shared {
     /// Loads the file again. A file with errors changes nothing.
     fn reload(&self) {
         let started = Instant::now();
-        let loaded = load(&self.config, &self.roster, &self.host, &self.metrics)
-            .and_then(|s| Ok(Live::new(Arc::new(s), &self.metrics, &self.state)?));
+        let loaded = config::load(&self.config, &self.roster).map_err(GatewayError::Config).and_then(|loaded| {
+            let snapshot = build(&loaded, &self.roster, &self.host, &self.metrics)?;
+            Ok((Live::new(Arc::new(snapshot), &self.metrics, &self.state)?, Taken::of(loaded.config.sections())))
+        });
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
-            Ok(live) => {
-                let before = self.live.load();
-                let fixed = live.snapshot.server.listen != before.snapshot.server.listen
-                    || live.snapshot.admin != before.snapshot.admin
-                    || live.snapshot.server.tls != before.snapshot.server.tls;
-                if fixed {
-                    log::warn!(target: "reload", "listeners and TLS files are taken at start: send SIGUSR2 to apply the new ones");
+            Ok((live, taken)) => {
+                let fixed = self.taken.differing(&taken).join(", ");
+                if !fixed.is_empty() {
+                    log::warn!(target: "reload", settings = fixed.as_str(); "these are taken at start and stay as they were: send SIGUSR2, or restart, to apply them");
                 }
                 let hash = live.snapshot.hash.clone();
                 let homes = live.snapshot.homes.clone();

@@ -37,6 +37,12 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         // Nobody asked for it: an upgrade is not passed on, and what is no HTTP no gate can see.
         return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
     }
+    let elsewhere = head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED;
+    if elsewhere && !matches!(cx.destination, Some(Destination::Upstream(_))) {
+        // SDKs would follow it with the request as it was before any gate, past all of them.
+        log::warn!(target: "proxy", request_id = cx.id.to_string().as_str(), status = head.status.as_u16(); "a provider's redirect is not passed on: its base_url is another");
+        return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
+    }
     if head.status.is_informational() {
         return Ok(());
     }
@@ -512,7 +518,10 @@ impl AnswerJudge {
     fn refuse(&mut self, denial: Denial) -> Answer {
         let facts = &self.exchange.facts;
         let answer = match respond::render(&denial, facts.dialect, &facts.id, None) {
-            Ok((head, body)) => Answer { head: Box::new(head), body },
+            Ok((mut head, body)) => {
+                let _ = receipt::write(&mut head, &self.route, &self.exchange);
+                Answer { head: Box::new(head), body }
+            }
             Err(_) => Answer { head: Box::new(bare(denial.status())), body: Bytes::new() },
         };
         self.exchange.outcome.denial = Some(denial);

@@ -26,6 +26,7 @@ mod inflate;
 mod live;
 mod mcp;
 mod outlet;
+mod patience;
 mod receipt;
 mod resolve;
 mod respond;
@@ -40,6 +41,7 @@ pub use egress::PingoraEgress;
 pub use govern::Governor;
 pub use holding::thresholds;
 pub use live::{Live, LiveError, State, watch_health};
+pub use patience::Patient;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,12 +93,13 @@ impl ProxyHttp for Edge {
     }
 
     async fn early_request_filter(&self, session: &mut Session, cx: &mut Self::CTX) -> Result<()> {
-        // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
+        patience::head_came();
         // A caller that stops reading must not hold a place for ever.
         session.set_write_timeout(Some(cx.live.snapshot.server.body_timeout));
         if self.closing.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         } else if session.get_keepalive() == Some(0) {
+            // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
             session.set_keepalive(Some(cx.live.snapshot.server.keepalive.as_secs()));
         }
         Ok(())
@@ -168,6 +171,7 @@ impl ProxyHttp for Edge {
     /// Gate `post_response`.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, cx: &mut Self::CTX) {
         settle::finished(self, session, error, cx).await;
+        patience::head_awaited();
     }
 
     fn suppress_error_log(&self, _session: &Session, _cx: &Self::CTX, _error: &Error) -> bool {

@@ -84,6 +84,7 @@ async fn every_field_of_a_policy_refuses_in_its_words() {
             let (status, code, told_scope, told, _) = refused(&answer);
             assert_eq!((status, code.as_str(), told_scope), (429, "rate_limit_exceeded", json!(scope)), "{rule}: {}", answer.text());
             assert_eq!(told, json!(limit), "{rule}");
+            assert_eq!((answer.header("x-should-retry"), answer.header("retry-after")), (Some("false"), None), "{rule}");
             assert_eq!(upstream.count(), before);
         }
     }

@@ -153,6 +153,20 @@ async fn a_reload_changes_what_the_next_request_meets() {
 }
 
 #[tokio::test]
+async fn a_reload_says_what_it_cannot_change() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::to(upstream.port);
+    let edge = setup.clone().start().await;
+    let other = Setup { server: "threads: 3".into(), records: "path: ./elsewhere.db".into(), ..setup };
+    edge.rewrite(&other);
+    edge.signal("HUP", None);
+    edge.logged("configuration reloaded", 0).await;
+    let log = edge.log();
+    let said = log.lines().find(|line| line.contains("taken at start")).unwrap_or_else(|| panic!("{log}"));
+    assert!(said.contains("records, server.threads") && !said.contains("state"), "{said}");
+}
+
+#[tokio::test]
 async fn a_bad_file_changes_nothing_and_says_where_it_is_bad() {
     let upstream = Upstream::start().await;
     let edge = Setup::to(upstream.port).start().await;

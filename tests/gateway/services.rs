@@ -1,6 +1,6 @@
 //! What the traffic listener answers by itself: whether it lives, whether it is ready, and the models of a key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{Http1, Request};
 use crate::edge::{KEY, Setup};
@@ -76,4 +76,63 @@ async fn a_refusal_has_the_receipt() {
     let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
     assert!(receipt.contains("no;gate=pre_route;verdict="), "{receipt}");
     assert!(answer.header("server-timing").is_some_and(|timing| timing.contains("no-pre_route")));
+}
+
+/// The same where an answer that was held is refused.
+#[tokio::test]
+async fn a_refusal_of_an_answer_has_the_receipt() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port)
+        .faults()
+        .plugin("{name: no, use: fault, config: {how: block, status: 418, code: not_today}}")
+        .chain("post_upstream: {sequential: [no]}");
+    setup.route = "receipt: true, server_timing: true".into();
+    let edge = setup.start().await;
+    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+    assert_eq!(answer.code(), "not_today");
+    let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
+    assert!(receipt.contains("no;gate=post_upstream;verdict="), "{receipt}");
+    assert!(answer.header("server-timing").is_some_and(|timing| timing.contains("no-post_upstream")));
+}
+
+/// An SDK would follow a provider's redirect with its request as it was, past every gate.
+#[tokio::test]
+async fn a_providers_redirect_is_not_passed_on() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    for status in [301, 302, 307, 308] {
+        let elsewhere = Answer::json("{}").status(status).header("location", "http://127.0.0.1:1/v1/chat/completions");
+        upstream.next([Act::Answer(elsewhere)]);
+        let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+        assert_eq!((answer.status, answer.code().as_str(), answer.header("location")), (502, "upstream_error", None), "{status}");
+    }
+}
+
+/// Whoever says nothing, or says it a byte at a time, does not hold a place for ever; whoever talks may stay.
+#[tokio::test]
+async fn a_connection_owes_a_head_in_time() {
+    let upstream = Upstream::start().await;
+    let setup = Setup { server: "keepalive: 1s\nbody_timeout: 1s".into(), ..Setup::to(upstream.port) };
+    let edge = setup.start().await;
+    let head = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nx-slow: ");
+    for (said, then) in [("", None), ("", Some("G")), (head.as_str(), Some("a"))] {
+        let mut caller = Http1::connect(edge.port).await;
+        caller.write(said.as_bytes()).await.unwrap();
+        let begun = Instant::now();
+        let mut open = true;
+        while open && begun.elapsed() < Duration::from_secs(10) {
+            if let Some(byte) = then {
+                let _ = caller.write(byte.as_bytes()).await;
+            }
+            open = !caller.closed(Duration::from_millis(300)).await;
+        }
+        let took = begun.elapsed();
+        assert!(!open && took > Duration::from_millis(900) && took < Duration::from_secs(6), "{said:?} {then:?}: {took:?}");
+    }
+    let mut caller = Http1::connect(edge.port).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        assert_eq!(caller.send(&Request::new("GET", "/v1/models").bearer(KEY)).await.unwrap().status, 200);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
