@@ -30,7 +30,9 @@ pub fn run(args: &Args, roster: &Roster) -> i32 {
     let reason = Field::ALL.into_iter().find(|field| field.reason() == name);
     if let Some(field) = reason.filter(|_| found.is_empty()) {
         let said = format!("{name} is the `reason` of a refusal: the limit `{}` of a policy.\n\n", field.limit());
-        return print(&(said + &page(codes::RATE_LIMITED, None)));
+        let own = matches!(field, Field::RequestBytes | Field::MaxTokens);
+        let more = "It is a limit of each request by itself, so waiting does not help: ask for less. A request that names no\nmaximum of tokens counts with its model's `max_output_tokens`.\n";
+        return print(&(said + &if own { more.to_owned() } else { page(codes::RATE_LIMITED, None) }));
     }
     if found.is_empty() {
         tell(&format!(

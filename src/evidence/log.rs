@@ -216,7 +216,10 @@ impl Log {
         self.push_entry(&checkpoint)?;
         self.flush()?;
         self.file.sync_data()?;
-        self.anchor(&checkpoint, &previous)?;
+        if let Err(error) = self.anchor(&checkpoint, &previous) {
+            // The log has it: what is lost is that a log cut off before it would be noticed, until the next one is written.
+            log::error!(target: "evidence", "the last checkpoint could not be written beside the log: {error}");
+        }
         // The journal is another place than this directory: what it holds cannot be changed together with the log.
         log::info!(
             target: "evidence", file = file_name(self.index).as_str(), line = self.lines, seq = checkpoint.seq,

@@ -291,7 +291,7 @@ impl Governor {
     /// What a store that does not answer means for the request.
     pub(super) fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
         self.metrics.store_errors.inc();
-        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked");
+        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked: {error}");
         if goes_on(error, settings.allow_on_store_error) {
             Ok(())
         } else {

@@ -15,6 +15,10 @@ use crate::wire::{Dialect, envelope};
 /// Ours, on every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Whether an SDK should send a refused request again, where the status alone says that it should (the SDKs of OpenAI and
+/// Anthropic obey it).
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// Head and body of a denial.
 ///
 /// # Errors
@@ -34,6 +38,9 @@ pub fn render(
     head.insert_header(CACHE_CONTROL, "no-store")?;
     if let Some(seconds) = denial.retry_after_seconds() {
         head.insert_header(RETRY_AFTER, seconds)?;
+    } else if denial.status() == 429 {
+        // Waiting does not help a request that is too large for its limit; SDKs would send it twice more.
+        head.insert_header(SHOULD_RETRY, "false")?;
     }
     Ok((head, body))
 }

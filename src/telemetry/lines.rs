@@ -17,6 +17,9 @@ const BUSY: Duration = Duration::from_millis(5);
 /// How long the writer sleeps when the last look found nothing.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// How long [`Lines::flush`] waits for a stderr that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct Waiting {
     lines: Sheets,
@@ -65,9 +68,23 @@ impl Lines {
         self.writer.unpark();
     }
 
-    /// Writes what waits before returning: for the end of the process and for its last words.
+    /// Writes what waits before returning: for the end of the process and for its last words. A stderr that takes nothing
+    /// has a second; then the lines are given up, so that a process whose output nobody reads can still end.
     pub fn flush(&self) {
-        write_out(&self.waiting, &self.output);
+        let (waiting, output) = (self.waiting.clone(), self.output.clone());
+        let (done, ended) = std::sync::mpsc::sync_channel(1);
+        let writing = thread::Builder::new().name("last words".to_owned()).spawn(move || {
+            write_out(&waiting, &output);
+            let _ = done.send(());
+        });
+        match writing {
+            Ok(_) => {
+                let _ = ended.recv_timeout(PATIENCE);
+            }
+            Err(_) => {
+                write_out(&self.waiting, &self.output);
+            }
+        }
     }
 }
 
