@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
 use crate::config;
-use crate::evidence::{End, PublicKey, Report, show, verify_directory, verify_files};
+use crate::evidence::{End, PublicKey, Report, show, summary, verify_directory, verify_files};
 use crate::plugin::Roster;
 
 /// Findings that are printed; a log with more of them is not read line by line.
@@ -103,10 +103,14 @@ fn shown(dir: &Path, request_id: &str) -> Result<i32, i32> {
     }
     let mut text = String::new();
     for found in &found {
-        tell(&format!("{}:{}", found.file.display(), found.line));
         let _ = writeln!(text, "{:#}", found.entry);
     }
-    Ok(print(&text))
+    let printed = print(&text);
+    // For people, below the data, where a terminal shows it.
+    for found in &found {
+        tell(&format!("\n{}:{}\n{}", found.file.display(), found.line, summary(&found.entry).trim_end()));
+    }
+    Ok(printed)
 }
 
 fn verified(files: &[PathBuf], place: &Place, key: Option<&Path>, partial: bool) -> Result<i32, i32> {

@@ -14,6 +14,7 @@ mod log;
 mod read;
 mod record;
 mod show;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -25,5 +26,6 @@ pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};
 pub use read::{entries, files_below};
 pub use record::DeliveryEntry;
 pub use show::{Found, show};
+pub use summary::summary;
 pub use verify::{End, Fault, Finding, Log as VerifiedLog, Report, verify, verify_directory, verify_files};
 pub use writer::{Evidence, EvidenceError, Policy};

@@ -104,6 +104,8 @@ impl RequestEntry<'_> {
         let mut entry = Object::open(&mut page);
         at(&mut entry, facts.received_at);
         entry.number("attempts", outcome.attempts.into());
+        let room = outcome.denial.as_ref().and_then(|denial| denial.room.as_ref());
+        entry.text_if("budget", room.map(|room| room.name.as_str()));
         entry.number("bytes_in", outcome.bytes_in);
         entry.number("bytes_out", outcome.bytes_out);
         entry.word_if("caller_request_id", facts.caller_request_id.as_deref().and_then(name));
@@ -259,12 +261,27 @@ fn write_reading(reading: &Reading, page: &mut Page<'_>) {
     if reading.outcome.is_notable() {
         entry.word("reason", reading.reason);
     }
+    if let Some(score) = hundredths(reading.score) {
+        let page = entry.member("score");
+        page.decimal(score / 100);
+        page.put(b".");
+        page.decimal(score / 10 % 10);
+        if !score.is_multiple_of(10) {
+            page.decimal(score % 10);
+        }
+    }
     if let Some(level) = reading.session {
         entry.word("session", level.as_str());
     }
     entry.word("side", guard::side(reading.side));
     entry.number("started_us", micros(reading.started));
+    entry.word_if("visible", reading.outcome.visible(reading.side));
     entry.close();
+}
+
+/// A score in whole hundredths; `None` for none.
+fn hundredths(score: f32) -> Option<u64> {
+    Some((score.clamp(0.0, 1.0) * 100.0).round() as u64).filter(|score| *score > 0)
 }
 
 fn at(entry: &mut Object<'_, '_>, moment: SystemTime) {

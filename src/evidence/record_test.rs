@@ -21,6 +21,8 @@ use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 struct RequestModel<'a> {
     at: String,
     attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<&'a str>,
     bytes_in: u64,
     bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,9 +130,13 @@ struct ReadingEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<&'static str>,
     side: &'static str,
     started_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visible: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,6 +155,7 @@ impl<'a> RequestModel<'a> {
         Self {
             at: Rfc3339(facts.received_at).to_string(),
             attempts: outcome.attempts,
+            budget: outcome.denial.as_ref().and_then(|denial| denial.room.as_ref()).map(|room| room.name.as_str()),
             bytes_in: outcome.bytes_in,
             bytes_out: outcome.bytes_out,
             caller_request_id: facts.caller_request_id.as_deref().and_then(name),
@@ -231,9 +238,11 @@ impl<'a> ReadingEntry<'a> {
             module: reading.module,
             phase: reading.phase.as_str(),
             reason: reading.outcome.is_notable().then_some(reading.reason),
+            score: hundredths(reading.score).map(|score| score as f64 / 100.0),
             session: reading.session.map(guard::Level::as_str),
             side: guard::side(reading.side),
             started_us: micros(reading.started),
+            visible: reading.outcome.visible(reading.side),
         }
     }
 }
@@ -245,7 +254,8 @@ fn any_reading() -> impl Strategy<Value = Reading> {
         vec![Read::Done(SafetyAction::Allow), Read::Done(SafetyAction::Block), Read::Would(SafetyAction::Redact), Read::Panicked];
     let categories = proptest::collection::btree_map("[a-d_]{1,2}", any::<u32>(), 0..4);
     let levels = option::of(proptest::sample::select(vec![Level::Low, Level::Over, Level::Unknown]));
-    let what = (proptest::sample::select(outcomes), 0..Phase::ALL.len(), any::<bool>(), levels);
+    let score = (0_u8..=100).prop_map(|hundredths| f32::from(hundredths) / 100.0);
+    let what = (proptest::sample::select(outcomes), 0..Phase::ALL.len(), any::<bool>(), levels, score);
     (what, categories, option::of(any_text()), any_duration(), any_duration()).prop_map(|(what, categories, error, started, took)| {
         Reading {
             module: "prompt_injection",
@@ -254,6 +264,7 @@ fn any_reading() -> impl Strategy<Value = Reading> {
             outcome: what.0,
             categories: categories.into_iter().map(|(category, count)| (category.into(), count)).collect(),
             reason: "nothing found",
+            score: what.4,
             session: what.3,
             error: error.map(Cow::Owned),
             started,
@@ -364,6 +375,10 @@ prop_compose! {
             denial: flags[0].then(|| {
                 let mut denial = Denial::custom(451, "a_code", "b");
                 (denial.scope, denial.limit, denial.reason) = (Some("api_key"), flags[1].then_some("burst"), Some("burst_exceeded"));
+                denial.room = flags[1].then(|| {
+                    let resets_at = "2026-12-01T00:00:00Z".to_owned();
+                    Box::new(crate::error::Room { name: "month \"é\"".to_owned(), cap: 1, settled: 1, reserved: 0, estimate: 1, resets_at })
+                });
                 denial
             }),
             end: if flags[1] { End::Complete } else { End::ClientAbort },

@@ -22,6 +22,8 @@ pub struct Reading {
     pub categories: Vec<(Category, u32)>,
     /// Why, for people. Stable, and never shown to the caller.
     pub reason: &'static str,
+    /// The highest score it gave, 0 to 1; 0 for what is only redacted.
+    pub score: f32,
     /// Where the caller's session stood, where it was asked.
     pub session: Option<Level>,
     /// Why the module could not look.
@@ -64,6 +66,16 @@ impl Outcome {
     /// Its place among [`Self::ALL`].
     pub fn index(self) -> usize {
         Self::ALL.iter().position(|name| *name == self.as_str()).unwrap_or(0)
+    }
+
+    /// What the caller could notice of it, as of a plugin; `None` if nothing.
+    pub fn visible(self, side: Side) -> Option<&'static str> {
+        match (self, side) {
+            (Self::Done(SafetyAction::Block), _) => Some("refused"),
+            (Self::Done(SafetyAction::Redact), Side::Request) => Some("request_changed"),
+            (Self::Done(SafetyAction::Redact), Side::Response) => Some("answer_changed"),
+            _ => None,
+        }
     }
 
     /// Something was found or failed.

@@ -1,0 +1,119 @@
+//! The short answer to what an operator asks of a request: what was decided, why, and whether anything was changed.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+/// Three lines about a request's record, or one about what ended after it.
+pub fn summary(entry: &Value) -> String {
+    match text(entry, "kind") {
+        "request" => of_request(entry),
+        "delivery" => format!("later     {} {} to {}\n", text(entry, "plugin"), text(entry, "state"), text(entry, "destination")),
+        _ => format!("later     {}\n", of_execution(&entry["execution"])),
+    }
+}
+
+fn of_request(entry: &Value) -> String {
+    let refused = entry["code"].as_str();
+    let mut lines = match refused {
+        Some(code) => format!("decision  refused {} {code} (end={})\n", entry["status"], text(entry, "end")),
+        None => format!("decision  passed, {} (end={})\n", entry["status"], text(entry, "end")),
+    };
+    let mut why: Vec<String> = list(entry, "safety").filter(|reading| reading["action"] != "allow").map(of_reading).collect();
+    why.extend(list(entry, "executions").filter(|execution| tells(execution)).map(of_execution));
+    let limit = ["scope", "budget", "limit", "reason"].into_iter().filter_map(|name| entry[name].as_str());
+    let limit = limit.collect::<Vec<_>>().join(" ");
+    if !limit.is_empty() {
+        why.insert(0, limit);
+    }
+    if why.is_empty() {
+        let own = "said by the gateway itself; `odock-edge explain` tells of the code";
+        why.push(if refused.is_some() { own } else { "nothing was found, and no plugin objected" }.to_owned());
+    }
+    why.iter().enumerate().for_each(|(place, line)| {
+        let _ = writeln!(lines, "{:<9} {line}", if place == 0 { "why" } else { "" });
+    });
+    let changed = |what: &str| {
+        let by = list(entry, "safety").filter(|reading| reading["visible"] == what).map(|reading| text(reading, "module"));
+        let by = by.chain(list(entry, "executions").filter(|execution| execution["visible"] == what).map(|e| text(e, "plugin")));
+        let by = by.collect::<Vec<_>>().join(", ");
+        if by.is_empty() { "no".to_owned() } else { format!("by {by}") }
+    };
+    let answer = if refused.is_some() { "the refusal stands in its place".to_owned() } else { changed("answer_changed") };
+    let _ = writeln!(lines, "changed   request: {}; answer: {answer}", changed("request_changed"));
+    lines
+}
+
+fn of_reading(reading: &Value) -> String {
+    let mut line = format!("{} {}: {}", text(reading, "module"), text(reading, "phase"), text(reading, "action"));
+    let found = reading["categories"].as_object().into_iter().flatten().map(|(category, count)| format!("{category} {count}"));
+    let found = found.collect::<Vec<_>>().join(", ");
+    if !found.is_empty() {
+        let _ = write!(line, " ({found})");
+    }
+    if let Some(score) = reading["score"].as_f64() {
+        let _ = write!(line, ", score {score}");
+    }
+    for name in ["error", "reason"] {
+        if let Some(said) = reading[name].as_str() {
+            let _ = write!(line, "; {said}");
+        }
+    }
+    line
+}
+
+/// Whether a plugin did more than look.
+fn tells(execution: &Value) -> bool {
+    !matches!(text(execution, "action"), "allowed" | "enqueued" | "skipped_scope" | "skipped_rollout")
+}
+
+fn of_execution(execution: &Value) -> String {
+    let mut line = format!("{} {}: {}", text(execution, "plugin"), text(execution, "moment"), text(execution, "action"));
+    if execution["mode"] == "observe" {
+        line.push_str(" (observed only)");
+    }
+    for name in ["code", "error"] {
+        if let Some(said) = execution[name].as_str() {
+            let _ = write!(line, "; {said}");
+        }
+    }
+    line
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or("-")
+}
+
+fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_request_is_told_in_three_lines() {
+        let blocked = json!({"kind": "request", "status": 403, "code": "safety_blocked", "end": "blocked", "executions": [
+            {"plugin": "audit", "moment": "pre_route", "action": "allowed", "visible": "none"},
+            {"plugin": "mask", "moment": "pre_upstream", "action": "changed", "visible": "request_changed"}],
+            "safety": [{"module": "jailbreak", "phase": "pre_upstream", "action": "block", "categories": {"persona": 2},
+            "score": 0.97, "reason": "over", "visible": "refused"}, {"module": "every_other", "action": "allow"}]});
+        assert_eq!(
+            summary(&blocked),
+            "decision  refused 403 safety_blocked (end=blocked)\n\
+             why       jailbreak pre_upstream: block (persona 2), score 0.97; over\n\
+             \x20         mask pre_upstream: changed\n\
+             changed   request: by mask; answer: the refusal stands in its place\n"
+        );
+        let limited = json!({"kind": "request", "status": 402, "code": "budget_exceeded", "end": "refused", "budget": "month",
+            "scope": "team", "limit": "COST"});
+        assert!(summary(&limited).contains("why       team month COST\n"), "{}", summary(&limited));
+        let plain = json!({"kind": "request", "status": 200, "end": "complete"});
+        assert_eq!(
+            summary(&plain),
+            "decision  passed, 200 (end=complete)\nwhy       nothing was found, and no plugin objected\nchanged   request: no; answer: no\n"
+        );
+    }
+}
