@@ -167,14 +167,19 @@ impl Account {
         StateKey::new(&self.tag, &format!("{kind}:{owner}:{id}:{}:{metric}:{}", self.name, window.start))
     }
 
+    /// The window of this moment, if it is open; microseconds since the Unix epoch.
+    pub fn is_open(&self, now: i64) -> Option<Arc<Open>> {
+        self.open.load().as_ref().filter(|open| open.window.contains(now)).map(Arc::clone)
+    }
+
     /// The window of this moment, opened if it is new to this process; `None` outside the schedule. Microseconds since the
     /// Unix epoch.
     ///
     /// # Errors
     /// When a window had to be opened and a store did not answer.
     pub async fn open(&self, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
-        if let Some(open) = self.open.load().as_ref().filter(|open| open.window.contains(now)) {
-            return Ok(Some(Arc::clone(open)));
+        if let Some(open) = self.is_open(now) {
+            return Ok(Some(open));
         }
         let Some(window) = self.schedule.window(now) else { return Ok(None) };
         let mut limit = self.limit;

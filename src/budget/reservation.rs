@@ -167,6 +167,15 @@ impl Reservation {
         Ok(Self { lease, holds })
     }
 
+    /// The same where every account's window of this moment is open; `None` where one has to be opened, or closed.
+    pub fn of_open(accounts: &[Arc<Account>], lease: LeaseId, now: i64, worst: &Worst) -> Option<Self> {
+        let mut holds = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            holds.push(Held { account: Arc::clone(account), open: account.is_open(now)?, amount: worst.of(account.metric) });
+        }
+        Some(Self { lease, holds })
+    }
+
     /// Tells every counter that the store lost since the window was opened here what the records say was used before.
     ///
     /// # Errors

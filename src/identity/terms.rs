@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use super::{Team, User};
 use crate::budget::{Account, AccountKind, OwnerKind};
-use crate::limit::ScopePlan;
+use crate::limit::{Course, ScopePlan};
 
 /// What holds for every request of a key, in the order in which it is asked. Found when the configuration is loaded.
 #[derive(Debug, Default)]
@@ -13,6 +15,8 @@ pub struct Terms {
     pub scopes: Vec<Arc<ScopePlan>>,
     /// Budgets, then quotas, of organisation, team or user, and key.
     pub accounts: Vec<Arc<Account>>,
+    /// The limits of the resource that was asked for last: mostly it is asked for again.
+    course: ArcSwapOption<Course>,
 }
 
 impl Terms {
@@ -31,7 +35,17 @@ impl Terms {
         };
         let mut mine: Vec<_> = accounts.iter().filter(draws).cloned().collect();
         mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
-        Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine }
+        Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine, course: ArcSwapOption::empty() }
+    }
+
+    /// All limits that a request meets, from the gateway's own to those of the resource that it asks for.
+    pub fn course(&self, global: Option<&Arc<ScopePlan>>, resource: Option<&Arc<ScopePlan>>) -> Arc<Course> {
+        if let Some(course) = self.course.load().as_ref().filter(|course| course.is(global, resource)) {
+            return Arc::clone(course);
+        }
+        let course = Arc::new(Course::new(global, &self.scopes, resource));
+        self.course.store(Some(Arc::clone(&course)));
+        course
     }
 
     /// Whether these are the same policies and accounts, not only equal ones.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::limit::{Panel, Part, Policy, Receipt};
+use crate::limit::{Panel, Part, Policy, Receipt, Standings};
 use crate::store::memory::{Capacity, MemoryState};
 use crate::store::{Decisions, End, Limits, ManualClock, Question};
 
@@ -17,9 +17,15 @@ struct World {
 type Asked = Result<(), Box<Denial>>;
 
 async fn decide(store: &MemoryState, lease: LeaseId, panel: &Panel<'_>, receipt: &mut Receipt, seen: impl FnMut(Decision)) -> Asked {
+    let mut standings = Standings::default();
     let answer = store.decide(lease, &Question { limits: panel.takes(), ..Question::default() }).await.unwrap();
-    panel.read(lease, &answer, receipt, seen).map_or(Ok(()), Err)
+    let refused = panel.read(lease, &answer, (receipt, &mut standings), seen);
+    assert!(standings.iter().all(|standing| standing.scope != SHADOWED), "who only watches tells nobody");
+    refused.map_or(Ok(()), Err)
 }
+
+/// Whose policies only watch in these tests.
+const SHADOWED: Scope = Scope::Team;
 
 async fn finish(store: &MemoryState, receipt: &Receipt, tokens: Option<u64>) {
     let end = End { slots: &receipt.slots(Part::All), corrections: &receipt.corrections(Part::All, tokens), ..End::default() };
@@ -86,7 +92,7 @@ async fn every_scope_must_pass_and_a_refusal_takes_nothing() {
 #[tokio::test]
 async fn a_shadow_decides_and_refuses_nothing() {
     let mut world = World::new();
-    let shadow = plan(Scope::ApiKey, "k1", "{shadow: true, ratelimit: {requests: {per_minute: 1}}, ip: {allowlist: [10.0.0.0/8]}}");
+    let shadow = plan(SHADOWED, "t1", "{shadow: true, ratelimit: {requests: {per_minute: 1}}, ip: {allowlist: [10.0.0.0/8]}}");
     for outcome in [Outcome::Allow, Outcome::Shadow] {
         let ask = Ask { address: Some(Some([192, 0, 2, 1].into())), ..world.ask() };
         let (mut seen, mut panel) = (Vec::new(), Panel::default());
@@ -95,7 +101,6 @@ async fn a_shadow_decides_and_refuses_nothing() {
         let mut receipt = Receipt::default();
         assert_eq!(decide(&world.store, ask.lease, &panel, &mut receipt, |d| seen.push((d.field, d.outcome))).await, Ok(()));
         assert_eq!(seen, [(Field::Network, Outcome::Shadow), (Field::PerMinute, outcome)]);
-        assert_eq!(receipt.standing().count(), 0, "who only watches tells nobody");
     }
 }
 
@@ -162,13 +167,13 @@ fn what_is_full_is_remembered_of_rates_alone() {
         let key = plan(Scope::ApiKey, "k1", yaml);
         let mut panel = Panel::default();
         panel.requests(Stage::Early, &key, START);
-        assert!(key.still_full(at).is_none(), "{yaml}");
+        assert!(key.still_full(|| at).is_none(), "{yaml}");
         let wait = Duration::from_millis(300);
         let told = Allowance { allowed: false, remaining: 0, reset_after: wait, retry_after: Some(wait) };
         panel.remember(&Decided { ruling: Ruling::Limited(0), at: START, limits: vec![told], holds: Vec::new() }, at);
-        let full = key.still_full(at + Duration::from_millis(100));
+        let full = key.still_full(|| at + Duration::from_millis(100));
         assert_eq!(full.is_some(), remembered, "{yaml}");
-        assert!(key.still_full(at + wait).is_none(), "{yaml}: then the store is asked again");
+        assert!(key.still_full(|| at + wait).is_none(), "{yaml}: then the store is asked again");
         if let Some((_, told, standing)) = full {
             assert_eq!((told.code.as_ref(), told.scope, standing.remaining), ("rate_limit_exceeded", Some("api_key"), 0));
             assert!(told.retry_after.is_some_and(|after| after <= wait - Duration::from_millis(100)), "{told:?}");

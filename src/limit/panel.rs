@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::gate::denied;
 use super::plan::Counter;
-use super::{Decision, Field, Receipt, ScopePlan, Stage, Standing};
+use super::{Decision, Field, Receipt, ScopePlan, Stage, Standing, Standings};
 use crate::error::Denial;
 use crate::store::{Decided, LeaseId, Limit, Ruling, Take};
 
@@ -63,9 +63,15 @@ impl<'a> Panel<'a> {
         self.whose.get(at).is_some_and(|whose| whose.field == Field::Concurrency)
     }
 
-    /// Notes in the receipt what was taken and how the limits stand; `decided` is told what every field said. Returns the
+    /// Notes what was taken and how the limits stand; `decided` is told what every field said. Returns the
     /// refusal of a limit.
-    pub fn read(&self, lease: LeaseId, answer: &Decided, receipt: &mut Receipt, mut decided: impl FnMut(Decision)) -> Option<Box<Denial>> {
+    pub fn read(
+        &self,
+        lease: LeaseId,
+        answer: &Decided,
+        (receipt, standings): (&mut Receipt, &mut Standings),
+        mut decided: impl FnMut(Decision),
+    ) -> Option<Box<Denial>> {
         let granted = answer.ruling == Ruling::Granted;
         if granted {
             receipt.begin(lease, self.whose.len());
@@ -83,7 +89,8 @@ impl<'a> Panel<'a> {
                 }
             }
             if !plan.shadow && field != Field::Concurrency {
-                receipt.stands(Standing::of(plan.scope, field, &take.limit, allowance));
+                let standing = Standing::of(plan.scope, field, &take.limit, allowance.remaining);
+                standings.stands(Standing { reset_after: allowance.reset_after, ..standing });
             }
         }
         let Ruling::Limited(at) = answer.ruling else { return None };
@@ -103,14 +110,9 @@ impl<'a> Panel<'a> {
 
 impl ScopePlan {
     /// The refusal of a counter of which the store said a moment ago that it has no room before later than now.
-    pub fn still_full(&self, now: Instant) -> Option<(Field, Box<Denial>, Standing)> {
-        let (counter, left) = self.requests().iter().find_map(|counter| Some((counter, counter.full.left(now)?)))?;
-        let (limit, per) = match counter.limit {
-            Limit::Slots { max, .. } => (max, Duration::ZERO),
-            Limit::Window { limit, per } => (limit, per),
-            Limit::Rate { per, burst, .. } => (burst, per),
-        };
-        let standing = Standing { scope: self.scope, field: counter.field, limit, per, remaining: 0, reset_after: left };
+    pub fn still_full(&self, now: impl Fn() -> Instant) -> Option<(Field, Box<Denial>, Standing)> {
+        let (counter, left) = self.requests().iter().find_map(|counter| Some((counter, counter.full.left(&now)?)))?;
+        let standing = Standing { reset_after: left, ..Standing::of(self.scope, counter.field, &counter.limit, 0) };
         Some((counter.field, denied(self.scope, counter.field, Some(left)), standing))
     }
 

@@ -1,9 +1,10 @@
 //! What a request holds and has taken of limits, until it is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Field, Scope};
-use crate::store::{Allowance, Correction, LeaseId, Limit, StateKey};
+use super::{Course, Field, Scope};
+use crate::store::{Correction, LeaseId, Lent, Limit, StateKey};
 
 /// How a limit stands after it was asked, for the answer's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +27,19 @@ pub struct Standing {
 #[derive(Debug, Clone, Default)]
 pub struct Receipt {
     lease: Option<LeaseId>,
+    /// What was granted at once.
+    course: Option<Arc<Course>>,
+    /// What was taken one by one.
     taken: Vec<Taken>,
     /// When tokens were taken, and how many.
     at: i64,
     tokens: u64,
-    /// Of each field the scope with the smallest share left: it is the one that will refuse.
-    standing: [Option<Standing>; RATES],
 }
+
+/// How the limits of a request stand: of each field the scope with the smallest share left, which is the one that will
+/// refuse.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Standings(pub(super) [Option<Standing>; RATES]);
 
 /// What one counter has given.
 #[derive(Debug, Clone)]
@@ -75,13 +82,25 @@ impl Part {
 }
 
 impl Standing {
-    pub(super) fn of(scope: Scope, field: Field, limit: &Limit, allowance: &Allowance) -> Self {
+    /// Where a field stands among the rates; `None` for what is no rate.
+    pub(super) const fn place(field: Field) -> Option<usize> {
+        match field {
+            Field::Burst => Some(0),
+            Field::PerSecond => Some(1),
+            Field::PerMinute => Some(2),
+            Field::TokensPerMinute => Some(3),
+            Field::Network | Field::RequestBytes | Field::MaxTokens | Field::Concurrency => None,
+        }
+    }
+
+    /// With nothing said of when all is there again.
+    pub(super) fn of(scope: Scope, field: Field, limit: &Limit, remaining: u64) -> Self {
         let (limit, per) = match *limit {
             Limit::Slots { max, .. } => (max, Duration::ZERO),
             Limit::Window { limit, per } => (limit, per),
             Limit::Rate { per, burst, .. } => (burst, per),
         };
-        Self { scope, field, limit, per, remaining: allowance.remaining, reset_after: allowance.reset_after }
+        Self { scope, field, limit, per, remaining, reset_after: Duration::ZERO }
     }
 
     /// Whether a smaller share is left of this limit than of another.
@@ -93,15 +112,44 @@ impl Standing {
     }
 }
 
+impl Standings {
+    /// Of each field the tightest.
+    pub fn iter(&self) -> impl Iterator<Item = &Standing> + Clone {
+        self.0.iter().flatten()
+    }
+
+    /// How a limit stands.
+    pub fn stands(&mut self, standing: Standing) {
+        let Some(place) = Standing::place(standing.field) else { return };
+        if self.0[place].as_ref().is_none_or(|other| standing.tighter(other)) {
+            self.0[place] = Some(standing);
+        }
+    }
+}
+
 impl Receipt {
     /// Whether there is anything to give back.
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.taken.is_empty() && self.course.is_none()
     }
 
-    /// How the limits stand: of each field the tightest.
-    pub fn standing(&self) -> impl Iterator<Item = &Standing> + Clone {
-        self.standing.iter().flatten()
+    /// All of this was granted at once to this request, with so many tokens, at this moment by the store's clock.
+    pub fn granted(&mut self, lease: LeaseId, course: Arc<Course>, tokens: u64, at: i64) {
+        (self.lease, self.at, self.tokens) = (Some(lease), at, tokens);
+        self.course = Some(course);
+    }
+
+    /// What was granted at once, now that it is known how many tokens the request took; `None` where it was not, or not all
+    /// of it.
+    pub fn lent(&self, tokens: u64) -> Option<Lent<'_>> {
+        let meters = self.course.as_ref()?.meters().filter(|_| self.taken.is_empty())?;
+        Some(Lent { meters, at: self.at, delta: self.delta(tokens) })
+    }
+
+    /// By how much the estimate was wrong.
+    fn delta(&self, tokens: u64) -> i64 {
+        let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+        whole(tokens).saturating_sub(whole(self.tokens))
     }
 
     pub(super) fn begin(&mut self, lease: LeaseId, counters: usize) {
@@ -119,60 +167,52 @@ impl Receipt {
         self.taken.push(Taken { key: key.clone(), span: per, what: What::Tokens, global: scope == Scope::Global });
     }
 
-    /// How a limit stands.
-    pub fn stands(&mut self, standing: Standing) {
-        let place = match standing.field {
-            Field::Burst => 0,
-            Field::PerSecond => 1,
-            Field::PerMinute => 2,
-            Field::TokensPerMinute => 3,
-            Field::Network | Field::RequestBytes | Field::MaxTokens | Field::Concurrency => return,
-        };
-        if self.standing[place].as_ref().is_none_or(|other| standing.tighter(other)) {
-            self.standing[place] = Some(standing);
-        }
-    }
-
     /// Who holds.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }
 
-    fn of(&self, part: Part, what: What) -> impl Iterator<Item = &Taken> {
-        self.taken.iter().filter(move |taken| taken.what == what && part.has(taken.global))
+    fn of(&self, part: Part, what: What) -> impl Iterator<Item = (&StateKey, Duration)> {
+        let granted = self.course.iter().flat_map(|course| course.lent()).filter_map(move |(meter, scope)| {
+            let span = match (what, meter.limit) {
+                (What::Slot, Limit::Slots { ttl, .. }) => ttl,
+                (What::Tokens, Limit::Window { per, .. }) if meter.by_tokens => per,
+                (What::Slot | What::Tokens, _) => return None,
+            };
+            part.has(scope == Scope::Global).then_some((&meter.key, span))
+        });
+        let taken = self.taken.iter().filter(move |taken| taken.what == what && part.has(taken.global));
+        granted.chain(taken.map(|taken| (&taken.key, taken.span)))
     }
 
     /// How often a long request must renew what it holds; `None` if it holds nothing.
     pub fn renew_every(&self) -> Option<Duration> {
-        self.of(Part::All, What::Slot).map(|slot| slot.span / 3).min()
+        let granted = self.course.as_ref().and_then(|course| course.renew_every());
+        let taken = self.taken.iter().filter(|taken| taken.what == What::Slot).map(|slot| slot.span / 3);
+        taken.chain(granted).min()
     }
 
     /// The slots that are held, with how long they are held at a time.
     pub fn held(&self, part: Part) -> Vec<(&StateKey, Duration)> {
-        self.of(part, What::Slot).map(|slot| (&slot.key, slot.span)).collect()
+        self.of(part, What::Slot).collect()
     }
 
     /// The slots that are held.
     pub fn slots(&self, part: Part) -> Vec<&StateKey> {
         let mut slots = Vec::with_capacity(self.taken.len());
-        slots.extend(self.of(part, What::Slot).map(|slot| &slot.key));
+        slots.extend(self.of(part, What::Slot).map(|(key, _)| key));
         slots
     }
 
     /// What estimates have to be corrected by, now that it is known what the request took. `None`: nobody knows, the
     /// estimate stands.
     pub fn corrections(&self, part: Part, tokens: Option<u64>) -> Vec<Correction<'_>> {
-        let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
-        let delta = tokens.map_or(0, |tokens| whole(tokens).saturating_sub(whole(self.tokens)));
+        let delta = tokens.map_or(0, |tokens| self.delta(tokens));
         if delta == 0 {
             return Vec::new();
         }
         let mut corrections = Vec::with_capacity(self.taken.len());
-        let correction = |taken| {
-            let Taken { key, span, .. }: &Taken = taken;
-            Correction { key, per: *span, at: self.at, delta }
-        };
-        corrections.extend(self.of(part, What::Tokens).map(correction));
+        corrections.extend(self.of(part, What::Tokens).map(|(key, per)| Correction { key, per, at: self.at, delta }));
         corrections
     }
 }

@@ -53,10 +53,11 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     cx.upstream_took = cx.upstream_started.map(|at| at.elapsed());
     let provider_id = PROVIDER_IDS.iter().find_map(|name| head.headers.get(name)).and_then(|v| v.to_str().ok());
     exchange.outcome.provider_request_id = provider_id.map(|v| v.get(..128).unwrap_or(v).to_owned());
-    clean_head(head, matches!(cx.destination, Some(Destination::Provider { .. } | Destination::Mcp(_))), &cx.id_value)?;
-    if let Some(governed) = &cx.governed {
-        respond::tell(head, governed.headers(exchange.facts.dialect))?;
-    }
+    let from_provider = matches!(cx.destination, Some(Destination::Provider { .. } | Destination::Mcp(_)));
+    clean_head(head, from_provider, &cx.id_value, |fields| match &cx.governed {
+        Some(governed) => governed.insert_headers(fields, exchange.facts.dialect),
+        None => Ok(()),
+    })?;
 
     let streamed = is_event_stream(head);
     let chain = &route.chain;

@@ -1,10 +1,12 @@
 //! What a request is asked of limits, budgets and quotas, in as few questions as can be.
 //!
-//! State in this process is asked with the key known and the body unread, and again with model and tokens known: that costs
-//! next to nothing, and who is refused by what the head tells costs no body. A shared store is a round trip away: there the limits of the head wait for those of the body, and all of them
-//! are one question together with the reservation. They do not wait where the body is long or of a length that nobody
-//! told, where a plugin at `pre_route` calls other hosts, and for the gateway's own policy in a cluster, whose counters lie
-//! on another node. A rate that the store said to be full is believed for up to a second, and refused without asking.
+//! The limits of the head wait for those of the body, and all of them are one question together with the reservation: a
+//! shared store is a round trip away, and who is refused by the last of them has taken nothing of the first. They do not wait
+//! where the body is long or of a length that nobody told, where a plugin at `pre_route` calls other hosts, and for the
+//! gateway's own policy in a cluster, whose counters lie on another node. A rate that the store said to be full is believed for
+//! up to a second, and refused without asking and without the body.
+//!
+//! State in this process mostly has room everywhere and says so at once. Only where it does not it is asked why.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,17 +19,17 @@ use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
 use crate::gate::RequestId;
 use crate::identity::Caller;
-use crate::limit::{Ask, Decision, Outcome, Panel, ScopePlan, Stage};
-use crate::store::{Decided, LeaseId, Question, Ruling, StateError};
+use crate::limit::{Ask, Course, Decision, Outcome, Panel, ScopePlan, Stage};
+use crate::store::{Decided, LeaseId, Question, Ruling, Stands, StateError, Whole};
 
 /// How long a request that found no place or no room waits before it is refused.
 const GIVING_BACK: Duration = Duration::from_millis(10);
 
-/// Bodies up to this length are read before a shared store is asked of the limits that come before them: these are then
-/// decided with all others, in one round trip.
+/// Bodies up to this length are read before the limits that come before them are asked: these are then decided with all
+/// others, as one.
 const SHORT: u64 = 256 << 10;
 
-/// What a shared store was not asked yet.
+/// What was not asked yet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Due {
     pre_auth: bool,
@@ -35,6 +37,11 @@ pub(super) struct Due {
 }
 
 impl Due {
+    /// Whether nothing was asked yet.
+    pub fn is_all(self, snapshot: &Snapshot, caller: &Caller) -> bool {
+        (self.pre_auth || snapshot.policy.is_none()) && (self.early || caller.terms.scopes.is_empty())
+    }
+
     /// How many counters there are.
     pub fn count(self, snapshot: &Snapshot, caller: Option<&Caller>) -> usize {
         let global = snapshot.policy.iter().filter(|_| self.pre_auth);
@@ -58,10 +65,10 @@ impl Due {
 }
 
 impl Governor {
-    /// Whether the limits of the head may be asked together with those of the body, as far as the head tells: a shared
-    /// store is asked once then, and a body that is worth protecting is not read for nothing.
+    /// Whether the limits of the head may be asked together with those of the body, as far as the head tells: they are one
+    /// question then, and a body that is worth protecting is not read for nothing.
     pub fn may_wait(&self, length: Option<u64>) -> bool {
-        self.state.is_remote() && length.is_some_and(|length| (1..=SHORT).contains(&length))
+        length.is_some_and(|length| (1..=SHORT).contains(&length))
     }
 
     /// The gateway's own policy, before anything is known of the caller but its address.
@@ -73,11 +80,15 @@ impl Governor {
         // In a cluster these counters lie elsewhere: they cannot be asked with others. In this process they are asked with
         // those of the key, as soon as it is known.
         let later = if self.state.is_remote() { turn.later && self.state.spans_tags() } else { turn.keyed };
-        // Where no counter is asked yet nobody needs the time.
-        let ask = if later { asking(turn.id, 0) } else { ask(turn.id) };
-        let ask = Ask { address: Some(address), body: length, ..ask };
+        let ask = Ask { address: Some(address), body: length, ..asking(turn.id, 0) };
+        let plans = std::slice::from_ref(plan);
         let governed = turn.governed.get_or_insert_default();
-        self.head(Stage::PreAuth, std::slice::from_ref(plan), &ask, governed, later, turn.snapshot).await
+        self.head(Stage::PreAuth, plans, &ask, governed)?;
+        if later {
+            governed.due.pre_auth = true;
+            return Ok(());
+        }
+        self.head_asked(Stage::PreAuth, plans, turn.id, governed, turn.snapshot).await
     }
 
     /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
@@ -86,48 +97,55 @@ impl Governor {
     /// A policy refuses, or cannot be asked.
     pub async fn early(&self, turn: Turn<'_>, caller: &Caller, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
         let due = turn.governed.as_ref().is_some_and(|governed| governed.due.pre_auth);
-        if caller.terms.scopes.is_empty() && (turn.later || !due) {
+        let plans = &caller.terms.scopes;
+        if plans.is_empty() && (turn.later || !due) {
             return Ok(());
         }
-        let ask = Ask { address: Some(address), body: length, ..ask(turn.id) };
+        let ask = Ask { address: Some(address), body: length, ..asking(turn.id, 0) };
         let governed = turn.governed.get_or_insert_default();
-        self.head(Stage::Early, &caller.terms.scopes, &ask, governed, turn.later, turn.snapshot).await
+        self.head(Stage::Early, plans, &ask, governed)?;
+        if turn.later {
+            governed.due.early = true;
+            return Ok(());
+        }
+        self.head_asked(Stage::Early, plans, turn.id, governed, turn.snapshot).await?;
+        self.wait(governed, turn.id, &turn.snapshot.governance);
+        Ok(())
     }
 
-    /// What the head of a request is asked at one stage.
-    async fn head(
+    /// What the head of a request is asked at one stage without a counter.
+    fn head(&self, stage: Stage, plans: &[Arc<ScopePlan>], ask: &Ask, governed: &mut Governed) -> Result<(), Denial> {
+        let scopes = || plans.iter().map(Arc::as_ref);
+        self.admitted(stage, ask, scopes(), scopes())?;
+        match scopes().find_map(|plan| plan.still_full(Instant::now)) {
+            None => Ok(()),
+            Some((field, denial, standing)) => {
+                self.metrics.limit(stage as usize, field as usize, Outcome::Reject as usize);
+                governed.own().map_err(|error| self.unasked(&error))?.1.stands(standing);
+                Err(*denial)
+            }
+        }
+    }
+
+    /// Its counters, and those that wait for them.
+    async fn head_asked(
         &self,
         stage: Stage,
         plans: &[Arc<ScopePlan>],
-        ask: &Ask,
+        id: RequestId,
         governed: &mut Governed,
-        later: bool,
         snapshot: &Snapshot,
     ) -> Result<(), Denial> {
-        let scopes = || plans.iter().map(Arc::as_ref);
-        self.admitted(stage, ask, scopes(), scopes())?;
-        if self.state.is_remote()
-            && let now = Instant::now()
-            && let Some((field, denial, standing)) = scopes().find_map(|plan| plan.still_full(now))
-        {
-            self.metrics.limit(stage as usize, field as usize, Outcome::Reject as usize);
-            governed.own().map_err(|error| self.unasked(&error))?.receipt.stands(standing);
-            return Err(*denial);
-        }
-        if later {
-            let due = if stage == Stage::PreAuth { &mut governed.due.pre_auth } else { &mut governed.due.early };
-            *due = true;
-            return Ok(());
-        }
+        let ask = ask(id);
         let counters = plans.iter().map(|plan| plan.requests().len()).sum::<usize>();
         let due = std::mem::take(&mut governed.due);
         let mut panel = Panel::of(counters + due.count(snapshot, None));
         due.of(snapshot, None, ask.now, &mut panel);
         plans.iter().for_each(|plan| panel.requests(stage, plan, ask.now));
-        self.decide(&panel, None, ask, governed, &snapshot.governance).await
+        self.decide(&panel, None, &ask, governed, &snapshot.governance).await
     }
 
-    /// A request is refused, or ends here, before a shared store was asked of the limits of its head: it is counted
+    /// A request is refused, or ends here, before the limits of its head were asked: it is counted
     /// nevertheless, and a limit that refuses it is what its caller is told.
     ///
     /// # Errors
@@ -157,6 +175,46 @@ impl Governor {
         ask.admitted(stage, networks, sizes, told).map_err(|denial| *denial)
     }
 
+    /// Takes everything at once, if there is room everywhere.
+    pub(super) fn granted(
+        &self,
+        course: Arc<Course>,
+        tokens: u64,
+        accounts: &[Arc<Account>],
+        ask: &Ask,
+        governed: &mut Governed,
+        settings: &GovernanceSettings,
+    ) -> bool {
+        let Some(meters) = course.meters() else { return false };
+        if self.is_unpriced(accounts, governed, settings) {
+            return false;
+        }
+        let Some(reservation) = Reservation::of_open(accounts, ask.lease, ask.now, &governed.worst) else { return false };
+        let holds = reservation.holds();
+        let whole = Whole { meters, tokens, holds: &holds, expires_in: settings.reservation_ttl };
+        let mut stands = Stands::default();
+        let Some(at) = self.state.grant(ask.lease, &whole, &mut stands) else { return false };
+        let Ok((held, standings)) = governed.own() else { return false };
+        for (decision, count) in course.allowed() {
+            self.metrics.allowed(decision.stage as usize, decision.field as usize, *count);
+        }
+        *standings = course.standings(&stands);
+        held.receipt.granted(ask.lease, course, tokens, at);
+        if !reservation.is_empty() {
+            self.metrics.budget("reserved");
+            held.reservation = Some(reservation);
+        }
+        true
+    }
+
+    /// Whether budgets count money, and nobody knows what the request may cost.
+    fn is_unpriced(&self, accounts: &[Arc<Account>], governed: &Governed, settings: &GovernanceSettings) -> bool {
+        settings.refuse_unpriced
+            && governed.pricing.is_none()
+            && governed.tool_cost(0, 0).is_none()
+            && accounts.iter().any(|account| account.metric == budget::Metric::Cost)
+    }
+
     /// Limits, and what is reserved of budgets and quotas.
     pub(super) async fn with_accounts(
         &self,
@@ -166,9 +224,7 @@ impl Governor {
         governed: &mut Governed,
         settings: &GovernanceSettings,
     ) -> Result<(), Denial> {
-        let counts_money = |account: &Arc<Account>| account.metric == budget::Metric::Cost;
-        if governed.pricing.is_none() && governed.tool_cost(0, 0).is_none() && settings.refuse_unpriced && accounts.iter().any(counts_money)
-        {
+        if self.is_unpriced(accounts, governed, settings) {
             self.decide(panel, None, ask, governed, settings).await?;
             self.metrics.budget("budget_exceeded");
             return Err(Denial::of(codes::BUDGET_EXCEEDED).with_message("the model has no price, and a budget counts money"));
@@ -201,8 +257,8 @@ impl Governor {
         if panel.is_empty() && reservation.is_none() {
             return Ok(());
         }
-        // Only what another process said is remembered, from when it was asked.
-        let asked = self.state.is_remote().then(Instant::now);
+        // What is remembered of a refusal counts from when it was asked.
+        let asked = Instant::now();
         let decided = match self.asked(panel, reservation.as_ref(), ask, settings).await {
             Ok(decided) => decided,
             Err(error) => {
@@ -210,7 +266,7 @@ impl Governor {
                     self.metrics.budget("error");
                     if goes_on(&error, settings.allow_on_store_error) {
                         // The request goes on: whether it is held shows when it is settled.
-                        governed.own().map_err(|error| self.unasked(&error))?.reservation = Some(unsure);
+                        governed.own().map_err(|error| self.unasked(&error))?.0.reservation = Some(unsure);
                     } else {
                         let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
                         tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
@@ -219,14 +275,12 @@ impl Governor {
                 return self.unanswered(&error, settings);
             }
         };
-        let held = governed.own().map_err(|error| self.unasked(&error))?;
+        let (held, standings) = governed.own().map_err(|error| self.unasked(&error))?;
         let told = |decision: Decision| {
             self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
         };
-        if let Some(denial) = panel.read(ask.lease, &decided, &mut held.receipt, told) {
-            if let Some(asked) = asked {
-                panel.remember(&decided, asked);
-            }
+        if let Some(denial) = panel.read(ask.lease, &decided, (&mut held.receipt, standings), told) {
+            panel.remember(&decided, asked);
             return Err(*denial);
         }
         match (decided.ruling, reservation) {

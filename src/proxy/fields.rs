@@ -1,6 +1,6 @@
 //! The fields of an answer's head: what ends at this gateway, and what plugins change.
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora_http::ResponseHeader;
@@ -8,11 +8,16 @@ use pingora_http::ResponseHeader;
 use super::respond;
 use crate::gate::HeaderEdit;
 
-/// Takes out what is not the caller's to see and puts our request id in.
+/// Takes out what is not the caller's to see and puts our request id in, and what `tell` adds.
 ///
 /// # Errors
-/// Pingora refuses the reason phrase that it read itself.
-pub fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderValue) -> Result<()> {
+/// Pingora refuses the reason phrase that it read itself, or there are too many fields.
+pub fn clean_head(
+    head: &mut ResponseHeader,
+    from_provider: bool,
+    id: &HeaderValue,
+    tell: impl FnOnce(&mut HeaderMap) -> std::result::Result<(), MaxSizeReached>,
+) -> Result<()> {
     // Pingora keeps the spelling of every name beside the fields and parses a name again for each change. Names have no case
     // (RFC 9110 §5.1): without the spelling this change, and those that follow on the way out, cost a fraction.
     fields(head, |fields| {
@@ -26,7 +31,9 @@ pub fn clean_head(head: &mut ResponseHeader, from_provider: bool, id: &HeaderVal
             fields.remove(name);
         }
         fields.insert(respond::REQUEST_ID, id.clone());
-    })
+        tell(fields)
+    })?
+    .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "too many fields"))
 }
 
 /// Works on the fields of a head themselves.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
+use http::header::MaxSizeReached;
+
 use super::ask::{Due, ask};
 use super::context::Context;
 use super::holding::{Held, Holding, Holdings, RENEWAL, done_at_once, go_on, tell};
@@ -13,7 +16,7 @@ use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
 use crate::gate::{End, Exchange, RequestId};
 use crate::identity::Caller;
-use crate::limit::{Ask, Fields, Panel, Stage};
+use crate::limit::{Ask, Fields, Panel, Stage, Standings};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
@@ -71,9 +74,12 @@ pub struct Steering {
 /// The governed side of one request, from its key to its end.
 #[derive(Default)]
 pub struct Governed {
-    /// Its own until it is put among the holdings.
-    held: Arc<Held>,
-    holding: Option<Holding>,
+    /// What it has, until that is put among the holdings.
+    own: Held,
+    holding: Option<(Holding, Arc<Held>)>,
+    /// What it had before its body was read.
+    waiting: Option<Holding>,
+    standings: Standings,
     pub(super) pricing: Option<Arc<Pricing>>,
     pub(super) worst: Worst,
     /// Pictures that are made, texts that are embedded.
@@ -93,12 +99,23 @@ pub struct Governed {
 impl Governed {
     /// The header fields that tell how the limits stand.
     pub fn headers(&self, dialect: Dialect) -> Fields {
-        crate::limit::headers(self.held.receipt.standing(), dialect, SystemTime::now)
+        crate::limit::headers(self.standings.iter(), dialect, SystemTime::now)
     }
 
-    /// What it holds, while it is nobody else's; `None` once it is renewed.
-    pub(super) fn own(&mut self) -> Result<&mut Held, StateError> {
-        Arc::get_mut(&mut self.held).ok_or(StateError::Invalid("a request was asked again after it was admitted"))
+    /// Puts the same fields into a head.
+    ///
+    /// # Errors
+    /// There are too many fields.
+    pub fn insert_headers(&self, head: &mut HeaderMap, dialect: Dialect) -> Result<(), MaxSizeReached> {
+        crate::limit::insert_headers(head, self.standings.iter(), dialect, SystemTime::now)
+    }
+
+    /// What it holds and how its limits stand, until it is renewed.
+    pub(super) fn own(&mut self) -> Result<(&mut Held, &mut Standings), StateError> {
+        match self.holding {
+            None => Ok((&mut self.own, &mut self.standings)),
+            Some(_) => Err(StateError::Invalid("a request was asked again after it was admitted")),
+        }
     }
 }
 
@@ -182,6 +199,14 @@ impl Governor {
         let tokens = tokens_in.saturating_add(tokens_out);
         // Who breaks a limit of the head is told of that one, whatever refuses here: see `overdue`.
         self.admitted(Stage::Final, &ask, of_model.map(Arc::as_ref), scopes().map(Arc::as_ref))?;
+        if !self.state.is_remote() && governed.due.is_all(turn.snapshot, caller) {
+            let course = terms.course(global, of_model);
+            if self.granted(course, tokens, &terms.accounts, &ask, governed, settings) {
+                governed.due = Due::default();
+                self.hold(governed, turn.id, settings);
+                return self.begin(governed, exchange, caller, ask.now, settings).await;
+            }
+        }
         let apart = global.filter(|_| !self.state.spans_tags());
         if let Some(global) = apart {
             // In a cluster the gateway's own counters lie elsewhere.
@@ -230,13 +255,24 @@ impl Governor {
 
     /// From here on what the request holds is renewed until it is over.
     fn hold(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
-        let Ok(held) = governed.own() else { return };
-        if held.receipt.renew_every().is_none() && held.reservation.is_none() {
-            return;
+        let every = governed.own.receipt.renew_every();
+        if every.is_some() || governed.own.reservation.is_some() {
+            let mut held = std::mem::take(&mut governed.own);
+            held.ttl = settings.reservation_ttl;
+            held.every = every.map_or(RENEWAL, |every| every.min(RENEWAL));
+            let held = Arc::new(held);
+            governed.holding = Some((self.holdings.put(id.0[15], Arc::clone(&held)), held));
         }
-        held.ttl = settings.reservation_ttl;
-        held.every = held.receipt.renew_every().map_or(RENEWAL, |every| every.min(RENEWAL));
-        governed.holding = Some(self.holdings.put(id.0[15], Arc::clone(&governed.held)));
+        if let Some(waiting) = governed.waiting.take() {
+            self.holdings.take(waiting);
+        }
+    }
+
+    /// The same while its body is read and plugins have their turn, which may take longer than a lease.
+    pub(super) fn wait(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
+        let Some(every) = governed.own.receipt.renew_every() else { return };
+        let held = Held::of(governed.own.receipt.clone(), settings.reservation_ttl, every.min(RENEWAL));
+        governed.waiting = Some(self.holdings.put(id.0[15], Arc::new(held)));
     }
 
     /// Renews what requests in flight hold, for as long as the process runs.
@@ -308,8 +344,9 @@ impl Governor {
             }
             return;
         };
-        if let Some(holding) = governed.holding.take() {
-            self.holdings.take(holding);
+        let shared = governed.holding.take().map(|(holding, held)| (self.holdings.take(holding), held).1);
+        if let Some(waiting) = governed.waiting.take() {
+            self.holdings.take(waiting);
         }
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
@@ -329,15 +366,20 @@ impl Governor {
         };
         let begun = governed.begun.take();
         self.end(governed, begun, exchange, &used, &actual, settings);
-        if governed.held.is_empty() {
+        let held = shared.as_deref().unwrap_or(&governed.own);
+        if held.is_empty() {
             return;
         }
         let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out).min(MOST_TOKENS) } else { 0 };
-        let held = std::mem::take(&mut governed.held);
+        let paid = left.then_some(&actual);
         // The state of this process answers at once: nothing has to outlive the request.
-        if !self.state.is_remote() && done_at_once(held.give_back(self.state.as_ref(), tokens, left.then_some(&actual), &self.metrics)) {
+        if !self.state.is_remote()
+            && (held.close(self.state.as_ref(), tokens, paid, &self.metrics)
+                || done_at_once(held.give_back(self.state.as_ref(), tokens, paid, &self.metrics)))
+        {
             return;
         }
+        let held = shared.unwrap_or_else(|| Arc::new(std::mem::take(&mut governed.own)));
         let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
         self.settling.fetch_add(1, Ordering::AcqRel);
         go_on(async move {
@@ -368,7 +410,7 @@ impl Governor {
             return;
         }
         let how = How {
-            at: SystemTime::now(),
+            at: facts.received_at + actual.latency,
             status: outcome.status,
             end: outcome.end.as_str(),
             code: outcome.denial.as_ref().map(|denial| denial.code.as_ref()),

@@ -15,7 +15,7 @@ use crate::store::{End, Settled, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
 
 /// What one request holds.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Held {
     /// What policies counted.
     pub receipt: Receipt,
@@ -34,9 +34,32 @@ fn parts(state: &dyn StateStore) -> &'static [Part] {
 }
 
 impl Held {
+    /// What policies counted, and nothing else.
+    pub fn of(receipt: Receipt, ttl: Duration, every: Duration) -> Self {
+        Self { receipt, ttl, every, ..Self::default() }
+    }
+
     /// Whether anything is to be given back.
     pub fn is_empty(&self) -> bool {
         self.receipt.is_empty() && self.reservation.is_none()
+    }
+
+    /// Gives back at once what was granted at once. Says whether that is all there was.
+    pub fn close(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) -> bool {
+        let (Some(lent), Some(lease)) = (self.receipt.lent(tokens), self.receipt.lease()) else { return false };
+        let reservation = self.reservation.as_ref();
+        let (charges, released) = match (reservation, actual) {
+            (Some(reservation), Some(actual)) => (reservation.charges(actual), Vec::new()),
+            (Some(reservation), None) => (Vec::new(), reservation.keys()),
+            (None, _) => Default::default(),
+        };
+        let Some(settled) = state.close(lease, &lent, &End { charges: &charges, released: &released, ..End::default() }) else {
+            return false;
+        };
+        if let Some(reservation) = reservation {
+            paid(reservation, &settled, actual, metrics);
+        }
+        true
     }
 
     /// Gives back what was counted for this request; `tokens` is what it really took, and without `actual` it never left.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Allowance, Charge, Correction, Counted, Hold, LeaseId, Settled, StateError, StateKey, Take};
+use super::{Allowance, Charge, Correction, Counted, Hold, LeaseId, Meters, Settled, Stands, StateError, StateKey, Take};
 
 /// What a request is asked before it leaves.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +58,30 @@ pub struct End<'a> {
     pub released: &'a [&'a StateKey],
 }
 
+/// Everything that a request takes, for a store that can say yes at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole<'a> {
+    /// Limits.
+    pub meters: &'a Meters,
+    /// What is taken of those that are met by tokens, at most [`Meters::MOST_TOKENS`].
+    pub tokens: u64,
+    /// What is reserved of budgets and quotas.
+    pub holds: &'a [Hold<'a>],
+    /// How long the reservation lives without being extended.
+    pub expires_in: Duration,
+}
+
+/// What a request has of limits that were granted at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Lent<'a> {
+    /// The limits.
+    pub meters: &'a Meters,
+    /// When they were granted.
+    pub at: i64,
+    /// Less (negative) or more tokens than were taken: see [`Correction`].
+    pub delta: i64,
+}
+
 /// Decisions about requests.
 #[async_trait]
 pub trait Decisions: Send + Sync + 'static {
@@ -73,6 +97,18 @@ pub trait Decisions: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer.
     async fn conclude(&self, lease: LeaseId, end: &End<'_>) -> Result<Settled, StateError>;
+
+    /// Takes from all limits and reserves in all counters if there is room everywhere, even in those that only watch, and
+    /// nobody has to be waited for: says when that was, by the store's clock, and how the limits stand. Otherwise nothing was
+    /// changed, and [`Self::decide`] says why.
+    fn grant(&self, _lease: LeaseId, _whole: &Whole<'_>, _stands: &mut Stands) -> Option<i64> {
+        None
+    }
+
+    /// Ends what was granted at once, and settles or releases, as one step. `None`: nothing was changed.
+    fn close(&self, _lease: LeaseId, _lent: &Lent<'_>, _end: &End<'_>) -> Option<Settled> {
+        None
+    }
 
     /// Whether an answer comes from another process: then one question for all is better than several.
     fn is_remote(&self) -> bool;

@@ -53,8 +53,14 @@ impl StateKey {
         self.0.hash
     }
 
+    #[cfg(test)]
     pub(super) fn owner(&self) -> u64 {
         self.0.owner
+    }
+
+    /// Which share of all owners its owner is in, below 64.
+    pub(super) fn share(&self) -> u32 {
+        (self.0.owner % 64) as u32
     }
 
     /// Whether it is the same object, not only the same name.

@@ -73,6 +73,13 @@ impl GovernanceMetrics {
         }
     }
 
+    /// So many policies let pass: places as above.
+    pub fn allowed(&self, stage: usize, module: usize, count: u64) {
+        if let Some(counter) = self.limits.get((stage * MODULES.len() + module) * DECISIONS.len()) {
+            counter.inc_by(count);
+        }
+    }
+
     /// The values of the labels `ratelimit_stage`, `ratelimit_module` and `decision`, in the order of their places.
     pub fn words() -> (&'static [&'static str], &'static [&'static str], &'static [&'static str]) {
         (&STAGES, &MODULES, &DECISIONS)

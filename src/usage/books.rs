@@ -1,6 +1,7 @@
 //! Usage on its way: from requests into the spool, from the spool into the record store, and from there to budgets whose
 //! counters began anew.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,6 +53,19 @@ struct Inner {
     metrics: Arc<GovernanceMetrics>,
 }
 
+/// What `pack` writes, for `keep`. Every request has two records, and the memory that the last was written to does for the
+/// next.
+fn packed<T>(pack: impl FnOnce(&mut Vec<u8>), keep: impl FnOnce(&[u8]) -> T) -> T {
+    thread_local! {
+        static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    PAYLOAD.with_borrow_mut(|payload| {
+        payload.clear();
+        pack(payload);
+        keep(payload)
+    })
+}
+
 impl Books {
     /// Books that spool into a directory; with `None` nothing is kept.
     ///
@@ -76,19 +90,16 @@ impl Books {
     pub async fn begin(&self, id: u128, who: &Who<'_>, at: i64, most: AtMost) -> std::io::Result<Option<Begun>> {
         let Some(spool) = &self.0.spool else { return Ok(None) };
         let failed = |_: &std::io::Error| self.0.metrics.enqueue_errors.inc();
-        let mut payload = Vec::new();
-        record::begin(who, at, most, &mut payload);
-        let begun = spool.begin(id, &payload).inspect_err(failed)?;
+        let begun = packed(|payload| record::begin(who, at, most, payload), |payload| spool.begin(id, payload)).inspect_err(failed)?;
         spool.confirm(begun).await.inspect_err(failed).map(Some)
     }
 
     /// A request is over.
     pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
         let Some(spool) = &self.0.spool else { return };
-        let mut payload = Vec::new();
-        record::end(who, how, plugins, &mut payload);
         self.0.metrics.published.inc();
-        if let Err(error) = spool.end(id, begun, &payload) {
+        let ended = packed(|payload| record::end(who, how, plugins, payload), |payload| spool.end(id, begun, payload));
+        if let Err(error) = ended {
             self.0.metrics.enqueue_errors.inc();
             log::error!(target: "usage", "a usage record waits in memory: {error}");
         }

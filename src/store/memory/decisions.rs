@@ -6,7 +6,9 @@ use super::MemoryState;
 use super::limits::Counter;
 use super::reservations::Account;
 use crate::store::clock::millis;
-use crate::store::{Decided, Decisions, End, LeaseId, Question, Ruling, Settled, StateError, limits, reservations};
+use crate::store::{
+    Decided, Decisions, End, LeaseId, Lent, Meters, Question, Ruling, Settled, Stands, StateError, Whole, limits, reservations,
+};
 
 /// A defect: what is not held cannot be counted, and what is not counted is not let through.
 const UNLOCKED: StateError = StateError::Invalid("a counter was asked that was not locked");
@@ -62,7 +64,7 @@ impl MemoryState {
             let taken = limits.iter().zip(&told).enumerate().filter(|(at, (_, told))| told.allowed && !held.contains(at));
             for (_, (take, _)) in taken {
                 if let Some(counter) = counters.get(take.key) {
-                    counter.give_back(lease, take);
+                    counter.give_back(lease, &take.limit, take.cost);
                 }
             }
             told.clear();
@@ -81,6 +83,48 @@ impl MemoryState {
             counted.push(account.counted);
         }
         Ok(Decided { ruling, at: micros, limits: told, holds: counted })
+    }
+
+    /// Limits are taken one after the other, and given back when a later one has no room.
+    fn granted(&self, lease: LeaseId, whole: &Whole<'_>, stands: &mut Stands) -> Option<i64> {
+        let Whole { meters, tokens, holds, expires_in } = *whole;
+        if tokens > Meters::MOST_TOKENS {
+            return None;
+        }
+        reservations::check(holds.iter().map(|hold| (hold.key, hold.amount, hold.limit))).ok()?;
+        let micros = self.clock.micros();
+        let now = micros / 1000;
+        let mut counters = self.limits.lock_shares(meters.shares());
+        let mut accounts = self.accounts.lock(holds.iter().map(|hold| hold.key));
+        for hold in holds {
+            let account = accounts.get(hold.key)?;
+            account.purge(now);
+            if !account.counted.seeded || !account.has_room(lease, hold) {
+                return None;
+            }
+        }
+        for (at, (meter, stand)) in meters.each().iter().zip(stands.iter_mut()).enumerate() {
+            let cost = if meter.by_tokens { tokens } else { 1 };
+            let counter = counters.meter(meter, micros, || Counter::new(&meter.limit));
+            match counter.and_then(|counter| counter.grant(micros, lease, &meter.limit, cost)) {
+                Some(granted) => *stand = granted,
+                None => {
+                    for meter in &meters.each()[..at] {
+                        if let Some(counter) = counters.meter(meter, micros, || Counter::new(&meter.limit)) {
+                            counter.give_back(lease, &meter.limit, if meter.by_tokens { tokens } else { 1 });
+                        }
+                    }
+                    return None;
+                }
+            }
+        }
+        let until = now.saturating_add(millis(expires_in));
+        for hold in holds {
+            if let Some(account) = accounts.get(hold.key) {
+                account.hold(lease, until, hold);
+            }
+        }
+        Some(micros)
     }
 
     pub(super) fn concluded(&self, lease: LeaseId, end: &End<'_>) -> Result<Settled, StateError> {
@@ -104,6 +148,20 @@ impl Decisions for MemoryState {
 
     async fn conclude(&self, lease: LeaseId, end: &End<'_>) -> Result<Settled, StateError> {
         self.concluded(lease, end)
+    }
+
+    fn grant(&self, lease: LeaseId, whole: &Whole<'_>, stands: &mut Stands) -> Option<i64> {
+        self.granted(lease, whole, stands)
+    }
+
+    fn close(&self, lease: LeaseId, lent: &Lent<'_>, end: &End<'_>) -> Option<Settled> {
+        reservations::check(end.charges.iter().map(|charge| (charge.key, charge.actual, charge.limit))).ok()?;
+        let micros = self.clock.micros();
+        self.limits.close(micros, lease, lent);
+        Some(match end.charges {
+            [] => self.accounts.release(micros / 1000, lease, end.released),
+            charges => self.accounts.settle(micros / 1000, lease, charges),
+        })
     }
 
     fn is_remote(&self) -> bool {

@@ -10,7 +10,7 @@ use super::shards::{Expires, Shards};
 use crate::store::clock::micros;
 use crate::store::key::ByHash;
 use crate::store::limits::{Allowance, Correction, Limit, Limits, Take, Taken, part_of};
-use crate::store::{End, LeaseId, Question, Ruling, StateError, StateKey};
+use crate::store::{End, LeaseId, Lent, Question, Ruling, Stand, StateError, StateKey};
 
 /// All counters of limits.
 pub(super) type Counters = Shards<Counter>;
@@ -107,11 +107,49 @@ impl Counter {
         matches!(self, Self::Slots(slots) if slots.held.contains_key(&lease))
     }
 
+    /// Takes this much if it is there, and says how the limit stands then; otherwise, and of a slot that the lease has
+    /// already, nothing is changed.
+    #[inline]
+    pub(super) fn grant(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64) -> Option<Stand> {
+        match (&mut *self, limit) {
+            (Self::Window(window), Limit::Window { limit, per }) => {
+                window.prepare(now, *per);
+                if window.sum + cost > *limit {
+                    return None;
+                }
+                window.add(now, cost);
+                Some(Stand { remaining: *limit - window.sum, reset_after: window.reset_after(now) })
+            }
+            (Self::Slots(slots), Limit::Slots { max, ttl }) => slots.grant(now, lease, *max, *ttl),
+            _ => self.grant_else(now, lease, limit, cost),
+        }
+    }
+
+    fn grant_else(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64) -> Option<Stand> {
+        match (&mut *self, limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
+                let per = micros(*per);
+                let owed = (*paid - now).max(0) + price(per, cost, *limit);
+                if owed > price(per, *burst, *limit) {
+                    return None;
+                }
+                *paid = now + owed;
+                let allowance = ask_rate(true, owed, *limit, per, *burst, 0);
+                Some(Stand { remaining: allowance.remaining, reset_after: owed.unsigned_abs() })
+            }
+            // The policy changed its kind under the same key: begin anew.
+            (stale, limit) => {
+                *stale = Self::new(limit);
+                stale.grant(now, lease, limit, cost)
+            }
+        }
+    }
+
     /// Gives back what was just taken.
-    pub(super) fn give_back(&mut self, lease: LeaseId, take: &Take<'_>) {
-        match (self, take.limit) {
-            (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid -= price(micros(per), take.cost, limit),
-            (Self::Window(window), Limit::Window { .. }) => window.remove(take.cost),
+    pub(super) fn give_back(&mut self, lease: LeaseId, limit: &Limit, cost: u64) {
+        match (self, *limit) {
+            (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid -= price(micros(per), cost, limit),
+            (Self::Window(window), Limit::Window { .. }) => window.remove(cost),
             (Self::Slots(slots), Limit::Slots { .. }) => drop(slots.held.remove(&lease)),
             (_, _) => {}
         }
@@ -219,13 +257,18 @@ impl Window {
         }
     }
 
+    /// Until nothing of what was taken counts any more, microseconds.
+    #[inline]
+    fn reset_after(&self, now: i64) -> u64 {
+        self.parts.back().map_or(0, |(part, _)| u64::try_from(self.end_of(*part) - now).unwrap_or(0))
+    }
+
     /// How a window stands that was prepared.
     fn ask(&self, allowed: bool, now: i64, limit: u64, cost: u64) -> Allowance {
-        let reset = self.parts.back().map_or(0, |(part, _)| self.end_of(*part) - now);
         Allowance {
             allowed,
             remaining: limit.saturating_sub(self.sum),
-            reset_after: span(reset),
+            reset_after: Duration::from_micros(self.reset_after(now)),
             retry_after: if allowed { Some(Duration::ZERO) } else { self.room_after(now, limit, cost) },
         }
     }
@@ -305,6 +348,24 @@ impl Slots {
         allowed
     }
 
+    /// Takes a slot for who has none.
+    #[inline]
+    fn grant(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> Option<Stand> {
+        if self.next <= now || self.held.len() as u64 >= max {
+            self.admits(now, lease, max);
+            if self.held.len() as u64 >= max {
+                return None;
+            }
+        }
+        let until = now.saturating_add(micros(ttl));
+        if let Some(before) = self.held.insert(lease, until) {
+            self.held.insert(lease, before);
+            return None;
+        }
+        self.next = self.next.min(until);
+        Some(Stand { remaining: max - self.held.len() as u64, reset_after: 0 })
+    }
+
     fn ask(&self, allowed: bool, max: u64) -> Allowance {
         let remaining = max.saturating_sub(self.held.len() as u64);
         let retry_after = if max == 0 && !allowed { None } else { Some(Duration::ZERO) };
@@ -354,6 +415,23 @@ impl Counters {
         for correction in end.corrections {
             if let Some(Counter::Window(window)) = shards.entry(correction.key, now, || Counter::Window(Window::new(correction.per))) {
                 window.correct(now, correction);
+            }
+        }
+    }
+
+    /// Gives back and corrects what was granted at once.
+    pub(super) fn close(&self, now: i64, lease: LeaseId, lent: &Lent<'_>) {
+        let mut shards = self.lock_shares(lent.meters.lent_shares());
+        for meter in lent.meters.lent() {
+            if meter.by_tokens && lent.delta == 0 {
+                continue;
+            }
+            match (shards.meter(meter, now, || Counter::new(&meter.limit)), meter.limit) {
+                (Some(Counter::Slots(held)), _) => drop(held.held.remove(&lease)),
+                (Some(Counter::Window(window)), Limit::Window { per, .. }) if meter.by_tokens => {
+                    window.correct(now, &Correction { key: &meter.key, per, at: lent.at, delta: lent.delta });
+                }
+                (_, _) => {}
             }
         }
     }

@@ -59,8 +59,8 @@ impl Account {
 
     pub(super) fn has_room(&self, lease: LeaseId, hold: &Hold<'_>) -> bool {
         let taken = self.counted.used.saturating_add(self.counted.reserved);
-        self.held.contains_key(&lease)
-            || if hold.amount == 0 { taken < hold.limit } else { taken.saturating_add(hold.amount) <= hold.limit }
+        let fits = if hold.amount == 0 { taken < hold.limit } else { taken.saturating_add(hold.amount) <= hold.limit };
+        fits || self.held.contains_key(&lease)
     }
 
     pub(super) fn hold(&mut self, lease: LeaseId, until: i64, hold: &Hold<'_>) {

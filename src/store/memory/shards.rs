@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::store::StateKey;
 use crate::store::key::ByHash;
+use crate::store::{Meter, StateKey};
 
-const SHARDS: u64 = 64;
+/// One for each share of the owners.
+const SHARDS: usize = 64;
 /// Shards of one decision that are held without a list.
 const FEW: usize = 8;
 /// From how many entries on a shard looks for ones that have run out.
@@ -29,10 +30,6 @@ pub(super) struct Shard<V> {
     entries: Vec<Option<(StateKey, V)>>,
     free: Vec<u32>,
     sweep_at: usize,
-}
-
-fn index(key: &StateKey) -> u64 {
-    key.owner() % SHARDS
 }
 
 impl<V: Expires> Shard<V> {
@@ -94,21 +91,25 @@ impl<V: Expires> Shards<V> {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect() }
     }
 
-    /// The shards of these keys, all held at once. They are always locked in the same order.
+    /// The shards of these keys, all held at once.
     pub fn lock<'a, 'k>(&'a self, keys: impl Iterator<Item = &'k StateKey>) -> Locked<'a, V> {
-        let mut wanted = keys.fold(0u64, |wanted, key| wanted | 1 << index(key));
+        self.lock_shares(keys.fold(0, |wanted, key| wanted | 1 << key.share()))
+    }
+
+    /// The shards of these shares of the owners, one bit each, all held at once. They are always locked in the same order.
+    #[inline]
+    pub fn lock_shares(&self, wanted: u64) -> Locked<'_, V> {
         let (mut held, mut rest) = ([const { None }; FEW], Vec::new());
-        let mut places = held.iter_mut();
-        while wanted != 0 {
-            let at = wanted.trailing_zeros();
-            let guard = (u64::from(at), self.shards[at as usize].lock());
+        let (mut places, mut left) = (held.iter_mut(), wanted);
+        while left != 0 {
+            let guard = self.shards[left.trailing_zeros() as usize].lock();
             match places.next() {
                 Some(place) => *place = Some(guard),
                 None => rest.push(guard),
             }
-            wanted &= wanted - 1;
+            left &= left - 1;
         }
-        Locked { held, rest, last: 0 }
+        Locked { wanted, held, rest, last: (u32::MAX, 0) }
     }
 
     /// Visits every entry, one shard after the other.
@@ -119,41 +120,58 @@ impl<V: Expires> Shards<V> {
     }
 }
 
-/// A shard with its place.
-type Guard<'a, V> = (u64, MutexGuard<'a, Shard<V>>);
-
 /// Shards of one decision.
 pub(super) struct Locked<'a, V> {
+    /// Which.
+    wanted: u64,
     /// Most decisions have few owners: their guards need no memory of their own.
-    held: [Option<Guard<'a, V>>; FEW],
-    rest: Vec<Guard<'a, V>>,
-    /// Where the last key was found: the next is mostly of the same owner.
-    last: usize,
+    held: [Option<MutexGuard<'a, Shard<V>>>; FEW],
+    rest: Vec<MutexGuard<'a, Shard<V>>>,
+    /// The share that was asked last, and the position of its guard: the next is mostly of the same owner.
+    last: (u32, usize),
 }
 
 impl<V: Expires> Locked<'_, V> {
     #[inline]
-    fn shard(&mut self, key: &StateKey) -> Option<&mut Shard<V>> {
-        let index = index(key);
-        if !matches!(&self.held[self.last], Some((at, _)) if *at == index) {
-            match self.held.iter().position(|held| matches!(held, Some((at, _)) if *at == index)) {
-                Some(found) => self.last = found,
-                None => return self.rest.iter_mut().find(|(at, _)| *at == index).map(|(_, shard)| &mut **shard),
+    fn shard(&mut self, share: u32) -> Option<&mut Shard<V>> {
+        if self.last.0 != share {
+            if self.wanted & 1 << share == 0 {
+                return None;
             }
+            // They are in the order of their shares.
+            self.last = (share, (self.wanted & ((1 << share) - 1)).count_ones() as usize);
         }
-        self.held[self.last].as_mut().map(|(_, shard)| &mut **shard)
+        match self.last.1 {
+            at @ 0..FEW => self.held[at].as_deref_mut(),
+            at => self.rest.get_mut(at - FEW).map(|guard| &mut **guard),
+        }
+    }
+
+    /// The counter of a limit, made where there is none. `None` for one that was not locked.
+    #[inline]
+    pub fn meter(&mut self, meter: &Meter, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
+        let shard = self.shard(meter.key.share())?;
+        let mut place = meter.place();
+        if !matches!(shard.entries.get(place), Some(Some((kept, _))) if kept.is(&meter.key)) {
+            place = match shard.place(&meter.key) {
+                Some(place) => place,
+                None => shard.add(&meter.key, now, make()),
+            };
+            meter.found_at(place);
+        }
+        shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
     /// What is kept under one of the keys that were locked.
     pub fn get(&mut self, key: &StateKey) -> Option<&mut V> {
-        let shard = self.shard(key)?;
+        let shard = self.shard(key.share())?;
         let place = shard.place(key)?;
         shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
     /// The same, made where there is none. `None` for a key that was not locked.
     pub fn entry(&mut self, key: &StateKey, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
-        let shard = self.shard(key)?;
+        let shard = self.shard(key.share())?;
         let place = match shard.place(key) {
             Some(place) => place,
             None => shard.add(key, now, make()),

@@ -1,0 +1,116 @@
+//! Limits that many requests meet together, named and checked once: a store in this process asks them without looking
+//! anything up.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::limits::check;
+use super::{Limit, MAX_COUNT, StateKey, Take};
+
+/// One of the limits that are met together.
+#[derive(Debug)]
+pub struct Meter {
+    /// Its counter.
+    pub key: StateKey,
+    /// What it may be.
+    pub limit: Limit,
+    /// A request takes as many of it as it has tokens; one of all others.
+    pub by_tokens: bool,
+    /// Where a store in this process found its counter last. Only a hint: the store looks whether it is there.
+    place: AtomicU32,
+}
+
+impl Meter {
+    /// A limit that is met by a request, or by its tokens.
+    pub fn new(key: &StateKey, limit: Limit, by_tokens: bool) -> Self {
+        Self { key: key.clone(), limit, by_tokens, place: AtomicU32::new(u32::MAX) }
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn found_at(&self, place: usize) {
+        self.place.store(u32::try_from(place).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The limits that a request meets, in the order in which they refuse.
+#[derive(Debug)]
+pub struct Meters {
+    each: Box<[Meter]>,
+    /// Those of which something is given back when the request is over, by their position.
+    lent: Box<[usize]>,
+    /// Of both: a bit for every share of the owners that one of them is in.
+    shares: u64,
+    lent_shares: u64,
+}
+
+/// How a limit stands when something was taken of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stand {
+    /// What could still be taken.
+    pub remaining: u64,
+    /// Until all of it can be taken again, microseconds.
+    pub reset_after: u64,
+}
+
+/// How the limits stand, by their position.
+pub type Stands = [Stand; Meters::MOST];
+
+impl Meters {
+    /// So many are met at once at most.
+    pub const MOST: usize = 24;
+    /// The most tokens that are taken at once.
+    pub const MOST_TOKENS: u64 = MAX_COUNT.unsigned_abs() / 2;
+
+    /// These limits; `None` if they could not be counted exactly, or not as one: then they are asked by
+    /// [`super::Decisions::decide`], which says why.
+    pub fn new(each: Vec<Meter>) -> Option<Self> {
+        let most = |meter: &Meter| if meter.by_tokens { Self::MOST_TOKENS } else { 1 };
+        let takes: Vec<_> =
+            each.iter().map(|meter| Take { key: &meter.key, limit: meter.limit, cost: most(meter), shadow: false }).collect();
+        if each.len() > Self::MOST || check(&takes).is_err() {
+            return None;
+        }
+        let is_lent = |meter: &Meter| meter.by_tokens || matches!(meter.limit, Limit::Slots { .. });
+        let lent: Box<[usize]> = each.iter().enumerate().filter(|(_, meter)| is_lent(meter)).map(|(at, _)| at).collect();
+        let shares = each.iter().fold(0, |shares, meter| shares | 1 << meter.key.share());
+        let lent_shares = lent.iter().fold(0, |shares, at| shares | 1 << each[*at].key.share());
+        Some(Self { each: each.into(), lent, shares, lent_shares })
+    }
+
+    /// All of them.
+    pub fn each(&self) -> &[Meter] {
+        &self.each
+    }
+
+    /// Those of which something is given back.
+    pub(super) fn lent(&self) -> impl Iterator<Item = &Meter> {
+        self.lent.iter().filter_map(|at| self.each.get(*at))
+    }
+
+    pub(super) fn shares(&self) -> u64 {
+        self.shares
+    }
+
+    pub(super) fn lent_shares(&self) -> u64 {
+        self.lent_shares
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_counted_as_one_is_asked_otherwise() {
+        let key = |n: usize| StateKey::new("acme", &format!("limit:key:k:{n}"));
+        let window = |n, limit| Meter::new(&key(n), Limit::Window { limit, per: Duration::from_secs(60) }, n == 0);
+        assert!(Meters::new(vec![window(0, 9), window(1, 9)]).is_some_and(|all| all.lent().count() == 1));
+        assert!(Meters::new(vec![window(1, 9), window(1, 9)]).is_none(), "a counter twice");
+        assert!(Meters::new(vec![window(0, MAX_COUNT.unsigned_abs())]).is_none(), "tokens on top would be beyond all counting");
+        assert!(Meters::new((0..=Meters::MOST).map(|n| window(n, 9)).collect()).is_none(), "too many");
+    }
+}
