@@ -187,6 +187,15 @@ impl Reservation {
         Ok(())
     }
 
+    /// The same for `then`; of few without a list.
+    pub fn with_holds<R>(&self, then: impl FnOnce(&[Hold<'_>]) -> R) -> R {
+        let hold = |held| {
+            let Held { open, amount, .. }: &Held = held;
+            Hold { key: &open.key, limit: open.limit, amount: *amount, keep_until: open.keep_until }
+        };
+        few(&self.holds, hold, then)
+    }
+
     /// What the store is asked.
     pub fn holds(&self) -> Vec<Hold<'_>> {
         let hold = |held| {
@@ -234,17 +243,15 @@ impl Reservation {
 
     /// What the request did take of each account.
     pub fn charges(&self, actual: &Actual) -> Vec<Charge<'_>> {
-        let charge = |held| {
-            let Held { account, open, .. }: &Held = held;
-            Charge {
-                key: &open.key,
-                actual: actual.of(account.metric),
-                limit: open.limit,
-                thresholds: &account.thresholds,
-                keep_until: open.keep_until,
-            }
-        };
-        self.holds.iter().map(charge).collect()
+        self.holds.iter().map(|held| held.charge(actual)).collect()
+    }
+
+    /// What it did take, or what is released where it did not leave, for `then`; of few without a list.
+    pub fn with_end<R>(&self, actual: Option<&Actual>, then: impl FnOnce(&[Charge<'_>], &[&StateKey]) -> R) -> R {
+        match actual {
+            Some(actual) => few(&self.holds, |held| held.charge(actual), |charges| then(charges, &[])),
+            None => few(&self.holds, |held| &held.open.key, |keys| then(&[], keys)),
+        }
     }
 
     /// Its counters.
@@ -280,6 +287,32 @@ impl Reservation {
     /// When the store does not answer; repeat it then.
     pub async fn release(&self, store: &dyn Reservations) -> Result<(), StateError> {
         if self.holds.is_empty() { Ok(()) } else { store.release(self.lease, &self.keys()).await.map(drop) }
+    }
+}
+
+impl Held {
+    fn charge(&self, actual: &Actual) -> Charge<'_> {
+        let Self { account, open, .. } = self;
+        Charge {
+            key: &open.key,
+            actual: actual.of(account.metric),
+            limit: open.limit,
+            thresholds: &account.thresholds,
+            keep_until: open.keep_until,
+        }
+    }
+}
+
+/// What is made of each, for `then`: mostly they are few, and need no memory of their own.
+fn few<'a, T: Copy, R>(held: &'a [Held], make: impl Fn(&'a Held) -> T, then: impl FnOnce(&[T]) -> R) -> R {
+    const FEW: usize = 4;
+    match held {
+        [first, rest @ ..] if rest.len() < FEW => {
+            let mut all = [make(first); FEW];
+            all.iter_mut().skip(1).zip(rest).for_each(|(place, held)| *place = make(held));
+            then(&all[..held.len()])
+        }
+        _ => then(&held.iter().map(make).collect::<Vec<_>>()),
     }
 }
 

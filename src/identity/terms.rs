@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 
 use super::{Team, User};
 use crate::budget::{Account, AccountKind, OwnerKind};
@@ -15,9 +15,12 @@ pub struct Terms {
     pub scopes: Vec<Arc<ScopePlan>>,
     /// Budgets, then quotas, of organisation, team or user, and key.
     pub accounts: Vec<Arc<Account>>,
-    /// The limits of the resource that was asked for last: mostly it is asked for again.
-    course: ArcSwapOption<Course>,
+    /// The limits on the way to the resources that were asked for last: mostly they are asked for again.
+    courses: ArcSwap<Vec<Arc<Course>>>,
 }
+
+/// Of so many resources with limits of their own they are remembered.
+const REMEMBERED: usize = 16;
 
 impl Terms {
     /// What holds for a key: the policies it meets and those of the organisation's accounts that it draws on.
@@ -35,16 +38,19 @@ impl Terms {
         };
         let mut mine: Vec<_> = accounts.iter().filter(draws).cloned().collect();
         mine.sort_by_key(|account| (account.kind == AccountKind::Quota, account.owner));
-        Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine, course: ArcSwapOption::empty() }
+        Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine, courses: ArcSwap::default() }
     }
 
     /// All limits that a request meets, from the gateway's own to those of the resource that it asks for.
     pub fn course(&self, global: Option<&Arc<ScopePlan>>, resource: Option<&Arc<ScopePlan>>) -> Arc<Course> {
-        if let Some(course) = self.course.load().as_ref().filter(|course| course.is(global, resource)) {
+        let known = self.courses.load();
+        if let Some(course) = known.iter().find(|course| course.is(global, resource)) {
             return Arc::clone(course);
         }
         let course = Arc::new(Course::new(global, &self.scopes, resource));
-        self.course.store(Some(Arc::clone(&course)));
+        // Who does the same at this moment may be forgotten, and is found anew. The oldest goes first.
+        let kept = known.iter().skip((known.len() + 1).saturating_sub(REMEMBERED));
+        self.courses.store(Arc::new(kept.chain([&course]).cloned().collect()));
         course
     }
 
@@ -54,5 +60,31 @@ impl Terms {
             these.len() == those.len() && these.iter().zip(those).all(|(this, that)| Arc::ptr_eq(this, that))
         }
         same(&self.scopes, &other.scopes) && same(&self.accounts, &other.accounts)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::limit::Scope;
+
+    #[test]
+    fn the_way_to_a_resource_is_found_once_and_the_oldest_is_forgotten() {
+        let plan = |n: usize| {
+            let policy = serde_yaml::from_str("ratelimit: {requests: {per_minute: 9}}").unwrap();
+            Arc::new(ScopePlan::new(Scope::Model, "acme", &n.to_string(), &policy).unwrap())
+        };
+        let (terms, models) = (Terms::default(), (0..=REMEMBERED).map(plan).collect::<Vec<_>>());
+        let first = terms.course(None, Some(&models[0]));
+        for model in &models[..REMEMBERED] {
+            terms.course(None, Some(model));
+        }
+        assert!(Arc::ptr_eq(&first, &terms.course(None, Some(&models[0]))));
+        let second = terms.course(None, Some(&models[1]));
+        terms.course(None, Some(&models[REMEMBERED]));
+        assert!(Arc::ptr_eq(&second, &terms.course(None, Some(&models[1]))));
+        assert!(!Arc::ptr_eq(&first, &terms.course(None, Some(&models[0]))), "of more there is no end");
+        assert!(!Arc::ptr_eq(&second, &terms.course(Some(&models[0]), Some(&models[1]))), "another configuration's policy");
     }
 }

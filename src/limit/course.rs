@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::receipt::RATES;
 use super::{Decision, Field, Outcome, Scope, ScopePlan, Stage, Standing, Standings};
-use crate::store::{Limit, Meter, Meters, Stands};
+use crate::store::{Limit, Meter, Meters, Stand, Stands};
 
 /// The limits that a request meets, from the gateway's own to those of the model or MCP server.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct Course {
     global: Option<Arc<ScopePlan>>,
     resource: Option<Arc<ScopePlan>>,
     meters: Option<Meters>,
-    /// Of each field that is a rate its limits: where they are among the meters, whose they are and which field.
-    rates: [Box<[(usize, Scope, Field)]>; RATES],
+    /// Of each field that is a rate its limits: where they are among the meters, and how they stand when all is left.
+    rates: [Box<[(usize, Standing)]>; RATES],
     /// The decisions that are counted when all are granted, and how many of each kind.
     allowed: Box<[(Decision, u64)]>,
     /// Whose each of the meters is.
@@ -44,7 +44,7 @@ impl Course {
         for (stage, plan, counter) in requests.chain(tokens) {
             let field = counter.field;
             if let Some(place) = Standing::place(field).filter(|_| !plan.shadow) {
-                rates[place].push((meters.len(), plan.scope, field));
+                rates[place].push((meters.len(), Standing::of(plan.scope, field, &counter.limit, 0)));
             }
             let decision = Decision { stage, scope: plan.scope, field, outcome: Outcome::Allow };
             match allowed.iter_mut().find(|(known, _)| (known.stage, known.field) == (stage, field)) {
@@ -97,19 +97,73 @@ impl Course {
 
     /// Of each field the limit with the smallest share left.
     pub fn standings(&self, stands: &Stands) -> Standings {
-        let Some(meters) = &self.meters else { return Standings::default() };
         let mut standing = [None; RATES];
         for (rates, standing) in self.rates.iter().zip(&mut standing) {
-            let mut tightest: Option<(Standing, u64)> = None;
-            for (at, scope, field) in rates {
-                let (Some(meter), Some(stand)) = (meters.each().get(*at), stands.get(*at)) else { continue };
-                let found = Standing::of(*scope, *field, &meter.limit, stand.remaining);
-                if tightest.as_ref().is_none_or(|(other, _)| found.tighter(other)) {
-                    tightest = Some((found, stand.reset_after));
+            let mut tightest: Option<(&Standing, &Stand)> = None;
+            for (at, rate) in rates {
+                let Some(stand) = stands.get(*at) else { continue };
+                // A smaller share of its limit is left.
+                let is_tighter = |(other, least): (&Standing, &Stand)| {
+                    u128::from(stand.remaining) * u128::from(other.limit) < u128::from(least.remaining) * u128::from(rate.limit)
+                };
+                if tightest.is_none_or(is_tighter) {
+                    tightest = Some((rate, stand));
                 }
             }
-            *standing = tightest.map(|(found, reset)| Standing { reset_after: Duration::from_micros(reset), ..found });
+            *standing = tightest.map(|(rate, stand)| Standing {
+                remaining: stand.remaining,
+                reset_after: Duration::from_micros(stand.reset_after),
+                ..*rate
+            });
         }
         Standings(standing)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn plan(scope: Scope, yaml: &str) -> Arc<ScopePlan> {
+        Arc::new(ScopePlan::new(scope, "acme", "x", &serde_yaml::from_str(yaml).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn of_each_field_the_smallest_share_stands_and_who_only_watches_tells_nobody() {
+        let organisation = plan(Scope::Organisation, "ratelimit: {requests: {per_minute: 600}, tokens: {per_minute: 50}}");
+        let key = plan(Scope::ApiKey, "ratelimit: {requests: {per_minute: 60}, concurrency: {max: 9, lease_ttl_seconds: 6}}");
+        let model = plan(Scope::Model, "{shadow: true, ratelimit: {requests: {per_minute: 100}}}");
+        let course = Course::new(None, &[organisation, key], Some(&model));
+        let meters = course.meters().unwrap();
+        let names: Vec<_> = meters.each().iter().map(|meter| meter.key.as_str().rsplit_once("limit:").unwrap().1).collect();
+        assert_eq!(names, ["organisation:x:rpm", "api_key:x:rpm", "api_key:x:concurrency", "model:x:rpm", "organisation:x:tpm"]);
+        let mut stands = Stands::default();
+        for (stand, remaining) in stands.iter_mut().zip([10, 5, 0, 0, 7]) {
+            *stand = Stand { remaining, reset_after: 1500 };
+        }
+        let standings = course.standings(&stands);
+        let told: Vec<_> = standings.iter().map(|s| (s.scope, s.field, s.limit, s.remaining, s.reset_after.as_micros())).collect();
+        let expected = [(Scope::Organisation, Field::PerMinute, 600, 10, 1500), (Scope::Organisation, Field::TokensPerMinute, 50, 7, 1500)];
+        assert_eq!(told, expected, "10 of 600 are less than 5 of 60");
+        let allowed: Vec<_> = course.allowed().iter().map(|(decision, count)| (decision.stage, decision.field, *count)).collect();
+        let early = |field, count| (Stage::Early, field, count);
+        let last = |field| (Stage::Final, field, 1);
+        let all = [early(Field::PerMinute, 2), early(Field::Concurrency, 1), last(Field::PerMinute), last(Field::TokensPerMinute)];
+        assert_eq!(allowed, all);
+        assert_eq!(course.renew_every(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn what_changes_with_the_time_is_not_granted_at_once() {
+        let always = plan(Scope::Organisation, "ratelimit: {requests: {per_minute: 9}}");
+        let overlaid = "{ratelimit: {requests: {per_minute: 9}}, overlays: [{scale_percent: 10, until: \"2100-01-01T00:00:00Z\"}]}";
+        let now = plan(Scope::ApiKey, overlaid);
+        assert!(Course::new(None, std::slice::from_ref(&always), None).meters().is_some());
+        assert!(Course::new(None, &[Arc::clone(&always), now], None).meters().is_none());
+        assert!(Course::new(None, &[], None).meters().is_some_and(|meters| meters.each().is_empty()));
+        let course = Course::new(Some(&always), &[], None);
+        assert!(course.is(Some(&always), None));
+        assert!(!course.is(None, None) && !course.is(Some(&plan(Scope::Organisation, "ratelimit: {requests: {per_minute: 9}}")), None));
     }
 }

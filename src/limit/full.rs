@@ -25,11 +25,17 @@ fn micros(at: Instant) -> u64 {
 }
 
 impl Full {
+    /// Whether that was ever said.
+    pub fn was_noted(&self) -> bool {
+        self.until.load(Ordering::Relaxed) != 0
+    }
+
     /// The store, asked at this moment, said that there is no room for so long.
     pub fn note(&self, asked: Instant, room_after: Duration) {
         let (asked, wait) = (micros(asked), u64::try_from(room_after.as_micros()).unwrap_or(u64::MAX).saturating_sub(MARGIN));
         self.room.store(asked.saturating_add(wait), Ordering::Relaxed);
-        self.until.store(asked + wait.min(BELIEVED), Ordering::Relaxed);
+        // Zero is for what was never said.
+        self.until.store((asked + wait.min(BELIEVED)).max(1), Ordering::Relaxed);
     }
 
     /// How long there is no room from now on; `None` where the store is to be asked.

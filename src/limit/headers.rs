@@ -16,6 +16,8 @@ use crate::wire::Dialect;
 const CHANGING: usize = 512;
 /// Bytes of what stands before a number, at most.
 const PIECE: usize = 64;
+/// Digits of a number at most.
+const DIGITS: usize = 20;
 /// Fields of an answer at most.
 const MOST: usize = 8;
 /// For how many sets of limits a thread remembers what never changes about them.
@@ -75,6 +77,7 @@ impl Values {
         }
     }
 
+    #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
         if let Some(place) = self.text.get_mut(self.len..self.len + bytes.len()) {
             place.copy_from_slice(bytes);
@@ -92,16 +95,21 @@ impl Values {
             }
             pairs
         };
-        let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
-        let Some(place) = self.text.get_mut(self.len..self.len + digits) else { return };
-        self.len += digits;
-        let (first, pairs) = place.split_at_mut(digits % 2);
-        for pair in pairs.chunks_exact_mut(2).rev() {
-            pair.copy_from_slice(&PAIRS[(number % 100) as usize]);
+        // Written from their end, and copied from wherever they begin with what stands behind them.
+        let mut digits = [0; 2 * DIGITS];
+        let mut at = DIGITS;
+        while number >= 10 {
+            at -= 2;
+            [digits[at], digits[at + 1]] = PAIRS[(number % 100) as usize];
             number /= 100;
         }
-        if let [first] = first {
-            *first = b'0' + number as u8;
+        if number > 0 || at == DIGITS {
+            at -= 1;
+            digits[at] = b'0' + number as u8;
+        }
+        if let (Some(place), Some(digits)) = (self.text.get_mut(self.len..self.len + DIGITS), digits.get(at..at + DIGITS)) {
+            place.copy_from_slice(digits);
+            self.len += DIGITS - at;
         }
     }
 }

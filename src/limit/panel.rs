@@ -111,6 +111,9 @@ impl<'a> Panel<'a> {
 impl ScopePlan {
     /// The refusal of a counter of which the store said a moment ago that it has no room before later than now.
     pub fn still_full(&self, now: impl Fn() -> Instant) -> Option<(Field, Box<Denial>, Standing)> {
+        if !self.noted.was_noted() {
+            return None;
+        }
         let (counter, left) = self.requests().iter().find_map(|counter| Some((counter, counter.full.left(&now)?)))?;
         let standing = Standing { reset_after: left, ..Standing::of(self.scope, counter.field, &counter.limit, 0) };
         Some((counter.field, denied(self.scope, counter.field, Some(left)), standing))
@@ -124,6 +127,7 @@ impl ScopePlan {
         let counter = self.requests().iter().find(|counter| counter.field == field);
         if let Some(counter) = counter.filter(|counter| !matches!(counter.limit, Limit::Slots { .. })) {
             counter.full.note(asked, room_after.unwrap_or(Duration::MAX));
+            self.noted.note(asked, Duration::ZERO);
         }
     }
 }

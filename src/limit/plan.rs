@@ -138,6 +138,10 @@ pub struct ScopePlan {
     policy: Policy,
     requests: Vec<Counter>,
     tokens: Option<Counter>,
+    /// It asks for nothing but counters.
+    counts_only: bool,
+    /// Whether one of the counters ever had no room.
+    pub(super) noted: Full,
 }
 
 impl ScopePlan {
@@ -175,7 +179,8 @@ impl ScopePlan {
         }
         let tpm = rate.tokens.per_minute;
         let tokens = (tpm > 0).then(|| counter(Field::TokensPerMinute, Limit::Window { limit: tpm, per: minute }));
-        Some(Self { scope, shadow: policy.shadow, policy: policy.clone(), requests, tokens })
+        let counts_only = policy.ip == Default::default() && rate.payload == Default::default();
+        Some(Self { scope, shadow: policy.shadow, policy: policy.clone(), requests, tokens, counts_only, noted: Full::default() })
     }
 
     /// What it was made of.
@@ -191,6 +196,11 @@ impl ScopePlan {
     /// The counter of tokens.
     pub fn tokens(&self) -> Option<&Counter> {
         self.tokens.as_ref()
+    }
+
+    /// Whether every address may call, with bodies of any length and for answers of any.
+    pub fn counts_only(&self) -> bool {
+        self.counts_only
     }
 
     /// Whether an address may call. An address that is not known is on no list.

@@ -19,7 +19,7 @@ use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
 use crate::gate::RequestId;
 use crate::identity::Caller;
-use crate::limit::{Ask, Course, Decision, Outcome, Panel, ScopePlan, Stage};
+use crate::limit::{Ask, Course, Decision, Field, Outcome, Panel, ScopePlan, Stage};
 use crate::store::{Decided, LeaseId, Question, Ruling, Stands, StateError, Whole};
 
 /// How long a request that found no place or no room waits before it is refused.
@@ -166,9 +166,15 @@ impl Governor {
         &self,
         stage: Stage,
         ask: &Ask,
-        networks: impl IntoIterator<Item = &'a ScopePlan>,
-        sizes: impl IntoIterator<Item = &'a ScopePlan>,
+        networks: impl Iterator<Item = &'a ScopePlan> + Clone,
+        sizes: impl Iterator<Item = &'a ScopePlan> + Clone,
     ) -> Result<(), Denial> {
+        // Most policies only count.
+        if networks.clone().chain(sizes.clone()).all(ScopePlan::counts_only) {
+            let asked = networks.filter(|_| ask.address.is_some()).count() as u64;
+            self.metrics.allowed(stage as usize, Field::Network as usize, asked);
+            return Ok(());
+        }
         let told = |decision: Decision| {
             self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
         };
@@ -190,10 +196,12 @@ impl Governor {
             return false;
         }
         let Some(reservation) = Reservation::of_open(accounts, ask.lease, ask.now, &governed.worst) else { return false };
-        let holds = reservation.holds();
-        let whole = Whole { meters, tokens, holds: &holds, expires_in: settings.reservation_ttl };
         let mut stands = Stands::default();
-        let Some(at) = self.state.grant(ask.lease, &whole, &mut stands) else { return false };
+        let granted = reservation.with_holds(|holds| {
+            let whole = Whole { meters, tokens, holds, expires_in: settings.reservation_ttl };
+            self.state.grant(ask.lease, &whole, &mut stands)
+        });
+        let Some(at) = granted else { return false };
         let Ok((held, standings)) = governed.own() else { return false };
         for (decision, count) in course.allowed() {
             self.metrics.allowed(decision.stage as usize, decision.field as usize, *count);

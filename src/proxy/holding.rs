@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::budget::{Actual, BudgetNotice, Reservation};
 use crate::limit::{Part, Receipt};
-use crate::store::{End, Settled, StateError, StateStore};
+use crate::store::{Charge, End, Settled, StateError, StateKey, StateStore};
 use crate::telemetry::GovernanceMetrics;
 
 /// What one request holds.
@@ -47,17 +47,12 @@ impl Held {
     /// Gives back at once what was granted at once. Says whether that is all there was.
     pub fn close(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) -> bool {
         let (Some(lent), Some(lease)) = (self.receipt.lent(tokens), self.receipt.lease()) else { return false };
-        let reservation = self.reservation.as_ref();
-        let (charges, released) = match (reservation, actual) {
-            (Some(reservation), Some(actual)) => (reservation.charges(actual), Vec::new()),
-            (Some(reservation), None) => (Vec::new(), reservation.keys()),
-            (None, _) => Default::default(),
-        };
-        let Some(settled) = state.close(lease, &lent, &End { charges: &charges, released: &released, ..End::default() }) else {
-            return false;
-        };
-        if let Some(reservation) = reservation {
-            paid(reservation, &settled, actual, metrics);
+        let close =
+            |charges: &[Charge<'_>], released: &[&StateKey]| state.close(lease, &lent, &End { charges, released, ..End::default() });
+        let Some(reservation) = &self.reservation else { return close(&[], &[]).is_some() };
+        match reservation.with_end(actual, close) {
+            Some(settled) => paid(reservation, &settled, actual, metrics),
+            None => return false,
         }
         true
     }

@@ -27,6 +27,7 @@ mod live;
 mod mcp;
 mod outlet;
 mod patience;
+mod quantities;
 mod receipt;
 mod resolve;
 mod respond;

@@ -17,16 +17,22 @@ pub struct Meter {
     pub by_tokens: bool,
     /// Where a store in this process found its counter last. Only a hint: the store looks whether it is there.
     place: AtomicU32,
+    /// The position of its share of the owners among those of all limits that are met together.
+    share: u8,
 }
 
 impl Meter {
     /// A limit that is met by a request, or by its tokens.
     pub fn new(key: &StateKey, limit: Limit, by_tokens: bool) -> Self {
-        Self { key: key.clone(), limit, by_tokens, place: AtomicU32::new(u32::MAX) }
+        Self { key: key.clone(), limit, by_tokens, place: AtomicU32::new(u32::MAX), share: 0 }
     }
 
     pub(super) fn place(&self) -> usize {
         self.place.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn share(&self) -> usize {
+        self.share.into()
     }
 
     pub(super) fn found_at(&self, place: usize) {
@@ -40,9 +46,8 @@ pub struct Meters {
     each: Box<[Meter]>,
     /// Those of which something is given back when the request is over, by their position.
     lent: Box<[usize]>,
-    /// Of both: a bit for every share of the owners that one of them is in.
+    /// A bit for every share of the owners that one of them is in.
     shares: u64,
-    lent_shares: u64,
 }
 
 /// How a limit stands when something was taken of it.
@@ -65,7 +70,7 @@ impl Meters {
 
     /// These limits; `None` if they could not be counted exactly, or not as one: then they are asked by
     /// [`super::Decisions::decide`], which says why.
-    pub fn new(each: Vec<Meter>) -> Option<Self> {
+    pub fn new(mut each: Vec<Meter>) -> Option<Self> {
         let most = |meter: &Meter| if meter.by_tokens { Self::MOST_TOKENS } else { 1 };
         let takes: Vec<_> =
             each.iter().map(|meter| Take { key: &meter.key, limit: meter.limit, cost: most(meter), shadow: false }).collect();
@@ -74,9 +79,11 @@ impl Meters {
         }
         let is_lent = |meter: &Meter| meter.by_tokens || matches!(meter.limit, Limit::Slots { .. });
         let lent: Box<[usize]> = each.iter().enumerate().filter(|(_, meter)| is_lent(meter)).map(|(at, _)| at).collect();
-        let shares = each.iter().fold(0, |shares, meter| shares | 1 << meter.key.share());
-        let lent_shares = lent.iter().fold(0, |shares, at| shares | 1 << each[*at].key.share());
-        Some(Self { each: each.into(), lent, shares, lent_shares })
+        let shares: u64 = each.iter().fold(0, |shares, meter| shares | 1 << meter.key.share());
+        for meter in &mut each {
+            meter.share = (shares & ((1 << meter.key.share()) - 1)).count_ones() as u8;
+        }
+        Some(Self { each: each.into(), lent, shares })
     }
 
     /// All of them.
@@ -91,10 +98,6 @@ impl Meters {
 
     pub(super) fn shares(&self) -> u64 {
         self.shares
-    }
-
-    pub(super) fn lent_shares(&self) -> u64 {
-        self.lent_shares
     }
 }
 

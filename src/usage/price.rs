@@ -207,23 +207,24 @@ impl Pricing {
     /// The most that so many tokens of prompt and answer and so many units can cost, whatever kinds of tokens they turn out to
     /// be, nano-USD.
     pub fn at_most(&self, input: u64, output: u64, units: u64) -> i64 {
-        let dearest = |side: &SidePrices, more: [Option<NanoUsd>; 2]| {
-            [side.image_cost_per_1k_tokens, side.audio_cost_per_1k_tokens, side.video_cost_per_1k_tokens, side.reasoning_cost_per_1k_tokens]
-                .into_iter()
-                .chain(more)
-                .flatten()
-                .chain([side.text_cost_per_1k_tokens])
-                .max()
-                .unwrap_or_default()
+        let dearer = |price: NanoUsd, other: Option<NanoUsd>| NanoUsd(price.0.max(other.map_or(i64::MIN, |other| other.0)));
+        let dearest = |side: &SidePrices| {
+            let kinds = [
+                side.image_cost_per_1k_tokens,
+                side.audio_cost_per_1k_tokens,
+                side.video_cost_per_1k_tokens,
+                side.reasoning_cost_per_1k_tokens,
+            ];
+            kinds.into_iter().fold(side.text_cost_per_1k_tokens, dearer)
         };
         let tools = &self.tools;
         let extra = |a: NanoUsd, b: NanoUsd| NanoUsd(a.0.max(b.0));
-        let input_price = dearest(&self.input, [self.cached_write_cost_per_1k_tokens, self.embeddings_cost_per_1k_tokens]);
+        let input_price = dearer(dearer(dearest(&self.input), self.cached_write_cost_per_1k_tokens), self.embeddings_cost_per_1k_tokens);
         let input_tools = extra(tools.definition_cost_per_1k_tokens, tools.output_cost_per_1k_tokens);
         let sum = Sum::default()
             .add(input, input_price)
             .add(input, input_tools)
-            .add(output, dearest(&self.output, [None, None]))
+            .add(output, dearest(&self.output))
             .add(output, tools.input_cost_per_1k_tokens)
             .add(units, self.units_cost_per_1k.unwrap_or_default());
         // Rounded part by part a cost can be half a nano-USD a part above its rounded sum.
@@ -236,12 +237,20 @@ impl Pricing {
 struct Sum(i128);
 
 impl Sum {
+    #[inline]
     fn add(self, tokens: u64, price: NanoUsd) -> Self {
+        // Of most kinds there are none.
+        if tokens == 0 {
+            return self;
+        }
         Self(self.0 + i128::from(tokens) * i128::from(price.0))
     }
 
     /// Images, sound and moving pictures, together never more than `limit` tokens.
     fn side(self, prices: &SidePrices, tokens: [u64; 3], limit: u64) -> Self {
+        if tokens == [0; 3] {
+            return self;
+        }
         let of = [prices.image_cost_per_1k_tokens, prices.audio_cost_per_1k_tokens, prices.video_cost_per_1k_tokens];
         let mut left = limit;
         tokens.into_iter().zip(of).fold(self, |sum, (tokens, price)| {

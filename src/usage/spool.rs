@@ -97,7 +97,8 @@ struct Writer {
     turn: u64,
     durable: u64,
     failed: BTreeSet<u64>,
-    /// Requests that began and are not over, by the number of the file that says so.
+    /// Requests that began and are not over: those that this file says so of, and those of files before by their number.
+    open_here: u64,
     open: BTreeMap<u64, u64>,
     under_way: u64,
     /// Sealed files that were not read yet or have an open request in them, with their lock.
@@ -128,6 +129,7 @@ impl Spool {
             turn: 0,
             durable: 0,
             failed: BTreeSet::new(),
+            open_here: 0,
             open: BTreeMap::new(),
             under_way: 0,
             sealed: BTreeMap::new(),
@@ -151,7 +153,7 @@ impl Spool {
         writer.under_way += 1;
         let begun = Begun { file: writer.number, turn: writer.turn, company: writer.under_way >= COMPANY };
         writer.beginnings.push((at, begun.turn));
-        *writer.open.entry(begun.file).or_default() += 1;
+        writer.open_here += 1;
         Ok(begun)
     }
 
@@ -221,6 +223,9 @@ impl Spool {
             full.set_len(writer.written)?;
             full.sync_data()?;
             writer.sealed.insert(number, full);
+            if writer.open_here > 0 {
+                writer.open.insert(number, std::mem::take(&mut writer.open_here));
+            }
             writer.number += 1;
             writer.written = 0;
         }
@@ -404,7 +409,9 @@ impl Writer {
     /// The request is over, or never was.
     fn over(&mut self, begun: Begun) {
         self.under_way = self.under_way.saturating_sub(1);
-        if let Some(open) = self.open.get_mut(&begun.file) {
+        if begun.file == self.number {
+            self.open_here = self.open_here.saturating_sub(1);
+        } else if let Some(open) = self.open.get_mut(&begun.file) {
             *open -= 1;
             if *open == 0 {
                 self.open.remove(&begun.file);

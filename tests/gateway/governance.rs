@@ -206,6 +206,40 @@ async fn a_short_lease_is_renewed_for_as_long_as_its_request_takes() {
 }
 
 #[tokio::test]
+async fn a_short_lease_is_renewed_while_a_body_is_on_its_way() {
+    let upstream = Upstream::start().await;
+    let main = "policies: {ratelimit: {concurrency: {max: 1, lease_ttl_seconds: 1}}}";
+    let edge = Setup { main: main.into(), ..keeping(&upstream) }.start().await;
+    let mut slow = Http1::connect(edge.port).await;
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ntransfer-encoding: chunked\r\n\r\n");
+    slow.write(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let late = edge.send(&asking(1)).await;
+    assert_eq!((late.status, refused(&late).3), (429, json!("concurrency")), "{}", late.text());
+    let body = asking(1).body;
+    slow.write(format!("{:x}\r\n{}\r\n0\r\n\r\n", body.len(), String::from_utf8_lossy(&body)).as_bytes()).await.unwrap();
+    assert_eq!(slow.response().await.unwrap().status, 200);
+    assert_eq!(edge.send(&asking(1)).await.status, 200, "then it is free at once");
+}
+
+#[tokio::test]
+async fn who_is_refused_by_the_last_limit_has_taken_nothing_of_the_first() {
+    let upstream = Upstream::start().await;
+    let main = "policies: {ratelimit: {requests: {per_minute: 2}}}".into();
+    let fast = format!("{PRICED}, policies: {{ratelimit: {{tokens: {{per_minute: 135}}}}}}");
+    let edge = Setup { main, fast, ..keeping(&upstream) }.start().await;
+    // The worst case of 100 tokens fits once: the first took 13 after all.
+    for (tokens, status, scope) in [(100, 200, json!(null)), (100, 429, json!("model")), (1, 200, json!(null)), (1, 429, json!("api_key"))]
+    {
+        let answer = edge.send(&asking(tokens)).await;
+        let told = if status == 200 { json!(null) } else { refused(&answer).2 };
+        assert_eq!((answer.status, told), (status, scope), "{tokens}: {}", answer.text());
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
 async fn budgets_and_quotas_refuse_what_has_no_room() {
     let upstream = Upstream::start().await;
     // The worst case of 100 tokens is 0.20 USD and the prompt.

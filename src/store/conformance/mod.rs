@@ -9,6 +9,7 @@ mod databases;
 mod decisions;
 mod engines;
 mod fleets;
+mod grants;
 mod limits;
 mod others;
 mod outage;

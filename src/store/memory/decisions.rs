@@ -106,16 +106,13 @@ impl MemoryState {
         for (at, (meter, stand)) in meters.each().iter().zip(stands.iter_mut()).enumerate() {
             let cost = if meter.by_tokens { tokens } else { 1 };
             let counter = counters.meter(meter, micros, || Counter::new(&meter.limit));
-            match counter.and_then(|counter| counter.grant(micros, lease, &meter.limit, cost)) {
-                Some(granted) => *stand = granted,
-                None => {
-                    for meter in &meters.each()[..at] {
-                        if let Some(counter) = counters.meter(meter, micros, || Counter::new(&meter.limit)) {
-                            counter.give_back(lease, &meter.limit, if meter.by_tokens { tokens } else { 1 });
-                        }
+            if !counter.is_some_and(|counter| counter.grant(micros, lease, &meter.limit, cost, stand)) {
+                for meter in &meters.each()[..at] {
+                    if let Some(counter) = counters.meter(meter, micros, || Counter::new(&meter.limit)) {
+                        counter.give_back(lease, &meter.limit, if meter.by_tokens { tokens } else { 1 });
                     }
-                    return None;
                 }
+                return None;
             }
         }
         let until = now.saturating_add(millis(expires_in));

@@ -107,40 +107,41 @@ impl Counter {
         matches!(self, Self::Slots(slots) if slots.held.contains_key(&lease))
     }
 
-    /// Takes this much if it is there, and says how the limit stands then; otherwise, and of a slot that the lease has
+    /// Takes this much if it is there, and notes how the limit stands then; otherwise, and of a slot that the lease has
     /// already, nothing is changed.
     #[inline]
-    pub(super) fn grant(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64) -> Option<Stand> {
+    pub(super) fn grant(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64, stand: &mut Stand) -> bool {
         match (&mut *self, limit) {
             (Self::Window(window), Limit::Window { limit, per }) => {
                 window.prepare(now, *per);
-                if window.sum + cost > *limit {
-                    return None;
-                }
+                let left = limit.checked_sub(window.sum).and_then(|left| left.checked_sub(cost));
+                let Some(left) = left else { return false };
                 window.add(now, cost);
-                Some(Stand { remaining: *limit - window.sum, reset_after: window.reset_after(now) })
+                *stand = Stand { remaining: left, reset_after: window.reset_after(now) };
+                true
             }
             (Self::Slots(slots), Limit::Slots { max, ttl }) => slots.grant(now, lease, *max, *ttl),
-            _ => self.grant_else(now, lease, limit, cost),
+            _ => self.grant_else(now, lease, limit, cost, stand),
         }
     }
 
-    fn grant_else(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64) -> Option<Stand> {
+    fn grant_else(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64, stand: &mut Stand) -> bool {
         match (&mut *self, limit) {
             (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
                 let per = micros(*per);
                 let owed = (*paid - now).max(0) + price(per, cost, *limit);
                 if owed > price(per, *burst, *limit) {
-                    return None;
+                    return false;
                 }
                 *paid = now + owed;
                 let allowance = ask_rate(true, owed, *limit, per, *burst, 0);
-                Some(Stand { remaining: allowance.remaining, reset_after: owed.unsigned_abs() })
+                *stand = Stand { remaining: allowance.remaining, reset_after: owed.unsigned_abs() };
+                true
             }
             // The policy changed its kind under the same key: begin anew.
             (stale, limit) => {
                 *stale = Self::new(limit);
-                stale.grant(now, lease, limit, cost)
+                stale.grant(now, lease, limit, cost, stand)
             }
         }
     }
@@ -207,17 +208,32 @@ pub(super) struct Window {
     /// Oldest first; parts in which nothing was taken are not there.
     parts: VecDeque<(i64, u64)>,
     sum: u64,
+    /// When the oldest part counts no longer, and when the newest part ends; never and long ago without parts.
+    oldest: i64,
+    newest: i64,
 }
 
 impl Window {
     fn new(per: Duration) -> Self {
-        Self { per: micros(per), part: part_of(per), parts: VecDeque::new(), sum: 0 }
+        Self { per: micros(per), part: part_of(per), parts: VecDeque::new(), sum: 0, oldest: i64::MAX, newest: i64::MIN }
+    }
+
+    /// Parts have come or gone.
+    fn bound(&mut self) {
+        self.oldest = self.parts.front().map_or(i64::MAX, |(part, _)| self.end_of(*part));
+        self.newest = self.parts.back().map_or(i64::MIN, |(part, _)| (part + 1) * self.part);
+    }
+
+    /// Whether a moment is in the newest part.
+    #[inline]
+    fn is_newest(&self, at: i64) -> bool {
+        at < self.newest && at >= self.newest - self.part
     }
 
     /// The part that a moment is in. Mostly it is the newest, and nothing has to be divided.
     fn part_at(&self, at: i64) -> i64 {
         match self.parts.back() {
-            Some((newest, _)) if newest * self.part <= at && at < (newest + 1) * self.part => *newest,
+            Some((newest, _)) if self.is_newest(at) => *newest,
             _ => at / self.part,
         }
     }
@@ -231,12 +247,20 @@ impl Window {
         if self.per != micros(per) {
             self.change(per);
         }
+        if self.oldest <= now {
+            self.forget(now);
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, now: i64) {
         while let Some((part, count)) = self.parts.front().copied()
             && self.end_of(part) <= now
         {
             self.sum -= count;
             self.parts.pop_front();
         }
+        self.bound();
     }
 
     #[cold]
@@ -253,14 +277,17 @@ impl Window {
         match self.parts.back_mut() {
             // A clock that went back takes nothing out of order.
             Some((newest, taken)) if *newest >= part => *taken += count,
-            _ => self.parts.push_back((part, count)),
+            _ => {
+                self.parts.push_back((part, count));
+                self.bound();
+            }
         }
     }
 
     /// Until nothing of what was taken counts any more, microseconds.
     #[inline]
     fn reset_after(&self, now: i64) -> u64 {
-        self.parts.back().map_or(0, |(part, _)| u64::try_from(self.end_of(*part) - now).unwrap_or(0))
+        if self.newest == i64::MIN { 0 } else { u64::try_from(self.newest + self.per - now).unwrap_or(0) }
     }
 
     /// How a window stands that was prepared.
@@ -285,9 +312,16 @@ impl Window {
         room.filter(|_| cost <= limit).map(span)
     }
 
+    #[inline]
     fn add(&mut self, now: i64, count: u64) {
-        if count > 0 {
-            self.put(self.part_at(now), count);
+        match self.parts.back_mut() {
+            // Mostly the newest part is the one that it is now.
+            Some((_, taken)) if now < self.newest => {
+                *taken += count;
+                self.sum += count;
+            }
+            _ if count > 0 => self.put(self.part_at(now), count),
+            _ => {}
         }
     }
 
@@ -298,6 +332,7 @@ impl Window {
             self.sum -= count;
             if *taken == 0 {
                 self.parts.pop_back();
+                self.bound();
             }
         }
     }
@@ -307,16 +342,26 @@ impl Window {
         if correction.delta >= 0 {
             return self.add(now, correction.delta.unsigned_abs());
         }
-        let taken_in = self.part_at(correction.at);
+        let less = correction.delta.unsigned_abs();
         // Mostly it was taken a moment ago.
+        if self.is_newest(correction.at)
+            && let Some((_, count)) = self.parts.back_mut()
+            && less < *count
+        {
+            *count -= less;
+            self.sum -= less;
+            return;
+        }
+        let taken_in = self.part_at(correction.at);
         if let Some(at) = self.parts.iter().rposition(|(part, _)| *part == taken_in)
             && let Some((_, count)) = self.parts.get_mut(at)
         {
-            let back = correction.delta.unsigned_abs().min(*count);
+            let back = less.min(*count);
             *count -= back;
             self.sum -= back;
             if *count == 0 {
                 self.parts.remove(at);
+                self.bound();
             }
         }
     }
@@ -350,20 +395,20 @@ impl Slots {
 
     /// Takes a slot for who has none.
     #[inline]
-    fn grant(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> Option<Stand> {
-        if self.next <= now || self.held.len() as u64 >= max {
+    fn grant(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> bool {
+        if self.next <= now {
             self.admits(now, lease, max);
-            if self.held.len() as u64 >= max {
-                return None;
-            }
+        }
+        if self.held.len() as u64 >= max {
+            return false;
         }
         let until = now.saturating_add(micros(ttl));
         if let Some(before) = self.held.insert(lease, until) {
             self.held.insert(lease, before);
-            return None;
+            return false;
         }
         self.next = self.next.min(until);
-        Some(Stand { remaining: max - self.held.len() as u64, reset_after: 0 })
+        true
     }
 
     fn ask(&self, allowed: bool, max: u64) -> Allowance {
@@ -421,7 +466,7 @@ impl Counters {
 
     /// Gives back and corrects what was granted at once.
     pub(super) fn close(&self, now: i64, lease: LeaseId, lent: &Lent<'_>) {
-        let mut shards = self.lock_shares(lent.meters.lent_shares());
+        let mut shards = self.lock_shares(lent.meters.shares());
         for meter in lent.meters.lent() {
             if meter.by_tokens && lent.delta == 0 {
                 continue;

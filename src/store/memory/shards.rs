@@ -10,7 +10,7 @@ use crate::store::{Meter, StateKey};
 /// One for each share of the owners.
 const SHARDS: usize = 64;
 /// Shards of one decision that are held without a list.
-const FEW: usize = 8;
+const FEW: usize = 6;
 /// From how many entries on a shard looks for ones that have run out.
 const FIRST_SWEEP: usize = 256;
 
@@ -147,10 +147,13 @@ impl<V: Expires> Locked<'_, V> {
         }
     }
 
-    /// The counter of a limit, made where there is none. `None` for one that was not locked.
+    /// The counter of a limit, made where there is none. What is held are the shares of the meters that it is one of.
     #[inline]
     pub fn meter(&mut self, meter: &Meter, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
-        let shard = self.shard(meter.key.share())?;
+        let shard = match meter.share() {
+            at @ 0..FEW => self.held[at].as_deref_mut()?,
+            at => self.rest.get_mut(at - FEW)?,
+        };
         let mut place = meter.place();
         if !matches!(shard.entries.get(place), Some(Some((kept, _))) if kept.is(&meter.key)) {
             place = match shard.place(&meter.key) {

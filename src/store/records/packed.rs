@@ -139,6 +139,40 @@ fn number(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
+/// Numbers one behind the other, written where nothing has to be asked for memory.
+struct Numbers {
+    bytes: [u8; Self::MOST],
+    len: usize,
+}
+
+impl Numbers {
+    /// Those of one record that stand together, and some.
+    const MOST: usize = 192;
+
+    fn new() -> Self {
+        Self { bytes: [0; Self::MOST], len: 0 }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte;
+            self.len += 1;
+        }
+    }
+
+    fn number(&mut self, mut n: u64) {
+        while n >= 0x80 {
+            self.byte(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.byte(n as u8);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes[..self.len]);
+    }
+}
+
 fn text(out: &mut Vec<u8>, text: &str) {
     number(out, text.len() as u64 + 1);
     out.extend_from_slice(text.as_bytes());
@@ -157,10 +191,11 @@ impl<'a> Usage<'a> {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         let written = matches!(self.details, Details::Text(_));
         out.reserve(320);
-        out.push(VERSION);
-        out.push(flag(self.stream, STREAM) | flag(self.cost_nanos.is_some(), PRICED) | flag(written, TEXT_DETAILS));
+        let mut head = Numbers::new();
+        head.byte(VERSION);
+        head.byte(flag(self.stream, STREAM) | flag(self.cost_nanos.is_some(), PRICED) | flag(written, TEXT_DETAILS));
         // Before the epoch, and below nothing, there is nothing.
-        number(out, self.at.max(0).unsigned_abs());
+        head.number(self.at.max(0).unsigned_abs());
         for n in [
             u64::from(self.status),
             self.latency_ms,
@@ -172,11 +207,12 @@ impl<'a> Usage<'a> {
             self.total_tokens,
             self.units,
         ] {
-            number(out, n);
+            head.number(n);
         }
         if let Some(cost) = self.cost_nanos {
-            number(out, cost.max(0).unsigned_abs());
+            head.number(cost.max(0).unsigned_abs());
         }
+        head.write(out);
         text(out, self.organisation);
         text(out, self.key);
         for value in [self.team, self.user, self.provider, self.model] {
@@ -329,18 +365,20 @@ impl<'a> Parts<'a> {
     fn pack(&self, out: &mut Vec<u8>) {
         text(out, self.route);
         maybe(out, self.user_agent);
+        let mut numbers = Numbers::new();
         for n in [self.attempts, self.request_bytes, self.response_bytes, self.embeddings_tokens] {
-            number(out, n);
+            numbers.number(n);
         }
-        out.push(self.billing.is_some().into());
+        numbers.byte(self.billing.is_some().into());
         if let Some(b) = &self.billing {
             for n in [b.input, b.cached_input, b.output, b.embeddings, b.tool, b.units, b.total] {
-                number(out, n);
+                numbers.number(n);
             }
             for n in [b.input_per_1k, b.output_per_1k, b.cached_discount_percent] {
-                number(out, n);
+                numbers.number(n);
             }
         }
+        numbers.write(out);
     }
 
     fn unpack(read: &mut Read<'a>) -> Option<Self> {
