@@ -38,7 +38,9 @@ pub fn ipv4(view: &View<'_>, start: usize) -> Option<usize> {
     // 1.3.14.3.2.26 names a thing, as do chapters.
     let goes_on = next == b'.' && (view.at(at + 1).is_ascii_alphabetic() || octets[0] < 10 && view.at(at + 1).is_ascii_digit());
     let ends = !(is_word(next) || goes_on || next == b'-' && view.at(at + 1).is_ascii_alphabetic());
-    (opens && ends && !product && !version && !address.is_loopback() && !address.is_unspecified()).then_some(at)
+    // What is sent to a whole network.
+    let everybody = octets[0] != 255 && octets[1..] == [255; 3];
+    (opens && ends && !product && !version && !everybody && !address.is_loopback() && !address.is_unspecified()).then_some(at)
 }
 
 /// An IPv6 address around the colon at `colon`; never starts before `floor`.
@@ -62,7 +64,9 @@ pub fn ipv6(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>>
         run.split(':').next().is_some_and(|first| first.is_empty() || first.len() >= 2 || first.starts_with(|c: char| c.is_ascii_digit()));
     let meant = groups >= 4 || groups >= 2 && routed && run.bytes().any(|b| b.is_ascii_digit());
     let end = start + run.len();
-    let apart = !in_word(view, start) && !behind_group(view, start) && !is_word(view.at(end));
+    // `list[1::2]` takes every second one.
+    let slice = view.before(start, 1) == b'[' && (is_word(view.before(start, 2)) || matches!(view.before(start, 2), b')' | b']'));
+    let apart = !slice && !in_word(view, start) && !behind_group(view, start) && !is_word(view.at(end));
     (meant && apart && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::Entity;
 use super::gate::{Shape, is_stand_in};
 use super::naming::{Joint, NAME_BYTES, Sort, declared, joined, sort_of};
+use super::provider::is_denied;
 use super::view::{View, ends_with};
 use super::worth::{LONG_BYTES, Setting, VALUE_BYTES, is_chosen, is_key, is_password, is_plain, is_secret, is_strewn, only_words};
 
@@ -56,16 +57,40 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
     }
     let coined = ends_with(view.left(name, NAME_BYTES), b"secret");
     match value(view, at, sort, Setting { quoted: false, signed: true, told: false, coined }) {
-        Some((span, _)) if is_aws(view.left(name, NAME_BYTES), &span) => Sign::Value(span, Entity::AwsKey),
-        Some((span, entity)) => Sign::Value(span, entity),
+        Some((span, Entity::Token)) if is_denied(view, span.start, span.end) => Sign::Nothing,
+        Some((span, entity)) => match aws(view.left(name, NAME_BYTES)) {
+            Aws::No => Sign::Value(span, entity),
+            _ if span.len() == AWS_BYTES => Sign::Value(span, Entity::AwsKey),
+            // Fewer characters, or hexadecimal digits alone, are none of Amazon's.
+            Aws::Sure if span.len() < AWS_BYTES || Shape::of(view.slice(span.start, span.end)).hex => Sign::Nothing,
+            _ => Sign::Value(span, entity),
+        },
         None => user_option(view, sign),
     }
 }
 
-/// A secret access key: 40 characters under the name that Amazon gives them.
-fn is_aws(name: &[u8], span: &Range<usize>) -> bool {
+/// How many characters of base64 a secret access key has.
+const AWS_BYTES: usize = 40;
+
+/// Whether a name is that of a secret access key of Amazon.
+enum Aws {
+    No,
+    /// Shops that speak Amazon's protocol call theirs so too.
+    Likely,
+    Sure,
+}
+
+fn aws(name: &[u8]) -> Aws {
     let ours = |word: &[u8]| name.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
-    span.len() == 40 && (ours(b"aws_secret") || ours(b"awssecret") || ours(b"secret_access_key") || ours(b"secretaccesskey"))
+    let secret = ours(b"secret_access_key") || ours(b"secretaccesskey");
+    let ends = [b"secret_key".as_slice(), b"secretkey", b"secret_access_key", b"secretaccesskey"].iter().any(|word| ends_with(name, word));
+    if !secret && !ours(b"aws_secret") && !ours(b"awssecret") {
+        Aws::No
+    } else if ends && ours(b"aws") {
+        Aws::Sure
+    } else {
+        Aws::Likely
+    }
 }
 
 /// The index behind an opening quote at `at`.

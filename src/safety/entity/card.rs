@@ -18,8 +18,12 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
     let mut best = None;
     for k in 1..=groups.len() {
         let digits = groups.digits(k);
-        if digits.len() > 19 || k > 1 && !groups.all_separated(k, b" -") {
+        if digits.len() > 19 || k > 1 && !groups.all_separated(k, b" -._/") {
             break;
+        }
+        // Versions, dates and names of files have such signs too, but not between groups of four.
+        if k > 1 && matches!(groups.separator(0), b'.' | b'_' | b'/') && !(digits.len() >= 15 && set(groups, k)) {
+            continue;
         }
         let travel = digits.len() == 15 && digits.first() == Some(&1);
         if (12..=19).contains(&digits.len()) && (travel || network_takes(digits)) && luhn(digits) && closes(view, groups.end(k)) {
@@ -59,6 +63,11 @@ fn listed(view: &View<'_>, groups: &Groups) -> bool {
 /// Groups as people set them.
 fn loose(groups: &Groups, k: usize) -> bool {
     (0..k - 1).all(|i| (3..=6).contains(&groups.size(i)))
+}
+
+/// Groups as cards show them: four fours, or four, six and five.
+fn set(groups: &Groups, k: usize) -> bool {
+    k == 4 && (0..4).all(|i| groups.size(i) == 4) || groups.sized(k, &[4, 6, 5])
 }
 
 /// Groups as cards have them: fours and a rest; four, six and a rest; two of six and more.

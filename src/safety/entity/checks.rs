@@ -7,17 +7,31 @@ pub fn keeps(prefix: &[u8], value: &[u8]) -> bool {
     let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
     match prefix {
         b"AGE-SECRET-KEY-1" => bech32(b"age-secret-key-", value),
+        // Keys, in distinction from sessions: 93 characters and a mark. What is cut off is still somebody's.
+        b"sk-ant-" if value.starts_with(b"api03-") => ended(value, 101),
+        b"sk-ant-" if value.starts_with(b"admin01-") => ended(value, 103),
+        b"sk-" if value.starts_with(b"ant-") => false,
         b"sgp_" => match value.iter().position(|b| *b == b'_') {
             None => value.len() == 40 && hex(value),
             Some(cut) => value.len() == cut + 41 && value.get(cut + 1..).is_some_and(hex) && (cut == 16 || value.starts_with(b"local_")),
+        },
+        // A stream key: the number of a channel and thirty characters.
+        b"live_" => match value.iter().position(|b| *b == b'_') {
+            Some(cut) if value.iter().take(cut).all(u8::is_ascii_digit) => value.len() - cut > 30,
+            _ => true,
         },
         b"ntn_" => value.iter().take(11).all(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic),
         b"re_" => value.get(8) == Some(&b'_'),
         b"akab-" => value.get(16) == Some(&b'-'),
         b"lsv2_pt_" | b"lsv2_sk_" => value.get(32) == Some(&b'_'),
-        b"pat-na1-" | b"pat-na2-" | b"pat-eu1-" => is_uuid(value),
+        b"pat-na1-" | b"pat-na2-" | b"pat-eu1-" | b"px-api-" | b"px-dep-" => is_uuid(value),
         _ => true,
     }
+}
+
+/// At most so long, and as long with the mark at its end.
+fn ended(value: &[u8], len: usize) -> bool {
+    value.len() < len || value.len() == len && value.ends_with(b"AA")
 }
 
 /// The characters of bech32 by their value, in upper case.

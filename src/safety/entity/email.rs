@@ -68,6 +68,7 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
     let mut at = start;
     let mut best = None;
     let mut labels = 0;
+    let mut numbers = 0;
     let mut foreign = false;
     while at - start <= DOMAIN_BYTES {
         let end = view.run(at, 64, |b| b.is_ascii_alphanumeric() || b == b'-' || is_foreign(b));
@@ -76,6 +77,7 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
             break;
         }
         labels += 1;
+        numbers += usize::from(label.iter().all(u8::is_ascii_digit));
         let plain = label.iter().take_while(|b| b.is_ascii()).count();
         let head = label.get(..plain).unwrap_or_default();
         let named = head.len() >= 2 && head.iter().all(u8::is_ascii_alphabetic) || head.starts_with(b"xn--");
@@ -96,5 +98,6 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
         foreign = plain < label.len();
         at = end + 1;
     }
-    best
+    // `name@4.0.1.patch` is a version; `163.com` has one number.
+    best.filter(|_| numbers < 2 || numbers + 1 < labels)
 }

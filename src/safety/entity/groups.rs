@@ -93,7 +93,7 @@ impl Groups {
     }
 }
 
-/// A separator at `end` and where the next group begins: a space, dash, dot or slash, a bracket with or without one.
+/// A separator at `end` and where the next group begins: a space, dash, dot, slash or underscore, a bracket with or without one.
 fn separator(view: &View<'_>, end: usize) -> Option<(u8, usize)> {
     let first = view.at(end);
     let next = |at: usize| view.at(at).is_ascii_digit().then_some(at);
@@ -103,7 +103,7 @@ fn separator(view: &View<'_>, end: usize) -> Option<(u8, usize)> {
             b'-' | b'/' => (view.at(end + 2) == b' ').then(|| next(end + 3)).flatten().map(|at| (b'~', at)),
             _ => next(end + 1).map(|at| (b' ', at)),
         },
-        b'-' | b'.' | b'/' | b'(' => match view.at(end + 1) {
+        b'-' | b'.' | b'/' | b'_' | b'(' => match view.at(end + 1) {
             b'(' if first == b'-' || first == b'.' => next(end + 2).map(|at| (b'(', at)),
             _ => next(end + 1).map(|at| (first, at)),
         },

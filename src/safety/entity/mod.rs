@@ -19,6 +19,7 @@ mod naming;
 mod own;
 mod phone;
 mod provider;
+mod published;
 mod shared;
 mod ssn;
 mod stream;

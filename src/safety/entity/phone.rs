@@ -119,7 +119,7 @@ fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: &dyn Fn()
         return false;
     }
     if lead.plus {
-        return (7..=15).contains(&n) && first != 0 && k <= 7;
+        return (7..=15).contains(&n) && first != 0 && k <= 7 && (0..k - 1).all(|i| groups.separator(i) != b'_');
     }
     if !(6..=15).contains(&n) {
         return false;

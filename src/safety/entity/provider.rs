@@ -86,7 +86,7 @@ static FORMS: &[Form] = &[
     form("ABSK", AwsKey, 100, 300, Any),
     form("amzn.mws.", AwsKey, 36, 36, Url),
     form("da2-", AwsKey, 26, 26, Url),
-    form("bedrock-api-key-", AwsKey, 60, 2048, Base64),
+    form("bedrock-api-key-", AwsKey, 32, 2048, Base64),
     // Session tokens: how their first bytes read in base64.
     form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
     form("FwoGZXIvYXdz", AwsKey, 80, 2048, Base64),
@@ -132,10 +132,10 @@ static FORMS: &[Form] = &[
     form("LTAI", Token, 12, 24, Url),
     form("AKID", Token, 32, 36, Url),
     form("hf_", Token, 30, 60, Url),
-    form("api_org_", Token, 30, 60, Url),
+    form("api_org_", Token, 34, 34, Url),
     form("npm_", Token, 30, 60, Url),
-    form("pypi-AgEIcHlwaS5vcmc", Token, 50, 1000, Url),
-    form("pypi-AgENdGVzdC5weXBpLm9yZw", Token, 50, 1000, Url),
+    form("pypi-AgEIcHlwaS5vcmc", Token, 85, 1000, Url),
+    form("pypi-AgENdGVzdC5weXBpLm9yZw", Token, 85, 1000, Url),
     form("SG.", Token, 40, 80, Dotted),
     form("SK", Token, 32, 32, Hex),
     form("AC", Token, 32, 32, Hex),
@@ -172,8 +172,8 @@ static FORMS: &[Form] = &[
     form("phs_", Token, 36, 60, Url),
     form("dckr_pat_", Token, 20, 60, Url),
     form("dckr_oat_", Token, 20, 60, Url),
-    form("hvs.", Token, 20, 300, Url),
-    form("hvb.", Token, 20, 400, Url),
+    form("hvs.", Token, 90, 300, Url),
+    form("hvb.", Token, 120, 400, Url),
     form("ATATT3", Token, 60, 300, Any),
     form("ATCTT3", Token, 60, 300, Any),
     form("ATBB", Token, 28, 60, Url),
@@ -208,7 +208,7 @@ static FORMS: &[Form] = &[
     form("CFPAT-", Token, 40, 50, Url),
     form("duffel_live_", Token, 40, 50, Url),
     form("duffel_test_", Token, 40, 50, Url),
-    form("ops_eyJ", Token, 100, 1000, Base64),
+    form("ops_eyJ", Token, 250, 1000, Base64),
     form("SWMTKN-1-", Token, 60, 90, Url),
     form("SWMKEY-1-", Token, 40, 60, Any),
     form("fo1_", Token, 40, 60, Url),
@@ -285,6 +285,8 @@ static FORMS: &[Form] = &[
     form("mlsn.", Token, 64, 64, Hex),
     form("tk.eyJ", Token, 50, 200, Dotted),
     form("xwfp-", SlackToken, 16, 300, Url),
+    form("px-api-", Token, 36, 36, Url),
+    form("px-dep-", Token, 36, 36, Url),
     form("SU", Token, 56, 56, Upper),
     form("SA", Token, 56, 56, Upper),
 ];
@@ -358,6 +360,22 @@ pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
     None
 }
 
+/// The shortest prefix that nobody writes but who means the issuer.
+const TELLING: usize = 4;
+
+/// Whether the word from `start` to `end` says by its prefix whose key it is, and its issuer says that it is none: it is too
+/// short for one, or its signs and check characters are not where they have to be.
+pub fn is_denied(view: &View<'_>, start: usize, end: usize) -> bool {
+    let word = view.slice(start, end);
+    let mut issuers = beginning(view.at(start)).filter(|form| form.prefix.len() >= TELLING && word.starts_with(form.prefix)).peekable();
+    let refuses = |form: &Form| {
+        let value = word.get(form.prefix.len()..).unwrap_or_default();
+        value.len() < form.least || !keeps(form.prefix, value)
+    };
+    let signed = |form: &&Form| form.prefix.iter().any(|b| !b.is_ascii_alphanumeric());
+    issuers.peek().is_some_and(signed) && issuers.all(refuses)
+}
+
 fn real(value: &[u8], form: &Form) -> bool {
     let shape = Shape::of(value);
     let bare = form.prefix.len() <= 3 && form.prefix != b"A3T" || form.entity == OpenaiKey && form.prefix.len() == 3;
@@ -395,7 +413,9 @@ mod tests {
                 let signed = super::super::checks::tests::signed(&text[body..body + 52]);
                 text[body..].copy_from_slice(&signed);
             }
-            _ if prefix.starts_with(b"pat-") => text[body..].copy_from_slice(b"7d0c2a3e-51b8-4f6a-9e2c-3e02ea68ef78"),
+            _ if prefix.starts_with(b"pat-") || prefix.starts_with(b"px-") => {
+                text[body..].copy_from_slice(b"7d0c2a3e-51b8-4f6a-9e2c-3e02ea68ef78")
+            }
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ const CONTEXT: [&str; 3] = ["ssn", "social", "taxpayer"];
 /// The end of a number `ddd-dd-dddd` at the start of these groups; with other separators or none only where the text
 /// speaks of one.
 pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
-    let split = groups.len() >= 3 && groups.sized(3, &[3, 2, 4]) && groups.all_separated(3, b"- .");
+    let split = groups.len() >= 3 && groups.sized(3, &[3, 2, 4]) && groups.all_separated(3, b"- ._/");
     let k = if split {
         3
     } else if groups.size(0) == 9 {

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::groups::Groups;
+use super::published::is_published;
 use super::view::{View, is_escape};
 use super::{Chosen, Entity, address, assigned, card, crypt, email, iban, jwt, key_block, phone, provider, ssn, token};
 
@@ -131,7 +132,8 @@ pub fn sweep(view: &View<'_>, chosen: Chosen, progress: &mut Progress, mut found
             Step::Found(span, entity) => {
                 progress.at = span.end.max(at + 1);
                 progress.floor = span.end;
-                if chosen.has(entity) {
+                let value = bytes.get(span.clone()).unwrap_or_default();
+                if chosen.has(entity) && (entity < Entity::OpenaiKey || !is_published(value)) {
                     found(span, entity);
                 }
             }

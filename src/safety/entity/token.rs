@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::gate::{Shape, is_stand_in, is_uuid};
 use super::naming::is_open;
+use super::provider::is_denied;
 use super::view::{View, ends_with, mentions};
 
 /// Words after which a drawn string is a digest, and no secret.
@@ -48,8 +49,8 @@ pub fn is_placeholder(view: &View<'_>, start: usize, end: usize) -> bool {
 /// The secret in the word from `start` to `end`.
 pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     let word = view.slice(start, end);
-    // One that its check characters give away as none.
-    if word.starts_with(b"AGE-SECRET-KEY-") {
+    // One that its length or its check characters give away as none.
+    if word.starts_with(b"AGE-SECRET-KEY-") || is_denied(view, start, end) {
         return None;
     }
     if let Some(at) = inner_name(word) {
@@ -194,9 +195,9 @@ fn mailgun(word: &[u8]) -> bool {
         && groups().zip([32, 8, 8]).all(|(group, size)| group.len() == size && group.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
-/// A key of Azure that names itself: 52 drawn characters, a signature, where it was made and by whom.
+/// A key of Azure that names itself: 52 drawn characters, a signature, where it was made and by whom; 84 together.
 fn signed_azure(word: &[u8]) -> bool {
-    (83..=88).contains(&word.len()) && word.get(52..56) == Some(b"JQQJ") && word.iter().all(u8::is_ascii_alphanumeric)
+    word.len() == 84 && word.get(52..56) == Some(b"JQQJ") && word.iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// 64 characters, of them ten times `A` behind the eleventh.
