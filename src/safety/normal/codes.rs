@@ -95,6 +95,81 @@ fn message(code: Code, bytes: &[u8]) -> Option<String> {
     (!matches!(code, Code::Place) || (bytes.len() >= 2 * FEWEST && likeness(text.bytes()).is_words())).then_some(text)
 }
 
+/// Letters and digits in Morse code (ITU-R M.1677-1), by their signs from the first to the last, a dash being one: a 1 stands
+/// before them, so that `.` and `..` differ.
+const MORSE: [(u8, u8); 36] = [
+    (0b101, b'a'),
+    (0b11000, b'b'),
+    (0b11010, b'c'),
+    (0b1100, b'd'),
+    (0b10, b'e'),
+    (0b10010, b'f'),
+    (0b1110, b'g'),
+    (0b10000, b'h'),
+    (0b100, b'i'),
+    (0b10111, b'j'),
+    (0b1101, b'k'),
+    (0b10100, b'l'),
+    (0b111, b'm'),
+    (0b110, b'n'),
+    (0b1111, b'o'),
+    (0b10110, b'p'),
+    (0b11101, b'q'),
+    (0b1010, b'r'),
+    (0b1000, b's'),
+    (0b11, b't'),
+    (0b1001, b'u'),
+    (0b10001, b'v'),
+    (0b1011, b'w'),
+    (0b11001, b'x'),
+    (0b11011, b'y'),
+    (0b11100, b'z'),
+    (0b111111, b'0'),
+    (0b101111, b'1'),
+    (0b100111, b'2'),
+    (0b100011, b'3'),
+    (0b100001, b'4'),
+    (0b100000, b'5'),
+    (0b110000, b'6'),
+    (0b111000, b'7'),
+    (0b111100, b'8'),
+    (0b111110, b'9'),
+];
+/// The most signs of a letter; those of punctuation have as many and are passed over.
+const SIGNS: usize = 6;
+
+/// What dots and dashes say: letters are parted by a space, words by more, a slash or a line.
+pub fn morse(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
+    let Some(stretch) = text.get(range.clone()) else { return };
+    let mut out = String::with_capacity(stretch.len() / 3);
+    let (mut gap, mut place) = (0usize, 0..0);
+    for (at, token) in stretch.split([' ', '/', '|', '\n']).map(|token| (token.as_ptr() as usize - stretch.as_ptr() as usize, token)) {
+        if token.is_empty() {
+            gap += 1;
+            continue;
+        }
+        let signs = token.bytes().try_fold(1u8, |signs, byte| match byte {
+            _ if token.len() > SIGNS => None,
+            b'.' => Some(signs << 1),
+            b'-' => Some(signs << 1 | 1),
+            _ => None,
+        });
+        let Some(signs) = signs else { continue };
+        if out.is_empty() {
+            place.start = range.start + at;
+        } else if gap > 0 {
+            out.push(' ');
+        }
+        gap = 0;
+        place.end = range.start + at + token.len();
+        out.extend(MORSE.iter().find(|(known, _)| *known == signs).map(|(_, letter)| char::from(*letter)));
+    }
+    let letters = out.bytes().filter(u8::is_ascii_alphabetic).count();
+    if letters >= FEWEST && likeness(out.bytes()).is_words() {
+        found(Find { veil: Veil::Code, text: out, range: place });
+    }
+}
+
 /// Binary digits without spaces.
 fn unspaced(tokens: &[(usize, &str)], start: usize, found: &mut dyn FnMut(Find) -> bool) {
     for &(at, token) in

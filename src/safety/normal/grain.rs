@@ -1,6 +1,6 @@
 //! One pass over a folded text that tells which stretches may be disguised, from which letters follow which.
 //!
-//! Every pair of bytes looks up one number in which seven counters lie side by side; summed up over 64 bytes they say how much
+//! Every pair of bytes looks up one number in which eight counters lie side by side; summed up over 64 bytes they say how much
 //! the window looks like language read forwards, read backwards and after ROT13, how ragged it is, and what it is made of.
 
 use std::ops::Range;
@@ -14,6 +14,8 @@ const LEET: u32 = 30;
 const TURNS: u32 = 37;
 const DIGITS: u32 = 44;
 const LETTERS: u32 = 51;
+/// The topmost counter, of six bits: no more than half of a window can be dashes behind letters.
+const HYPHENS: u32 = 58;
 
 /// Half a window: windows overlap, so that no disguise hides on the border of two.
 const HALF: usize = 32;
@@ -30,13 +32,18 @@ const PIECE: usize = 16 * 1024;
 /// Letters whose pairs score less on average are no English; most other languages of Europe score more too.
 const STRANGE: u64 = 8;
 
+/// A window of hyphenated syllables has as many hyphens at least; three in a row are hardly ever written, but in names of files.
+const HYPHENATED: u64 = 4;
+
 const DIGIT: usize = 27;
 const SIGN: usize = 28;
+const DASH: usize = 29;
 
 const fn class_of(byte: u8) -> usize {
     match byte {
         b'0'..=b'9' => DIGIT,
         b'@' | b'$' | b'!' | b'+' => SIGN,
+        b'-' => DASH,
         _ => class(byte),
     }
 }
@@ -71,15 +78,19 @@ const fn pairs() -> [u64; 1024] {
         while second < 32 {
             let (a, b) = (gap(first), gap(second));
             let (is_a, is_b) = (a != 0, b != 0);
-            let leet = (first >= DIGIT && is_b) || (second >= DIGIT && is_a);
-            let turn = (first == 0) != (second == 0);
+            // A dash is a gap to everything but the hyphens.
+            let (of_leet, follows_leet) = (matches!(first, DIGIT | SIGN), matches!(second, DIGIT | SIGN));
+            let leet = (of_leet && is_b) || (follows_leet && is_a);
+            let turn = matches!(first, 0 | DASH) != matches!(second, 0 | DASH);
+            let hyphen = is_a && second == DASH;
             pairs[first << 5 | second] = (pair(a, b) as u64) << FORWARD
                 | (pair(b, a) as u64) << BACKWARD
                 | (pair(rotated(a), rotated(b)) as u64) << ROTATED
                 | (leet as u64) << LEET
                 | (turn as u64) << TURNS
                 | ((second == DIGIT) as u64) << DIGITS
-                | (is_b as u64) << LETTERS;
+                | (is_b as u64) << LETTERS
+                | (hyphen as u64) << HYPHENS;
             second += 1;
         }
         first += 1;
@@ -103,6 +114,10 @@ pub struct Grain {
     pub ragged: Stretches,
     /// Mostly digits.
     pub numeric: Stretches,
+    /// Words with hyphens in them.
+    pub hyphened: Stretches,
+    /// Dots and dashes.
+    pub dotted: Stretches,
 }
 
 /// Ranges that neither overlap nor touch.
@@ -164,6 +179,11 @@ fn ahead(text: &str, mut at: usize) -> usize {
     at
 }
 
+/// What Morse code is written with, and what parts its letters and words.
+const fn is_morse(byte: u8) -> bool {
+    matches!(byte, b'.' | b'-' | b'/' | b'|' | b' ' | b'\n')
+}
+
 /// Reads the grain of a text.
 pub fn grain(text: &str) -> Grain {
     let mut grain = Grain::default();
@@ -178,6 +198,10 @@ pub fn grain(text: &str) -> Grain {
             before = now;
         }
         let end = at + half.len();
+        // Scripts without Latin letters come here as well, and go after a look at one byte or two.
+        if sum >> LETTERS & 0x7F == 0 && half.iter().all(|&byte| is_morse(byte)) {
+            grain.dotted.add(at..end);
+        }
         judge(&mut grain, last + sum, sum, at.saturating_sub(HALF)..end);
         (at, last) = (end, sum);
     }
@@ -196,7 +220,8 @@ fn judge(grain: &mut Grain, sum: u64, half: u64, window: Range<usize>) {
     let (leet, turns, digits) = ((count(LEET) >= 3) & wordy, count(TURNS) >= RAGGED, count(DIGITS) >= 16);
     let strange = (count(LETTERS) >= 36) & wordy & (score(sum, FORWARD) < STRANGE * WINDOW);
     let short = window.len() <= HALF && count(TURNS) * 2 > window.len() as u64;
-    if !(backward | rotated | leet | turns | digits | strange | short) {
+    let hyphened = sum >> HYPHENS >= HYPHENATED;
+    if !(backward | rotated | leet | turns | digits | strange | short | hyphened) {
         return;
     }
     let marks = [
@@ -205,6 +230,7 @@ fn judge(grain: &mut Grain, sum: u64, half: u64, window: Range<usize>) {
         (leet, &mut grain.leet),
         (turns | short, &mut grain.ragged),
         (digits, &mut grain.numeric),
+        (hyphened, &mut grain.hyphened),
     ];
     for (marked, stretches) in marks {
         if marked {

@@ -66,12 +66,14 @@ impl Search {
         escapes::find(folded.cased(), &mut |find| take(find, true));
         let text = folded.text();
         let grain = grain(text);
-        let looks: [(&Stretches, Look); 5] = [
+        let looks: [(&Stretches, Look); 7] = [
             (&grain.ragged, spaced::find),
             (&grain.leet, leet::find),
             (&grain.backward, shifted::backwards),
             (&grain.strange, shifted::shifted),
             (&grain.numeric, codes::find),
+            (&grain.hyphened, spaced::hyphens),
+            (&grain.dotted, codes::morse),
         ];
         for (stretches, look) in looks {
             let mut more = true;

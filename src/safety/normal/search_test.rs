@@ -90,8 +90,25 @@ fn veiled() -> Vec<(Veil, String)> {
             Veil::Spaced,
             text.split(' ').map(|word| word.chars().map(String::from).collect::<Vec<_>>().join("-")).collect::<Vec<_>>().join(" / "),
         ),
+        (Veil::Code, morse(text, " / ")),
+        (Veil::Code, morse(text, "  ")),
+        (Veil::Spaced, text.split(' ').map(hyphenated).collect::<Vec<_>>().join(" ")),
         (Veil::Lines, text.replace(' ', "\n")),
     ]
+}
+
+/// A hyphen behind every third letter.
+fn hyphenated(word: &str) -> String {
+    word.as_bytes().chunks(3).map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>().join("-")
+}
+
+fn morse(text: &str, between: &str) -> String {
+    const SIGNS: [&str; 26] = [
+        ".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-", ".-.",
+        "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--..",
+    ];
+    let word = |word: &str| word.bytes().map(|byte| SIGNS[usize::from(byte - b'a')]).collect::<Vec<_>>().join(" ");
+    text.split(' ').map(word).collect::<Vec<_>>().join(between)
 }
 
 /// Signs between words are not what matters.

@@ -118,6 +118,34 @@ fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut Strin
     letters
 }
 
+/// The fewest words that hyphens cut up.
+const CUT: usize = 2;
+/// The longest syllables on average, in letters; names of files are made of whole words.
+const SYLLABLE: usize = 5;
+
+/// What a stretch says without the hyphens in its words, if most of them cut words up rather than join them.
+pub fn hyphens(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
+    let Some(stretch) = text.get(range.clone()) else { return };
+    let mut out = String::with_capacity(stretch.len());
+    let (mut cut, mut parts, mut letters, mut joined) = (0usize, 0usize, 0usize, String::new());
+    for word in stretch.split_inclusive(char::is_whitespace) {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let syllables = || bare.split('-');
+        if bare.contains('-') && syllables().all(|part| !part.is_empty() && part.chars().all(char::is_alphabetic)) {
+            cut += 1;
+            parts += syllables().count();
+            letters += syllables().map(|part| part.chars().count()).sum::<usize>();
+            joined.extend(syllables().chain([" "]));
+            out.extend(word.chars().filter(|c| *c != '-'));
+        } else {
+            out.push_str(word);
+        }
+    }
+    if cut >= CUT && letters <= parts * SYLLABLE && says_something(&joined) {
+        found(Find { veil: Veil::Spaced, text: out, range });
+    }
+}
+
 /// The longest mean length of lines that hold words rather than sentences, in bytes.
 const LINE: usize = 12;
 /// The fewest lines that make a message.
