@@ -11,7 +11,7 @@ use super::features::{Sink, read};
 use super::gate::{SHORT, open, opens};
 use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
-use super::window::{Window, mention};
+use super::window::{Extent, Window, mention};
 
 /// The weights that come with the gateway; the README beside says how they were made.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
@@ -120,26 +120,26 @@ impl Detector {
         let (table, bar) = self.model.gate();
         if folded.len() <= SHORT {
             if open_short || opens(folded, table, bar) {
-                self.read(folded, 0..folded.len(), 0, system, &mut hits);
+                self.read(folded, 0..folded.len(), Extent::default(), system, &mut hits);
             }
             return hits;
         }
-        let (stretches, words) = open(folded, table, bar);
+        let (stretches, extent) = open(folded, table, bar);
         for stretch in stretches {
-            self.read(folded, stretch, words, system, &mut hits);
+            self.read(folded, stretch, extent, system, &mut hits);
         }
         hits
     }
 
-    /// Reads a stretch of a text of so many words closely.
-    fn read(&self, folded: &str, stretch: Range<usize>, words: usize, system: bool, hits: &mut Hits) {
+    /// Reads a stretch of a text of this length closely.
+    fn read(&self, folded: &str, stretch: Range<usize>, extent: Extent, system: bool, hits: &mut Hits) {
         let text = folded.get(stretch.clone()).unwrap_or_default();
         let mut sums = Sums::new(self.model.weights(), text.len());
         read(text, &self.lexicon, &mut sums);
         for (head, strongest) in self.model.strongest(&sums.sums, &sums.breaks).into_iter().enumerate() {
             let Some((raw, window)) = strongest else { continue };
             let talk = sums.ideas.iter().filter(|(_, idea)| *idea == Idea::Talk).map(|&(token, _)| token as usize);
-            let margin = self.model.margin(head, raw - mention(&window, talk), system, words);
+            let margin = self.model.margin(head, raw - mention(&window, talk), system, extent);
             if margin > hits[head].margin {
                 let score = self.model.score(head, margin);
                 let start = sums.starts.get(window.from).map_or(0, |&start| start as usize);

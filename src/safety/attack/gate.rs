@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::tokens::{LOW, ONES, TOP, eight, letter, mix};
+use super::window::Extent;
 
 /// Texts up to this many bytes are read whole in any case: a few words are read soon, and are little to go by.
 pub const BRIEF: usize = 192;
@@ -232,9 +233,9 @@ pub fn opens(text: &str, table: &[u8], bar: i32) -> bool {
     peak >= bar
 }
 
-/// The stretches of a folded text to read closely, in bytes, in order and apart; how many words it has.
-pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, usize) {
-    let Some(table) = table.first_chunk::<GATE>() else { return (Vec::new(), 0) };
+/// The stretches of a folded text to read closely, in bytes, in order and apart; how long it is.
+pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, Extent) {
+    let Some(table) = table.first_chunk::<GATE>() else { return (Vec::new(), Extent::default()) };
     let weight = |place: u32| i32::from(table[place as usize % GATE] as i8);
     // Where each block begins, in bytes, and which are open.
     let mut starts = Vec::with_capacity(text.len() / (4 * BLOCK) + 1);
@@ -260,7 +261,8 @@ pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, usize) {
         words += 1;
     });
     let start = |block: usize| starts.get(block).copied().unwrap_or(text.len());
-    (open.iter().map(|open| start(open.start)..start(open.end)).collect(), words)
+    let opened = open.iter().map(|open| open.end.min(starts.len()) - open.start).sum::<usize>() * BLOCK;
+    (open.iter().map(|open| start(open.start)..start(open.end)).collect(), Extent { words, opened })
 }
 
 #[cfg(test)]
@@ -279,13 +281,14 @@ mod tests {
         for place in places {
             table[place as usize] = 20;
         }
-        let (stretches, words) = open(&text, &table, 40);
-        assert_eq!(words, 13 * 400 + 8);
+        let (stretches, extent) = open(&text, &table, 40);
+        assert_eq!(extent.words, 13 * 400 + 8);
+        assert!((8..150).contains(&extent.opened), "{extent:?}");
         let [stretch] = stretches.as_slice() else { panic!("{stretches:?}") };
         assert!(stretch.start <= prose.len() && stretch.end >= prose.len() + attack.len());
         assert!(stretch.len() < 1_000, "{stretch:?}");
         assert!(open(&prose, &table, 40).0.is_empty());
-        assert_eq!(open("", &table, 40), (Vec::new(), 0));
+        assert_eq!(open("", &table, 40), (Vec::new(), Extent::default()));
     }
 
     #[test]

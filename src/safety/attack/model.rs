@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::features::{BITS, BUCKETS};
 use super::gate::GATE;
-use super::window::{LENGTHS, Window, allowance, windows};
+use super::window::{Extent, LENGTHS, Window, allowance, windows};
 
 /// What a head asks.
 pub const HEADS: usize = 2;
@@ -112,12 +112,11 @@ impl Model {
         best
     }
 
-    /// How far a raw sum in a text of so many words is beyond the point of decision.
-    pub fn margin(&self, head: usize, raw: f32, system: bool, words: usize) -> f32 {
-        let Head { knots, system: more, .. } = &self.heads[head];
-        let [_, _, decision, certain, _] = *knots;
+    /// How far a raw sum in a text of this length is beyond the point of decision.
+    pub fn margin(&self, head: usize, raw: f32, system: bool, extent: Extent) -> f32 {
+        let Head { knots: [_, _, decision, ..], system: more, .. } = self.heads[head];
         let raw = if system { raw - more } else { raw };
-        raw - decision - allowance(head, words) * (certain - decision)
+        raw - decision - allowance(head, extent)
     }
 
     /// The score of a margin: linear between the points of the calibration.
@@ -209,7 +208,7 @@ mod tests {
     #[test]
     fn scores_rise_with_sums_and_system_messages_need_more() {
         let model = model();
-        let score = |head, raw, system, words| model.score(head, model.margin(head, raw, system, words));
+        let score = |head, raw, system, words| model.score(head, model.margin(head, raw, system, Extent { words, opened: words / 10 }));
         assert_eq!(score(INJECTION, 2.0, false, 50), 0.5);
         assert_eq!(score(INJECTION, 3.0, false, 50), 0.85);
         assert_eq!(score(INJECTION, 3.5, true, 50), 0.5);

@@ -63,7 +63,7 @@ fn the_shipped_weights_are_those_of_the_readme() {
 }
 
 /// Of a hundred paragraphs about attacks, how many may be taken for one. What it reaches is in the README.
-const MENTIONED: usize = 10;
+const MENTIONED: usize = 7;
 
 #[test]
 fn most_texts_about_attacks_are_not_flagged() {
@@ -71,6 +71,20 @@ fn most_texts_about_attacks_are_not_flagged() {
     assert!(paragraphs.len() >= 100);
     let wrong: Vec<&&str> = paragraphs.iter().filter(|paragraph| flagged(paragraph, false)).collect();
     assert!(wrong.len() * 100 <= paragraphs.len() * MENTIONED, "{} of {}: {wrong:#?}", wrong.len(), paragraphs.len());
+}
+
+/// Ordinary requests in the words of attacks, and attacks in soft words, one a line.
+const UNLEARNT: &str = include_str!("unlearnt.txt");
+
+#[test]
+fn ordinary_requests_in_the_words_of_attacks_are_told_from_attacks() {
+    let of = |kind: &str| -> Vec<&str> { UNLEARNT.lines().filter_map(|line| line.strip_prefix(kind)).collect() };
+    let (innocent, attacks) = (of("innocent: "), of("attack: "));
+    assert!(innocent.len() >= 150 && attacks.len() >= 45);
+    let wrong: Vec<&&str> = innocent.iter().filter(|text| flagged(text, false)).collect();
+    assert!(wrong.len() * 100 <= innocent.len() * 3, "{wrong:#?}");
+    let missed: Vec<&&str> = attacks.iter().filter(|text| !flagged(text, false)).collect();
+    assert!(missed.len() * 100 <= attacks.len() * 15, "{missed:#?}");
 }
 
 /// Of a hundred long innocent texts, how many may be flagged beside a first one.

@@ -13,18 +13,27 @@ const SENTENCES: usize = 6;
 /// Keeps one token from being a verdict.
 const DAMPING: f32 = 16.0;
 
-/// Words that a text may have before its length counts against its strongest window.
-const FEW: f32 = 200.0;
-/// How much higher the strongest window has to be for each e-fold of words, by head, and how much at most. The unit is
-/// the distance between the calibration's points of decision and of three in a thousand.
-const GROWTH: [(f32, f32); 2] = [(0.1, 0.25), (1.2, 4.0)];
+/// How long a text is that the gate chose from; a short one, which is read whole, is of no length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Its words.
+    pub words: usize,
+    /// The words of what was opened: each of them is a chance to be wrong.
+    pub opened: usize,
+}
 
-/// How much higher the strongest window of a text of so many words has to be: the maximum of many windows is high by
-/// chance, and grows with the logarithm of their number. Sentences that are put into documents are the injection head's
-/// and get little; a jailbreak of its own length is far above the bar in any text.
-pub fn allowance(head: usize, words: usize) -> f32 {
-    let (growth, most) = GROWTH[head];
-    (growth * (words as f32 / FEW).max(1.0).ln()).min(most)
+/// How much higher the strongest window has to be, by head, in raw sums: how many words are few, what is asked for each
+/// e-fold of them, and how much at most.
+const GROWTH: [(f32, f32, f32); 2] = [(150.0, 0.35, 1.0), (200.0, 1.3, 4.4)];
+
+/// How much higher the strongest window of a longer text has to be: the maximum of many windows is high by chance, and grows
+/// with the logarithm of their number. Sentences that are put into documents are the injection head's: it counts only the
+/// words that the gate opened, few in a manual and many in a hundred requests one after another. A jailbreak of its own
+/// length is far above the bar in any text.
+pub fn allowance(head: usize, extent: Extent) -> f32 {
+    let (few, growth, most) = GROWTH[head];
+    let count = [extent.opened, extent.words][head];
+    (growth * (count as f32 / few).max(1.0).ln()).min(most)
 }
 
 /// How many words about attacks make the most of a difference.
@@ -111,13 +120,14 @@ mod tests {
 
     #[test]
     fn only_long_texts_have_to_look_worse_and_the_longer_the_more() {
-        for head in [0, 1] {
-            assert_eq!(allowance(head, 0), 0.0);
-            assert_eq!(allowance(head, FEW as usize), 0.0);
-            assert!(allowance(head, 2 * FEW as usize) > 0.0);
-            assert!(allowance(head, 5 * FEW as usize) > allowance(head, 4 * FEW as usize));
-            assert_eq!(allowance(head, usize::MAX), GROWTH[head].1);
+        for (head, (few, _, most)) in GROWTH.into_iter().enumerate() {
+            let of = |times: usize| allowance(head, Extent { words: times * few as usize, opened: times * few as usize });
+            assert_eq!((of(0), of(1)), (0.0, 0.0));
+            assert!(of(2) > 0.0 && of(5) > of(4));
+            assert_eq!(of(1 << 40), most);
         }
+        let unopened = Extent { words: 10_000, opened: 0 };
+        assert_eq!(allowance(0, unopened), 0.0, "what was not read is no chance to be wrong");
     }
 
     #[test]

@@ -9,13 +9,16 @@ use std::collections::{HashMap, HashSet};
 use super::super::super::normal::fold;
 use super::{Chance, Label, Row};
 
-/// The grammars that come with the gateway, and how much a text of each counts beside one that somebody else wrote.
-const FILES: &[(&str, &str, f32)] = &[
-    ("en", include_str!("grammar/en.txt"), OWN),
-    ("latin", include_str!("grammar/latin.txt"), OWN),
-    ("scripts", include_str!("grammar/scripts.txt"), OWN),
-    ("about", include_str!("grammar/about.txt"), 2.0 * OWN),
-    ("plain", include_str!("grammar/plain.txt"), OWN),
+/// The grammars that come with the gateway, how much a text of each counts beside one that somebody else wrote, and how many
+/// times as many are written of every sentence as of others: those of few sentences with many slots need more.
+const FILES: &[(&str, &str, f32, usize)] = &[
+    ("en", include_str!("grammar/en.txt"), OWN, 1),
+    ("latin", include_str!("grammar/latin.txt"), OWN, 1),
+    ("scripts", include_str!("grammar/scripts.txt"), OWN, 1),
+    ("about", include_str!("grammar/about.txt"), 2.0 * OWN, 1),
+    ("plain", include_str!("grammar/plain.txt"), OWN, 1),
+    ("orders", include_str!("grammar/orders.txt"), OWN, 3),
+    ("soft", include_str!("grammar/soft.txt"), OWN, 1),
 ];
 const OWN: f32 = 0.15;
 
@@ -41,7 +44,8 @@ pub struct GrammarError {
 /// A line is neither a slot nor a sentence, or names a slot that is not there.
 pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError> {
     let mut rows: Vec<Row> = Vec::new();
-    for &(file, text, weight) in FILES {
+    for &(file, text, weight, times) in FILES {
+        let each = each * times;
         let attacks = rows.iter().filter(|row| row.label.attack() && row.text.len() <= QUOTED && row.source == "grammar:en");
         // Brackets and the like would be read as grammar.
         let attacks = attacks.step_by(KEPT).map(|row| row.text.clone()).filter(|text| !text.contains(['{', '(', '%', '"', '`', '\n']));
