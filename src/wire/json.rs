@@ -18,11 +18,11 @@ impl fmt::Display for SpliceError {
 
 impl std::error::Error for SpliceError {}
 
-/// The body with whole strings replaced. A range is what [`super::Text::span`] says (inside the quotes), the new text
-/// is plain and gets escaped here. Order does not matter.
+/// The body with whole strings replaced. A range is what [`super::Text::span`] says (inside the quotes, or a whole number,
+/// which becomes a string), the new text is plain and gets escaped here. Order does not matter.
 ///
 /// # Errors
-/// [`SpliceError`] if two ranges overlap or a range is not between two quotes of the body.
+/// [`SpliceError`] if two ranges overlap, or a range is neither between two quotes of the body nor a whole number of digits.
 pub fn splice(body: &[u8], edits: &[(Range<usize>, String)]) -> Result<Bytes, SpliceError> {
     let mut order: Vec<&(Range<usize>, String)> = edits.iter().collect();
     order.sort_by_key(|(range, _)| range.start);
@@ -31,15 +31,25 @@ pub fn splice(body: &[u8], edits: &[(Range<usize>, String)]) -> Result<Bytes, Sp
     let mut at = 0;
     for (range, text) in order {
         let open = range.start.checked_sub(1).ok_or(SpliceError)?;
-        if open < at || range.end < range.start || body.get(open) != Some(&b'"') || body.get(range.end) != Some(&b'"') {
+        let quoted = body.get(open) == Some(&b'"') && body.get(range.end) == Some(&b'"');
+        let whole = if quoted { open..range.end + 1 } else { range.clone() };
+        if whole.start < at || range.end < range.start || !(quoted || is_number(body, range)) {
             return Err(SpliceError);
         }
-        out.extend_from_slice(body.get(at..open).ok_or(SpliceError)?);
+        out.extend_from_slice(body.get(at..whole.start).ok_or(SpliceError)?);
         write_string(&mut out, text);
-        at = range.end + 1;
+        at = whole.end;
     }
     out.extend_from_slice(body.get(at..).ok_or(SpliceError)?);
     Ok(Bytes::from(out))
+}
+
+/// Whether a range is a number of digits, from its first to its last.
+fn is_number(body: &[u8], range: &Range<usize>) -> bool {
+    let around = [range.start.checked_sub(1).and_then(|before| body.get(before)), body.get(range.end)];
+    let ends = |byte: Option<&u8>| byte.is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b':' | b',' | b'[' | b']' | b'}'));
+    let digits = body.get(range.clone()).is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit));
+    digits && around.into_iter().all(ends)
 }
 
 /// The body with one value, quotes included in `span`, replaced by a string. A span outside the body changes nothing.
@@ -218,5 +228,15 @@ mod tests {
             assert_eq!(splice(body, &[(range.clone(), "x".into())]), Err(SpliceError), "{range:?}");
         }
         assert_eq!(splice(body, &[(6..9, "x".into()), (6..9, "y".into())]), Err(SpliceError));
+    }
+
+    #[test]
+    fn a_whole_number_becomes_a_string_and_a_part_of_one_is_refused() {
+        let body = br#"{"a":[4111, 5],"b":-77,"c":1.25}"#;
+        let out = splice(body, &[(6..10, "x\"".into()), (12..13, "y".into())]).unwrap();
+        assert_eq!(&out[..], br#"{"a":["x\"", "y"],"b":-77,"c":1.25}"#);
+        for range in [6..9, 7..10, 20..22, 27..28, 29..31, 5..11] {
+            assert_eq!(splice(body, &[(range.clone(), "x".into())]), Err(SpliceError), "{range:?}");
+        }
     }
 }

@@ -30,6 +30,6 @@ pub use parts::{Part, Parts, PartsError};
 pub use places::places;
 pub use pointer::Pointer;
 pub use probabilities::without_probabilities;
-pub use texts::{Channel, Kind, Lane, Role, Text, raw_texts, stream_texts, texts};
+pub use texts::{Channel, Kind, Lane, Role, Text, raw_texts, stream_texts, texts, texts_and_numbers};
 pub use token_ids::token_ids;
 pub use usage::{Usage, UsageSource, UsageStream};

@@ -100,6 +100,11 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Where the next byte stands.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// What has not been read.
     pub fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()

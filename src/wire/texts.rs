@@ -129,7 +129,16 @@ const HELD: usize = 1024;
 /// # Errors
 /// [`ParseError::Syntax`]; some texts may have been visited by then.
 pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    walk(body, false, false, f)
+    walk(body, Way::default(), f)
+}
+
+/// As [`texts`], and the numbers of free-form JSON (arguments, results, metadata) that have as many digits as a payment card:
+/// their span is the number itself, which no quotes are around.
+///
+/// # Errors
+/// As for [`texts`].
+pub fn texts_and_numbers<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    walk(body, Way { numbers: true, ..Way::default() }, f)
 }
 
 /// As [`texts`], but a text says what stands between its quotes, escapes and all: nothing is decoded for who changes a few
@@ -138,7 +147,7 @@ pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), Pars
 /// # Errors
 /// As for [`texts`].
 pub fn raw_texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    walk(body, false, true, f)
+    walk(body, Way { raw: true, ..Way::default() }, f)
 }
 
 /// Visits every string of the JSON of one stream event; fragments have a [`Channel`].
@@ -146,11 +155,25 @@ pub fn raw_texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), 
 /// # Errors
 /// [`ParseError::Syntax`], also for `[DONE]`, which is not JSON.
 pub fn stream_texts<'a>(data: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    walk(data, true, false, f)
+    walk(data, Way { stream: true, ..Way::default() }, f)
 }
 
-fn walk<'a>(body: &'a [u8], stream: bool, raw: bool, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
-    let mut walk = Walk { held: Vec::new(), gone: 0, open: 0, stream, raw, f };
+/// How many digits a payment card has where a number may be taken for one: other numbers of so many digits do not check.
+const CARD_DIGITS: Range<usize> = 13..17;
+
+/// What a walk gives.
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// Fragments have channels.
+    stream: bool,
+    /// Texts are given as they are written.
+    raw: bool,
+    /// Some numbers are texts too.
+    numbers: bool,
+}
+
+fn walk<'a>(body: &'a [u8], way: Way, f: &mut dyn FnMut(Text<'a>)) -> Result<(), ParseError> {
+    let mut walk = Walk { held: Vec::new(), gone: 0, open: 0, way, f };
     let mut scan = Scan::new(body)?;
     walk.value(&mut scan, Place { node: Node::Root, role: Role::Unknown, channel: None, position: 0 })?;
     scan.end()?;
@@ -164,9 +187,7 @@ struct Walk<'a, 'f> {
     gone: usize,
     /// Open objects whose members may still say something about texts before them.
     open: u32,
-    stream: bool,
-    /// Texts are given as they are written.
-    raw: bool,
+    way: Way,
     f: &'f mut dyn FnMut(Text<'a>),
 }
 
@@ -231,12 +252,12 @@ impl<'a> Walk<'a, '_> {
                 let (span, plain) = scan.place()?;
                 let inside = Cow::Borrowed(scan.inside(&span));
                 // Only words that say something about others are read.
-                let says = match plain || self.raw && !matches!(at.node, Node::RoleWord | Node::TypeWord | Node::Url) {
+                let says = match plain || self.way.raw && !matches!(at.node, Node::RoleWord | Node::TypeWord | Node::Url) {
                     true => inside.clone(),
                     false => scan.decoded(&span)?,
                 };
                 let (kind, seen) = meaning(at.node, &says);
-                let text = if self.raw { inside } else { says };
+                let text = if self.way.raw { inside } else { says };
                 self.emit(Text { span, text, kind, role: at.role, key: false, channel: at.channel });
                 Ok(seen)
             }
@@ -253,6 +274,10 @@ impl<'a> Walk<'a, '_> {
             _ => Ok(match scan.scalar()? {
                 Scalar::Bool(true) => Seen::True,
                 Scalar::Number(digits) => {
+                    if self.way.numbers && CARD_DIGITS.contains(&digits.len()) && matches!(at.node, Node::Free(_)) {
+                        let (span, kind) = (scan.at() - digits.len()..scan.at(), meaning(at.node, digits).0);
+                        self.emit(Text { span, text: Cow::Borrowed(digits), kind, role: at.role, key: false, channel: None });
+                    }
                     digits.parse::<u64>().map_or(Seen::Nothing, |n| Seen::Number(u32::try_from(n).unwrap_or(u32::MAX)))
                 }
                 _ => Seen::Nothing,
@@ -276,12 +301,12 @@ impl<'a> Walk<'a, '_> {
     fn members(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<(), ParseError> {
         match at.node {
             Node::Free(kind) => scan.object(|scan, Literal { text, span }| {
-                let text = if self.raw { Cow::Borrowed(scan.inside(&span)) } else { text };
+                let text = if self.way.raw { Cow::Borrowed(scan.inside(&span)) } else { text };
                 self.emit(Text { span, text, kind, role: at.role, key: true, channel: None });
                 self.value(scan, Place { channel: None, ..at }).map(|_| ())
             }),
             Node::Block(_) | Node::Choice | Node::Call => self.scoped(scan, at, true),
-            Node::Root => self.scoped(scan, at, self.stream),
+            Node::Root => self.scoped(scan, at, self.way.stream),
             _ => scan.object(|scan, key| {
                 let (node, _) = grammar::member(at.node, &key.text);
                 let role = grammar::speaker(at.node, &key.text).unwrap_or(at.role);
@@ -301,7 +326,7 @@ impl<'a> Walk<'a, '_> {
                 Flow::Whole => None,
                 Flow::Keep => at.channel,
                 Flow::On(lane) => at.channel.map(|channel| Channel { lane, ..channel }),
-                Flow::Start if self.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
+                Flow::Start if self.way.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
                 Flow::Start => None,
             };
             // `thinking` holds its own blocks: a lane once left for reasoning is not left again for the text inside.

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 fn all(body: &[u8], stream: bool) -> Vec<Text<'_>> {
     let mut out = Vec::new();
-    walk(body, stream, false, &mut |text| out.push(text)).unwrap();
+    walk(body, Way { stream, ..Way::default() }, &mut |text| out.push(text)).unwrap();
     out
 }
 
@@ -335,18 +335,18 @@ proptest! {
 
     #[test]
     fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..300), stream in any::<bool>()) {
-        let _ = walk(&body, stream, false, &mut |_| {});
+        let _ = walk(&body, Way { stream, ..Way::default() }, &mut |_| {});
     }
 
     #[test]
     fn never_panics_near_json(body in r#"([{}\[\]",:0-9\\u]|"(role|content|data|embedding|messages|delta)":){0,40}"#, stream in any::<bool>()) {
-        let _ = walk(body.as_bytes(), stream, false, &mut |_| {});
+        let _ = walk(body.as_bytes(), Way { stream, ..Way::default() }, &mut |_| {});
     }
 
     #[test]
     fn head_accepts_what_the_walk_accepts(body in r#"\{"(a|model|data|input)":([{}\[\]",:0-9\\ud]){0,20}\}"#) {
         if super::super::head(crate::wire::Endpoint::ChatCompletions, body.as_bytes()).is_ok() {
-            let walked = walk(body.as_bytes(), false, false, &mut |_| {});
+            let walked = walk(body.as_bytes(), Way::default(), &mut |_| {});
             prop_assert!(walked.is_ok());
         }
     }

@@ -71,7 +71,7 @@ impl Order<'_> {
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         let mut edit = |number: usize, spans: &[(Range<usize>, Category)]| {
             let Some(text) = texts.get(number) else { return };
-            let new = if text.kind == Kind::ToolArguments && !text.key {
+            let new = if text.kind == Kind::ToolArguments && !text.key && quoted(body, text) {
                 redact::redacted_json(&text.text, spans)
             } else {
                 redact::redacted(&text.text, spans)
@@ -145,6 +145,11 @@ fn standing(kind: Kind, role: Role) -> bool {
     role == Role::System || matches!(kind, Kind::Instruction | Kind::ToolDefinition)
 }
 
+/// Whether a text stands in quotes, and is no number.
+pub(super) fn quoted(body: &[u8], text: &Text<'_>) -> bool {
+    text.span.start.checked_sub(1).and_then(|before| body.get(before)) == Some(&b'"')
+}
+
 /// What a body says.
 #[derive(Default)]
 struct Words<'a> {
@@ -167,7 +172,7 @@ impl<'a> Words<'a> {
                 self.texts.push(text);
             }
         };
-        wire::texts(json, &mut keep).map_err(|_| Unreadable)
+        wire::texts_and_numbers(json, &mut keep).map_err(|_| Unreadable)
     }
 
     /// Collects the texts of a body of JSON lines.

@@ -209,3 +209,21 @@ fn a_canary_is_seen_and_replaced_wherever_text_can_stand() {
     }
     assert!(count > 170, "{count} places");
 }
+
+#[test]
+fn card_numbers_that_are_numbers_or_names_of_members_become_words() {
+    let engine = Arc::new(Engine::default_pack().unwrap());
+    let card = 4_539_578_763_621_486_u64;
+    let redacted = |phase, side, body: Value| -> Value {
+        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, asked: None, keep: false };
+        let look = order.json(&serde_json::to_vec(&body).unwrap()).unwrap();
+        look.redacted.map_or(body, |redacted| serde_json::from_slice(&redacted).unwrap())
+    };
+    let call = |input: Value| json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "pay", "input": input}]}]});
+    let input = json!({"card": card, "others": [1, card, 12], "4539-5787-6362-1486": 7, "at": 1_767_225_600_000_u64, "no": card + 1});
+    let gone = "[REDACTED:credit_card]";
+    let left = json!({"card": gone, "others": [1, gone, 12], gone: 7, "at": 1_767_225_600_000_u64, "no": card + 1});
+    assert_eq!(redacted(Phase::PreUpstream, Side::Request, call(input.clone())), call(left.clone()));
+    let result = |content: Value| json!({"jsonrpc": "2.0", "id": 4_539_578_763_621_486_u64, "result": {"content": [], "structuredContent": content}});
+    assert_eq!(redacted(Phase::PostUpstream, Side::Response, result(input)), result(left));
+}

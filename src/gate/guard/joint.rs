@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::body::quoted;
 use crate::safety::Category;
 use crate::wire::{Kind, Text};
 
@@ -89,6 +90,8 @@ fn follows(body: &[u8], before: &Text<'_>, after: &Text<'_>) -> bool {
         && matches!(before.kind, Kind::Content | Kind::Instruction | Kind::ToolResult)
         && short(before)
         && short(after)
+        && quoted(body, before)
+        && quoted(body, after)
         && body.get(before.span.end..after.span.start).is_some_and(|between| neighbours(between, before.kind))
 }
 
