@@ -173,7 +173,9 @@ impl Pattern {
             Ok(regex) => regex,
             Err(error) => return at("regex", &error.to_string()),
         };
-        if regex.is_match("") {
+        // Also where something stands around it, as `\b\d*\b` does: what masks nothing is a mistake.
+        let shortest = regex_syntax::parse(&self.regex).ok().and_then(|parsed| parsed.properties().minimum_len());
+        if shortest == Some(0) {
             return at("regex", "it matches the empty text");
         }
         Ok(Own { name: self.name.clone(), regex, max_length: self.max_length })

@@ -272,16 +272,16 @@ impl Detector {
     fn find_own(&self, text: &str, from: usize, first: usize, out: &mut Vec<Find>) {
         for (place, own) in self.own.iter().enumerate() {
             let mut at = from;
-            while let Some(found) = own.regex.find_at(text, at) {
+            // Behind the end there is no place to go on from, nor a boundary to be found.
+            while at <= text.len()
+                && let Some(found) = own.regex.find_at(text, at)
+            {
                 at = found.end().max(at + 1);
-                while !text.is_char_boundary(at) {
+                while at < text.len() && !text.is_char_boundary(at) {
                     at += 1;
                 }
                 if !found.is_empty() {
                     out.push(Find { span: found.range(), kind: BUILT_IN.len() + place });
-                }
-                if at > text.len() {
-                    break;
                 }
             }
         }

@@ -432,3 +432,27 @@ fn every_split_of_a_token_is_restored() {
         }
     }
 }
+
+/// `\b\d*\b` matches nothing at the end of a text as well, from where there is nowhere to go on.
+#[test]
+fn a_pattern_that_can_match_nothing_comes_to_an_end_and_is_refused_at_load() {
+    for pattern in [r"\b\d*\b", r"x*$", r"é*"] {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let detector = detector(&[("own", pattern, 64)]);
+        std::thread::spawn(move || {
+            for text in ["", "abc 12", "né", "12é", "xx"] {
+                let mut finds = Vec::new();
+                detector.find(text, 0, &mut finds);
+                assert!(finds.iter().all(|find| !find.span.is_empty() && text.get(find.span.clone()).is_some()), "{text}");
+            }
+            sender.send(()).unwrap();
+        });
+        receiver.recv_timeout(Duration::from_secs(5)).expect(pattern);
+    }
+    for (pattern, refused) in [(r"\b\d*\b", true), (r"x*", true), (r"^|y", true), (r"\bx{2,}\b", false)] {
+        let config: super::config::Config =
+            serde_json::from_value(serde_json::json!({"patterns": [{"name": "own", "regex": pattern}]})).unwrap();
+        let error = config.detector().err();
+        assert_eq!(error.is_some(), refused, "{pattern}");
+    }
+}
