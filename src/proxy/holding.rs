@@ -112,7 +112,7 @@ pub(super) const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Everything that requests under way hold.
 pub(super) struct Holdings {
-    shards: [Mutex<Shard>; SHARDS],
+    shards: Arc<[Mutex<Shard>; SHARDS]>,
     /// How often the shortest lease wants to be renewed, milliseconds.
     shortest: AtomicU64,
     /// There is a shorter one than before.
@@ -135,9 +135,23 @@ struct Shard {
     free: Vec<usize>,
 }
 
-/// Where something that is held is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Holding(usize, usize);
+/// Where something that is held is. Dropped, however its request ended, it is renewed no more: of what a panic left behind
+/// the leases run out by themselves.
+pub(super) struct Holding {
+    shards: Arc<[Mutex<Shard>; SHARDS]>,
+    at: usize,
+    place: usize,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let mut shard = self.shards[self.at].lock();
+        if let Some(held) = shard.places.get_mut(self.place).and_then(Option::take) {
+            held.done.store(true, Ordering::Release);
+            shard.free.push(self.place);
+        }
+    }
+}
 
 impl Holdings {
     /// From here on it is renewed.
@@ -158,7 +172,7 @@ impl Holdings {
         if self.shortest.load(Ordering::Acquire) > every && self.shortest.fetch_min(every, Ordering::AcqRel) > every {
             self.sooner.notify_one();
         }
-        Holding(at, place)
+        Holding { shards: Arc::clone(&self.shards), at, place }
     }
 
     /// Waits until the shortest lease that is held wants to be renewed.
@@ -174,12 +188,8 @@ impl Holdings {
     }
 
     /// It is renewed no more.
-    pub fn take(&self, Holding(at, place): Holding) {
-        let mut shard = self.shards[at].lock();
-        if let Some(held) = shard.places.get_mut(place).and_then(Option::take) {
-            held.done.store(true, Ordering::Release);
-            shard.free.push(place);
-        }
+    pub fn take(&self, holding: Holding) {
+        drop(holding);
     }
 
     /// Renews what is held; only what has a short lease without `all`, and reservations only with `extend`. Says how often the
@@ -187,7 +197,7 @@ impl Holdings {
     pub async fn renew(&self, state: &dyn StateStore, all: bool, extend: bool) -> (u64, Option<Duration>) {
         let (mut failed, mut shortest) = (0, None);
         self.shortest.store(millis(RENEWAL), Ordering::Release);
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             let mut held: Vec<Arc<Held>> = shard.lock().places.iter().flatten().cloned().collect();
             held.retain(|held| (all || held.every < RENEWAL) && !held.done.load(Ordering::Acquire));
             let every = held.iter().map(|held| millis(held.every)).min();
@@ -296,5 +306,20 @@ mod tests {
         holdings.take(holding);
         holdings.renew(&state, true, false).await;
         assert_eq!(holdings.shortest.load(Ordering::Acquire), millis(RENEWAL));
+    }
+
+    #[tokio::test]
+    async fn what_a_request_held_that_panicked_is_renewed_no_more() {
+        let holdings = Holdings::default();
+        let held = Arc::new(Held::default());
+        let holding = holdings.put(3, Arc::clone(&held));
+        let request = tokio::spawn(async move {
+            let _holding = holding;
+            assert!(!_holding.shards.is_empty(), "it is there");
+            std::panic::resume_unwind(Box::new("a defect"))
+        });
+        assert!(request.await.is_err_and(|error| error.is_panic()));
+        assert!(held.done.load(Ordering::Acquire) && holdings.shards[3].lock().places.iter().all(Option::is_none));
+        assert_eq!(Arc::strong_count(&held), 1, "nobody renews it");
     }
 }

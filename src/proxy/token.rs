@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LARGEST: usize = 64 * 1024;
 /// How long a token lives whose answer does not say.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// No token is kept for longer, whatever its answer says: a number of seconds may be more than any clock can count.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// After a failure nobody asks again for so long.
 const REST: Duration = Duration::from_secs(1);
 
@@ -142,8 +144,28 @@ impl Tokens {
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| refused())?;
         let mut token = HeaderValue::from_str(&format!("Bearer {}", granted.access_token)).map_err(|_| refused())?;
         token.set_sensitive(true);
-        let lifetime = granted.expires_in.map_or(LIFETIME, Duration::from_secs);
-        // A token that expires on its way is no use: one in ten of its seconds, at most thirty, are not used.
-        Ok((token, lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(30)))))
+        Ok((token, kept(granted.expires_in)))
+    }
+}
+
+/// For how long a token is used whose answer says this of its life. One that expires on its way is no use: one in ten of its
+/// seconds, at most thirty, are not used.
+fn kept(expires_in: Option<u64>) -> Duration {
+    let lifetime = expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST);
+    lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(30)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_life_of_a_token_is_longer_than_a_clock_can_count() {
+        for told in [i64::MAX as u64, u64::MAX] {
+            assert_eq!(kept(Some(told)), LONGEST - Duration::from_secs(30));
+            assert!(Instant::now().checked_add(kept(Some(told))).is_some());
+        }
+        assert_eq!(kept(Some(100)), Duration::from_secs(90));
+        assert_eq!(kept(None), Duration::from_secs(270));
     }
 }
