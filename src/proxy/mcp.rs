@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use serde_json::Value;
 
 use super::context::Destination;
 use super::live::{Live, Target};
@@ -120,26 +119,16 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
 }
 
-/// Whether one of the words stands in a string or a name of a member, in any case.
+/// Whether one of the words stands in a string or a name of a member, in any case. Members that stand twice are all read: who
+/// gets the body reads the first of them, or the last.
 fn speaks(body: &[u8], words: &[String]) -> bool {
-    fn within(value: &Value, words: &[String]) -> bool {
-        let said = |text: &str| {
-            let text = text.to_lowercase();
-            words.iter().any(|word| text.contains(word))
-        };
-        match value {
-            Value::String(text) => said(text),
-            Value::Array(list) => list.iter().any(|value| within(value, words)),
-            Value::Object(members) => members.iter().any(|(name, value)| said(name) || within(value, words)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        }
-    }
-    // A member that stands twice is read by serde once: then the text as it stands decides.
-    let twice = || {
-        let text = String::from_utf8_lossy(body).to_lowercase();
-        words.iter().any(|word| text.contains(word))
-    };
-    serde_json::from_slice::<Value>(body).is_ok_and(|value| within(&value, words)) || twice()
+    let mut found = false;
+    let read = mcp::strings(body, &mut |text| {
+        let text = text.to_lowercase();
+        found |= words.iter().any(|word| text.contains(word));
+    });
+    // What cannot be read to its end may say anything.
+    found || read.is_err()
 }
 
 /// The path at the server: its endpoint, what the caller wrote behind the name, and the query without a credential.
@@ -197,6 +186,9 @@ mod tests {
             r#"{"a":["x",{"secret plan":1}]}"#,
             r#"{"a":"s\u0065cret plan"}"#,
             r#"{"a":"secret plan","a":"nothing"}"#,
+            r#"{"a":"s\u0065cret plan","a":"nothing"}"#,
+            r#"{"a":{"s\u0065cret plan":1,"b":["secret\u0020plan"]},"a":{}}"#,
+            r#"[{"params":{"x":1,"x":["SECRET\u0020PLAN"],"x":2}}]"#,
         ] {
             assert!(speaks(body.as_bytes(), &words), "{body}");
         }

@@ -42,6 +42,28 @@ pub fn calls(body: &[u8]) -> Result<Calls<'_>, ParseError> {
     Ok(calls)
 }
 
+/// Visits every string of a body and every name of a member, also of members that stand twice.
+///
+/// # Errors
+/// [`ParseError::Syntax`]; some may have been visited by then.
+pub fn strings(body: &[u8], visit: &mut dyn FnMut(&str)) -> Result<(), ParseError> {
+    let mut scan = Scan::new(body)?;
+    strings_of(&mut scan, visit)?;
+    scan.end()
+}
+
+fn strings_of(scan: &mut Scan<'_>, visit: &mut dyn FnMut(&str)) -> Result<(), ParseError> {
+    match scan.peek() {
+        Some(b'"') => scan.string().map(|string| visit(&string.text)),
+        Some(b'[') => scan.array(|scan| strings_of(scan, visit)),
+        Some(b'{') => scan.object(|scan, name| {
+            visit(&name.text);
+            strings_of(scan, visit)
+        }),
+        _ => scan.scalar().map(drop),
+    }
+}
+
 fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseError> {
     let (mut method, mut params, mut tool) = (None, false, None);
     scan.object(|scan, name| match name.text.as_ref() {
