@@ -19,13 +19,21 @@ pub struct Event {
     pub data: String,
     /// Its exact bytes, comments before it and the blank line included: the raws of all events are the stream.
     pub raw: Bytes,
+    /// It began the stream: a byte order mark before it is no part of it. Anywhere else the same bytes belong to the name of
+    /// the field they stand before, which no reader knows then.
+    first: bool,
 }
 
 impl Event {
+    /// Its bytes without the mark that may begin a stream.
+    fn unmarked(&self) -> &[u8] {
+        self.raw.strip_prefix(MARK).filter(|_| self.first).unwrap_or(&self.raw)
+    }
+
     /// Whether every line is a field with a name of plain letters or a short comment. Anything else that calls itself an event
     /// stream would pass a scanner unread.
     pub fn is_well_formed(&self) -> bool {
-        lines(&self.raw).all(|line| {
+        lines(self.unmarked()).all(|line| {
             let (name, _) = field(line);
             let letters = name.len() <= 64 && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
             line.is_empty() || if name.is_empty() { line.len() <= 256 } else { letters }
@@ -38,7 +46,7 @@ impl Event {
             let letter = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.' | b'/');
             value.len() <= 64 && (value.iter().all(letter) || value.len() <= 6 && value.iter().all(u8::is_ascii_digit))
         };
-        lines(&self.raw).all(|line| match field(line) {
+        lines(self.unmarked()).all(|line| match field(line) {
             (b"data", _) => true,
             (b"event" | b"id" | b"retry", value) => word(value),
             (name, _) => name.is_empty() && line.is_empty(),
@@ -49,8 +57,8 @@ impl Event {
     /// any of them it is what it was, but for its raw bytes.
     pub fn kept(self, mut keeps: impl FnMut(&str) -> bool) -> Self {
         let mut raw = BytesMut::with_capacity(self.raw.len());
-        let (mut event, mut id) = (self.event, self.id);
-        for line in lines(&self.raw) {
+        let (mut event, mut id) = (self.event.clone(), self.id.clone());
+        for line in lines(self.unmarked()) {
             let (name, value) = field(line);
             let stays = match name {
                 b"data" => true,
@@ -71,7 +79,7 @@ impl Event {
         if !raw.is_empty() {
             raw.extend_from_slice(b"\n");
         }
-        Self { event, id, data: self.data, raw: raw.freeze() }
+        Self { event, id, data: self.data, raw: raw.freeze(), first: false }
     }
 
     /// Bytes of an event that says something else in place of this one, with the same id.
@@ -217,12 +225,9 @@ impl Iterator for Events<'_> {
 
 /// Reads the fields of one event from its bytes.
 fn decode(raw: Bytes, fresh: bool) -> Event {
-    let mut event = Event::default();
+    let mut event = Event { first: fresh, ..Event::default() };
     let mut lines = 0;
-    let mut rest: &[u8] = &raw;
-    if fresh && rest.starts_with(MARK) {
-        rest = rest.get(MARK.len()..).unwrap_or_default();
-    }
+    let mut rest: &[u8] = raw.strip_prefix(MARK).filter(|_| fresh).unwrap_or(&raw);
     while !rest.is_empty() {
         let stop = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let (line, tail) = rest.split_at(stop);
@@ -255,9 +260,9 @@ fn decode(raw: Bytes, fresh: bool) -> Event {
     event
 }
 
-/// The lines of an event's bytes, without their ends and without a byte order mark.
+/// The lines of an event's bytes, without their ends.
 fn lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
-    raw.strip_prefix(MARK).unwrap_or(raw).split(|b| matches!(b, b'\n' | b'\r'))
+    raw.split(|b| matches!(b, b'\n' | b'\r'))
 }
 
 /// Name and value of a line.
@@ -319,6 +324,18 @@ mod tests {
         assert_eq!(&event.kept(|_| false).raw[..], b"data: one\ndata: two\n\n");
         assert_eq!(&one(b"foo: bar\n\n").kept(|_| true).raw[..], b"");
         assert!(one(b": ok\nfoo: bar\n\n").is_well_formed() && !one(b"{\"a\":1}\n\n").is_well_formed());
+    }
+
+    #[test]
+    fn a_mark_within_a_stream_is_part_of_a_name_that_nobody_knows() {
+        let (events, failed) = parse(&[b"\xef\xbb\xbfdata: one\n\n", b"\xef\xbb\xbfdata: two\n\ndata: three\n\n"], 1000);
+        assert!(!failed && events.len() == 3);
+        assert_eq!(events.iter().map(|event| &*event.data).collect::<Vec<_>>(), ["one", "", "three"]);
+        assert!(events[0].is_well_formed() && events[0].is_plain());
+        // A lax reader may take it for data: what nobody here has read does not pass for an event.
+        assert!(!events[1].is_well_formed() && !events[1].is_plain());
+        assert_eq!(&events[1].clone().kept(|_| true).raw[..], b"");
+        assert!(events[2].is_well_formed() && events[2].is_plain());
     }
 
     fn parse(chunks: &[&[u8]], cap: usize) -> (Vec<Event>, bool) {
