@@ -125,7 +125,7 @@ impl Target {
         };
         Ok(Self {
             authority: HeaderValue::from_str(&url.authority()).map_err(|_| bad())?,
-            address: Address::new(&url.host, url.port),
+            address: Address::new(&url.host, url.port, provider.connect_timeout),
             ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
             credential,
             metrics: metrics.provider(&provider.name),
@@ -154,7 +154,7 @@ impl Target {
         });
         Ok(Self {
             authority: HeaderValue::from_str(&provider.base_url.authority()).map_err(|_| bad())?,
-            address: Address::new(&provider.base_url.host, provider.base_url.port),
+            address: Address::new(&provider.base_url.host, provider.base_url.port, provider.connect_timeout),
             ca: provider.ca_file.as_deref().map(load_ca).transpose()?,
             credential: credential.transpose()?,
             metrics: metrics.provider(&provider.name),

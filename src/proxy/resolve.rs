@@ -1,24 +1,39 @@
-//! Names to addresses, beside the request path: a looked-up address is used for [`FRESH`] and then asked for again, and a
-//! resolver that fails leaves the last answer in use, because a provider that was there a moment ago most likely still is.
+//! Names to addresses, beside the request path: a looked-up address is used while it is asked for again, by one task for all
+//! requests, and a resolver that fails leaves the last answer in use, because a provider that was there a moment ago most
+//! likely still is. Only a name that nobody has asked for in a long while is waited for, and never for longer than a
+//! connection may take.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Mutex;
 
 /// How long an answer is used without asking again.
 const FRESH: Duration = Duration::from_secs(10);
+/// How long an answer is used while another one is asked for. Of an older one nobody expects to be right.
+const STALE: Duration = Duration::from_secs(300);
 
-/// The address of one configured host. Cheap to ask: an IP needs no look-up, a name is one atomic load while fresh.
+/// The address of one configured host. Cheap to ask: an IP needs no look-up, a name is one atomic load while it is in use.
 pub struct Address {
+    fixed: Option<SocketAddr>,
+    name: Arc<Name>,
+    turn: AtomicUsize,
+}
+
+struct Name {
     host: String,
     port: u16,
-    fixed: Option<SocketAddr>,
+    /// How long a look-up may take.
+    patience: Duration,
     last: ArcSwapOption<Answer>,
-    turn: AtomicUsize,
+    /// Held by who looks it up first; the others wait for that.
+    first: Mutex<()>,
+    /// Somebody asks again.
+    again: AtomicBool,
 }
 
 struct Answer {
@@ -27,37 +42,42 @@ struct Answer {
 }
 
 impl Address {
-    /// An address by IP or by name; nothing is looked up yet.
-    pub fn new(host: &str, port: u16) -> Self {
+    /// An address by IP or by name; nothing is looked up yet. A look-up may take as long as `patience`.
+    pub fn new(host: &str, port: u16, patience: Duration) -> Self {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let fixed = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
-        Self { host: bare.to_owned(), port, fixed, last: ArcSwapOption::empty(), turn: AtomicUsize::new(0) }
+        let name = Name {
+            host: bare.to_owned(),
+            port,
+            patience,
+            last: ArcSwapOption::empty(),
+            first: Mutex::default(),
+            again: AtomicBool::new(false),
+        };
+        Self { fixed, name: Arc::new(name), turn: AtomicUsize::new(0) }
     }
 
     /// The next address, going round where the name has several.
     ///
     /// # Errors
-    /// The resolver's own error, when the name was never resolved.
+    /// The resolver's own error, or that it took too long, when the name was never resolved.
     pub async fn next(&self) -> io::Result<SocketAddr> {
         if let Some(fixed) = self.fixed {
             return Ok(fixed);
         }
-        let last = self.last.load();
-        if let Some(answer) = last.as_ref()
-            && answer.asked.elapsed() < FRESH
-        {
-            return Ok(self.pick(answer));
-        }
-        match tokio::net::lookup_host((self.host.as_str(), self.port)).await {
-            Ok(found) => {
-                let answer = Arc::new(Answer { addresses: found.collect(), asked: Instant::now() });
-                if answer.addresses.is_empty() {
-                    return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let last = self.name.last.load();
+        if let Some(answer) = last.as_ref() {
+            let age = answer.asked.elapsed();
+            if age < STALE {
+                if age >= FRESH {
+                    self.name.ask_again();
                 }
-                let picked = self.pick(&answer);
-                self.last.store(Some(answer));
-                Ok(picked)
+                return Ok(self.pick(answer));
             }
+        }
+        let began = Instant::now();
+        match self.name.wait(began).await {
+            Ok(answer) => Ok(self.pick(&answer)),
             Err(error) => last.as_ref().map(|answer| self.pick(answer)).ok_or(error),
         }
     }
@@ -68,15 +88,92 @@ impl Address {
     }
 }
 
+impl Name {
+    /// Looks the name up beside the requests, if nobody does.
+    fn ask_again(self: &Arc<Self>) {
+        if self.again.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let name = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = name.look_up().await
+                && let Some(answer) = name.last.load_full()
+            {
+                log::warn!(target: "upstream", host = name.host.as_str(); "the last addresses stay in use: {error}");
+                // Asked for again when these have been in use as long as an answer.
+                let addresses = answer.addresses.clone();
+                let asked = answer.asked + FRESH.min(answer.asked.elapsed());
+                name.last.store(Some(Arc::new(Answer { addresses, asked })));
+            }
+            name.again.store(false, Ordering::Release);
+        });
+    }
+
+    /// An answer that was asked for after `began`, by whomever.
+    async fn wait(&self, began: Instant) -> io::Result<Arc<Answer>> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time");
+        let asked = async {
+            let _alone = self.first.lock().await;
+            match self.last.load_full().filter(|answer| answer.asked >= began) {
+                Some(answer) => Ok(answer),
+                None => self.look_up().await,
+            }
+        };
+        tokio::time::timeout(self.patience, asked).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn look_up(&self) -> io::Result<Arc<Answer>> {
+        let asked = Instant::now();
+        let found = tokio::time::timeout(self.patience, tokio::net::lookup_host((self.host.as_str(), self.port))).await;
+        let addresses: Vec<SocketAddr> = found.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.collect();
+        if addresses.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        }
+        let answer = Arc::new(Answer { addresses, asked });
+        self.last.store(Some(Arc::clone(&answer)));
+        Ok(answer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     #[tokio::test]
     async fn an_ip_needs_no_lookup_and_a_name_goes_round() {
-        let v6 = Address::new("[::1]", 8000).next().await;
+        let v6 = Address::new("[::1]", 8000, PATIENCE).next().await;
         assert_eq!(v6.ok(), Some("[::1]:8000".parse().unwrap_or_else(|_| unreachable!())));
-        let named = Address::new("localhost", 80).next().await;
+        let named = Address::new("localhost", 80, PATIENCE).next().await;
         assert!(named.is_ok_and(|a| a.ip().is_loopback() && a.port() == 80));
+    }
+
+    #[tokio::test]
+    async fn an_old_answer_is_used_while_one_task_asks_for_another() {
+        let address = Address::new("localhost", 80, PATIENCE);
+        let old: SocketAddr = ([192, 0, 2, 1], 80).into();
+        let Some(asked) = Instant::now().checked_sub(FRESH) else { return assert!(cfg!(not(unix)), "a clock that just began") };
+        address.name.last.store(Some(Arc::new(Answer { addresses: vec![old], asked })));
+        assert_eq!(address.next().await.ok(), Some(old), "nobody waits");
+        assert!(address.name.again.load(Ordering::Acquire));
+        for _ in 0..500 {
+            if !address.name.again.load(Ordering::Acquire) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(address.next().await.is_ok_and(|a| a.ip().is_loopback()));
+    }
+
+    /// Nobody waits longer than for a connection, also behind those who wait already.
+    #[tokio::test]
+    async fn a_look_up_is_waited_for_no_longer_than_a_connection() {
+        let address = Address::new("localhost", 80, Duration::from_millis(50));
+        let _somebody = address.name.first.lock().await;
+        let began = Instant::now();
+        let error = address.next().await.err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::TimedOut));
+        assert!((50..2000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     }
 }

@@ -68,7 +68,7 @@ struct Granted {
 impl Tokens {
     /// Fetches nothing yet.
     pub fn new(grant: ClientCredentials, egress: Arc<PingoraEgress>) -> Self {
-        Self { address: Address::new(&grant.token_url.host, grant.token_url.port), grant, egress, last: Mutex::default() }
+        Self { address: Address::new(&grant.token_url.host, grant.token_url.port, TIMEOUT), grant, egress, last: Mutex::default() }
     }
 
     /// The value of `Authorization`.
