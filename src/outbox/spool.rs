@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -218,10 +219,14 @@ impl Leftover {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            if file.try_lock().is_err() {
+            // A file without a name was deleted by its process a moment ago: that one lives.
+            if file.try_lock().is_err() || file.metadata()?.nlink() == 0 {
                 return Ok(None);
             }
             files.push((path, file));
+        }
+        if files.is_empty() {
+            return Ok(None);
         }
         let unread = files.iter().map(|(path, _)| path.clone()).collect();
         Ok(Some(Self { run, files, unread, offset: 0 }))

@@ -25,6 +25,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at what waits in all, at what was given up long ago, and at receivers that want nothing.
 const ROUND: Duration = Duration::from_secs(2);
+/// Between two looks for what processes beside this one leave behind: the one before an upgrade drains for a while yet.
+const LOOKING: Duration = Duration::from_secs(5);
 /// After how long what is known of an origin that nobody takes from is forgotten.
 const ORIGIN: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a lease lasts beyond the attempts that it is for.
@@ -44,6 +46,8 @@ pub struct Worker {
     /// Whose turn it is first.
     turn: usize,
     looked_around: Option<Instant>,
+    /// When it was looked for what other processes left.
+    took_over: Instant,
 }
 
 /// What a look came to.
@@ -69,6 +73,7 @@ impl Worker {
             configuration,
             turn: 0,
             looked_around: None,
+            took_over: Instant::now(),
         }
     }
 
@@ -127,10 +132,15 @@ impl Worker {
         }
     }
 
-    /// Takes over what processes that are gone left: their entries, and what they had leased.
     async fn recover(&mut self) -> Result<(), String> {
+        self.records.migrate().await.map_err(|error| error.to_string())?;
+        self.take_over().await
+    }
+
+    /// Takes over what processes that are gone left: their entries, and what they had leased.
+    async fn take_over(&mut self) -> Result<(), String> {
+        self.took_over = Instant::now();
         let text = |error: RecordError| error.to_string();
-        self.records.migrate().await.map_err(text)?;
         let spool = self.outbox.spool().map_err(|error| error.to_string())?;
         for mut leftover in spool.leftovers().map_err(|error| error.to_string())? {
             let after = self.records.taken_over(&leftover.run).await.map_err(text)?;
@@ -172,6 +182,11 @@ impl Worker {
         let leased = self.lease(&settings, &instances).await?;
         if self.looked_around.is_none_or(|at| at.elapsed() >= ROUND) {
             self.look_around(&settings, &instances).await?;
+        }
+        if self.took_over.elapsed() >= LOOKING
+            && let Err(error) = self.take_over().await
+        {
+            log::warn!(target: "outbox", "what another process left waits in its files: {error}");
         }
         Ok(if carried > 0 || settled || leased > 0 { Look::More } else { Look::Idle })
     }

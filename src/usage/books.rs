@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause after a store did not take a batch.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks for what processes beside this one leave behind: the one before an upgrade drains for a while yet.
+const LOOKING: Duration = Duration::from_secs(5);
 /// Between two rounds of forgetting.
 const FORGETTING: Duration = Duration::from_secs(3600);
 /// Records forgotten at once.
@@ -112,11 +114,20 @@ impl Books {
         let _ = self.0.records.set(Arc::clone(&records));
         let mut pause = PAUSE;
         let mut forgotten = tokio::time::Instant::now() - FORGETTING;
+        let mut looked = tokio::time::Instant::now();
         loop {
             match self.carry(records.as_ref()).await {
                 Ok(true) => continue,
                 Ok(false) => pause = PAUSE,
                 Err(()) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            if looked.elapsed() >= LOOKING {
+                looked = tokio::time::Instant::now();
+                if let Some(spool) = &self.0.spool
+                    && let Err(error) = self.take_over(spool, records.as_ref(), debts).await
+                {
+                    log::warn!(target: "usage", "what another process left is not in the record store yet: {error}");
+                }
             }
             if forgotten.elapsed() >= FORGETTING {
                 forgotten = tokio::time::Instant::now();
@@ -145,7 +156,9 @@ impl Books {
             self.0.metrics.flush_errors.inc();
             log::warn!(target: "usage", "usage records wait: {error}");
         };
+        let broken = spool.broken();
         let (batch, place) = spool.next(BATCH).map_err(|error| failed(&error))?;
+        self.0.metrics.flush_errors.inc_by(spool.broken() - broken);
         self.0.metrics.waiting.set(i64::try_from(spool.waiting()).unwrap_or(i64::MAX));
         let count = batch.len();
         if count > 0 {
@@ -161,7 +174,7 @@ impl Books {
         let Some(spool) = &self.0.spool else { return };
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.take_over(spool, records.as_ref(), debts).await {
+            match self.first_over(spool, records.as_ref(), debts).await {
                 Ok(()) => return,
                 Err(error) => log::warn!(target: "usage", "what an earlier process left is not in the record store yet: {error}"),
             }
@@ -170,8 +183,12 @@ impl Books {
         }
     }
 
-    async fn take_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
+    async fn first_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
         records.migrate().await.map_err(|error: RecordError| error.to_string())?;
+        self.take_over(spool, records, debts).await
+    }
+
+    async fn take_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
         for leftover in spool.leftovers().map_err(|error| error.to_string())? {
             for some in leftover.records.chunks(BATCH) {
                 let mut batch = UsageBatch::default();
@@ -179,6 +196,7 @@ impl Books {
                 let new = records.append_packed(batch).await.map_err(|error| error.to_string())?;
                 self.0.metrics.flushed.inc_by(new);
             }
+            self.0.metrics.flush_errors.inc_by(leftover.broken);
             let mut orphans = 0_u64;
             for pending in leftover.records.iter().filter(|record| record.orphan) {
                 orphans += 1;
@@ -253,5 +271,63 @@ impl Past for Books {
             Metric::LatencyMs => whole(sum.latency_ms),
             Metric::Cost => sum.cost_nanos,
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::store::sql::{Options, SqlRecords};
+    use crate::telemetry::Metrics;
+
+    struct Free;
+
+    #[async_trait]
+    impl Debts for Free {
+        async fn pay(&self, _record: &UsageRecord) -> Result<(), StateError> {
+            Ok(())
+        }
+    }
+
+    /// As after an upgrade: the process before drains while this one runs already.
+    #[tokio::test]
+    async fn what_another_process_leaves_later_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let spools = dir.path().join("usage");
+        let metrics = Metrics::new().unwrap().governance();
+        let other = Spool::open(&spools, "other", SEGMENT).unwrap();
+        let who = Who {
+            organisation: "acme",
+            key: "k1",
+            team: None,
+            user: None,
+            provider: None,
+            model: None,
+            route: "llm",
+            endpoint: "chat_completions",
+            stream: false,
+            trace_id: None,
+        };
+        let mut payload = Vec::new();
+        record::begin(&who, 1_700_000_000_000, AtMost { tokens_in: 1, tokens_out: 2, cost: 3 }, &mut payload);
+        let _begun = other.confirm(other.begin(7, &payload).unwrap()).await.unwrap();
+        let books = Books::open(Some(&spools), metrics.clone()).unwrap();
+        let records: Arc<dyn RecordStore> = Arc::new(SqlRecords::embedded(&dir.path().join("records.db"), Options::default()).unwrap());
+        let keeping = tokio::spawn({
+            let books = books.clone();
+            async move { books.keep(records, Duration::from_secs(3600 * 24 * 36500), &Free).await }
+        });
+        while !books.is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(metrics.recovered.get(), 0, "it lives");
+        drop(other);
+        let left = tokio::time::Instant::now();
+        while metrics.recovered.get() == 0 && left.elapsed() < LOOKING * 6 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(metrics.recovered.get(), 1);
+        keeping.abort();
     }
 }

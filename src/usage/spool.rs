@@ -17,8 +17,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -83,10 +85,12 @@ pub struct Spool {
     run: String,
     segment: u64,
     writer: Mutex<Writer>,
+    /// Frames that were written and could not be read.
+    broken: AtomicU64,
 }
 
 struct Writer {
-    file: File,
+    file: Arc<File>,
     number: u64,
     written: u64,
     gathered: Vec<u8>,
@@ -102,7 +106,7 @@ struct Writer {
     open: BTreeMap<u64, u64>,
     under_way: u64,
     /// Sealed files that were not read yet or have an open request in them, with their lock.
-    sealed: BTreeMap<u64, File>,
+    sealed: BTreeMap<u64, Arc<File>>,
     /// Where reading goes on: file and offset.
     read: (u64, u64),
     /// The records from a place on, unless there were too many.
@@ -119,7 +123,7 @@ impl Spool {
     /// The directory cannot be made or written.
     pub fn open(dir: &Path, run: &str, segment: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let file = create(dir, run, 0, segment)?;
+        let file = Arc::new(create(dir, run, 0, segment)?);
         let writer = Writer {
             file,
             number: 0,
@@ -138,7 +142,7 @@ impl Spool {
             recent_from: Some((0, 0)),
             waiting: 0,
         };
-        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), segment, writer: Mutex::new(writer) })
+        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), segment, writer: Mutex::new(writer), broken: AtomicU64::new(0) })
     }
 
     /// A request begins. It must not go on before it was [`Self::confirm`]ed.
@@ -211,25 +215,29 @@ impl Spool {
     /// # Errors
     /// The disk is full or gone; nothing is lost that is not lost with the process.
     pub fn flush(&self) -> io::Result<()> {
-        self.flushed(&mut self.writer.lock())
+        let full = self.flushed(&mut self.writer.lock())?;
+        forced(full);
+        Ok(())
     }
 
-    fn flushed(&self, writer: &mut Writer) -> io::Result<()> {
+    /// The file that came to its end with this is returned: it is to be forced to the disk when nobody waits for the lock.
+    fn flushed(&self, writer: &mut Writer) -> io::Result<Option<Arc<File>>> {
         writer.write()?;
-        if writer.written >= self.segment {
-            let next = create(&self.dir, &self.run, writer.number + 1, self.segment)?;
-            let number = writer.number;
-            let full = std::mem::replace(&mut writer.file, next);
-            full.set_len(writer.written)?;
-            full.sync_data()?;
-            writer.sealed.insert(number, full);
-            if writer.open_here > 0 {
-                writer.open.insert(number, std::mem::take(&mut writer.open_here));
-            }
-            writer.number += 1;
-            writer.written = 0;
+        if writer.written < self.segment {
+            return Ok(None);
         }
-        Ok(())
+        // What can fail comes first: until the next file is there, this one is the one that is written to.
+        writer.file.set_len(writer.written)?;
+        let next = Arc::new(create(&self.dir, &self.run, writer.number + 1, self.segment)?);
+        let full = std::mem::replace(&mut writer.file, next);
+        let number = writer.number;
+        writer.sealed.insert(number, Arc::clone(&full));
+        if writer.open_here > 0 {
+            writer.open.insert(number, std::mem::take(&mut writer.open_here));
+        }
+        writer.number += 1;
+        writer.written = 0;
+        Ok(Some(full))
     }
 
     /// Forces everything to the disk itself, for an orderly end.
@@ -237,9 +245,22 @@ impl Spool {
     /// # Errors
     /// As [`Self::flush`].
     pub fn sync(&self) -> io::Result<()> {
-        let mut writer = self.writer.lock();
-        writer.write()?;
-        writer.file.sync_data()
+        let file = {
+            let mut writer = self.writer.lock();
+            writer.write()?;
+            Arc::clone(&writer.file)
+        };
+        file.sync_data()
+    }
+
+    /// Places at which a file could not be read on, until now: what stood behind them is lost.
+    pub fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    fn is_broken(&self, file: u64, offset: u64, unread: usize) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        log::error!(target: "usage", file, offset, bytes = unread; "usage records that were written can not be read");
     }
 
     /// Records that wait to be taken.
@@ -253,16 +274,21 @@ impl Spool {
     /// # Errors
     /// A file cannot be read.
     pub fn next(&self, limit: usize) -> io::Result<(UsageBatch, Place)> {
-        let (mut at, current) = {
+        let (full, known) = {
             let mut writer = self.writer.lock();
-            self.flushed(&mut writer)?;
+            let full = self.flushed(&mut writer)?;
             let current = (writer.number, writer.written);
             let recent = std::mem::take(&mut writer.recent);
             // From here on the memory begins anew; what is not taken is read from the file the next time.
-            if writer.recent_from.replace(current) == Some(writer.read) {
-                return Ok((recent, Place(current)));
+            match writer.recent_from.replace(current) == Some(writer.read) {
+                true => (full, Ok((recent, Place(current)))),
+                false => (full, Err((writer.read, current))),
             }
-            (writer.read, current)
+        };
+        forced(full);
+        let (mut at, current) = match known {
+            Ok(recent) => return Ok(recent),
+            Err(files) => files,
         };
         let mut records = UsageBatch::default();
         loop {
@@ -278,6 +304,11 @@ impl Spool {
             }
             at = (file, offset + scan.at as u64);
             let more = bytes.len() == PIECE && scan.at > 0;
+            if records.len() < limit && !more && scan.at < bytes.len() {
+                self.is_broken(file, at.1, bytes.len() - scan.at);
+                // Nobody stays here: what is written from now on stands behind it.
+                at.1 = offset + bytes.len() as u64;
+            }
             if records.len() >= limit || (file >= current.0 && !more) {
                 return Ok((records, Place(at)));
             }
@@ -339,6 +370,8 @@ pub struct Place((u64, u64));
 pub struct Leftover {
     /// Its records, then its orphans.
     pub records: Vec<Pending>,
+    /// Files of it that could not be read to their end.
+    pub broken: u64,
     /// Held so that no other process takes them at the same time.
     files: Vec<(PathBuf, File)>,
 }
@@ -353,27 +386,41 @@ impl Leftover {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            if file.try_lock().is_err() {
+            // A file without a name was deleted by its process a moment ago: that one lives, and there are others by now.
+            if file.try_lock().is_err() || file.metadata()?.nlink() == 0 {
                 return Ok(None);
             }
             files.push((path.clone(), file));
         }
+        if files.is_empty() {
+            return Ok(None);
+        }
         let mut open: Vec<(u128, Vec<u8>)> = Vec::new();
-        let mut records = Vec::new();
+        let (mut records, mut broken) = (Vec::new(), 0);
         for (path, _) in &files {
             let bytes = fs::read(path)?;
-            for frame in (Scan { bytes: &bytes, at: 0 }) {
+            let mut scan = Scan { bytes: &bytes, at: 0 };
+            for frame in scan.by_ref() {
                 match frame.kind {
                     Kind::Begin => open.push((frame.id, frame.payload.to_vec())),
                     Kind::End => records.push(Pending { id: frame.id, payload: frame.payload.to_vec(), orphan: false }),
                 }
+            }
+            // A file is made at its full size: behind the last frame there is nothing but zeros.
+            let unread = bytes.get(scan.at..).unwrap_or_default();
+            if unread.iter().any(|byte| *byte != 0) {
+                broken += 1;
+                log::error!(
+                    target: "usage", file = path.display().to_string().as_str(), offset = scan.at, bytes = unread.len();
+                    "a kill, a full disk or a fault ended this file in the middle of a record: what stands behind is not read"
+                );
             }
         }
         let ended: std::collections::HashSet<u128> = records.iter().map(|record| record.id).collect();
         let orphans = open.into_iter().filter(|(id, _)| !ended.contains(id));
         let orphans: Vec<_> = orphans.map(|(id, payload)| Pending { id, payload, orphan: true }).collect();
         records.extend(orphans);
-        Ok(Some(Self { records, files }))
+        Ok(Some(Self { records, broken, files }))
     }
 
     /// The store has everything: the files are deleted.
@@ -505,6 +552,16 @@ fn create(dir: &Path, run: &str, number: u64, segment: u64) -> io::Result<File> 
     file.set_len(segment)?;
     fs::rename(&unnamed, &path)?;
     Ok(file)
+}
+
+/// Forces a file that is full to the disk itself, for a day on which the machine stops. A kill of the process costs nothing
+/// without it.
+fn forced(full: Option<Arc<File>>) {
+    if let Some(full) = full
+        && let Err(error) = full.sync_data()
+    {
+        log::error!(target: "usage", "a full file of the usage spool is not on the disk itself: {error}");
+    }
 }
 
 /// What stands in a file from an offset on, at most up to `end`: what is behind it is being written.

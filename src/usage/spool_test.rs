@@ -159,7 +159,7 @@ fn a_record_longer_than_a_frame_is_refused_and_the_next_one_is_not() {
 fn a_disk_that_takes_nothing_refuses_beginnings_and_keeps_only_so_many_ends() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
-    let good = std::mem::replace(&mut spool.writer.lock().file, File::open(path(dir.path(), "a", 0)).unwrap());
+    let good = std::mem::replace(&mut spool.writer.lock().file, Arc::new(File::open(path(dir.path(), "a", 0)).unwrap()));
     for id in 1..=100 {
         assert!(begin(&spool, id).is_err());
     }
@@ -244,4 +244,46 @@ proptest! {
         prop_assert_eq!(&(&done | &orphans), &begun);
         prop_assert!(done.is_disjoint(&orphans), "an orphan that had ended");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_sealed_is_written_on_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 100).unwrap();
+    (1..=9).for_each(|id| spool.end(id, None, b"record").unwrap());
+    spool.writer.lock().write().unwrap();
+    // What cannot be written cannot be cut to its length either.
+    let unwritable = Arc::new(File::open(path(dir.path(), "a", 0)).unwrap());
+    let writable = std::mem::replace(&mut spool.writer.lock().file, unwritable);
+    assert!(spool.flush().is_err());
+    spool.writer.lock().file = writable;
+    spool.end(10, None, b"record").unwrap();
+    spool.flush().unwrap();
+    spool.end(11, None, b"record").unwrap();
+    // As after a time without the store.
+    spool.writer.lock().recent_from = None;
+    let (records, place) = spool.next(100).unwrap();
+    assert_eq!(ended(&records), (1..=11).collect::<Vec<_>>());
+    spool.taken(place, records.len()).unwrap();
+    assert_eq!((fs::read_dir(dir.path()).unwrap().count(), spool.broken()), (1, 0));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_counted_and_hides_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 100).unwrap();
+    for id in 1..=10 {
+        spool.end(id, None, b"record").unwrap();
+        spool.flush().unwrap();
+    }
+    let file = OpenOptions::new().write(true).open(path(dir.path(), "a", 0)).unwrap();
+    file.write_all_at(b"?", (HEAD + 6 + HEAD) as u64).unwrap();
+    spool.writer.lock().recent_from = None;
+    let (records, place) = spool.next(100).unwrap();
+    assert_eq!(ended(&records), [1, 5, 6, 7, 8, 9, 10], "the second is broken, and the file goes on to the fourth");
+    assert_eq!(spool.broken(), 1);
+    spool.taken(place, records.len()).unwrap();
+    drop(spool);
+    let next = Spool::open(dir.path(), "b", 100).unwrap();
+    assert!(next.leftovers().unwrap().iter().all(|leftover| leftover.broken == 0), "what is taken is gone");
 }
