@@ -97,26 +97,28 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
         at.version = 0;
         ring.table().begin_reading();
     }
-    // Keys that were read are put into the table while the next ones are read.
-    let mut putting: Option<JoinHandle<()>> = None;
+    // Keys that were read are put into the table while the next ones are read. What is not in the table is read again.
+    let mut putting: Option<Putting> = None;
+    let mut from = at.version;
     loop {
-        let read = records.keys_since(at.version, PAGE).await;
+        let read = records.keys_since(from, PAGE).await;
         if let Some(putting) = putting.take() {
-            let _ = putting.await;
+            at.version = putting.done().await?;
         }
         let keys = read?;
         let Some(last) = keys.last() else { break };
-        at.version = at.version.max(last.version);
+        from = from.max(last.version);
         at.unsaved = true;
         let more = keys.len() >= PAGE as usize;
         let ring = Arc::clone(ring);
-        putting = Some(tokio::task::spawn_blocking(move || keys.into_iter().for_each(|key| ring.table().put(key.into()))));
+        let task = tokio::task::spawn_blocking(move || keys.into_iter().for_each(|key| ring.table().put(key.into())));
+        putting = Some(Putting { task, up_to: from });
         if !more {
             break;
         }
     }
     if let Some(putting) = putting {
-        let _ = putting.await;
+        at.version = putting.done().await?;
     }
     if all {
         ring.table().end_reading();
@@ -124,6 +126,24 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
         at.unsaved = true;
     }
     Ok(())
+}
+
+/// Keys on their way into the table.
+struct Putting {
+    task: JoinHandle<()>,
+    /// The version of the last of them.
+    up_to: i64,
+}
+
+impl Putting {
+    /// The version up to which all are in the table.
+    async fn done(self) -> Result<i64, RecordError> {
+        match self.task.await {
+            Ok(()) => Ok(self.up_to),
+            // Nothing of the panic's payload: it may quote a key's record.
+            Err(_) => Err(RecordError::Unavailable("keys that were read could not be taken".into())),
+        }
+    }
 }
 
 /// Writes the file when it is time to.
@@ -159,5 +179,19 @@ pub(super) async fn from_file(ring: &Arc<Keyring>, path: PathBuf) {
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {}
         Ok(Err(error)) => log::error!(target: "keys", "{shown}: {error}"),
         Err(error) => log::error!(target: "keys", "{shown}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_that_were_not_taken_are_read_again() {
+        let done = Putting { task: tokio::task::spawn_blocking(|| ()), up_to: 7 }.done().await;
+        assert!(matches!(done, Ok(7)));
+        let broken = tokio::task::spawn_blocking(|| std::panic::resume_unwind(Box::new("a defect")));
+        let error = Putting { task: broken, up_to: 7 }.done().await;
+        assert!(matches!(error, Err(RecordError::Unavailable(_))), "{error:?}");
     }
 }
