@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::full::Full;
 use super::{Overlay, Policy};
-use crate::store::{Limit, StateKey};
+use crate::store::{Limit, MAX_COUNT, StateKey};
 
 /// Whose policy it is, in the order in which scopes are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,7 +153,7 @@ impl ScopePlan {
         }
         let counter = |field: Field, limit| {
             let key = StateKey::new(tag, &format!("limit:{}:{owner}:{}", scope.as_str(), field.module()));
-            Counter { field, key, limit, full: Full::default() }
+            Counter { field, key, limit: countable(limit), full: Full::default() }
         };
         let rate = &policy.ratelimit;
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -232,10 +232,24 @@ impl ScopePlan {
 
 fn scaled(limit: Limit, overlay: &Overlay) -> Limit {
     let scale = |n: u64| (u128::from(n) * u128::from(overlay.scale_percent)).div_ceil(100).clamp(1, u128::from(u64::MAX >> 12)) as u64;
-    match limit {
+    countable(match limit {
         Limit::Rate { limit, per, burst } => Limit::Rate { limit: scale(limit), per, burst: scale(burst) },
         Limit::Window { limit, per } => Limit::Window { limit: scale(limit), per },
         Limit::Slots { max, ttl } => Limit::Slots { max: scale(max), ttl },
+    })
+}
+
+/// The limit, or the highest that a store can count: one that high refuses nobody, and what cannot be counted would refuse
+/// everybody.
+fn countable(limit: Limit) -> Limit {
+    let most = MAX_COUNT.unsigned_abs() / 4;
+    match limit {
+        Limit::Rate { limit, per, burst } => {
+            let fastest = u64::try_from(per.as_micros()).unwrap_or(u64::MAX).max(1);
+            Limit::Rate { limit: limit.min(fastest), per, burst: burst.min((most / fastest).max(1)) }
+        }
+        Limit::Window { limit, per } => Limit::Window { limit: limit.min(most), per },
+        Limit::Slots { max, ttl } => Limit::Slots { max: max.min(most), ttl },
     }
 }
 
@@ -287,5 +301,23 @@ mod tests {
         assert_eq!(before, Limit::Window { limit: 6, per: Duration::from_secs(60) });
         assert_eq!(plan.limit(&plan.requests()[1], 0), Limit::Slots { max: 1, ttl: Duration::from_secs(30) });
         assert_eq!(plan.limit(&plan.requests()[0], i64::MAX), plan.requests()[0].limit);
+    }
+
+    #[tokio::test]
+    async fn no_limit_is_higher_than_a_store_can_count() {
+        use crate::store::{Decisions, LeaseId, Question, Take, memory::MemoryState};
+        let state = MemoryState::default();
+        for yaml in [
+            "{ratelimit: {requests: {burst: 1000, per_second: 900000}}, overlays: [{scale_percent: 1000, until: \"2999-01-01T00:00:00Z\"}]}",
+            "ratelimit: {requests: {burst: 4000000000000, per_minute: 4000000000000}, concurrency: {max: 9000000000000000000}}",
+            "ratelimit: {tokens: {per_minute: 9000000000000000000}}",
+        ] {
+            let plan = plan(yaml).unwrap();
+            for counter in plan.requests().iter().chain(plan.tokens()) {
+                let take = Take { key: &counter.key, limit: plan.limit(counter, 0), cost: 1, shadow: false };
+                let asked = state.decide(LeaseId(1), &Question { limits: &[take], ..Question::default() }).await;
+                assert!(asked.as_ref().is_ok_and(|answer| answer.limits[0].allowed), "{yaml}: {asked:?}");
+            }
+        }
     }
 }
