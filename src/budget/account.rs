@@ -1,6 +1,7 @@
 //! A budget or quota with its counters: which window is open, what may be taken from it, what became of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -79,6 +80,8 @@ pub struct Account {
     rollover: bool,
     tag: Arc<str>,
     open: ArcSwapOption<Open>,
+    /// Held by who opens a window; with it, when that failed last, and why.
+    opening: tokio::sync::Mutex<Option<(Instant, StateError)>>,
 }
 
 /// An account's window that is counted now.
@@ -147,6 +150,7 @@ impl Account {
             rollover: entry.rollover,
             tag: tag.into(),
             open: ArcSwapOption::empty(),
+            opening: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -181,6 +185,21 @@ impl Account {
         if let Some(open) = self.is_open(now) {
             return Ok(Some(open));
         }
+        // At the beginning of a window everybody comes at once, and the stores are asked once.
+        let came = Instant::now();
+        let mut failed = self.opening.lock().await;
+        if let Some(open) = self.open.load().as_ref().filter(|open| open.window.contains(now)) {
+            return Ok(Some(Arc::clone(open)));
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= came) {
+            return Err(error.clone());
+        }
+        let opened = self.opened(store, past, now).await;
+        *failed = opened.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        opened
+    }
+
+    async fn opened(&self, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
         let Some(window) = self.schedule.window(now) else { return Ok(None) };
         let mut limit = self.limit;
         if self.rollover
