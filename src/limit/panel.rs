@@ -7,7 +7,7 @@ use super::gate::denied;
 use super::plan::Counter;
 use super::{Decision, Field, Receipt, ScopePlan, Stage, Standing, Standings};
 use crate::error::Denial;
-use crate::store::{Decided, LeaseId, Limit, Ruling, Take};
+use crate::store::{Decided, LeaseId, Limit, Ruling, StateKey, Take};
 
 /// The counters of several scopes, in the order in which they refuse.
 #[derive(Debug, Default)]
@@ -56,6 +56,11 @@ impl<'a> Panel<'a> {
     /// What the store is asked.
     pub fn takes(&self) -> &[Take<'a>] {
         &self.takes
+    }
+
+    /// The counters of requests at the same time.
+    pub fn slots(&self) -> Vec<StateKey> {
+        self.takes.iter().filter(|take| matches!(take.limit, Limit::Slots { .. })).map(|take| take.key.clone()).collect()
     }
 
     /// Whether the limit at this position is one of requests at the same time: the place may be free in a moment.

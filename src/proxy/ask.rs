@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::govern::{Governed, Governor, Turn};
-use super::holding::pay;
+use super::holding::{pay, release};
 use crate::budget::{self, Account, Reservation};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
@@ -89,6 +89,16 @@ impl Governor {
             return Ok(());
         }
         self.head_asked(Stage::PreAuth, plans, turn.id, governed, turn.snapshot).await
+    }
+
+    /// The length of a body that the head did not tell, for who is asked nothing later: nobody's key is known.
+    ///
+    /// # Errors
+    /// The gateway's own policy refuses.
+    pub fn weighed(&self, snapshot: &Snapshot, id: RequestId, length: u64) -> Result<(), Denial> {
+        let Some(plan) = &snapshot.policy else { return Ok(()) };
+        let ask = Ask { body: Some(length), ..asking(id, 0) };
+        self.admitted(Stage::PreAuth, &ask, [], [plan.as_ref()])
     }
 
     /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
@@ -270,6 +280,12 @@ impl Governor {
         let decided = match self.asked(panel, reservation.as_ref(), ask, settings).await {
             Ok(decided) => decided,
             Err(error) => {
+                // The store may have heard the question without being heard: slots that it took then are in no receipt.
+                let slots = if matches!(error, StateError::Timeout(_)) { panel.slots() } else { Vec::new() };
+                if !slots.is_empty() {
+                    let (state, lease) = (Arc::clone(&self.state), ask.lease);
+                    tokio::spawn(async move { release(&slots, lease, state.as_ref()).await });
+                }
                 if let Some(unsure) = reservation {
                     self.metrics.budget("error");
                     if goes_on(&error, settings.allow_on_store_error) {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use crate::budget::{Actual, BudgetNotice, Reservation};
 use crate::limit::{Part, Receipt};
-use crate::store::{Charge, End, Settled, StateError, StateKey, StateStore};
+use crate::store::{Charge, End, LeaseId, Settled, StateError, StateKey, StateStore};
 use crate::telemetry::GovernanceMetrics;
 
 /// What one request holds.
@@ -106,6 +107,9 @@ impl Held {
 }
 
 const SHARDS: usize = 16;
+
+/// Renewals that are on their way to the store at once.
+const AT_ONCE: usize = 64;
 
 /// How often what long requests hold is renewed, unless a lease that is held is shorter than three of these.
 pub(super) const RENEWAL: Duration = Duration::from_secs(5);
@@ -202,12 +206,36 @@ impl Holdings {
             held.retain(|held| (all || held.every < RENEWAL) && !held.done.load(Ordering::Acquire));
             let every = held.iter().map(|held| millis(held.every)).min();
             self.shortest.fetch_min(every.unwrap_or(u64::MAX), Ordering::AcqRel);
-            for held in held.iter().filter(|held| !held.done.load(Ordering::Acquire)) {
-                failed += u64::from(held.renew(state, extend).await.is_err());
-                shortest = Some(shortest.map_or(held.ttl, |shortest: Duration| shortest.min(held.ttl)));
+            let renewals = held.into_iter().map(|held| async move {
+                if held.done.load(Ordering::Acquire) {
+                    return None;
+                }
+                Some((held.renew(state, extend).await.is_err(), held.ttl))
+            });
+            // A round must be over before the leases are: one store's round trip after another would be too slow for many.
+            let mut renewals = stream::iter(renewals).buffer_unordered(AT_ONCE);
+            while let Some(renewed) = renewals.next().await {
+                let Some((broken, ttl)) = renewed else { continue };
+                failed += u64::from(broken);
+                shortest = Some(shortest.map_or(ttl, |shortest: Duration| shortest.min(ttl)));
             }
         }
         (failed, shortest)
+    }
+}
+
+/// Between tries to give back; a store that was only slow has recovered by then, and a reservation lives longer than all of
+/// them.
+const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
+
+/// Gives back slots of which nobody knows whether a request has them.
+pub(super) async fn release(slots: &[StateKey], lease: LeaseId, state: &dyn StateStore) {
+    let slots: Vec<&StateKey> = slots.iter().collect();
+    for pause in PAUSES {
+        if state.conclude(lease, &End { slots: &slots, ..End::default() }).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -218,8 +246,6 @@ pub(super) async fn pay(
     actual: Option<&Actual>,
     metrics: &GovernanceMetrics,
 ) -> Result<(), StateError> {
-    /// Between tries; a store that was only slow has recovered by then, and a reservation lives longer than all of them.
-    const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
     let mut pauses = PAUSES.iter();
     loop {
         let lease = reservation.lease();
