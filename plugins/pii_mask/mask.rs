@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::detect::{Detector, Find};
+use super::detect::{BUILT_IN, Detector, Find};
 use super::json::{self, Edits, Inside};
 use super::minted::Minted;
 use super::token;
@@ -66,12 +66,41 @@ impl Masking {
         self.vault.token(name, label, value, self.keep && reversible, minted, self.now)
     }
 
+    /// Whether a find stands inside a token: what was masked once is not masked again. What this organisation is known to have
+    /// minted is a token. Where that was forgotten, or happened on another replica, the form and the name of a kind must do,
+    /// but not for patterns of one's own: they may look for just what stands there.
+    fn in_token(&self, text: &str, find: &Find) -> bool {
+        let bytes = text.as_bytes();
+        let mut at = find.span.start.saturating_sub(token::TOKEN_BYTES);
+        // A token that begins behind the find is not looked for: a text may have many finds.
+        while let Some(open) = bytes.get(at..=find.span.start).and_then(|before| memchr::memchr(b'[', before)).map(|open| at + open) {
+            at = open + 1;
+            let Some(token::Reading::Token(length)) = bytes.get(open..).map(token::read) else { continue };
+            let Some(token) = text.get(open..open + length).filter(|_| find.span.end <= open + length) else { continue };
+            if self.is_minted(token) || find.kind < BUILT_IN.len() && self.has_label(token) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_minted(&self, token: &str) -> bool {
+        self.minted.get(token).is_some() || self.hidden.get(token).is_some() || self.vault.value(token, self.now).is_some()
+    }
+
+    fn has_label(&self, token: &str) -> bool {
+        token::label(token).is_some_and(|label| (0..self.detector.kinds()).any(|kind| self.detector.label(kind) == label))
+    }
+
     /// Calls `each` with every find of a text and its token. Finds inside a token are none.
     fn each(&mut self, text: &str, mut each: impl FnMut(std::ops::Range<usize>, &str)) {
         let mut finds = std::mem::take(&mut self.finds);
         finds.clear();
         self.detector.find(text, 0, &mut finds);
-        for find in finds.iter().filter(|f| !in_token(text, f)) {
+        for find in &finds {
+            if self.in_token(text, find) {
+                continue;
+            }
             let token = self.token(find.kind, text.get(find.span.clone()).unwrap_or_default());
             each(find.span.clone(), &token);
         }
@@ -127,22 +156,6 @@ impl Masking {
     }
 }
 
-fn in_token(text: &str, find: &Find) -> bool {
-    let bytes = text.as_bytes();
-    let mut at = find.span.start.saturating_sub(token::TOKEN_BYTES);
-    // A token that begins behind the find is not looked for: a text may have many finds.
-    while let Some(open) = bytes.get(at..=find.span.start).and_then(|before| memchr::memchr(b'[', before)).map(|open| at + open) {
-        at = open + 1;
-        if let Some(token::Reading::Token(length)) = bytes.get(open..).map(token::read) {
-            at = open + length;
-            if find.span.end <= at {
-                return true;
-            }
-        }
-    }
-    false
-}
-
 /// Masks a text that arrives in pieces. Nothing leaves while it could still become part of a find; what waits is
 /// bounded by the longest find.
 #[derive(Debug, Default)]
@@ -166,7 +179,7 @@ impl Pieces {
             if find.span.start >= open {
                 break;
             }
-            if in_token(&self.buffer, find) {
+            if masking.in_token(&self.buffer, find) {
                 continue;
             }
             if find.span.end > open {

@@ -18,6 +18,9 @@ pub enum Work {
     Mask(Masking),
 }
 
+/// Texts of one stream at the most, as for SafetySec; a provider that opens more is not one.
+const MOST_LINES: usize = 4096;
+
 enum Waiting {
     Restore(restore::Pieces),
     Mask(mask::Pieces),
@@ -99,7 +102,7 @@ impl Filter {
         for text in texts.iter().filter(|t| reach.takes(t.kind)) {
             let inside = body::raw(frame.data, text)?;
             match text.channel.filter(|_| !text.key) {
-                Some(channel) => self.fragment(frame, text, channel, inside, over || ends_channel(ends, channel), &mut edits),
+                Some(channel) => self.fragment(frame, text, channel, inside, over || ends_channel(ends, channel), &mut edits)?,
                 None => {
                     let nested = text.kind == Kind::ToolArguments;
                     match &mut self.work {
@@ -116,12 +119,24 @@ impl Filter {
         Ok(edits)
     }
 
-    fn fragment(&mut self, frame: &Frame<'_>, text: &Text<'_>, channel: Channel, inside: &str, last: bool, edits: &mut Edits) {
+    fn fragment(
+        &mut self,
+        frame: &Frame<'_>,
+        text: &Text<'_>,
+        channel: Channel,
+        inside: &str,
+        last: bool,
+        edits: &mut Edits,
+    ) -> Result<(), body::Unreadable> {
         let piece = Inside::of(inside).text;
         if piece.is_empty() && !last {
-            return;
+            return Ok(());
         }
-        let place = self.lines.iter().position(|line| line.channel == channel).unwrap_or_else(|| {
+        let place = self.lines.iter().position(|line| line.channel == channel);
+        if place.is_none() && self.lines.len() >= MOST_LINES {
+            return Err(body::Unreadable);
+        }
+        let place = place.unwrap_or_else(|| {
             let nested = channel.lane == Lane::Arguments && !is_free_input(frame.data);
             let waiting = match (&self.work, nested) {
                 (Work::Restore(_), _) => Waiting::Restore(restore::Pieces::default()),
@@ -131,13 +146,14 @@ impl Filter {
             self.lines.push(Line { channel, nested, waiting, template: None });
             self.lines.len() - 1
         });
-        let Some(line) = self.lines.get_mut(place) else { return };
+        let Some(line) = self.lines.get_mut(place) else { return Ok(()) };
         let mut leaves = String::new();
         line.push(&piece, last, &mut self.work, &mut leaves);
         line.template = line.holds().then(|| (frame.event.map(str::to_owned), frame.data.to_owned(), text.span.clone()));
         if leaves != *piece {
             edits.push((text.span.clone(), json::escape(&leaves).into_owned()));
         }
+        Ok(())
     }
 }
 

@@ -456,3 +456,34 @@ fn a_pattern_that_can_match_nothing_comes_to_an_end_and_is_refused_at_load() {
         assert_eq!(error.is_some(), refused, "{pattern}");
     }
 }
+
+/// Two brackets hide nothing: only what was minted is left as it is.
+#[test]
+fn what_only_looks_like_a_token_is_masked() {
+    let detector = detector(&[("secret", "[0-9a-f]{32}", 32), ("staff", "E[0-9]{6}", 7)]);
+    let vault = vault("acme");
+    let mut first = masking(&detector, &vault);
+    for hidden in ["[[EMAIL_00112233445566778899aabbccddeeff]]", "[[A_00112233445566778899aabbccddeeff]]", "[[E123456_7f3a9c0d12be44a1]]"] {
+        let masked = first.plain(&format!("look at {hidden} here")).unwrap_or_default();
+        assert!(masked.starts_with("look at [[") && !masked.contains(hidden), "{hidden}: {masked}");
+    }
+    // What this organisation minted stays, in this request and in later ones, and where nobody remembers it.
+    let masked = first.plain("ada@example.com and 4111111111111111").unwrap();
+    assert_eq!(masked.matches("[[").count(), 2);
+    for vault in [&vault, &self::vault("acme")] {
+        assert_eq!(masking(&detector, vault).plain(&masked), None, "{masked}");
+    }
+    let of_own = first.plain("00112233445566778899aabbccddeeff E123456").unwrap();
+    assert_eq!(masking(&detector, &vault).plain(&of_own), None, "{of_own}");
+}
+
+/// A provider that opens a text for every fragment costs no more than so many.
+#[test]
+fn a_stream_has_no_more_texts_than_a_provider_would_open() {
+    let mut filter = Filter::new(Work::Mask(masking(&detector(&[]), &vault("acme"))), ALL);
+    let frame = |choice: usize| format!(r#"{{"choices":[{{"index":{choice},"delta":{{"content":"call 4"}}}}]}}"#);
+    for choice in 0..4096 {
+        assert!(filter.frame(Frame { event: None, data: &frame(choice), dialect: Dialect::OpenAi }).is_ok(), "{choice}");
+    }
+    assert!(filter.frame(Frame { event: None, data: &frame(4096), dialect: Dialect::OpenAi }).is_err());
+}

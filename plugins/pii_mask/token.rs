@@ -63,6 +63,11 @@ pub fn read(text: &[u8]) -> Reading {
     }
 }
 
+/// The label of a token.
+pub fn label(token: &str) -> Option<&str> {
+    token.strip_prefix("[[")?.rsplit_once('_').map(|(label, _)| label)
+}
+
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
