@@ -90,9 +90,16 @@ impl Signer {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::Malformed)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        // Complete before it has its name: two processes that start at once agree on whichever was first.
+        let draft = path.with_extension(format!("{:08x}.new", rand::random::<u32>()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
         file.write_all(der.as_ref()).and_then(|()| file.sync_all()).map_err(failed)?;
-        Self::parse(der.as_ref())
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft).map_err(failed)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => Self::parse(&zeroize::Zeroizing::new(fs::read(path).map_err(failed)?)),
+        }
     }
 
     /// Ed25519 over the message.
@@ -199,6 +206,25 @@ mod tests {
         assert!(read.public().verify(b"text", &made.sign(b"text")) && !read.public().verify(b"texT", &made.sign(b"text")));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Signer::load(&SigningKey::File(path)), Err(KeyError::Exposed(_))));
+    }
+
+    #[test]
+    fn who_starts_at_the_same_time_has_the_same_key() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let key = SigningKey::File(dir.path().join("signing.pk8"));
+            let start = std::sync::Barrier::new(4);
+            let keys: Vec<PublicKey> = std::thread::scope(|scope| {
+                let load = || {
+                    start.wait();
+                    Signer::load(&key).unwrap().public()
+                };
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(load)).collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert!(keys.iter().all(|one| *one == keys[0]), "{keys:?}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "drafts are gone");
+        }
     }
 
     #[test]
