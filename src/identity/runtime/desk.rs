@@ -58,11 +58,14 @@ pub struct KeyAsk {
     pub policies: Policy,
 }
 
+/// The expiry of a key that does not expire.
+const NEVER: &str = "never";
+
 /// A new secret that somebody wants for a key.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotateAsk {
-    /// The new expiry; without it the key does not expire.
+    /// The new expiry; without it the key expires when it did before, and with `never` it does not expire.
     pub expiry: Option<String>,
     /// IANA name of the zone of `expiry`; UTC by default.
     pub timezone: Option<String>,
@@ -135,10 +138,18 @@ impl Desk<'_> {
     /// # Errors
     /// See [`DeskError`]; a revoked key is not rotated.
     pub async fn rotate(&self, id: &str, ask: &RotateAsk) -> Result<Issued, DeskError> {
-        if self.key(id).await?.revoked {
+        let before = self.key(id).await?;
+        if before.revoked {
             return Err(invalid("the key is revoked; unrevoke it first"));
         }
-        let (expires, _) = expiry(ask.expiry.as_deref(), ask.timezone.as_deref())?;
+        let expires = match ask.expiry.as_deref() {
+            None if before.expires.is_some_and(|at| at <= now()) => {
+                return Err(invalid("the key has expired: say until when the new secret is good, or `never`"));
+            }
+            None => before.expires,
+            Some(NEVER) => None,
+            Some(told) => expiry(Some(told), ask.timezone.as_deref())?.0,
+        };
         let (secret, hint) = mint()?;
         let fingerprint = self.hasher.fingerprint(secret.expose().as_bytes());
         let by = ask.by.clone().unwrap_or_else(|| "operator".to_owned());
