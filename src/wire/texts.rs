@@ -366,7 +366,9 @@ fn meaning(node: Node, text: &str) -> (Kind, Seen) {
         Node::Keyword => (Kind::Structural, Seen::Nothing),
         Node::Definition => (Kind::ToolDefinition, Seen::Nothing),
         Node::TextOrFormat => (Kind::Content, Seen::Nothing),
-        Node::Url if text.starts_with("data:") => (Kind::Structural, Seen::Nothing),
+        Node::Url if text.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:")) => {
+            (Kind::Structural, Seen::Nothing)
+        }
         Node::Numbers => (Kind::Structural, Seen::Nothing),
         Node::Url | Node::Root | Node::Choice | Node::Call | Node::Params | Node::Outcome | Node::Datum => (Kind::Metadata, Seen::Nothing),
     }

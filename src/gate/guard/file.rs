@@ -29,11 +29,13 @@ impl File {
         if written.len() < LEAST {
             return None;
         }
-        let Some(url) = written.strip_prefix("data:") else {
+        // Scheme and marker are of any case (RFC 3986 §3.1, RFC 2397 §2).
+        let Some((_, url)) = written.split_at_checked(5).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("data:")) else {
             return Some(Self { head: String::new(), text: decoded(written)? });
         };
         let (kind, content) = url.split_once(',')?;
-        if let Some(kind) = kind.strip_suffix(";base64") {
+        let marked = kind.len().checked_sub(7).and_then(|at| kind.split_at_checked(at));
+        if let Some((kind, _)) = marked.filter(|(_, marker)| marker.eq_ignore_ascii_case(";base64")) {
             return Some(Self { head: format!("data:{kind};base64,"), text: decoded(content)? });
         }
         Some(Self { head: format!("data:{kind};base64,"), text: unescaped(content)? })
@@ -133,6 +135,7 @@ mod tests {
             (base64.trim_end_matches('=').replace('+', "-").replace('/', "_"), ""),
             (format!("{}\r\n{}", &base64[..40], &base64[40..]), ""),
             (format!("data:text/plain;base64,{base64}"), "data:text/plain;base64,"),
+            (format!("DATA:text/plain;Base64,{base64}"), "data:text/plain;base64,"),
             (format!("data:text/plain;charset=utf-8,{}", text.replace(' ', "%20")), "data:text/plain;charset=utf-8;base64,"),
         ] {
             assert_eq!(said(&written).as_deref(), Some(text), "{written}");
