@@ -225,12 +225,15 @@ impl Run {
     }
 }
 
+/// Modules of an engine at the most; a configuration with more is refused.
+pub const MOST_MODULES: usize = 64;
+
 impl Engine {
     /// An engine of these members. `verdicts` remembers what was found in texts seen before.
     pub fn new(mode: Mode, rule: SessionRule, members: Vec<Member>, verdicts: Option<Arc<Verdicts>>) -> Self {
         let mut plan: [Vec<usize>; 6] = Default::default();
         let mut hasher = DefaultHasher::new();
-        for (place, member) in members.iter().enumerate().take(64) {
+        for (place, member) in members.iter().enumerate().take(MOST_MODULES) {
             member.built.ruleset.hash(&mut hasher);
             member.policy.kinds.hash(&mut hasher);
             if mode == Mode::Noop || member.policy.mode == Mode::Noop {

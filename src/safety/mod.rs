@@ -26,7 +26,7 @@ mod linear_test;
 pub use decision::{Decision, Ruling};
 #[cfg(test)]
 pub(crate) use engine::tests::pair as test_pair;
-pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, Member, Run, guarded, verdicts};
+pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, MOST_MODULES, Member, Run, guarded, verdicts};
 pub use finding::{Category, Finding, Findings};
 pub use passage::{Passage, Side};
 pub use policy::{Action, OnError, Policy, Risk, SessionRule};

@@ -16,7 +16,7 @@ use crate::config::settings::{FingerprintKey, RouteSafetySettings, SafetySetting
 use crate::plugin::Scope;
 use crate::safety::attack::Detector;
 use crate::safety::modules::Blueprint;
-use crate::safety::{Built, Engine, Member, Mode, SessionRule, modules, verdicts};
+use crate::safety::{Built, Engine, MOST_MODULES, Member, Mode, SessionRule, modules, verdicts};
 use crate::store::RiskPolicy;
 use crate::wire::Kind;
 
@@ -97,6 +97,9 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
             policy.mode = Mode::Noop;
         }
         members.push((Member { built: Arc::new(built), policy }, entry.scope.clone()));
+    }
+    if members.len() > MOST_MODULES {
+        problems.error("safety.modules", format!("this build has {} safety modules, and an engine runs {MOST_MODULES}", members.len()));
     }
     members
 }
