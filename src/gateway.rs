@@ -2,6 +2,7 @@
 //! drain.
 
 mod announce;
+mod drain;
 mod listeners;
 mod outbox;
 mod signals;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use announce::{announce, notify};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+pub use drain::TAIL;
 use listeners::{addresses, free, usable};
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
@@ -48,8 +50,6 @@ use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
 use crate::usage::{Books, Debts};
 
-/// After the last request is done, this long is left for answers on their way into the socket.
-const LINGER: Duration = Duration::from_millis(100);
 /// What is gathered for a caller before it is sent, bytes: head and body of a usual answer leave in one write. Of a stream every
 /// event, and of any answer its end, is sent at once.
 const ANSWER_BUFFER: usize = 16 * 1024;
@@ -236,7 +236,8 @@ impl Builder {
 
         let conf = ServerConf {
             threads: settings.threads,
-            grace_period_seconds: Some(settings.drain.as_secs().max(1)),
+            // Pingora sleeps for exactly so long and drops all that runs: the process ends by itself before.
+            grace_period_seconds: Some((settings.drain + TAIL).as_secs().max(1)),
             graceful_shutdown_timeout_seconds: Some(1),
             upgrade_sock: settings.upgrade_sock.display().to_string(),
             max_retries: 8,
@@ -473,44 +474,6 @@ impl Shared {
             tokio::spawn(watch_health(Arc::downgrade(balancer)));
         }
     }
-
-    /// Waits until nothing is in flight and everything queued is out, at most for the drain time, and ends the process:
-    /// Pingora itself would always sleep the whole grace period.
-    async fn drain(&self) {
-        let deadline = Instant::now() + self.drain;
-        self.ready.store(false, Ordering::Release);
-        tokio::time::sleep(LINGER).await;
-        while self.flights.count() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let cut = self.flights.count();
-        if cut > 0 {
-            log::warn!(target: "shutdown", requests = cut; "the drain time is over, requests are cut");
-        }
-        let left = self.background.drain(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))).await;
-        if left > 0 {
-            log::warn!(target: "shutdown", jobs = left; "background jobs were not finished");
-        }
-        self.deliver_last(deadline).await;
-        let sessions = self.live.load().sessions.clone();
-        if tokio::time::timeout(Duration::from_secs(1), sessions.tell()).await.is_err() {
-            log::warn!(target: "shutdown", "counts of risk sessions were not told in time");
-        }
-        let settled = Instant::now() + Duration::from_secs(5);
-        while self.governor.settling() > 0 && Instant::now() < settled {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        if tokio::time::timeout(Duration::from_secs(5), self.governor.books.close()).await.is_err() {
-            log::warn!(target: "shutdown", "the record store did not take all usage in time; the rest waits in the spool");
-        }
-        if !self.evidence.close(Duration::from_secs(5)) {
-            log::warn!(target: "shutdown", "evidence was not written in time");
-        }
-        tokio::time::sleep(LINGER).await;
-        log::info!(target: "shutdown", "drained");
-        log::logger().flush();
-        std::process::exit(0);
-    }
 }
 
 #[async_trait]
@@ -568,24 +531,33 @@ impl BackgroundService for Upkeep {
                 }
             });
         }
-        if let Ok(mut hangup) = signal(SignalKind::hangup()) {
-            let shared = self.shared.clone();
-            tokio::spawn(async move {
-                while hangup.recv().await.is_some() {
-                    notify(&[
-                        sd_notify::NotifyState::Reloading,
-                        sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading")),
-                    ]);
-                    let again = shared.clone();
-                    // Building a snapshot compiles patterns and resolves names: not on a worker that answers probes.
-                    let _ = tokio::task::spawn_blocking(move || {
-                        let _runtime = tokio::runtime::Handle::current().enter();
-                        again.reload();
-                    })
-                    .await;
-                    notify(&[sd_notify::NotifyState::Ready]);
-                }
-            });
+        match signal(SignalKind::hangup()) {
+            Err(error) => {
+                log::error!(target: "reload", "SIGHUP cannot be heard; a new configuration needs a restart or an upgrade: {error}")
+            }
+            Ok(mut hangup) => {
+                let shared = self.shared.clone();
+                tokio::spawn(async move {
+                    while hangup.recv().await.is_some() {
+                        notify(&[
+                            sd_notify::NotifyState::Reloading,
+                            sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading")),
+                        ]);
+                        let again = shared.clone();
+                        // Building a snapshot compiles patterns and resolves names: not on a worker that answers probes.
+                        let loaded = tokio::task::spawn_blocking(move || {
+                            let _runtime = tokio::runtime::Handle::current().enter();
+                            again.reload();
+                        });
+                        if loaded.await.is_err() {
+                            // Nothing of the panic's payload: it may quote the file.
+                            shared.metrics.reloaded(false);
+                            log::error!(target: "reload", "the running configuration stays: loading the new one broke off, which is a defect");
+                        }
+                        notify(&[sd_notify::NotifyState::Ready]);
+                    }
+                });
+            }
         }
         let _ = shutdown.changed().await;
         self.shared.drain().await;

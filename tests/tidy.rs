@@ -323,5 +323,13 @@ fn the_unit_waits_longer_than_the_drain() {
         unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")).and_then(|v| v.trim_end_matches('s').parse().ok()).unwrap();
     let config = read("conf/odock.yaml");
     let drain = regex::Regex::new(r"drain: *(\d+)s").unwrap().captures(&config).map_or(30, |c| c[1].parse().unwrap());
-    assert!(stop >= drain + 5, "TimeoutStopSec={stop} and drain: {drain}s in conf/odock.yaml");
+    let tail = odock_edge::gateway::TAIL.as_secs();
+    assert!(stop >= drain + tail + 5, "TimeoutStopSec={stop}, drain: {drain}s in conf/odock.yaml and {tail}s to write everything down");
+    for page in ["README.md", "systemd/README.md", "systemd/odock-edge.service"] {
+        let text = read(page);
+        assert!(
+            [format!("{tail} seconds"), format!("{tail}s")].iter().any(|told| text.contains(told)),
+            "{page} does not tell the {tail} seconds"
+        );
+    }
 }

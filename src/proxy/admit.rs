@@ -181,6 +181,9 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         }
     };
     exchange.outcome.bytes_in = body.len() as u64;
+    if caller.is_none() && length.is_none() {
+        edge.governor.weighed(snapshot, cx.id, body.len() as u64)?;
+    }
     let mut steering = match &called {
         // What it asks for is known when the plugins have had their turn.
         Some(_) => None,
@@ -223,7 +226,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     if let Some(Destination::Mcp(called)) = &mut cx.destination {
         called.authorize().await?;
     }
-    cx.tap = Some(tap::install(session, exchange.draft.body.clone()));
+    cx.tap = Some(tap::install(session, exchange.draft.body.clone(), edge.flights.clone(), cx.id.0[15]));
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 //! its path the request is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use pingora_proxy::Session;
+use tokio::sync::Notify;
 
 use super::answer::{AnswerJudge, Streaming, Watched};
 use super::govern::Governed;
@@ -15,6 +16,7 @@ use super::receipt;
 use super::tap::TapHandle;
 use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
+use crate::identity::Caller;
 use crate::limit::Fields;
 use crate::route::Route;
 use crate::wire::{Dialect, Insertion};
@@ -33,6 +35,8 @@ pub struct Context {
     pub in_flight: Option<InFlight>,
     /// The same for the gauge that is scraped.
     pub gauge: Option<crate::telemetry::InFlight>,
+    /// The service of the gateway's own that counts as a request, and whose key was presented.
+    pub service: Option<(&'static str, Option<Arc<Caller>>)>,
     /// Set when a route matched.
     pub route: Option<Arc<Route>>,
     /// What the gates see. The judge of a held answer has it until the wrapper is taken off.
@@ -49,6 +53,10 @@ pub struct Context {
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
     pub attempts: u32,
+    /// Those that met a dead connection.
+    pub stale: u32,
+    /// When the head of the last one was sent.
+    pub sent: Option<Instant>,
     /// Whether the `pre_upstream` gate has run; it runs once, not once per attempt.
     pub pre_upstream_done: bool,
     /// The answer to the caller's stream, when it is one. The lock is never taken: it makes filters, which need not be
@@ -107,6 +115,7 @@ impl Context {
             received: Instant::now(),
             in_flight: None,
             gauge: None,
+            service: None,
             route: None,
             exchange: None,
             tap: None,
@@ -115,6 +124,8 @@ impl Context {
             usage_unasked: false,
             denial: None,
             attempts: 0,
+            stale: 0,
+            sent: None,
             pre_upstream_done: false,
             streaming: None,
             metered: std::collections::VecDeque::new(),
@@ -159,14 +170,35 @@ impl Context {
 
 /// The number of requests in flight, for the process cap and for draining.
 #[derive(Default)]
-pub struct Flights(AtomicI64);
+pub struct Flights {
+    count: AtomicI64,
+    over: AtomicBool,
+    /// Several, so that requests of all threads do not wait for one lock.
+    told: [Notify; DOORS],
+}
+
+const DOORS: usize = 16;
 
 impl Flights {
+    /// Ends every request that still waits for its upstream or its caller: the drain time is over.
+    pub fn cut(&self) {
+        self.over.store(true, Ordering::Release);
+        self.told.iter().for_each(Notify::notify_waiters);
+    }
+
+    /// Waits for [`Self::cut`]; `near` is any number of the request's own.
+    pub async fn wait(&self, near: u8) {
+        let told = self.told[usize::from(near) % DOORS].notified();
+        if !self.over.load(Ordering::Acquire) {
+            told.await;
+        }
+    }
+
     /// Counts one more unless that would exceed `cap` (0 = no cap).
     pub fn begin(self: &Arc<Self>, cap: usize) -> Option<InFlight> {
-        let before = self.0.fetch_add(1, Ordering::AcqRel);
+        let before = self.count.fetch_add(1, Ordering::AcqRel);
         if cap != 0 && before >= cap as i64 {
-            self.0.fetch_sub(1, Ordering::AcqRel);
+            self.count.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
         Some(InFlight(self.clone()))
@@ -174,7 +206,7 @@ impl Flights {
 
     /// How many there are now.
     pub fn count(&self) -> i64 {
-        self.0.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire)
     }
 }
 
@@ -183,6 +215,6 @@ pub struct InFlight(Arc<Flights>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
     }
 }

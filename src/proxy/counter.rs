@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq;
 
 use super::admit::{Refusal, authenticate, say};
 use super::context::Context;
-use super::{Edge, admin, body};
+use super::govern::Turn;
+use super::{Edge, address, admin, body};
 use crate::config::Snapshot;
 use crate::error::{Denial, codes};
 use crate::identity::{ALL_AGAIN, KeyKind};
@@ -62,7 +63,10 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
             status = if unready.is_some() { 503 } else { 200 };
             Ok(json!({"status": unready.unwrap_or("ok")}))
         }
-        Service::Validate => validate(edge, session, cx),
+        Service::Validate => match counted(edge, session, cx).await {
+            Ok(()) => validate(edge, session, cx),
+            Err(denial) => Err(denial),
+        },
         Service::Invalidate => invalidate(edge, session, cx).await,
     };
     match answer {
@@ -77,9 +81,27 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
     }
 }
 
+/// Keys can be tried here as on any route: the cap of the process and the gateway's own policy hold here as well.
+async fn counted(edge: &Edge, session: &Session, cx: &mut Context) -> Result<(), Denial> {
+    let live = cx.live.clone();
+    let snapshot = &live.snapshot;
+    cx.service = Some(("keys_validate", None));
+    cx.in_flight = edge.flights.begin(snapshot.server.max_concurrent_requests);
+    cx.gauge = Some(edge.metrics.enter());
+    if cx.in_flight.is_none() {
+        return Err(Denial::of(codes::OVERLOADED).with_retry_after(Duration::from_secs(1)));
+    }
+    let client = address::client(session, &snapshot.server.trusted_proxies);
+    let turn = Turn { snapshot, id: cx.id, governed: &mut cx.governed, later: false, keyed: false };
+    edge.governor.pre_auth(turn, client, Some(0)).await
+}
+
 /// What the presented key stands for: nothing that its holder could not find out by calling.
-fn validate(edge: &Edge, session: &Session, cx: &Context) -> Result<Value, Denial> {
+fn validate(edge: &Edge, session: &Session, cx: &mut Context) -> Result<Value, Denial> {
     let caller = authenticate(session, &cx.live.snapshot.keys, edge.keyring.as_deref(), SystemTime::now())?;
+    if let Some((_, presented)) = &mut cx.service {
+        *presented = Some(caller.clone());
+    }
     let mut models: Vec<&String> = caller.models.iter().collect();
     models.sort_unstable();
     Ok(json!({

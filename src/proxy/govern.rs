@@ -389,6 +389,16 @@ impl Governor {
         });
     }
 
+    /// A request is over that no route took: what the gateway's own policy counted goes back.
+    pub fn left(&self, cx: &mut Context) {
+        let Some(mut governed) = cx.governed.take() else { return };
+        let held = std::mem::take(&mut governed.held);
+        if !held.is_empty() {
+            let (state, metrics) = (Arc::clone(&self.state), Arc::clone(&self.metrics));
+            go_on(async move { held.give_back(state.as_ref(), 0, None, &metrics).await });
+        }
+    }
+
     /// A request that held nothing: it was refused before it could, or nobody asked anything of it.
     fn refused(&self, cx: &Context, exchange: &Exchange, took: Duration) {
         let actual = Actual { latency: took, ..Actual::default() };

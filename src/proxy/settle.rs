@@ -2,13 +2,13 @@
 //! `post_response` plugins queued. Nothing here waits for anything.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::{Context, Destination};
-use super::{Edge, answer, mcp, respond, upstream};
+use super::{Edge, answer, mcp, respond, tap, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Execution, Finished, Gate, Guarded, Ledger, RequestId};
@@ -18,6 +18,10 @@ use crate::wire::{Dialect, Endpoint, UsageSource};
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
 pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
     cx.untap(session).await;
+    if matches!(error.etype(), ErrorType::Custom(tap::CUT)) {
+        let again = Denial::of(codes::OVERLOADED).with_message("this gateway is being stopped").with_retry_after(Duration::from_secs(1));
+        cx.denial.get_or_insert(again);
+    }
     if *error.esource() == ErrorSource::Downstream && cx.denial.is_none() {
         cx.caller_gone = true;
         return FailToProxy { error_code: codes::CALLER_GONE.status, can_reuse_downstream: false };
@@ -52,6 +56,7 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     cx.status = session.response_written().filter(|head| !head.status.is_informational()).map_or(0, |head| head.status.as_u16());
     if let Some(error) = error
         && *error.esource() == ErrorSource::Downstream
+        && !matches!(error.etype(), ErrorType::Custom(tap::CUT))
     {
         cx.caller_gone = true;
     }
@@ -63,23 +68,36 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
             }
             settle(edge, exchange, error, cx, bytes_out, ended)
         }
-        None => early(session, cx),
+        None => {
+            edge.governor.left(cx);
+            early(session, cx)
+        }
     };
     if let Some(code) = denied_code {
         edge.metrics.denied(&code);
     }
 }
 
-/// A request that no route took: there is nobody to attribute it to, the access line is all there is.
+/// A request that no route took: there is nobody to attribute it to but whose key was looked at, the access line is all there
+/// is.
 fn early(session: &Session, cx: &Context) -> Option<String> {
-    let denial = cx.denial.as_ref()?;
+    let denial = cx.denial.as_ref();
+    if denial.is_none() && cx.service.is_none() {
+        return None;
+    }
     telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {
         line.hex("request_id", &cx.id.0);
+        line.text_if("endpoint", cx.service.as_ref().map(|(name, _)| *name));
         line.text("method", session.req_header().method.as_str());
-        line.number("status", denial.status().into());
-        line.text("code", &denial.code);
+        line.number("status", denial.map_or(cx.status, Denial::status).into());
+        line.text_if("code", denial.map(|denial| denial.code.as_ref()));
+        if let Some((_, caller)) = &cx.service {
+            line.text_if("organization_id", caller.as_ref().map(|caller| &*caller.organisation.id));
+            line.text_if("api_key_id", caller.as_ref().map(|caller| &*caller.key_id));
+            line.millis("duration_ms", cx.received.elapsed());
+        }
     });
-    Some(denial.code.to_string())
+    denial.map(|denial| denial.code.to_string())
 }
 
 fn settle(
@@ -155,7 +173,7 @@ struct EvidenceLedger {
     evidence: Evidence,
     policy: Policy,
     /// The request's own duration, without the time its record waited for background steps.
-    took: std::time::Duration,
+    took: Duration,
 }
 
 impl Ledger for EvidenceLedger {
@@ -178,14 +196,7 @@ fn metered_usage(dialect: Dialect, chunks: &[bytes::Bytes], status: u16) -> crat
     }
 }
 
-fn count(
-    exchange: &Exchange,
-    error: Option<&Error>,
-    cx: &Context,
-    streamed: bool,
-    took: std::time::Duration,
-    overhead: std::time::Duration,
-) {
+fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: Duration, overhead: Duration) {
     let outcome = &exchange.outcome;
     if let Some(route) = &cx.route {
         let metrics = cx.live.route_metrics(route.index);
@@ -227,7 +238,7 @@ fn count(
     }
 }
 
-fn access_line(exchange: &Exchange, took: std::time::Duration) {
+fn access_line(exchange: &Exchange, took: Duration) {
     let (facts, outcome) = (&exchange.facts, &exchange.outcome);
     let caller = facts.caller.as_deref();
     telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {

@@ -25,11 +25,16 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use super::context::Flights;
+
 /// Slices of the replayed body, so that an early answer of an HTTP/2 upstream is noticed between them.
 const SLICE: usize = 64 * 1024;
 
 /// The door by which [`TapHandle::remove`] asks the wrapper for the session inside; no protocol uses this code.
 const HAND_BACK: u32 = 0x0d0c_0d0c;
+
+/// The kind of the error with which a request ends that is cut at the end of the drain time.
+pub const CUT: &str = "drain time over";
 
 /// A response as the judge wants it to leave: head and complete body.
 pub struct Answer {
@@ -102,10 +107,11 @@ impl<J: Judge> TapHandle<J> {
 }
 
 /// Puts the wrapper around the caller's session, with the body that was read from it.
-pub fn install<J: Judge>(session: &mut Session, body: Bytes) -> TapHandle<J> {
+/// The request ends when `flights` are cut; `near` is any number of its own.
+pub fn install<J: Judge>(session: &mut Session, body: Bytes, flights: Arc<Flights>, near: u8) -> TapHandle<J> {
     let shared = Arc::new(Mutex::new(Shared { body: body.clone(), hold: None, end_early: false, home: None }));
     let inner = std::mem::replace(&mut session.downstream_session, Box::new(ServerSession::new_custom(Box::new(()))));
-    let tap = Tap { inner, body, sent: 0, shared: shared.clone(), hold: None, held: Held::default() };
+    let tap = Tap { inner, body, sent: 0, shared: shared.clone(), hold: None, held: Held::default(), flights, near };
     *session.downstream_session = ServerSession::new_custom(Box::new(tap));
     TapHandle(shared)
 }
@@ -138,6 +144,8 @@ struct Tap<J> {
     shared: Arc<Mutex<Shared<J>>>,
     hold: Option<Hold<J>>,
     held: Held,
+    flights: Arc<Flights>,
+    near: u8,
 }
 
 impl<J: Judge> Tap<J> {
@@ -355,7 +363,11 @@ impl<J: Judge> CustomSession for Tap<J> {
             return Ok(Some(slice));
         }
         // The body is replayed from memory; what the socket can still tell is that the caller went away.
-        self.inner.read_body_or_idle(true).await
+        tokio::select! {
+            biased;
+            told = self.inner.read_body_or_idle(true) => told,
+            () = self.flights.wait(self.near) => Error::e_explain(ErrorType::Custom(CUT), "the drain time is over"),
+        }
     }
 
     fn body_bytes_sent(&self) -> usize {

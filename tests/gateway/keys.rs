@@ -86,6 +86,12 @@ async fn life_of_a_key(edge: &Edge, upstream: &Upstream) {
     done(edge, &["unrevoke", &id]);
     becomes(edge, &new, "fast", (200, ""), SOON).await;
 
+    // A new secret is good for as long as the old one was, unless something else is said.
+    let (dated, _) = create(edge, "dated", &["--model", "*", "--expiry", "2999-01-31"]);
+    assert_eq!(done(edge, &["rotate", &dated])["expiry"], json!("2999-01-31T00:00:00Z"));
+    assert_eq!(done(edge, &["rotate", &dated, "--expiry", "2999-02-01"])["expiry"], json!("2999-02-01T00:00:00Z"));
+    assert_eq!(done(edge, &["rotate", &dated, "--expiry", "never"])["expiry"], json!(null));
+
     let expiry = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4)).to_string();
     let (_, short) = create(edge, "short", &["--model", "*", "--expiry", &expiry]);
     becomes(edge, &short, "secret", (200, ""), SOON).await;
@@ -168,6 +174,31 @@ async fn validate_and_invalidate() {
 
     let closed = setup(&upstream).start().await;
     assert_eq!(closed.send(&invalidate("").bearer(KEY)).await.status, 404);
+}
+
+/// Keys can be tried at this door as on any route: the gateway's own policy holds, and each try leaves a line.
+#[tokio::test]
+async fn validating_is_under_the_gateways_own_policy() {
+    let upstream = Upstream::start().await;
+    let ask = |key: &str| Request::post("/v1/keys/validate", "").bearer(key);
+    let mut limited = setup(&upstream);
+    limited.policies = "ratelimit: {requests: {per_minute: 3}, concurrency: {max: 1}}".into();
+    let edge = limited.start().await;
+    for (key, status) in [(KEY, 200), ("sk_nobody", 401), (KEY, 200), (KEY, 429)] {
+        let answer = edge.send(&ask(key)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    edge.logged("keys_validate", 3).await;
+    let log = edge.log();
+    let lines: Vec<serde_json::Value> =
+        log.lines().filter(|line| line.contains("keys_validate")).map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["status"].as_i64().unwrap()).collect::<Vec<_>>(), [200, 401, 200, 429], "{log}");
+    assert!(lines[0]["api_key_id"].is_string() && lines[1]["api_key_id"].is_null() && lines[1]["code"] == "unauthorized", "{log}");
+
+    let mut blocked = setup(&upstream);
+    blocked.policies = "ip: {blocklist: [\"127.0.0.0/8\"]}".into();
+    let answer = blocked.start().await.send(&ask(KEY)).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
 }
 
 async fn operator(edge: &Edge, method: &str, path: &str, body: &str, token: &str) -> Response {

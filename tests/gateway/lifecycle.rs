@@ -236,20 +236,45 @@ async fn sigterm_lets_streams_end_and_takes_nothing_new() {
     assert!(took < Duration::from_secs(2), "{took:?} after the last stream");
 }
 
-/// At the end of the drain time what still runs is cut, and the log says how much.
+/// At the end of the drain time what still runs is cut, the log says how much, and each is on record: a stream in the middle,
+/// and a request whose provider has said nothing.
 #[tokio::test]
 async fn the_drain_time_is_a_bound() {
     let upstream = streaming(500, Duration::from_millis(100)).await;
     let mut setup = Setup::to(upstream.port);
     setup.server = "drain: 1s".into();
+    setup.governance = "usage: true".into();
     let mut edge = setup.start().await;
     let opened = Arc::new(AtomicUsize::new(0));
     let follower = tokio::spawn(follow(edge.port, opened.clone()));
     wait_for(&opened, 1, &edge).await;
+    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(60)))]);
+    let port = edge.port;
+    let silent = tokio::spawn(async move { crate::client::send(port, &Request::chat(KEY, "fast", false)).await });
+    while upstream.count() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     edge.signal("TERM", None);
-    let (_, took) = edge.ended(Duration::from_secs(8)).await.expect("it ended");
-    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(5), "{took:?}");
+    let (code, took) = edge.ended(Duration::from_secs(15)).await.expect("it ended");
+    assert_eq!(code, 0, "{}", edge.log());
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(10), "{took:?}");
     assert!(follower.await.unwrap().is_err(), "a cut stream is seen to be cut");
+    let silent = silent.await.unwrap();
+    assert_eq!((silent.status, silent.code()), (503, "overloaded".into()), "{}", silent.text());
+
+    let log = edge.log();
+    let line = |text: &str| log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}: {log}")).to_owned();
+    assert!(line("requests are cut").contains("\"requests\":2"), "{log}");
+    assert!(log.contains("drained"), "{log}");
+    let cut: Vec<&str> = log.lines().filter(|line| line.contains("\"code\":\"overloaded\"")).collect();
+    assert_eq!(cut.len(), 2, "{log}");
+    let entries = edge.evidence_entries();
+    let recorded: Vec<_> = entries.iter().filter(|entry| entry["kind"] == "request" && entry["code"] == "overloaded").collect();
+    assert_eq!(recorded.len(), 2, "{entries:#?}");
+    let (code, out, err) = crate::edge::cli(&["usage", "-c", &edge.file.display().to_string(), "--by", "status", "--format", "json"]);
+    assert_eq!(code, 0, "{err}");
+    let told: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+    assert_eq!(told.iter().map(|line| line["requests"].as_i64().unwrap()).sum::<i64>(), 2, "{out}");
 }
 
 /// Work that waits for its turn when the signal comes is done, or its loss is on record.
