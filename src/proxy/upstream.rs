@@ -19,8 +19,11 @@ use crate::route::Transport;
 use crate::wire::{self, Endpoint, Insertion, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Attempts at the most when kept-alive connections turn out to be dead; a dead connection says nothing of the provider.
+/// Kept-alive connections that may turn out to be dead, one after another; that says nothing of the provider.
 const MAX_STALE: u32 = 3;
+/// A connection that is closed so soon after a request was sent was most likely closed before the server saw it. Later the
+/// server may have begun its work, and what is sent again would be done twice.
+const SOON: Duration = Duration::from_secs(1);
 /// How long a plain upstream may stay silent unless its route says otherwise.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -47,24 +50,38 @@ pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
 /// A connect failed: try the next candidate while the route allows it. Nothing was sent, so nothing can happen twice.
 pub fn connect_failed(cx: &Context, mut error: Box<Error>) -> Box<Error> {
     let retries = cx.route.as_ref().map_or(0, |r| r.retries);
-    error.set_retry(cx.attempts <= retries);
+    error.set_retry(cx.attempts.saturating_sub(cx.stale) <= retries);
     report(cx, &error, false);
     error
 }
 
-/// An attempt broke off. A kept-alive connection that turns out dead before any answer is tried again on a fresh one, as
-/// nginx and curl do: the server closed it before it saw the request.
-pub fn attempt_failed(session: &Session, cx: &Context, error: Box<Error>, reused: bool) -> Box<Error> {
+/// An attempt broke off. What a kept-alive connection carried that is closed at once and without a word is sent again on
+/// another one, as nginx and curl do. The server may have seen it nevertheless: only its silence and the short time speak
+/// against it. Whatever a provider refused unseen, HTTP/2 says so, is sent again as well.
+pub fn attempt_failed(session: &Session, cx: &mut Context, error: Box<Error>, reused: bool) -> Box<Error> {
     let mut error = error;
     error.retry.decide_reuse(reused);
-    let broken = matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
-    let stale = reused && *error.esource() == ErrorSource::Upstream && broken;
     let answered = answered(session) || cx.upstream_status != 0;
-    error.set_retry((error.retry() || stale) && !answered && cx.denial.is_none() && cx.attempts <= MAX_STALE);
+    let again = match error.etype() {
+        ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => {
+            let soon = cx.sent.is_none_or(|at| at.elapsed() <= SOON);
+            reused && *error.esource() == ErrorSource::Upstream && soon && !has_begun(&error)
+        }
+        _ => error.retry(),
+    };
+    let again = again && !answered && cx.denial.is_none() && cx.stale < MAX_STALE;
+    cx.stale += u32::from(again);
+    error.set_retry(again);
     if cx.denial.is_none() {
         report(cx, &error, reused);
     }
     error
+}
+
+/// Whether a part of the answer's head had come when the connection broke; Pingora tells it in its words alone.
+fn has_begun(error: &Error) -> bool {
+    let told = error.context.as_ref().and_then(|context| context.as_str().rsplit_once("bytes already read: "));
+    told.is_some_and(|(_, count)| count.trim() != "0")
 }
 
 /// Whether the caller has the head of an answer; `100 Continue` and its like are none.
@@ -89,10 +106,13 @@ fn report(cx: &Context, error: &Error, reused: bool) {
 /// A plugin refused; nothing has been sent to the upstream.
 pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &mut Context) -> Result<()> {
     if cx.pre_upstream_done {
-        return prepare(session, head, cx).await;
+        let done = prepare(session, head, cx).await;
+        cx.sent = Some(Instant::now());
+        return done;
     }
     let began = Instant::now();
     let done = prepare(session, head, cx).await;
+    cx.sent = Some(Instant::now());
     cx.upstream_started = cx.upstream_started.map(|at| at + began.elapsed());
     if done.is_err() {
         // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.

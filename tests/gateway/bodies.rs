@@ -161,3 +161,28 @@ async fn a_refused_connection_is_tried_elsewhere_with_the_same_bytes() {
     }
     assert_eq!(upstream.count(), SIZES.len() * 2);
 }
+
+/// A server that was silent for a while, or that had begun to answer, may have done what it was asked: it is not asked twice.
+#[tokio::test]
+async fn what_a_server_may_have_done_is_not_sent_again() {
+    let upstream = Upstream::start().await;
+    let edge = start(&upstream).await;
+    let late = Act::CloseLater(std::time::Duration::from_millis(1500));
+    for act in [late, Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-".to_vec())] {
+        let request = Request::post("/unchanged/x", pattern(100)).bearer(KEY);
+        let mut met = false;
+        for _ in 0..10 {
+            warm(&edge, &upstream, 1).await;
+            upstream.next([act.clone()]);
+            let answer = edge.send(&request).await;
+            let attempts = upstream.take();
+            upstream.clear();
+            assert_eq!((answer.status, attempts.len()), (502, 1), "{act:?}: {}", answer.text());
+            met |= attempts[0].nth > 0;
+            if met {
+                break;
+            }
+        }
+        assert!(met, "the gateway never used a connection of its pool again");
+    }
+}

@@ -48,6 +48,8 @@ pub enum Act {
     CloseAfterHead,
     /// Reads the whole request and closes without a byte.
     CloseAfterBody,
+    /// The same after a while.
+    CloseLater(Duration),
     /// Writes these bytes as they are and closes.
     Raw(Vec<u8>),
 }
@@ -278,6 +280,7 @@ async fn serve(mut io: Box<dyn Io>, connection: usize, script: Arc<Script>) {
                 return;
             }
             Act::CloseAfterHead | Act::CloseAfterBody => return,
+            Act::CloseLater(after) => return tokio::time::sleep(after).await,
         };
         match done {
             Ok(true) => {}
