@@ -78,8 +78,8 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
             if inflate.is_none() {
                 return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
             }
-        } else {
-            guard = None;
+        } else if guard.take().is_some() {
+            exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
         }
     }
     let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };

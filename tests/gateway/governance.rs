@@ -512,3 +512,16 @@ async fn a_record_store_that_is_away_loses_nothing() {
     assert!(eventually(Duration::from_secs(10), || path.is_file()).await, "{}", edge.log());
     assert_eq!(recorded(&edge, 20).await.len(), 20);
 }
+
+/// A body whose length nobody told is as long as it is, also where nobody's key is asked for.
+#[tokio::test]
+async fn the_gateways_own_policy_bounds_bodies_of_nobody() {
+    let upstream = Upstream::start().await;
+    let setup = Setup { policies: "ratelimit: {payload: {max_request_bytes: 100}}".into(), ..Setup::to(upstream.port) };
+    let edge = setup.plain("open", "default", ", auth: none").start().await;
+    for (framing, size, status) in crate::client::Framing::ALL.into_iter().flat_map(|framing| [(framing, 100, 200), (framing, 101, 413)]) {
+        let answer = edge.send(&Request::post("/open/x", "x".repeat(size)).framing(framing)).await;
+        assert_eq!(answer.status, status, "{framing:?} {size}: {}", answer.text());
+    }
+    assert_eq!(upstream.count(), 3);
+}

@@ -172,3 +172,31 @@ async fn who_breaks_a_limit_of_the_head_is_told_of_that_one_whatever_else_is_wro
     assert_eq!(code(&chat("fast")).await, (402, "budget_exceeded".into()));
     assert_eq!(upstream.count(), 0);
 }
+
+/// A store that stalls takes the slots of those who gave it up when it goes on.
+#[tokio::test]
+async fn a_store_that_stalls_locks_nobody_out() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = Upstream::start().await;
+    let setup = Setup {
+        main: "policies: {ratelimit: {concurrency: {max: 2, lease_ttl_seconds: 30}}}".into(),
+        log: Some("error"),
+        ..Setup::to(upstream.port)
+    };
+    let edge = shared(&redis, setup).await;
+    assert_eq!(edge.send(&chat("fast")).await.status, 200);
+    redis.stall(true);
+    let request = chat("fast");
+    let given_up = futures::future::join_all((0..4).map(|_| edge.send(&request))).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    redis.stall(false);
+    assert!(given_up.iter().all(|answer| (answer.status, answer.code()) == (503, "store_unavailable".into())));
+    let again = std::time::Instant::now();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    while edge.send(&request).await.status != 200 {
+        assert!(again.elapsed() < Duration::from_secs(5), "locked out after {:?}", again.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let slots = redis.ask(&["--scan", "--pattern", "*concurrency*"]);
+    eprintln!("back after {:?}; {slots}", again.elapsed());
+}

@@ -198,3 +198,18 @@ async fn what_stands_beside_the_data_of_events_is_read_too() {
         assert!(!text.contains(goes), "{goes:?} is there: {text}");
     }
 }
+
+/// What only watches lets pass what it cannot read, and the evidence says that it was not read.
+#[tokio::test]
+async fn a_stream_that_nobody_can_read_is_on_record_where_safety_only_watches() {
+    let upstream = Upstream::start().await;
+    let mut setup = Setup::to(upstream.port);
+    setup.more = "safety: {mode: observe}\n".into();
+    let edge = setup.start().await;
+    let parts = vec![Bytes::from_static(b"data: {}\n\n")];
+    upstream.next([Act::Answer(Answer::stream(parts, Duration::ZERO).header("content-encoding", "zstd"))]);
+    let got = edge.send(&Request::chat(KEY, "fast", true)).await;
+    assert_eq!((got.status, got.header("content-encoding")), (200, Some("zstd")));
+    let record = edge.record(got.header("x-request-id").unwrap()).await;
+    assert_eq!(record["tags"]["safety"], "answer_unread", "{record}");
+}

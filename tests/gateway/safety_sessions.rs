@@ -17,12 +17,18 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// `None` where no `redis-server` is installed.
+    /// `None` where no `redis-server` is installed, unless `TEST_PEERS=required` says that it was.
     pub async fn start() -> Option<Self> {
         let port = free_port();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let child = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                assert!(std::env::var_os("TEST_PEERS").is_none_or(|value| value != "required"), "redis-server is not installed: {error}");
+                return None;
+            }
+        };
         let this = Self { port, child };
         for _ in 0..200 {
             if this.ask(&["PING"]) == "PONG" {
@@ -36,6 +42,12 @@ impl Redis {
     pub fn ask(&self, args: &[&str]) -> String {
         let out = Command::new("redis-cli").arg("-p").arg(self.port.to_string()).args(args).output().unwrap();
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    }
+
+    /// Stops it for a while, or lets it go on.
+    pub fn stall(&self, stalled: bool) {
+        let signal = if stalled { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
     }
 
     fn number(&self, key: &str, field: &str) -> i64 {
