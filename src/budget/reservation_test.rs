@@ -219,3 +219,30 @@ proptest! {
         });
     }
 }
+
+/// Records that take their time, and are not always there.
+struct Slow {
+    asked: std::sync::atomic::AtomicUsize,
+    there: bool,
+}
+
+#[async_trait::async_trait]
+impl Past for Slow {
+    async fn used(&self, _account: &Account, _window: Window) -> Result<i64, StateError> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if self.there { Ok(0) } else { Err(StateError::Unavailable("gone".into())) }
+    }
+}
+
+#[tokio::test]
+async fn a_window_is_opened_once_for_all_who_come_at_once() {
+    for there in [true, false] {
+        let (_, state) = store();
+        let account = budget("{name: b, period: DAILY, amount: \"1.00\"}");
+        let slow = Slow { asked: Default::default(), there };
+        let opened = futures::future::join_all((0..50).map(|_| account.open(&state, &slow, START))).await;
+        assert!(opened.iter().all(|opened| opened.as_ref().is_ok_and(Option::is_some) == there), "{opened:?}");
+        assert_eq!(slow.asked.into_inner(), 1, "one asks for all, also where there is no answer");
+    }
+}

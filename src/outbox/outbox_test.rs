@@ -248,3 +248,24 @@ async fn files_are_bounded_while_the_store_is_away_whatever_is_dropped() {
         assert_eq!(outbox.waiting(), most as u64, "{on_full:?}");
     }
 }
+
+/// As after an upgrade: the process before drains while this one works already.
+#[tokio::test]
+async fn what_another_process_leaves_later_is_taken_over() {
+    let world = Arc::new(world("later", 1));
+    let other = Outbox::new(world.settings.clone(), Metrics::new().unwrap().outbox());
+    other.dispatch("later", &delivery("m1", "done"), false).unwrap();
+    let worker = tokio::spawn(Worker::new(world.outbox.clone(), world.records.clone(), world.clone()).run());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(world.script.seen.lock().is_empty(), "it lives");
+    drop(other);
+    for _ in 0..3000 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if !world.script.seen.lock().is_empty() {
+            break;
+        }
+    }
+    world.outbox.close(Instant::now() + Duration::from_secs(1));
+    worker.await.unwrap();
+    assert_eq!(*world.script.seen.lock(), [("m1".to_owned(), 1)]);
+}

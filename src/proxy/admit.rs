@@ -1,6 +1,19 @@
-//! From the request head to a destination: everything `request_filter` does, in the order of the product's lifecycle.
+//! From the request head to a destination: everything `request_filter` does, in this order.
 //!
-//! framing → process cap → route → key → body (bounded, timed) → decode → plugins `pre_route` → model → grant → destination
+//! 1. The head: sound framing, a path that means one thing, no change of protocol.
+//! 2. The gateway's own services, which end here ([`counter`]).
+//! 3. The route; from here on the request is on record.
+//! 4. The cap of the process.
+//! 5. SafetySec on the head, before the key.
+//! 6. The gateway's own policy.
+//! 7. The key.
+//! 8. The policies of organisation, team and key; SafetySec on the head again, with the key known.
+//! 9. What the endpoint takes at all; the list of models ends here; the MCP server that is called, and whether this key may.
+//! 10. The body, bounded in bytes and in time, and decoded.
+//! 11. The plugins at `pre_route`.
+//! 12. The tools that are called; else the model, its grant and its provider; else the route's own upstream.
+//! 13. Limits, budgets and quotas of the whole, as far as steps 6 and 8 left them for one question; what is taken is held.
+//! 14. The token of an MCP server.
 
 use std::sync::Arc;
 use std::time::SystemTime;
