@@ -188,8 +188,8 @@ impl Account {
         // At the beginning of a window everybody comes at once, and the stores are asked once.
         let came = Instant::now();
         let mut failed = self.opening.lock().await;
-        if let Some(open) = self.open.load().as_ref().filter(|open| open.window.contains(now)) {
-            return Ok(Some(Arc::clone(open)));
+        if let Some(open) = self.is_open(now) {
+            return Ok(Some(open));
         }
         if let Some((_, error)) = failed.as_ref().filter(|(at, _)| *at >= came) {
             return Err(error.clone());

@@ -67,7 +67,7 @@ enum Action {
     Rotate {
         /// Identifier of the key
         id: String,
-        /// The new expiry: a moment (2027-01-31T12:00:00Z), or a day or local time of --timezone; none without it
+        /// The new expiry: a moment (2027-01-31T12:00:00Z), a day or local time of --timezone, or never; without it the old one
         #[arg(long, value_name = "TIME")]
         expiry: Option<String>,
         /// IANA name of a time zone

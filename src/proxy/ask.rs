@@ -98,7 +98,7 @@ impl Governor {
     pub fn weighed(&self, snapshot: &Snapshot, id: RequestId, length: u64) -> Result<(), Denial> {
         let Some(plan) = &snapshot.policy else { return Ok(()) };
         let ask = Ask { body: Some(length), ..asking(id, 0) };
-        self.admitted(Stage::PreAuth, &ask, [], [plan.as_ref()])
+        self.admitted(Stage::PreAuth, &ask, std::iter::empty(), std::iter::once(plan.as_ref()))
     }
 
     /// Organisation, team and key, before the body is read. `length` is what the head says of the body.

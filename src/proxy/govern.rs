@@ -392,7 +392,7 @@ impl Governor {
     /// A request is over that no route took: what the gateway's own policy counted goes back.
     pub fn left(&self, cx: &mut Context) {
         let Some(mut governed) = cx.governed.take() else { return };
-        let held = std::mem::take(&mut governed.held);
+        let held = std::mem::take(&mut governed.own);
         if !held.is_empty() {
             let (state, metrics) = (Arc::clone(&self.state), Arc::clone(&self.metrics));
             go_on(async move { held.give_back(state.as_ref(), 0, None, &metrics).await });
