@@ -19,7 +19,7 @@ use odock_edge::limit::{Course, Policy, Receipt, Scope, ScopePlan};
 use odock_edge::store::memory::MemoryState;
 use odock_edge::store::records::RecordStore;
 use odock_edge::store::sql::{Options, SqlRecords};
-use odock_edge::store::{Decisions, End, LeaseId, Stands, StateError, Whole};
+use odock_edge::store::{Charge, Decisions, End, LeaseId, Stands, StateError, StateKey, Whole};
 use odock_edge::telemetry::Metrics;
 use odock_edge::usage::{AtMost, Books, Who};
 use sqlx::Connection;
@@ -120,7 +120,8 @@ impl World {
         std::hint::black_box(course.standings(&stands));
         let actual = Actual { tokens_in: 200, tokens_out: 20, cost: 240_000, ..Actual::default() };
         let lent = receipt.lent(220).ok_or("what was granted at once is ended at once")?;
-        let close = |charges: &[_], released: &[_]| self.state.close(lease, &lent, &End { charges, released, ..End::default() });
+        let close =
+            |charges: &[Charge<'_>], released: &[&StateKey]| self.state.close(lease, &lent, &End { charges, released, ..End::default() });
         made.with_end(Some(&actual), close).ok_or("what was granted at once is ended at once")?;
         Ok(())
     }
