@@ -148,17 +148,16 @@ fn labelled() -> String {
 }
 
 #[test]
-fn train_makes_the_same_weights_of_the_same_rows_and_refuses_what_it_cannot_learn_from() {
+fn train_makes_weights_and_refuses_what_it_cannot_learn_from() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(at("rows.jsonl"), labelled()).unwrap();
-    for name in ["one.bin", "two.bin"] {
-        let (code, out, err) = cli(&["safety", "train", &at("rows.jsonl"), "--out", &at(name)]);
-        assert_eq!((code, err.as_str()), (0, ""));
-        assert!(out.starts_with("48 rows, 24 attacks\n") && out.contains(name), "{out}");
-    }
-    let (one, two) = (std::fs::read(at("one.bin")).unwrap(), std::fs::read(at("two.bin")).unwrap());
-    assert!(!one.is_empty() && one == two);
+    // Once, for it takes minutes where nothing is optimised: that the same rows make the same bytes is tested beside the trainer.
+    let (code, out, err) = cli(&["safety", "train", &at("rows.jsonl"), "--out", &at("one.bin")]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("48 rows, 24 attacks\n") && out.contains("one.bin"), "{out}");
+    let weights = std::fs::read(at("one.bin")).unwrap();
+    assert!(odock_edge::safety::attack::Model::from_bytes(weights).is_ok());
     std::fs::write(at("one_sided.jsonl"), labelled().lines().filter(|line| line.contains("\"label\":0")).collect::<Vec<_>>().join("\n"))
         .unwrap();
     std::fs::write(at("broken.jsonl"), "{\"text\": 7}\n").unwrap();
