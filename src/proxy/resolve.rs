@@ -136,6 +136,7 @@ impl Name {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -153,7 +154,7 @@ mod tests {
     async fn an_old_answer_is_used_while_one_task_asks_for_another() {
         let address = Address::new("localhost", 80, PATIENCE);
         let old: SocketAddr = ([192, 0, 2, 1], 80).into();
-        let Some(asked) = Instant::now().checked_sub(FRESH) else { return assert!(cfg!(not(unix)), "a clock that just began") };
+        let asked = Instant::now().checked_sub(FRESH).unwrap();
         address.name.last.store(Some(Arc::new(Answer { addresses: vec![old], asked })));
         assert_eq!(address.next().await.ok(), Some(old), "nobody waits");
         assert!(address.name.again.load(Ordering::Acquire));
