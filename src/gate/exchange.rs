@@ -207,6 +207,8 @@ pub struct Outcome {
     pub bytes_in: u64,
     /// Body bytes to the caller.
     pub bytes_out: u64,
+    /// Bytes of the upstream's answer as they came, whether or not the caller got them.
+    pub bytes_received: u64,
     /// The provider's own id of the request.
     pub provider_request_id: Option<String>,
 }
@@ -223,6 +225,7 @@ impl Default for Outcome {
             overhead_us: 0,
             bytes_in: 0,
             bytes_out: 0,
+            bytes_received: 0,
             provider_request_id: None,
         }
     }

@@ -185,6 +185,7 @@ fn is_event_stream(head: &ResponseHeader) -> bool {
 
 /// `response_body_filter`: the next piece of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
+    cx.bytes_received += body.as_ref().map_or(0, Bytes::len) as u64;
     let Some(streaming) = &mut cx.streaming else {
         if end {
             cx.upstream_ended = Some(Instant::now());

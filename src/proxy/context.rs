@@ -78,6 +78,8 @@ pub struct Context {
     pub upstream_ended: Option<Instant>,
     /// How long the caller's body was waited for.
     pub reading: Duration,
+    /// Bytes of the upstream's answer so far.
+    pub bytes_received: u64,
     /// The status of the provider's answer, 0 before there is one.
     pub upstream_status: u16,
     /// The status the caller received, 0 when none was sent.
@@ -136,6 +138,7 @@ impl Context {
             upstream_took: None,
             upstream_ended: None,
             reading: Duration::ZERO,
+            bytes_received: 0,
             upstream_status: 0,
             status: 0,
             caller_gone: false,

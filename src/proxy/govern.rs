@@ -352,7 +352,8 @@ impl Governor {
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
         let used = governed.used(exchange, cx.upstream_status);
-        let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_out);
+        // What the server sent, not what the caller got: that may be a refusal of this gateway's own.
+        let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_received);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
             Some(cost) => Some(cost).filter(|_| answered(cx.upstream_status)),
             None => governed.pricing.as_ref().map(|pricing| pricing.cost(&used)),
@@ -485,7 +486,7 @@ fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: Missi
         (UsageSource::None, Some(worst)) => match exchange.facts.endpoint {
             // Numbers, pictures and sound: their length says nothing of tokens.
             Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => (worst.tokens_in, 0),
-            _ => (worst.tokens_in, exchange.outcome.bytes_out / 4),
+            _ => (worst.tokens_in, exchange.outcome.bytes_received / 4),
         },
     };
     let estimated =

@@ -120,6 +120,7 @@ fn settle(
     outcome.end = answer::end_of(cx, error.is_some());
     outcome.attempts = cx.attempts;
     outcome.bytes_out = bytes_out;
+    outcome.bytes_received = cx.bytes_received;
     outcome.upstream_ms = cx.upstream_took.map(|t| t.as_secs_f64() * 1e3);
     let streamed = cx.streaming.is_some();
     // What is neither the caller's time, until its body was here, nor the upstream's, until its answer was, is ours.

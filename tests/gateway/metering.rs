@@ -105,3 +105,28 @@ async fn the_prompt_of_an_answer_that_tells_nothing_is_estimated() {
     let reserved = prompt + 100;
     assert_eq!(left, 100_000 - (3 * prompt + 11) - reserved);
 }
+
+/// An answer that is held and breaks off: what the caller gets instead is this gateway's own and costs nothing.
+#[tokio::test]
+async fn a_refusal_of_the_gateways_own_is_no_answer_of_the_models() {
+    let upstream = Upstream::start().await;
+    let priced = "{call_nanos_usd: 1000, output_byte_nanos_usd: 7}";
+    let tools = format!(
+        "mcp_servers: [{{name: github, endpoint_url: \"http://127.0.0.1:{}/own\", api_keys: [main], blocked_tools: [rm], pricing: {priced}}}]",
+        upstream.port
+    );
+    let setup = Setup { acme: vec![tools], ..keeping(&upstream) }.plugin("{name: pii_mask}");
+    let edge = setup.chain("post_upstream: {sequential: [pii_mask]}").start().await;
+    let cut = || [Act::Answer(Answer { body: Body::Cut(vec![Bytes::from_static(b"{\"id\": 1")]), ..Answer::json("") })];
+    upstream.next(cut());
+    let completion = edge.send(&Request::chat(KEY, "fast", false)).await;
+    upstream.next(cut());
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "ls"}});
+    let tool = edge.send(&Request::post("/v1/mcp/github", call.to_string()).bearer(KEY)).await;
+    assert_eq!((completion.status, tool.status), (502, 502), "{} {}", completion.text(), tool.text());
+    let records = recorded(&edge, 2).await;
+    let completion = of(&records, &completion);
+    assert_eq!(completion["output_tokens"], 2, "eight bytes came: {completion:#}");
+    let tool = of(&records, &tool);
+    assert_eq!(tool["details"]["billing"]["total_cost_nanos_usd"], 1000 + 7 * 8, "{tool:#}");
+}
