@@ -166,12 +166,14 @@ impl Governor {
             None => crate::wire::head(exchange.facts.endpoint, body)
                 .map_or((None, None, None), |head| (head.max_tokens, head.choices, head.inputs)),
         };
-        let tokens_in = if server.is_some() { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
+        // Who only asks how many tokens a prompt has uses none of them.
+        let counts_only = exchange.facts.endpoint == Endpoint::CountTokens;
+        let tokens_in = if server.is_some() || counts_only { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
         let tokens_out = match exchange.facts.endpoint {
-            Endpoint::Embeddings | Endpoint::Mcp => 0,
+            Endpoint::Embeddings | Endpoint::Mcp | Endpoint::CountTokens => 0,
             _ => budget::output_tokens(asked, choices, model.map_or(0, |model| model.max_output_tokens)).min(MOST_TOKENS),
         };
-        let pricing = model.and_then(|model| model.pricing.as_ref());
+        let pricing = model.filter(|_| !counts_only).and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
         governed.weighed = true;
         governed.pricing = pricing.cloned();
@@ -462,7 +464,7 @@ impl Governed {
 
     /// What the request used, as far as anybody knows.
     fn used(&self, exchange: &Exchange, upstream_status: u16) -> Quantities {
-        if !answered(upstream_status) {
+        if !answered(upstream_status) || exchange.facts.endpoint == Endpoint::CountTokens {
             return Quantities::default();
         }
         if let Some((_, tools)) = &self.tools {
@@ -475,6 +477,11 @@ impl Governed {
 /// What the provider did not tell is estimated, or whatever `missing` says: the prompt as it was reserved, the answer by four
 /// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already.
 fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: MissingUsage) {
+    if exchange.facts.endpoint == Endpoint::CountTokens {
+        // The number that is answered is what was asked for, not what was used.
+        exchange.outcome.usage = Usage::default();
+        return;
+    }
     let usage = exchange.outcome.usage;
     let worst = governed.filter(|governed| governed.weighed && governed.tools.is_none()).map(|governed| governed.worst);
     let (input, output) = match (usage.source, worst) {

@@ -130,3 +130,29 @@ async fn a_refusal_of_the_gateways_own_is_no_answer_of_the_models() {
     let tool = of(&records, &tool);
     assert_eq!(tool["details"]["billing"]["total_cost_nanos_usd"], 1000 + 7 * 8, "{tool:#}");
 }
+
+#[tokio::test]
+async fn who_asks_how_long_a_prompt_is_uses_no_tokens() {
+    let upstream = Upstream::with(|_| Act::Answer(Answer::json(r#"{"input_tokens": 14}"#))).await;
+    let quota = |metric: &str, limit: u64| {
+        format!("{{name: {metric}, owner: {{type: APIKEY, name: main}}, period: DAILY, metric: {metric}, limit: {limit}}}")
+    };
+    let setup = Setup {
+        acme: vec![format!("quotas: [{}, {}]", quota("TOKENS", 10), quota("REQUESTS", 2))],
+        main: "policies: {ratelimit: {tokens: {per_minute: 10}}}".into(),
+        ..keeping(&upstream)
+    };
+    let edge = setup.start().await;
+    let body =
+        json!({"model": "claude-fast", "messages": [{"role": "user", "content": "How many tokens does this prompt have, roughly?"}]});
+    let count = Request::post("/v1/messages/count_tokens", body.to_string()).bearer(KEY);
+    for _ in 0..2 {
+        let answer = edge.send(&count).await;
+        assert_eq!((answer.status, answer.json()["input_tokens"].as_u64()), (200, Some(14)), "{}", answer.text());
+    }
+    let refused = edge.send(&count).await;
+    assert_eq!((refused.status, refused.text().contains("REQUESTS")), (429, true), "a request it is: {}", refused.text());
+    for record in recorded(&edge, 3).await {
+        assert_eq!((&record["total_tokens"], &record["usage_source"]), (&json!(0), &json!("none")), "{record:#}");
+    }
+}
