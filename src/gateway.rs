@@ -40,7 +40,7 @@ use crate::gate::{Background, Worker};
 use crate::identity::{KeyHasher, Keyring, is_minted_id};
 use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
-use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, Patient, PingoraEgress, State, watch_health};
+use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, Patient, PingoraEgress, Readiness, State, watch_health};
 use crate::safety::modules::{self, Blueprint};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
@@ -251,6 +251,8 @@ impl Builder {
         server.bootstrap();
 
         let edge = Edge {
+        let books = shared.governor.books.clone();
+        let readiness = Arc::new(Readiness::new(shared.ready.clone(), shared.keyring.clone(), shared.state.store.clone(), books));
             live: shared.live.clone(),
             flights: shared.flights.clone(),
             closing: shared.closing.clone(),
@@ -258,7 +260,7 @@ impl Builder {
             background: shared.background.clone(),
             governor: shared.governor.clone(),
             keyring: shared.keyring.clone(),
-            ready: shared.ready.clone(),
+            readiness: readiness.clone(),
             metrics: shared.metrics.clone(),
         };
         let mut proxy = pingora_proxy::http_proxy(&server.configuration, edge);
@@ -282,7 +284,7 @@ impl Builder {
             let live = shared.live.clone();
             let app = Admin {
                 metrics: shared.metrics.clone(),
-                ready: shared.ready.clone(),
+                readiness,
                 live: shared.live.clone(),
                 keyring: shared.keyring.clone(),
                 books: shared.governor.books.clone(),

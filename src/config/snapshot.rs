@@ -72,6 +72,15 @@ impl Snapshot {
         let built = build(config, roster, host, metrics, &mut problems);
         built.ok_or_else(|| problems.into_found())
     }
+
+    /// Whether there is any policy, budget or quota: without one no request asks the state store for anything.
+    pub fn limits_any(&self) -> bool {
+        let homes = || self.homes.values().any(|home| home.plan.is_some() || !home.team_plans.is_empty() || !home.accounts.is_empty());
+        let keys = || self.directory.api_keys().any(|key| !key.caller.terms.scopes.is_empty() || !key.caller.terms.accounts.is_empty());
+        let models = || self.models.iter().any(|model| model.limits.is_some());
+        let servers = || self.mcp_servers.iter().any(|(_, _, server)| server.limits.is_some());
+        self.policy.is_some() || homes() || keys() || models() || servers()
+    }
 }
 
 /// Everything that can go wrong in [`build`], with a host that opens nothing.

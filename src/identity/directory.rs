@@ -98,6 +98,11 @@ impl Directory {
         self.api_keys.get(id)
     }
 
+    /// Every key of the file.
+    pub fn api_keys(&self) -> impl Iterator<Item = &KeyEntry> {
+        self.api_keys.values()
+    }
+
     /// The models of an organisation (by its id).
     pub fn models<'a>(&'a self, organisation: &str) -> impl Iterator<Item = &'a Arc<ModelEntry>> {
         self.models.iter().filter(move |m| &*m.organisation == organisation)

@@ -2,7 +2,6 @@
 //! usage where a token for it is configured. Loopback unless configured otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -14,18 +13,22 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::live::Live;
+use super::readiness::Readiness;
 use super::{admin_keys, admin_usage};
 use crate::identity::Keyring;
 use crate::store::StateStore;
 use crate::telemetry::Metrics;
 use crate::usage::Books;
 
+/// The type of answers for people.
+const PLAIN: &str = "text/plain; charset=utf-8";
+
 /// What the admin listener shows.
 pub struct Admin {
     /// The registry to render.
     pub metrics: Arc<Metrics>,
-    /// Set when traffic is accepted, cleared when draining.
-    pub ready: Arc<AtomicBool>,
+    /// Whether traffic should come.
+    pub readiness: Arc<Readiness>,
     /// The configuration in use.
     pub live: Arc<ArcSwap<Live>>,
     /// Keys made at run time.
@@ -54,11 +57,12 @@ impl ServeHttp for Admin {
         match head.uri.path() {
             "/metrics" => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.metrics.render().into_bytes()),
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match unready(&self.ready, self.keyring.as_deref()) {
-                None => text(StatusCode::OK, "ready\n"),
-                Some("starting") => text(StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-                Some(_) => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-            },
+            "/readyz" => {
+                let live = self.live.load_full();
+                let standing = self.readiness.standing(&live.snapshot).await;
+                let status = if standing.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                answer(status, PLAIN, standing.text().into_bytes())
+            }
             "/version" => {
                 let version = json!({"name": "odock-edge", "version": env!("CARGO_PKG_VERSION"), "config_hash": (self.config_hash)(), "pid": std::process::id()});
                 answer(StatusCode::OK, "application/json", version.to_string().into_bytes())
@@ -66,15 +70,6 @@ impl ServeHttp for Admin {
             _ => text(StatusCode::NOT_FOUND, "not found; try /metrics /livez /readyz /version\n"),
         }
     }
-}
-
-/// Why no traffic should come here; `None` when it should. Keys made at run time are read at start: until then their holders
-/// are better served elsewhere. A store that is away ends the reading too, for everybody else can be served.
-pub(super) fn unready(ready: &AtomicBool, keyring: Option<&Keyring>) -> Option<&'static str> {
-    if keyring.is_some_and(|ring| !ring.is_ready()) {
-        return Some("starting");
-    }
-    (!ready.load(Ordering::Acquire)).then_some("draining")
 }
 
 /// Whether a request has the token of the API; what to answer when it has not.
@@ -91,7 +86,7 @@ pub(super) fn authorized(admin: &Admin, head: &RequestHeader) -> Result<(), (Sta
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Vec<u8>> {
-    answer(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+    answer(status, PLAIN, body.as_bytes().to_vec())
 }
 
 pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {

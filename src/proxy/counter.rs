@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use super::admit::{Refusal, authenticate, say};
 use super::context::Context;
 use super::govern::Turn;
-use super::{Edge, address, admin, body};
+use super::{Edge, address, body};
 use crate::config::Snapshot;
 use crate::error::{Denial, codes};
 use crate::identity::{ALL_AGAIN, KeyKind};
@@ -59,9 +59,9 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
         _ if !service.takes(&session.req_header().method) => Err(Denial::of(codes::METHOD_NOT_ALLOWED)),
         Service::Health => Ok(json!({"status": "ok"})),
         Service::Ready => {
-            let unready = admin::unready(&edge.ready, edge.keyring.as_deref());
-            status = if unready.is_some() { 503 } else { 200 };
-            Ok(json!({"status": unready.unwrap_or("ok")}))
+            let standing = edge.readiness.standing(&cx.live.snapshot).await;
+            status = if standing.is_ready() { 200 } else { 503 };
+            Ok(standing.json())
         }
         Service::Validate => match counted(edge, session, cx).await {
             Ok(()) => validate(edge, session, cx),

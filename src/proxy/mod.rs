@@ -28,6 +28,7 @@ mod mcp;
 mod outlet;
 mod patience;
 mod quantities;
+mod readiness;
 mod receipt;
 mod resolve;
 mod respond;
@@ -43,6 +44,7 @@ pub use govern::Governor;
 pub use holding::thresholds;
 pub use live::{Live, LiveError, State, watch_health};
 pub use patience::Patient;
+pub use readiness::Readiness;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,8 +80,8 @@ pub struct Edge {
     pub governor: Arc<Governor>,
     /// Keys made at run time.
     pub keyring: Option<Arc<Keyring>>,
-    /// Set when traffic is accepted, cleared when draining.
-    pub ready: Arc<AtomicBool>,
+    /// Whether traffic should come.
+    pub readiness: Arc<Readiness>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

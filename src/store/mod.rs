@@ -18,6 +18,7 @@ mod error;
 mod key;
 mod limits;
 mod meters;
+mod reach;
 mod reservations;
 mod risk;
 mod values;
@@ -33,11 +34,12 @@ pub use error::StateError;
 pub use key::{LeaseId, StateKey};
 pub use limits::{Allowance, Correction, Limit, Limits, MAX_COUNT, Take, Taken};
 pub use meters::{Meter, Meters, Stand, Stands};
+pub use reach::Reach;
 pub use reservations::{Charge, Counted, Hold, Reservations, Reserved, Settled, Settlement};
 pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
 pub use values::Values;
 
 /// Everything that is shared state, as one store.
-pub trait StateStore: Decisions + Limits + Reservations + RiskSessions + InvalidationBus {}
+pub trait StateStore: Decisions + Limits + Reservations + RiskSessions + InvalidationBus + Reach {}
 
-impl<T: Decisions + Limits + Reservations + RiskSessions + InvalidationBus> StateStore for T {}
+impl<T: Decisions + Limits + Reservations + RiskSessions + InvalidationBus + Reach> StateStore for T {}

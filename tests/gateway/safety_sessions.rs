@@ -19,7 +19,10 @@ pub struct Redis {
 impl Redis {
     /// `None` where no `redis-server` is installed, unless `TEST_PEERS=required` says that it was.
     pub async fn start() -> Option<Self> {
-        let port = free_port();
+        Self::start_at(free_port()).await
+    }
+
+    pub async fn start_at(port: u16) -> Option<Self> {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         let child = match command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() {

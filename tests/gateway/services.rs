@@ -2,17 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::client::{Http1, Request};
 use crate::edge::{KEY, Setup};
+use crate::safety_sessions::Redis;
 use crate::upstream::{Act, Answer, Upstream};
 
 #[tokio::test]
 async fn it_says_that_it_lives_and_is_ready_without_a_key() {
     let upstream = Upstream::start().await;
     let edge = Setup::to(upstream.port).start().await;
-    for path in ["/v1/health", "/v1/healthz"] {
+    for (path, told) in [("/v1/health", r#"{"status":"ok"}"#), ("/v1/healthz", r#"{"state":"ok","status":"ok"}"#)] {
         let answer = edge.send(&Request::new("GET", path)).await;
-        assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"ok"}"#), "{path}");
+        assert_eq!((answer.status, answer.text().as_str()), (200, told), "{path}");
         assert!(answer.header("x-request-id").is_some_and(|id| id.len() == 32));
         assert_eq!(edge.send(&Request::post(path, "{}")).await.status, 405, "{path}");
     }
@@ -134,5 +137,36 @@ async fn a_connection_owes_a_head_in_time() {
     while begun.elapsed() < Duration::from_secs(5) {
         assert_eq!(caller.send(&Request::new("GET", "/v1/models").bearer(KEY)).await.unwrap().status, 200);
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Whoever balances over gateways must learn of one that can only refuse, and that it can serve again.
+#[tokio::test]
+async fn it_is_not_ready_while_limits_cannot_be_asked() {
+    const LIMIT: &str = "policies: {ratelimit: {requests: {per_minute: 1000}}}";
+    let upstream = Upstream::start().await;
+    for (governance, main, ready) in
+        [("usage: true", LIMIT, false), ("usage: true, on_store_error: allow", LIMIT, true), ("usage: true", "", true)]
+    {
+        let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+        let mut setup = Setup { governance: governance.into(), main: main.into(), ..Setup::to(upstream.port) };
+        setup.state = "kind: redis, url: {env: STATE_URL}".into();
+        setup.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
+        let edge = setup.start().await;
+        let told = edge.send(&Request::new("GET", "/v1/healthz")).await;
+        assert_eq!((told.status, told.json()), (200, json!({"status": "ok", "state": "ok", "records": "ok"})));
+        let port = redis.port;
+        drop(redis);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let told = edge.send(&Request::new("GET", "/v1/healthz")).await;
+        let (status, word, line) = if ready { (200, "ok", "ready") } else { (503, "state_unavailable", "state_unavailable") };
+        let expected = json!({"status": word, "state": "unavailable", "records": "ok"});
+        assert_eq!((told.status, told.json()), (status, expected), "{governance} {main}");
+        let page = edge.admin("/readyz").await;
+        assert_eq!((page.status, page.text()), (status, format!("{line}\nstate: unavailable\nrecords: ok\n")));
+        // Nobody sends it requests meanwhile: it finds out by itself that the store is there again.
+        let _again = Redis::start_at(port).await;
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        assert_eq!(edge.send(&Request::new("GET", "/v1/healthz")).await.status, 200, "{}", edge.log());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryState;
-use crate::store::StateError;
+use crate::store::{Reach, StateError};
 use crate::store::bus::{InvalidationBus, Notice, Subscription};
 
 #[async_trait]
@@ -18,5 +18,12 @@ impl InvalidationBus for MemoryState {
 
     fn subscribe(&self) -> Subscription {
         Subscription::new(self.bus.subscribe())
+    }
+}
+
+#[async_trait]
+impl Reach for MemoryState {
+    async fn reach(&self) -> Result<(), StateError> {
+        Ok(())
     }
 }

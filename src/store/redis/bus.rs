@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 
 use super::RedisState;
 use super::link::Link;
-use crate::store::StateError;
+use crate::store::{Reach, StateError};
 use crate::store::bus::{InvalidationBus, Notice, Subscription, WAITING};
 
 const CHANNEL: &str = "odock:cache-invalidation";
@@ -52,6 +52,13 @@ impl InvalidationBus for RedisState {
             tokio::spawn(listen(Arc::clone(&self.link), Guard(Arc::clone(&self.hub))));
         }
         subscription
+    }
+}
+
+#[async_trait]
+impl Reach for RedisState {
+    async fn reach(&self) -> Result<(), StateError> {
+        self.ping().await
     }
 }
 
