@@ -6,7 +6,10 @@ mod drain;
 mod listeners;
 mod outbox;
 mod signals;
+mod startable;
 mod taken;
+
+pub use startable::startable;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +21,7 @@ use announce::{announce, notify};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 pub use drain::TAIL;
-use listeners::{addresses, free, usable};
+use listeners::{addresses, free};
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::tls::TlsSettings;
@@ -191,6 +194,7 @@ impl Builder {
         let host = SharedHost::new(Arc::new(PingoraEgress::new()), background.clone()).with_stores(stores.clone());
         let host = host.with_dispatch(Arc::new(outbox.clone()));
         let snapshot = Arc::new(build(&loaded, &roster, &host, &metrics)?);
+        startable(&loaded.config, snapshot.server.tls.as_ref()).map_err(GatewayError::Config)?;
         if !upgrade {
             free(addresses(&snapshot.server, snapshot.admin.listen))?;
         }
@@ -244,15 +248,12 @@ impl Builder {
             ..ServerConf::default()
         };
         let options = Opt { upgrade, ..Opt::default() };
-        if let Some(files) = &settings.tls {
-            usable(files)?;
-        }
         let mut server = Server::new_with_opt_and_conf(Some(options), conf);
         server.bootstrap();
 
-        let edge = Edge {
         let books = shared.governor.books.clone();
         let readiness = Arc::new(Readiness::new(shared.ready.clone(), shared.keyring.clone(), shared.state.store.clone(), books));
+        let edge = Edge {
             live: shared.live.clone(),
             flights: shared.flights.clone(),
             closing: shared.closing.clone(),
@@ -334,7 +335,9 @@ fn keyring(snapshot: &Snapshot, metrics: &Metrics) -> Result<Option<Arc<Keyring>
 /// Reads, checks and builds a configuration; opens nothing.
 fn load(path: &Path, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Snapshot, GatewayError> {
     let loaded = config::load(path, roster).map_err(GatewayError::Config)?;
-    build(&loaded, roster, host, metrics)
+    let snapshot = build(&loaded, roster, host, metrics)?;
+    startable(&loaded.config, snapshot.server.tls.as_ref()).map_err(GatewayError::Config)?;
+    Ok(snapshot)
 }
 
 fn build(loaded: &config::Loaded, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Snapshot, GatewayError> {

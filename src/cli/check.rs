@@ -7,15 +7,16 @@ use serde_json::json;
 use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
 use crate::config::{self, Diagnostic, Severity, Snapshot};
 use crate::gate::Gate;
-use crate::gateway::Builder;
+use crate::gateway::{Builder, startable};
 use crate::plugin::SharedHost;
+use crate::route::Overflow;
 use crate::telemetry::Metrics;
 
 const EXAMPLES: &str = "Examples:
   odock-edge check -c conf/odock.yaml                  every error with its place, or what each route's chain does
   odock-edge check -c conf/odock.yaml --format json    the same for an editor or a pipeline
 
-Nothing is opened: no port, no store, no provider. 0 says that `run` would start with this file, 78 that it would not.";
+Nothing is opened: no port, no store, no provider; of files only those that the configuration names. 0 says that `run` would start with this file, 78 that it would not.";
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
@@ -46,8 +47,11 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
             return FAILED;
         }
     };
-    let built = config::load(&args.config, &roster)
-        .and_then(|loaded| Ok((Snapshot::build(&loaded.config, &roster, &host, &metrics)?, loaded.warnings)));
+    let built = config::load(&args.config, &roster).and_then(|loaded| {
+        let snapshot = Snapshot::build(&loaded.config, &roster, &host, &metrics)?;
+        startable(&loaded.config, snapshot.server.tls.as_ref())?;
+        Ok((snapshot, loaded.warnings))
+    });
     match (built, args.format) {
         (Ok((snapshot, warnings)), Format::Text) => {
             for warning in &warnings {
@@ -87,11 +91,14 @@ fn summary(snapshot: &Snapshot, path: &std::path::Path) -> String {
     for route in snapshot.routes.routes() {
         let _ = writeln!(
             text,
-            "route {}: auth {}, retries {}, held overflow {:?}",
+            "route {}: auth {}, retries {}, held overflow {}",
             route.name,
             if route.auth { "required" } else { "none" },
             route.retries,
-            route.held_overflow
+            match route.held_overflow {
+                Overflow::Deny => "deny",
+                Overflow::Allow => "allow",
+            }
         );
         for gate in Gate::ALL {
             for step in route.chain.describe(gate) {

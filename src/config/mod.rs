@@ -90,6 +90,13 @@ impl Config {
         resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
     }
 
+    /// A refusal that shows outside of this module only, with its place in the file.
+    pub fn refusal(&self, path: &str, message: String) -> Vec<Diagnostic> {
+        let mut problems = Problems::new(self);
+        problems.error(path, message);
+        problems.into_found()
+    }
+
     /// Where keys made at run time are kept and hashed, and the organisations they belong to; `None` where they are
     /// switched off.
     ///

@@ -40,9 +40,9 @@ pub(super) fn free(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), Ga
 
 /// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
 /// listeners of a running process is too late.
-pub(super) fn usable(files: &config::TlsFiles) -> Result<(), GatewayError> {
+pub(super) fn usable(files: &config::TlsFiles) -> Result<(), String> {
     let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
-    let bad = |reason: String| GatewayError::Tls(format!("{cert}, {key}: {reason}"));
+    let bad = |reason: String| format!("{cert}, {key}: {reason}");
     let loaded = pingora::tls::load_certs_and_key_files(&cert, &key).map_err(|e| bad(e.to_string()))?;
     let (chain, key_der) = loaded.ok_or_else(|| bad("no certificate, or no key".to_owned()))?;
     let built = pingora::tls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key_der);

@@ -153,6 +153,41 @@ fn check_points_at_every_mistake() {
     assert!(err.contains("mock"), "a suggestion: {err}");
 }
 
+/// What `run` would refuse although every line of it makes sense.
+#[test]
+fn check_refuses_stores_and_certificates_that_run_would_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    for (stores, server, place, why) in [
+        ("state: {kind: redis}\n", "", "state", "has an address"),
+        ("state: {kind: redis, url: {env: NOT_SET_ANYWHERE}}\n", "", "state.url", "NOT_SET_ANYWHERE"),
+        ("state: {kind: redis, url: {file: URL}}\n", "", "state.url", "redis://"),
+        ("", "tls: {cert: /nowhere/cert.pem, key: /nowhere/key.pem}", "server.tls", "/nowhere/cert.pem"),
+        ("RECORDS: {kind: postgres}\n", "", "records", "has an address"),
+        ("RECORDS: {kind: postgres, url: {file: URL}}\n", "", "records.url", "postgres://"),
+    ] {
+        let url = dir.path().join("url");
+        std::fs::write(&url, "http://x").unwrap();
+        let stores = stores.replace("URL", &url.display().to_string());
+        let mut setup = Setup { server: server.into(), ..Setup::to(1) };
+        match stores.strip_prefix("RECORDS: {") {
+            Some(members) => {
+                setup.records = members.trim_end().trim_end_matches('}').to_owned() + if members.contains("file") { "}" } else { "" }
+            }
+            None => setup.more = stores,
+        }
+        let yaml = setup.yaml(free_port(), free_port(), dir.path());
+        let (code, out, err) = check(&yaml, "json");
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let found = &report["errors"][0];
+        assert_eq!((code, &found["path"]), (78, &place.into()), "{out}{err}\n{yaml}");
+        assert!(found["message"].as_str().unwrap().contains(why) || found["help"].as_str().is_some_and(|help| help.contains(why)), "{out}");
+        assert!(found["line"].as_u64().unwrap() > 1 || place == "server.tls", "{out}");
+        let file = dir.path().join("refused.yaml");
+        std::fs::write(&file, &yaml).unwrap();
+        assert_eq!(cli(&["run", "-c", &file.display().to_string()]).0, 78, "{yaml}");
+    }
+}
+
 #[test]
 fn run_with_a_bad_file_is_78_and_with_a_taken_port_1() {
     let dir = tempfile::tempdir().unwrap();

@@ -73,17 +73,22 @@ impl Engine {
     }
 
     pub fn postgres(address: &str, options: Options) -> Result<Self, RecordError> {
-        let form = RecordError::Invalid("an address is postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE");
-        if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
-            return Err(form);
-        }
-        let server = PgConnectOptions::from_str(address).map_err(|_| form)?.application_name("odock-edge");
+        let server = Self::server(address)?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(options.timeout)
             .max_lifetime(Duration::from_secs(30 * 60))
             .connect_lazy_with(server);
         Ok(Self::Postgres(pool))
+    }
+
+    /// The server that an address names.
+    pub fn server(address: &str) -> Result<PgConnectOptions, RecordError> {
+        let form = RecordError::Invalid("an address is postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE");
+        if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
+            return Err(form);
+        }
+        PgConnectOptions::from_str(address).map(|server| server.application_name("odock-edge")).map_err(|_| form)
     }
 
     /// Rows of a query that changes nothing.

@@ -69,6 +69,14 @@ impl SqlRecords {
         Ok(Self { engine: Engine::postgres(address, options)?, timeout: options.timeout, schemas: Arc::default() })
     }
 
+    /// Whether an address has the form of a PostgreSQL server's; nobody is asked.
+    ///
+    /// # Errors
+    /// [`RecordError::Invalid`] when it has not.
+    pub fn names_a_server(address: &str) -> Result<(), RecordError> {
+        Engine::server(address).map(|_| ())
+    }
+
     /// Closes all connections after what is under way. An embedded store is one file without a journal beside it then.
     pub async fn close(&self) {
         self.engine.close().await;
