@@ -137,6 +137,11 @@ impl Config {
         crate::identity::fingerprint(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether what stands at a path came from `plugins_file`.
+    fn is_of_plugins_file(&self, path: &str) -> bool {
+        self.moved.iter().any(|(prefix, ..)| under(path, prefix))
+    }
+
     /// The file and position of a path, or of its key.
     fn locate(&self, path: &str, key: bool) -> (String, Position) {
         if let Some((_, variable)) = self.from_environment.iter().find(|(prefix, _)| under(path, prefix)) {

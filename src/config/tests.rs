@@ -372,6 +372,42 @@ fn a_plugins_json_is_taken_as_it_is() {
     assert_eq!(wrong.help.as_deref(), Some("did you mean `audit`?"));
 }
 
+/// As the product's own deployment has it (product.md §13.3, §13.6).
+#[test]
+fn what_an_odock_plugins_json_lists_where_it_cannot_run_is_told_and_taken() {
+    let (folder, path) = written("version: 1\nplugins_file: plugins.json\n");
+    let json = r#"{
+  "plugins": [
+    {"name": "audit_log", "enabled": true, "storage_access": ["organisations", "usage", "api_keys"], "config": {"level": "info"}},
+    {"name": "pii_mask", "enabled": true, "storage_access": [], "config": {}},
+    {"name": "request_transform", "enabled": true, "storage_access": ["organisations"], "config": {}}
+  ],
+  "phases": {
+    "pre_route": {"sequential": ["request_transform", "pii_mask"], "parallel": ["audit_log"]},
+    "pre_upstream": {"sequential": ["request_transform"], "parallel": ["pii_mask"]},
+    "post_upstream": {"parallel": ["pii_mask"]},
+    "post_response": {"parallel": ["audit_log"], "async": true}
+  }
+}"#;
+    fs::write(folder.path().join("plugins.json"), json).unwrap();
+    let opened = open_with(&path, Environment::default(), &Roster::bundled()).unwrap();
+    let chain = &opened.snapshot.chains["default"];
+    let names = |gate: Gate| chain.stage(gate).sequential.iter().map(|step| step.instance().name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(Gate::PreRoute), ["request_transform"], "pii_mask does not run there");
+    assert_eq!(names(Gate::PreUpstream), ["request_transform", "pii_mask"]);
+    assert_eq!(names(Gate::PostUpstream), ["pii_mask"]);
+    assert_eq!(chain.stage(Gate::PostResponse).background.len(), 1);
+    let said: Vec<String> = opened.warnings.iter().map(ToString::to_string).collect();
+    for (place, what) in [
+        ("plugins.json:8", "the step is left out"),
+        ("plugins.json:9", "it runs in order"),
+        ("plugins.json:10", "it runs in order"),
+        ("plugins.json:3", "does not ask for usage"),
+    ] {
+        assert!(said.iter().any(|warning| warning.contains(place) && warning.contains(what)), "{place} {what}: {said:#?}");
+    }
+}
+
 #[test]
 fn a_file_that_is_not_there_is_one_error() {
     let found = load(Path::new("/nowhere/odock.yaml"), &roster()).map(|_| ()).unwrap_err();

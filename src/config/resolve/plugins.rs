@@ -141,7 +141,9 @@ fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
         match StorageScope::parse(name) {
             Some(scope) if asked.contains(&scope) => scopes.push(scope),
             Some(_) => {
-                let finding = problems.error(&at, format!("plugin `{}` does not ask for {name}", manifest.name));
+                let message = format!("plugin `{}` does not ask for {name}", manifest.name);
+                // Odock's own files grant more than is asked for; nobody gets what it does not ask for either way.
+                let finding = if config.is_of_plugins_file(&at) { problems.warn(&at, message) } else { problems.error(&at, message) };
                 let names: Vec<&str> = asked.iter().map(|s| s.as_str()).collect();
                 finding.help(if names.is_empty() {
                     "it reads nothing that is stored".to_owned()
@@ -267,11 +269,9 @@ pub(super) fn chains(
                 }
                 match instances.iter().find(|i| i.spec.name == *instance) {
                     Some(found) => {
-                        if let Err(misplaced) = placement(found.manifest, list.gate, list.style) {
-                            problems.error(&at, misplaced.message).help(misplaced.help);
-                        }
+                        let Some(style) = placed(config, found.manifest, &list, &at, problems) else { continue };
                         if found.enabled {
-                            steps.push(StepPart { gate: list.gate, style: list.style, instance: instance.clone() });
+                            steps.push(StepPart { gate: list.gate, style, instance: instance.clone() });
                         }
                     }
                     None => nobody(config, roster, instance, &at, problems),
@@ -281,6 +281,27 @@ pub(super) fn chains(
         chains.insert(name.clone(), steps);
     }
     chains
+}
+
+/// In which style a plugin stands at its place, if it can stand there. Odock's own deployments list plugins where they do not
+/// run, and beside one another where they change what the others read: such a file is taken, and what is made of it is told.
+fn placed(config: &Config, manifest: &Manifest, list: &List<'_>, at: &str, problems: &mut Problems<'_>) -> Option<Style> {
+    let Err(misplaced) = placement(manifest, list.gate, list.style) else { return Some(list.style) };
+    if !config.is_of_plugins_file(at) {
+        problems.error(at, misplaced.message).help(misplaced.help);
+        // The list is refused; the step keeps its place for what else may be wrong.
+        return Some(list.style);
+    }
+    if !manifest.gates.contains(&list.gate) {
+        problems.warn(at, format!("{}: the step is left out", misplaced.message)).help(misplaced.help);
+        return None;
+    }
+    if list.style == Style::Parallel && placement(manifest, list.gate, Style::Sequential).is_ok() {
+        problems.warn(at, format!("{}: it runs in order, before those beside it", misplaced.message)).help(misplaced.help);
+        return Some(Style::Sequential);
+    }
+    problems.error(at, misplaced.message).help(misplaced.help);
+    Some(list.style)
 }
 
 /// A step that no instance answers to.
