@@ -31,8 +31,9 @@ use super::{Edge, address, body, counter, framing, mcp, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
 use crate::identity::{self, Caller};
-use crate::route::{Match, Model, ProviderKind, Route};
+use crate::route::{Match, Model, Provider, ProviderKind, Route};
 use crate::safety::Phase;
+use crate::wire::endpoint::family_in_path;
 use crate::wire::{self, Dialect, Endpoint};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -228,7 +229,10 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     };
     cx.destination = Some(match called {
         Some(called) => Destination::Mcp(called),
-        None => destination(&live, &route, exchange, caller.as_deref())?,
+        None => {
+            let said = steering.as_ref().and_then(|steering| steering.provider.as_deref());
+            destination(&live, &route, exchange, caller.as_deref(), said)?
+        }
     });
     if let Some(caller) = &caller {
         edge.governor
@@ -372,13 +376,16 @@ fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `GET /v1/models`: the models this key may use, in OpenAI's list shape; `GET /v1/models/{model}`: one of them.
+/// `GET /v1/models`: the models this key may use, in OpenAI's list shape; `GET /v1/{family}/models`: those of one family;
+/// `GET /v1/models/{model}`: one of them.
 async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -> Refusal {
     let snapshot = &cx.live.snapshot;
     let told = |model: &Model| json!({"id": &*model.name, "object": "model", "created": 0, "owned_by": &*model.provider.name});
     let answer = match wire::endpoint::model_listed(session.req_header().uri.path()) {
         None => {
-            let mut models: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(|m| caller.may_use_model(&m.name)).collect();
+            let family = family_in_path(session.req_header().uri.path());
+            let listed = |model: &&Arc<Model>| caller.may_use_model(&model.name) && is_of_family(model.provider.kind, family);
+            let mut models: Vec<_> = snapshot.models.of(&caller.organisation.id).filter(listed).collect();
             models.sort_by(|a, b| a.name.cmp(&b.name));
             json!({"object": "list", "data": models.into_iter().map(|model| told(model)).collect::<Vec<_>>()})
         }
@@ -426,6 +433,7 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
             Ok(Steering {
+                provider: head.provider.map(std::borrow::Cow::into_owned),
                 model_span: head.model_span,
                 ask_usage: head.ask_usage,
                 max_tokens: head.max_tokens,
@@ -440,8 +448,14 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
     }
 }
 
-/// Model → grant → provider, or the route's own addresses.
-fn destination(live: &Live, route: &Route, exchange: &mut Exchange, caller: Option<&Caller>) -> Result<Destination, Refusal> {
+/// Model → grant → provider, or the route's own addresses. `said` is the family that the body names.
+fn destination(
+    live: &Live,
+    route: &Route,
+    exchange: &mut Exchange,
+    caller: Option<&Caller>,
+    said: Option<&str>,
+) -> Result<Destination, Refusal> {
     if route.upstream.is_some() {
         let balancer = live.balancer(route.index).ok_or_else(|| refuse(codes::INTERNAL))?;
         return Ok(Destination::Upstream(balancer.clone()));
@@ -458,7 +472,10 @@ fn destination(live: &Live, route: &Route, exchange: &mut Exchange, caller: Opti
     if !provider.enabled {
         return Err(refuse(codes::PROVIDER_DISABLED));
     }
-    if !serves(provider.kind, exchange.facts.dialect) {
+    if !serves(provider.kind, exchange.facts.dialect)
+        || !is_of_family(provider.kind, family_in_path(&exchange.facts.path))
+        || said.is_some_and(|said| !confirms(said, provider, exchange.facts.dialect))
+    {
         return Err(refuse(codes::PROVIDER_NOT_ALLOWED));
     }
     if provider.key_required && provider.api_key.is_none() {
@@ -477,6 +494,16 @@ fn serves(kind: ProviderKind, dialect: Dialect) -> bool {
         Dialect::OpenAi => !matches!(kind, ProviderKind::Anthropic | ProviderKind::Gemini),
         Dialect::Gemini | Dialect::Mcp | Dialect::Plain => false,
     }
+}
+
+/// Whether a provider belongs to the family that a path names, if it names one.
+fn is_of_family(kind: ProviderKind, family: Option<&str>) -> bool {
+    family.is_none_or(|family| kind.as_str() == family)
+}
+
+/// Whether the family that a body names is the endpoint's or the model's own: it may say so again and change nothing.
+fn confirms(said: &str, provider: &Provider, dialect: Dialect) -> bool {
+    [provider.kind.as_str(), &provider.name, dialect.as_str()].iter().any(|family| said.eq_ignore_ascii_case(family))
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ pub struct Turn<'a> {
 pub struct Steering {
     /// Where the model stands.
     pub model_span: Option<std::ops::Range<usize>>,
+    /// The family of providers that the body names.
+    pub provider: Option<String>,
     /// How a stream would be asked for its usage.
     pub ask_usage: Option<Insertion>,
     /// The most tokens that are wanted.

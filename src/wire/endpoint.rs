@@ -194,6 +194,12 @@ impl Endpoint {
     }
 }
 
+/// The family of providers that a path names in front of its endpoint (`…/v1/mistral/chat/completions`); `None` without one.
+pub fn family_in_path(path: &str) -> Option<&str> {
+    let (family, _) = after_version(path)?.1.split_once('/')?;
+    FAMILIES.iter().any(|known| known.strip_prefix('/') == Some(family)).then_some(family)
+}
+
 /// The MCP server named by a path (`…/v1/mcp/{server}` and below) and what follows it; `None` if it names none.
 pub fn server_in_path(path: &str) -> Option<(&str, &str)> {
     let (_, rest) = after_version(path)?;

@@ -51,6 +51,8 @@ pub struct Head<'a> {
     pub model: Option<Cow<'a, str>>,
     /// Where the value of `model` stands in the body, quotes included, for [`super::set_string`].
     pub model_span: Option<Range<usize>>,
+    /// `provider`, where it is a word: Odock's own member, that may say again what family the model is of.
+    pub provider: Option<Cow<'a, str>>,
     /// `stream`.
     pub stream: bool,
     /// How a stream that does not ask for its usage would ask for it, as OpenAI's chats and completions do
@@ -139,6 +141,11 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
             }
             name @ ("n" | "best_of") if multiplies(endpoint, name) => head.choices = head.choices.max(whole(&scan.scalar()?)),
             "input" => head.inputs = Some(inputs(scan)?),
+            "provider" if scan.peek() == Some(b'"') => {
+                if let Scalar::Text(text) = scan.scalar()? {
+                    head.provider = Some(text.text);
+                }
+            }
             other => {
                 // Go servers match members without regard to case: `Model` beside `model` would steer past us.
                 if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {

@@ -50,6 +50,8 @@ pub struct Setup {
     /// Further lines of the provider `mock`, and the scheme of its address.
     pub provider: String,
     pub base_scheme: Option<&'static str>,
+    /// The type of the provider `mock`; `openai` unless given.
+    pub base_kind: Option<&'static str>,
     /// Items of `plugins:`, one flow mapping each.
     pub plugins: Vec<String>,
     /// Lines of `chains.default`, e.g. `pre_route: {sequential: [a]}`.
@@ -145,7 +147,7 @@ impl Setup {
              records: {{{records}}}\n\
              {stores}\
              providers:\n\
-             \x20 - name: mock\n    type: openai\n    base_url: \"{scheme}://{host}:{upstream}\"\n    api_key: {{env: MOCK_PROVIDER_KEY}}\n{provider}\
+             \x20 - name: mock\n    type: {kind}\n    base_url: \"{scheme}://{host}:{upstream}\"\n    api_key: {{env: MOCK_PROVIDER_KEY}}\n{provider}\
              \x20 - {{name: claude, type: anthropic, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
              \x20 - {{name: off, type: openai, enabled: false, base_url: \"http://127.0.0.1:{upstream}\", api_key: {{env: MOCK_PROVIDER_KEY}}}}\n\
              organisations:\n\
@@ -182,6 +184,7 @@ impl Setup {
             level = self.log.unwrap_or("info"),
             scheme = self.base_scheme.unwrap_or("http"),
             host = if self.base_scheme == Some("https") { "localhost" } else { "127.0.0.1" },
+            kind = self.base_kind.unwrap_or("openai"),
             provider = indent(&self.provider, "    "),
             main = key(KEY),
             bare = key(KEY_WITHOUT_GRANTS),

@@ -170,3 +170,41 @@ async fn it_is_not_ready_while_limits_cannot_be_asked() {
         assert_eq!(edge.send(&Request::new("GET", "/v1/healthz")).await.status, 200, "{}", edge.log());
     }
 }
+
+/// A path and a body may name a family of providers: neither makes a model one of it.
+#[tokio::test]
+async fn families_are_pinned() {
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let body = |more: &str| format!(r#"{{"model":"fast",{more}"messages":[{{"role":"user","content":"x"}}]}}"#);
+    let ask = async |path: &str, more: &str| {
+        let answer = edge.send(&Request::post(path, body(more)).bearer(KEY)).await;
+        (answer.status, if answer.status == 200 { String::new() } else { answer.code() })
+    };
+    let refused = (400, "provider_not_allowed".to_owned());
+    for family in ["vllm", "mistral", "huggingface"] {
+        assert_eq!(ask(&format!("/v1/{family}/chat/completions"), "").await, refused, "{family}");
+        assert_eq!(ask("/v1/chat/completions", &format!(r#""provider":"{family}","#)).await, refused, "{family}");
+        let listed = edge.send(&Request::new("GET", &format!("/v1/{family}/models")).bearer(KEY)).await.json();
+        assert_eq!(listed["data"], json!([]), "{family}");
+    }
+    assert_eq!(upstream.count(), 0);
+    for confirmed in [r#""provider":"openai","#, r#""provider":"OpenAI","#, r#""provider":"mock","#, r#""provider":{"order":["x"]},"#, ""] {
+        assert_eq!(ask("/v1/chat/completions", confirmed).await.0, 200, "{confirmed}");
+    }
+}
+
+#[tokio::test]
+async fn a_family_has_its_own_models() {
+    let upstream = Upstream::start().await;
+    let edge = Setup { base_kind: Some("vllm"), ..Setup::to(upstream.port) }.start().await;
+    let listed = edge.send(&Request::new("GET", "/v1/vllm/models").bearer(KEY)).await.json();
+    let ids: Vec<&str> = listed["data"].as_array().unwrap().iter().filter_map(|model| model["id"].as_str()).collect();
+    assert_eq!(ids, ["fast"], "claude-fast is of another family");
+    let body = r#"{"model":"fast","provider":"vllm","messages":[{"role":"user","content":"x"}]}"#;
+    for path in ["/v1/vllm/chat/completions", "/v1/chat/completions"] {
+        assert_eq!(edge.send(&Request::post(path, body).bearer(KEY)).await.status, 200, "{path}");
+        assert_eq!(upstream.last().path, "/v1/chat/completions");
+    }
+    assert_eq!(edge.send(&Request::post("/v1/mistral/chat/completions", body).bearer(KEY)).await.code(), "provider_not_allowed");
+}
