@@ -40,6 +40,8 @@ pub mod codes {
             "The body ended early, or its bytes are not what its framing promised.", "Send the whole body; check proxies between the caller and the gateway.";
         INVALID_MCP_REF = 400 "invalid_mcp_ref", "the path names no MCP server",
             "A path such as `/v1/mcp/` has no server in it.", "Call `/v1/mcp/NAME`.";
+        MCP_HEADER_MISMATCH = 400 "mcp_header_mismatch", "HeaderMismatch: the Mcp-Method or Mcp-Name header does not say what the body says",
+            "A header that repeats what an MCP message asks for names another method, tool, prompt or resource than its body, or the body has several messages. JSON-RPC code -32001.", "Send the headers as the body has them, or leave them out.";
         INVALID_REQUEST = 400 "invalid_request", "the request is not valid for this endpoint",
             "The body is not the JSON this endpoint takes. A guarded route refuses what it cannot parse.", "Compare the body with the provider's API reference.";
         MODEL_NOT_FOUND = 400 "model_not_found", "no such model",

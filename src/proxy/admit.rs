@@ -88,7 +88,7 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             if let Some(exchange) = &mut cx.exchange {
                 exchange.outcome.denial = Some((*denial).clone());
             }
-            let sent = respond::deny(session, &denial, dialect, &cx.id, close, cx.fields(dialect)).await;
+            let sent = respond::deny(session, &denial, dialect, (&cx.id, cx.rpc_id(dialect).as_deref()), close, cx.fields(dialect)).await;
             cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
             if sent.is_ok() && !session.as_mut().is_body_done() {
@@ -204,6 +204,9 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         None => Some(decode(&route, &body, exchange)?),
     };
     exchange.draft.body = body;
+    if called.is_some() {
+        mcp::agree(&session.req_header().headers, &exchange.draft.body)?;
+    }
 
     if !route.chain.is_empty(Gate::PreRoute) {
         let before = exchange.draft.body.clone();

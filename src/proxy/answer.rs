@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
-use super::context::{Context, Destination};
+use super::context::{Context, Destination, rpc_id};
 use super::fields::{apply_edits, clean_head, fields};
 use super::inflate::{self, Inflate, decoded};
 use super::tap::{Answer, Judge, Overflow};
@@ -129,7 +129,8 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
             }
         }
         let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
-        let streaming = Streaming { offer, inflate, unasked, ..streaming };
+        let theirs = rpc_id(exchange.facts.dialect, exchange);
+        let streaming = Streaming { offer, inflate, unasked, theirs, ..streaming };
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
     receipt::write(head, route, exchange)
@@ -238,6 +239,8 @@ pub struct Streaming {
     dialect: Dialect,
     endpoint: Endpoint,
     id: RequestId,
+    /// The id of the caller's JSON-RPC message.
+    theirs: Option<String>,
     denied: Option<Denial>,
     cut: bool,
 }
@@ -256,6 +259,7 @@ impl Streaming {
             dialect,
             endpoint,
             id,
+            theirs: None,
             denied: None,
             cut: false,
         }
@@ -405,7 +409,13 @@ impl Streaming {
     /// Ends the stream with one well-formed error event of the caller's dialect and no `[DONE]`.
     fn cut_off(&mut self, mut out: Vec<u8>, denial: Denial) -> Bytes {
         self.cut = true;
-        out.extend_from_slice(&wire::envelope::stream_error(self.dialect, self.endpoint, &denial, &self.id.to_string(), None));
+        out.extend_from_slice(&wire::envelope::stream_error(
+            self.dialect,
+            self.endpoint,
+            &denial,
+            &self.id.to_string(),
+            self.theirs.as_deref(),
+        ));
         self.denied = Some(denial);
         Bytes::from(out)
     }
@@ -499,7 +509,8 @@ impl AnswerJudge {
         let scanner = StreamChain::start(&self.route.chain, exchange);
         let guard = self.guard.as_ref().and_then(|guard| guard.stream(exchange));
         let streaming = Streaming::new(dialect, exchange.facts.endpoint, exchange.facts.id, scanner, guard);
-        let mut streaming = Streaming { offer: self.offer.clone(), unasked: self.unasked, ..streaming };
+        let theirs = rpc_id(dialect, exchange);
+        let mut streaming = Streaming { offer: self.offer.clone(), unasked: self.unasked, theirs, ..streaming };
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
         let denied = streaming.denied.take();
@@ -519,7 +530,8 @@ impl AnswerJudge {
     /// Puts a refusal on record and renders it.
     fn refuse(&mut self, denial: Denial) -> Answer {
         let facts = &self.exchange.facts;
-        let answer = match respond::render(&denial, facts.dialect, &facts.id, None) {
+        let theirs = rpc_id(facts.dialect, &self.exchange);
+        let answer = match respond::render(&denial, facts.dialect, (&facts.id, theirs.as_deref())) {
             Ok((mut head, body)) => {
                 let _ = receipt::write(&mut head, &self.route, &self.exchange);
                 Answer { head: Box::new(head), body }

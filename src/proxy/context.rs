@@ -19,6 +19,7 @@ use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
 use crate::limit::Fields;
 use crate::route::Route;
+use crate::wire::envelope::jsonrpc_id;
 use crate::wire::{Dialect, Insertion};
 
 /// The state of one request.
@@ -164,11 +165,21 @@ impl Context {
         fields
     }
 
+    /// The id of the caller's JSON-RPC message, where it was read.
+    pub fn rpc_id(&self, dialect: Dialect) -> Option<String> {
+        rpc_id(dialect, self.exchange.as_deref()?)
+    }
+
     /// Refuses with an error that Pingora carries to `fail_to_proxy`, where the denial is rendered.
     pub fn refuse<T>(&mut self, denial: Denial) -> pingora::Result<T> {
         self.denial = Some(denial);
         pingora::Error::e_explain(pingora::ErrorType::Custom("denied"), "refused by a gate")
     }
+}
+
+/// The id of a JSON-RPC message, as it stands in the body; `None` for other dialects and for several messages.
+pub fn rpc_id(dialect: Dialect, exchange: &Exchange) -> Option<String> {
+    (dialect == Dialect::Mcp).then(|| jsonrpc_id(&exchange.draft.body).map(str::to_owned)).flatten()
 }
 
 /// The number of requests in flight, for the process cap and for draining.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::context::Destination;
 use super::live::{Live, Target};
@@ -17,6 +17,9 @@ use crate::identity::Caller;
 use crate::route::{McpCredential, McpServer};
 use crate::wire::endpoint::server_in_path;
 use crate::wire::mcp;
+
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// A server that a request is for.
 #[derive(Clone)]
@@ -93,6 +96,37 @@ pub fn inspect(server: &McpServer, body: &Bytes) -> Result<Asked, Denial> {
     }
     let first = |text: Option<&Cow<'_, str>>| text.map(|text| text.to_string()).filter(|text| is_name(text));
     Ok(Asked { method: first(calls.method.as_ref()), tool: first(calls.tools.first()), tools: calls.tools.len() as u64 })
+}
+
+/// Whether the fields that repeat what a body asks for (`Mcp-Method`, `Mcp-Name`; SEP-2243) say the same. The body is what is
+/// judged: whoever judges by the fields would be told of another tool than the one that is called.
+///
+/// # Errors
+/// 400 where they do not. A body that cannot be read is refused by [`inspect`].
+pub fn agree(headers: &HeaderMap, body: &[u8]) -> Result<(), Denial> {
+    if body.is_empty() || !(headers.contains_key(&METHOD) || headers.contains_key(&NAME)) {
+        return Ok(());
+    }
+    let Ok(calls) = mcp::calls(body) else { return Ok(()) };
+    let says = |field: &HeaderName, asked: &Option<Cow<'_, str>>| {
+        headers.get_all(field).iter().all(|said| asked.as_ref().is_some_and(|asked| said.as_bytes().trim_ascii() == asked.as_bytes()))
+    };
+    match calls.messages == 1 && says(&METHOD, &calls.method) && says(&NAME, &calls.about) {
+        true => Ok(()),
+        false => Err(Denial::of(codes::MCP_HEADER_MISMATCH)),
+    }
+}
+
+/// The same fields as a body has them that leaves now. What cannot stand in a field is left out.
+pub fn fields_of(body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
+    let Ok(calls) = mcp::calls(body) else { return Vec::new() };
+    let value = |text: Option<Cow<'_, str>>| text.and_then(|text| HeaderValue::from_str(&text).ok());
+    [(METHOD, value(calls.method)), (NAME, value(calls.about))].into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Whether a name is that of one of these fields.
+pub fn repeats(name: &str) -> bool {
+    name == METHOD.as_str() || name == NAME.as_str()
 }
 
 /// What a request asks of a server.

@@ -19,18 +19,13 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Anthropic obey it).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Head and body of a denial.
+/// Head and body of a denial. Beside our own id, the caller's of its JSON-RPC message as it stands there, where there is one.
 ///
 /// # Errors
 /// When Pingora refuses the header values; they are numbers and hex, so it does not.
-pub fn render(
-    denial: &Denial,
-    dialect: Dialect,
-    id: &RequestId,
-    jsonrpc_id: Option<&serde_json::value::RawValue>,
-) -> pingora::Result<(ResponseHeader, Bytes)> {
+pub fn render(denial: &Denial, dialect: Dialect, (id, theirs): (&RequestId, Option<&str>)) -> pingora::Result<(ResponseHeader, Bytes)> {
     let id = id.to_string();
-    let (content_type, body) = envelope::render(dialect, denial, &id, jsonrpc_id.map(|v| v.get()));
+    let (content_type, body) = envelope::render(dialect, denial, &id, theirs);
     let mut head = ResponseHeader::build(denial.status(), Some(6))?;
     head.insert_header(CONTENT_TYPE, content_type)?;
     head.insert_header(CONTENT_LENGTH, body.len())?;
@@ -78,11 +73,11 @@ pub async fn deny(
     session: &mut Session,
     denial: &Denial,
     dialect: Dialect,
-    id: &RequestId,
+    ids: (&RequestId, Option<&str>),
     close: bool,
     fields: Fields,
 ) -> pingora::Result<()> {
-    let (mut head, body) = render(denial, dialect, id, None)?;
+    let (mut head, body) = render(denial, dialect, ids)?;
     tell(&mut head, fields)?;
     if close {
         session.set_keepalive(None);

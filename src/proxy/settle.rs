@@ -33,7 +33,7 @@ pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> F
     }
     cx.status = status;
     let dialect = Endpoint::of(&session.req_header().method, session.req_header().uri.path()).1;
-    let sent = respond::deny(session, &denial, dialect, &cx.id, false, cx.fields(dialect)).await;
+    let sent = respond::deny(session, &denial, dialect, (&cx.id, cx.rpc_id(dialect).as_deref()), false, cx.fields(dialect)).await;
     cx.caller_gone |= sent.is_err();
     FailToProxy { error_code: status, can_reuse_downstream: sent.is_ok() }
 }

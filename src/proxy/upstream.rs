@@ -241,7 +241,12 @@ fn write_head(
     // caller's below.
     let replaced = |name: &HeaderName| credential.as_ref().is_some_and(|(own, _)| own == name);
     let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider) && !replaced(name);
-    let unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
+    let mut unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
+    let before = unwanted.len();
+    if to_provider {
+        unwanted.extend(fields.keys().filter(|name| mcp::repeats(name.as_str())).cloned());
+    }
+    let repeated = unwanted.len() > before;
     for name in &unwanted {
         fields.remove(name);
     }
@@ -269,6 +274,9 @@ fn write_head(
             let vague = fields.get(ACCEPT).is_none_or(|accept| accept.as_bytes() == b"*/*");
             if vague || server.transport == Transport::Sse {
                 fields.insert(ACCEPT, HeaderValue::from_static(server.transport.accept()));
+            }
+            if repeated {
+                fields.extend(mcp::fields_of(body));
             }
             let path = mcp::target_path(server, &exchange.facts.path, parts.uri.query());
             set_target(&mut parts.uri, Some(path))?;

@@ -10,9 +10,11 @@ use serde_json::value::RawValue;
 
 use super::endpoint::{Dialect, Endpoint};
 use super::sse;
-use crate::error::{Denial, Room};
+use crate::error::{Denial, Room, codes};
 
 const JSON: &str = "application/json";
+/// `HeaderMismatch` of the Model Context Protocol (SEP-2243).
+const HEADER_MISMATCH: i32 = -32001;
 
 /// The members every dialect carries. Order is the order on the wire.
 #[derive(Serialize)]
@@ -126,8 +128,8 @@ struct JsonRpc<'a> {
 
 #[derive(Serialize)]
 struct JsonRpcError<'a> {
-    /// The HTTP status: outside −32768…−32000, which JSON-RPC and MCP reserve.
-    code: u16,
+    /// The HTTP status, outside −32768…−32000, which JSON-RPC and MCP reserve; or the one that MCP has for this.
+    code: i32,
     message: &'a str,
     data: Members<'a>,
 }
@@ -183,7 +185,7 @@ fn body(dialect: Dialect, denial: &Denial, request_id: &str, jsonrpc_id: Option<
             jsonrpc: "2.0",
             id: jsonrpc_id.and_then(|id| serde_json::from_str(id).ok()),
             error: JsonRpcError {
-                code: denial.status(),
+                code: if denial.code == codes::MCP_HEADER_MISMATCH.code { HEADER_MISMATCH } else { denial.status().into() },
                 message: &denial.message,
                 data: Members::of(denial, request_id, openai_type(denial)),
             },

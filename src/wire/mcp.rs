@@ -18,6 +18,10 @@ pub struct Calls<'a> {
     pub method: Option<Cow<'a, str>>,
     /// The tools that are called, in order, each as often as it is. A call without a name is an empty one.
     pub tools: Vec<Cow<'a, str>>,
+    /// What the first message with a method is about: the name of a tool or prompt, the address of a resource.
+    pub about: Option<Cow<'a, str>>,
+    /// How many messages there are.
+    pub messages: usize,
 }
 
 /// Reads what a body calls: one message, or several in an array (JSON-RPC 2.0 §6).
@@ -65,7 +69,7 @@ fn strings_of(scan: &mut Scan<'_>, visit: &mut dyn FnMut(&str)) -> Result<(), Pa
 }
 
 fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseError> {
-    let (mut method, mut params, mut tool) = (None, false, None);
+    let (mut method, mut params, mut tool, mut resource) = (None, false, None, None);
     scan.object(|scan, name| match name.text.as_ref() {
         "method" => {
             if method.is_some() {
@@ -78,7 +82,7 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
             if std::mem::replace(&mut params, true) {
                 return Err(ParseError::Ambiguous("params"));
             }
-            tool = named(scan)?;
+            (tool, resource) = named(scan)?;
             Ok(())
         }
         // Some servers match members without regard to case.
@@ -87,6 +91,14 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
             None => scan.skip(),
         },
     })?;
+    calls.messages += 1;
+    if calls.method.is_none() {
+        calls.about = match method.as_deref() {
+            Some(CALL | "prompts/get") => tool.clone(),
+            Some("resources/read") => resource,
+            _ => None,
+        };
+    }
     if method.as_deref() == Some(CALL) {
         calls.tools.push(tool.unwrap_or_default());
     }
@@ -94,12 +106,12 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
     Ok(())
 }
 
-/// `name` of an object; nothing for parameters that are something else.
-fn named<'a>(scan: &mut Scan<'a>) -> Result<Option<Cow<'a, str>>, ParseError> {
+/// `name` and `uri` of an object; nothing for parameters that are something else.
+fn named<'a>(scan: &mut Scan<'a>) -> Result<(Option<Cow<'a, str>>, Option<Cow<'a, str>>), ParseError> {
     if scan.peek() != Some(b'{') {
-        return scan.skip().map(|()| None);
+        return scan.skip().map(|()| (None, None));
     }
-    let mut found = None;
+    let (mut found, mut uri) = (None, None);
     scan.object(|scan, name| match name.text.as_ref() {
         "name" => {
             if found.is_some() {
@@ -108,10 +120,14 @@ fn named<'a>(scan: &mut Scan<'a>) -> Result<Option<Cow<'a, str>>, ParseError> {
             found = Some(word(scan, "name")?);
             Ok(())
         }
+        "uri" if scan.peek() == Some(b'"') => {
+            uri = Some(word(scan, "uri")?);
+            Ok(())
+        }
         other if other.eq_ignore_ascii_case("name") => Err(ParseError::Ambiguous("name")),
         _ => scan.skip(),
     })?;
-    Ok(found)
+    Ok((found, uri))
 }
 
 fn word<'a>(scan: &mut Scan<'a>, member: &'static str) -> Result<Cow<'a, str>, ParseError> {
@@ -172,7 +188,7 @@ fn tools<'a>(scan: &mut Scan<'a>, answer: &'a [u8], lists: &mut Vec<List<'a>>) -
             scan.array(|scan| {
                 let name = scan.peek().map(|_| scan.clone()).map(|mut ahead| named(&mut ahead)).transpose();
                 // A list of names that no two parsers agree on is a list of none that was allowed.
-                let name = name.unwrap_or_default().flatten().unwrap_or_default();
+                let name = name.unwrap_or_default().and_then(|(name, _)| name).unwrap_or_default();
                 let start = at(scan);
                 scan.skip()?;
                 tools.push(Tool { name, span: start..at(scan) });

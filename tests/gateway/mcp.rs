@@ -336,3 +336,55 @@ async fn a_token_is_fetched_once_renewed_and_never_shown() {
         assert!(!edge.log().contains(hidden) && !edge.evidence().contains(hidden));
     }
 }
+
+/// SEP-2243: the body is what is judged, and nobody behind the gateway is told of another tool than the one that is called.
+#[tokio::test]
+async fn header_fields_say_what_the_body_says() {
+    let upstream = echo().await;
+    let edge = setup(upstream.port, ", blocked_tools: [delete]").start().await;
+    let read = json!({"jsonrpc": "2.0", "id": "a-1", "method": "resources/read", "params": {"uri": "file:///x"}});
+    let list = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/list"});
+    let agreed = [
+        (call("search", json!({})), &[("mcp-method", "tools/call"), ("mcp-name", "search")][..]),
+        (call("search", json!({})), &[("Mcp-Name", "search")]),
+        (read.clone(), &[("mcp-method", "resources/read"), ("mcp-name", "file:///x")]),
+        (list.clone(), &[("mcp-method", "tools/list")]),
+    ];
+    for (body, fields) in agreed {
+        let request = fields.iter().fold(post("github", body.clone()), |request, (name, value)| request.header(name, value));
+        let answer = edge.send(&request).await;
+        assert_eq!(answer.status, 200, "{fields:?}: {}", answer.text());
+        let seen = upstream.last();
+        let there =
+            |name: &str| seen.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone()).collect::<Vec<_>>();
+        assert_eq!(there("mcp-method"), [body["method"].as_str().unwrap()], "written anew: {fields:?}");
+        assert!(there("mcp-name").len() <= 1);
+    }
+    let sent = upstream.count();
+    let mismatched = [
+        (call("search", json!({})), &[("mcp-method", "tools/list")][..]),
+        (call("search", json!({})), &[("mcp-name", "read")]),
+        (call("search", json!({})), &[("mcp-name", "search"), ("mcp-name", "read")]),
+        (list, &[("mcp-method", "tools/list"), ("mcp-name", "search")]),
+        (read, &[("mcp-method", "resources/read"), ("mcp-name", "file:///y")]),
+        (json!([call("search", json!({})), call("read", json!({}))]), &[("mcp-name", "search")]),
+        (json!({"jsonrpc": "2.0", "id": 7, "result": {}}), &[("mcp-method", "tools/call")]),
+    ];
+    for (body, fields) in mismatched {
+        let request = fields.iter().fold(post("github", body.clone()), |request, (name, value)| request.header(name, value));
+        let answer = edge.send(&request).await;
+        let told = answer.json();
+        assert_eq!((answer.status, &told["error"]["code"]), (400, &json!(-32001)), "{fields:?}: {told}");
+        assert_eq!(told["error"]["data"]["code"], "mcp_header_mismatch");
+        assert_eq!(told["id"], body["id"], "{told}");
+    }
+    assert_eq!(upstream.count(), sent, "nothing of these left");
+    // The id of a message that was read, whoever refuses it.
+    let blocked = edge.send(&post("github", call("delete", json!({})))).await.json();
+    assert_eq!((&blocked["id"], &blocked["error"]["data"]["code"]), (&json!(7), &json!("mcp_guardrail_block")), "{blocked}");
+    upstream.next([Act::CloseAfterBody, Act::CloseAfterBody, Act::CloseAfterBody, Act::CloseAfterBody]);
+    let gone = edge.send(&post("github", call("search", json!({})))).await.json();
+    assert_eq!((&gone["id"], &gone["error"]["data"]["code"]), (&json!(7), &json!("mcp_upstream_error")), "{gone}");
+    let unread = edge.send(&Request::post("/v1/mcp/github", "{").bearer(KEY)).await.json();
+    assert_eq!(unread["id"], Value::Null);
+}
