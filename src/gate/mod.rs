@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 mod background;
 mod chain;
+mod close;
 mod exchange;
 pub mod guard;
 mod later;
@@ -15,6 +16,7 @@ mod stream;
 
 pub use background::{Background, Job, QueueStats, Worker};
 pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
+pub use close::close;
 pub use exchange::{Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response};
 pub use guard::{Guard, Guarded};
 pub use later::{Ledger, post_response};

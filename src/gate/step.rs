@@ -237,10 +237,17 @@ impl Step {
         }
     }
 
-    /// Sets the decision and counts it.
+    /// Sets the decision and counts it; at `post_upstream` there may be more to come, see [`super::close`].
     pub(super) fn count(&self, execution: &mut Execution, decision: Decision) {
         execution.decision = decision;
-        self.metrics.observe(decision.as_str(), execution.took);
+        if self.gate != Gate::PostUpstream {
+            self.observe(execution);
+        }
+    }
+
+    /// Counts what came of an execution.
+    pub(super) fn observe(&self, execution: &Execution) {
+        self.metrics.observe(execution.decision.as_str(), execution.took);
     }
 }
 

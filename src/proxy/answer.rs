@@ -186,11 +186,11 @@ fn is_event_stream(head: &ResponseHeader) -> bool {
 
 /// `response_body_filter`: the next piece of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
+    if end {
+        cx.upstream_ended.get_or_insert_with(Instant::now);
+    }
     cx.bytes_received += body.as_ref().map_or(0, Bytes::len) as u64;
     let Some(streaming) = &mut cx.streaming else {
-        if end {
-            cx.upstream_ended = Some(Instant::now());
-        }
         if let Some(chunk) = body
             && !cx.unmetered
         {

@@ -73,6 +73,8 @@ pub struct Context {
     pub metered_bytes: usize,
     /// When the first upstream attempt began, moved on by what the `pre_upstream` gate took: that time is ours.
     pub upstream_started: Option<Instant>,
+    /// When the attempt that is under way began, moved on in the same way.
+    pub attempt_began: Option<Instant>,
     /// Time between the start of the upstream's work and its answer's head.
     pub upstream_took: Option<Duration>,
     /// When the last byte of the upstream's answer was here.
@@ -136,6 +138,7 @@ impl Context {
             unmetered: false,
             metered_bytes: 0,
             upstream_started: None,
+            attempt_began: None,
             upstream_took: None,
             upstream_ended: None,
             reading: Duration::ZERO,

@@ -12,7 +12,7 @@ use super::{Edge, answer, mcp, respond, tap, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Execution, Finished, Gate, Guarded, Ledger, RequestId};
-use crate::telemetry::{self, ProviderError};
+use crate::telemetry;
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
@@ -147,6 +147,9 @@ fn settle(
     if let Some(guard) = guard {
         guard.over(&mut exchange, streamed);
     }
+    if let Some(route) = &cx.route {
+        gate::close(&route.chain, &mut exchange.executions);
+    }
     if let Some(Destination::Mcp(called)) = &cx.destination
         && cx.upstream_status == 401
     {
@@ -210,25 +213,15 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
     if cx.attempts == 0 {
         return;
     }
-    let waited = cx.upstream_took.unwrap_or_else(|| cx.upstream_started.map(|at| at.elapsed()).unwrap_or_default());
-    match (cx.upstream_took, error.map(Error::etype)) {
-        (Some(_), _) => target.metrics.answered(cx.upstream_status, waited),
-        (
-            None,
-            Some(
-                ErrorType::ConnectTimedout
-                | ErrorType::ConnectRefused
-                | ErrorType::ConnectError
-                | ErrorType::ConnectNoRoute
-                | ErrorType::TLSHandshakeFailure,
-            ),
-        ) => {
-            target.metrics.failed(ProviderError::Connect, waited);
+    let broke_off = error.filter(|error| *error.esource() == ErrorSource::Upstream && !cx.caller_gone);
+    match (cx.upstream_took, broke_off.or(error)) {
+        (Some(_), Some(error)) if broke_off.is_some() && cx.upstream_ended.is_none() => upstream::count_failure(cx, error),
+        (Some(_), _) => {
+            let ended = cx.upstream_ended.unwrap_or_else(Instant::now);
+            target.metrics.answered(cx.upstream_status, cx.attempt_began.map(|at| ended.saturating_duration_since(at)).unwrap_or_default());
         }
-        (None, Some(ErrorType::ReadTimedout | ErrorType::WriteTimedout)) => target.metrics.failed(ProviderError::Timeout, waited),
-        (None, Some(_)) if cx.denial.as_ref().is_none_or(|d| d.code == mcp::code_of_failure(cx.destination.as_ref()).code) => {
-            target.metrics.failed(ProviderError::Broken, waited)
-        }
+        // Before there was an answer a refusal of our own ends attempts too: the provider has not failed then.
+        (None, Some(error)) if failed_there(cx, error) => upstream::count_failure(cx, error),
         _ => {}
     }
     if outcome.usage.total > 0
@@ -237,6 +230,16 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
     {
         metrics.add(outcome.usage.input, outcome.usage.output, outcome.usage.cached, outcome.usage.reasoning);
     }
+}
+
+/// Whether an attempt that has no answer failed at the provider.
+fn failed_there(cx: &Context, error: &Error) -> bool {
+    use ErrorType::{ConnectTimedout, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
+    if *error.esource() == ErrorSource::Downstream {
+        return false;
+    }
+    matches!(error.etype(), ReadTimedout | WriteTimedout | ConnectTimedout | TLSHandshakeTimedout)
+        || cx.denial.as_ref().is_none_or(|denial| denial.code == mcp::code_of_failure(cx.destination.as_ref()).code)
 }
 
 fn access_line(exchange: &Exchange, took: Duration) {

@@ -16,6 +16,7 @@ use super::{mcp, respond};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::route::Transport;
+use crate::telemetry::ProviderError;
 use crate::wire::{self, Endpoint, Insertion, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -33,7 +34,9 @@ const PLAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// No candidate is left, or the provider's name does not resolve.
 pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
     cx.attempts += 1;
-    cx.upstream_started.get_or_insert_with(Instant::now);
+    let now = Instant::now();
+    cx.upstream_started.get_or_insert(now);
+    cx.attempt_began = Some(now);
     let timeout = cx.route.as_ref().and_then(|r| r.timeout);
     let peer = match &cx.destination {
         Some(Destination::Provider { target, .. }) => target.peer(timeout.unwrap_or(target.provider.timeout)).await.ok(),
@@ -51,6 +54,10 @@ pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
 pub fn connect_failed(cx: &Context, mut error: Box<Error>) -> Box<Error> {
     let retries = cx.route.as_ref().map_or(0, |r| r.retries);
     error.set_retry(cx.attempts.saturating_sub(cx.stale) <= retries);
+    if error.retry() {
+        // The last attempt is counted when the request is over.
+        count_failure(cx, &error);
+    }
     report(cx, &error, false);
     error
 }
@@ -89,6 +96,26 @@ pub fn answered(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
+/// Counts an attempt at a provider that failed.
+pub fn count_failure(cx: &Context, error: &Error) {
+    let (Some(Destination::Provider { target, .. } | Destination::Mcp(mcp::Called { target, .. })), Some(began)) =
+        (&cx.destination, cx.attempt_began)
+    else {
+        return;
+    };
+    let kind = match error.etype() {
+        ErrorType::ConnectTimedout
+        | ErrorType::ConnectRefused
+        | ErrorType::ConnectError
+        | ErrorType::ConnectNoRoute
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout => ProviderError::Connect,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => ProviderError::Timeout,
+        _ => ProviderError::Broken,
+    };
+    target.metrics.failed(kind, cx.upstream_ended.unwrap_or_else(Instant::now).saturating_duration_since(began));
+}
+
 /// One line a failed attempt: kind and side of the failure, never Pingora's context, which may quote traffic.
 fn report(cx: &Context, error: &Error, reused: bool) {
     let level = if *error.esource() == ErrorSource::Upstream { log::Level::Warn } else { log::Level::Debug };
@@ -113,7 +140,9 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     let began = Instant::now();
     let done = prepare(session, head, cx).await;
     cx.sent = Some(Instant::now());
-    cx.upstream_started = cx.upstream_started.map(|at| at + began.elapsed());
+    let ours = began.elapsed();
+    cx.upstream_started = cx.upstream_started.map(|at| at + ours);
+    cx.attempt_began = cx.attempt_began.map(|at| at + ours);
     if done.is_err() {
         // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.
         cx.attempts = 0;

@@ -70,7 +70,7 @@ families! {
     PROVIDER_REQUEST_DURATION = Histogram "gateway_provider_request_duration_seconds" ["provider"] REQUEST_SECONDS,
         "Time of an attempt from connecting to the end of the provider's answer.";
     PROVIDER_ERRORS = Counter "gateway_provider_errors_total" ["provider", "reason"],
-        "Attempts that failed: connect, timeout, broken (the answer broke off), throttled (429), status (5xx).";
+        "Attempts that failed, tried again or not: connect, timeout, broken (the answer broke off), throttled (429), status (5xx). A kept-alive connection that was found dead and replaced is none.";
     PLUGIN_EXECUTIONS = Counter "gateway_plugin_executions_total" ["plugin_name", "plugin_stage", "decision"],
         "Plugin executions by instance, gate and decision.";
     PLUGIN_EXECUTION_DURATION = Histogram "gateway_plugin_execution_duration_seconds" ["plugin_name", "plugin_stage"] PLUGIN_SECONDS,

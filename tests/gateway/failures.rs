@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Request, events};
-use crate::edge::{Edge, KEY, Setup};
-use crate::upstream::Upstream;
+use crate::edge::{Edge, KEY, Setup, free_port};
+use crate::upstream::{Act, Answer, Body, Upstream, chat_events};
 
 const HOWS: [(&str, &str); 3] = [("error", "error"), ("panic", "panicked"), ("sleep", "timeout")];
 const GATES: [&str; 4] = ["pre_route", "pre_upstream", "post_upstream", "post_response"];
@@ -177,4 +177,53 @@ async fn what_is_not_granted_fails_the_plugin() {
     assert_eq!(upstream.count(), 0);
     assert_eq!(edge.send(&request.clone().header("x-case", "allow")).await.status, 200);
     assert!(upstream.last().text().contains("Say hello."), "{}", upstream.last().text());
+}
+
+/// What counters and timings of a provider are made of: every attempt, from connecting to the end of its answer.
+#[tokio::test]
+async fn every_failed_attempt_at_a_provider_counts_and_an_answer_is_timed_to_its_end() {
+    let edge = Setup { route: "retries: 2".into(), ..Setup::to(free_port()) }.start().await;
+    assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 502);
+    assert_eq!(edge.metric("gateway_provider_errors_total", &[r#"provider="mock""#, r#"reason="connect""#]).await, 3.0);
+
+    let upstream = Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let parts = chat_events("m", &["a", "b", "c"]);
+    upstream.next([Act::Answer(Answer { body: Body::Cut(parts[..1].to_vec()), ..Answer::stream(Vec::new(), Duration::ZERO) })]);
+    assert!(!edge.send(&Request::chat(KEY, "fast", true)).await.complete);
+    assert!(eventually_metric(&edge, "gateway_provider_errors_total", r#"reason="broken""#, 1.0).await, "{}", edge.metrics().await);
+    assert_eq!(edge.metric("gateway_provider_requests_total", &[r#"status_class="error""#]).await, 1.0);
+
+    let before = edge.metric("gateway_provider_request_duration_seconds_sum", &[r#"provider="mock""#]).await;
+    upstream.next([Act::Answer(Answer::stream(parts, Duration::from_millis(100)))]);
+    assert!(edge.send(&Request::chat(KEY, "fast", true)).await.complete);
+    assert!(eventually_metric(&edge, "gateway_provider_request_duration_seconds_count", r#"provider="mock""#, 2.0).await);
+    let took = edge.metric("gateway_provider_request_duration_seconds_sum", &[r#"provider="mock""#]).await - before;
+    assert!(took >= 0.3, "{took} s for an answer whose parts came over 0.3 s");
+}
+
+async fn eventually_metric(edge: &Edge, name: &str, label: &str, expected: f64) -> bool {
+    for _ in 0..100 {
+        if edge.metric(name, &[label]).await == expected {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    false
+}
+
+/// A filter of streams runs at the head of the answer and on its events: that is one execution.
+#[tokio::test]
+async fn a_plugin_that_filters_a_stream_ran_once() {
+    let upstream = Upstream::start().await;
+    let setup = Setup::to(upstream.port).plugin("{name: pii_mask}").chain("post_upstream: {sequential: [pii_mask]}");
+    let edge = setup.start().await;
+    for (streamed, runs) in [(true, 1.0), (false, 2.0)] {
+        let answer = edge.send(&Request::chat(KEY, "fast", streamed)).await;
+        assert_eq!(answer.status, 200);
+        let record = edge.record(answer.header("x-request-id").unwrap()).await;
+        let entries = record["plugins"].as_array().unwrap();
+        assert_eq!(entries.len(), 1, "{record:#}");
+        assert!(eventually_metric(&edge, "gateway_plugin_executions_total", r#"plugin_name="pii_mask""#, runs).await, "{streamed}");
+    }
 }

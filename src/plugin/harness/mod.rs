@@ -320,6 +320,7 @@ impl Seen {
         self.frames.extend(filters.finish());
         self.denial = filters.denial().cloned().map(Box::new);
         filters.settle(&mut ex.executions);
+        gate::close(chain, &mut ex.executions);
     }
 }
 
