@@ -388,6 +388,7 @@ prop_compose! {
             overhead_us: numbers[8],
             bytes_in: numbers[0],
             bytes_out: numbers[1],
+            bytes_received: numbers[1],
             provider_request_id: next(),
         };
         Finished { facts, model: next(), tags, executions, safety, outcome }

@@ -88,6 +88,7 @@ fn finished(id: u8) -> Arc<Finished> {
         overhead_us: 80,
         bytes_in: 120,
         bytes_out: 90,
+        bytes_received: 90,
         provider_request_id: Some("req_1".to_owned()),
     };
     Arc::new(Finished {

@@ -15,14 +15,14 @@ use super::quantities::quantities;
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::Denial;
-use crate::gate::{End, Exchange, RequestId};
+use crate::gate::{Decision, End, Exchange, Guarded, RequestId};
 use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage, Standings};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::GovernanceMetrics;
-use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Who};
+use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Ran, Who};
 use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
 
 /// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
@@ -440,13 +440,18 @@ impl Governor {
             attempts: outcome.attempts,
             provider_request_id: outcome.provider_request_id.as_deref(),
             user_agent: facts.user_agent.as_deref(),
-            bytes: (outcome.bytes_in, outcome.bytes_out),
+            bytes: (outcome.bytes_in, outcome.bytes_out, outcome.bytes_received),
+            upstream: outcome.upstream_ms.map_or(Duration::ZERO, |ms| Duration::from_secs_f64(ms / 1e3)),
+            requested_model: facts.requested_model.as_deref(),
+            method: facts.method.as_str(),
+            refused_by: outcome.denial.as_ref().map_or((None, None), |denial| (denial.scope, denial.limit)),
+            gate: outcome.denial.as_ref().and_then(|denial| refused_at(exchange, &denial.code)),
+            safety: exchange.safety.as_deref().and_then(Guarded::strictest),
+            tools: governed.tools.as_ref().map(|(server, _)| (server.transport.as_str(), server.pricing.unwrap_or_default())),
+            tags: &exchange.draft.tags,
         };
-        let plugins = exchange.executions.iter().enumerate().filter(|(at, one)| {
-            // A plugin that ran at several gates ran once as far as usage is concerned.
-            !exchange.executions[..*at].iter().any(|before| before.plugin == one.plugin)
-        });
-        self.books.end(u128::from_be_bytes(facts.id.0), begun, &who(exchange, caller), &how, plugins.map(|(_, one)| &*one.plugin));
+        let plugins = exchange.executions.iter().map(|one| Ran { plugin: &one.plugin, gate: one.gate.as_str(), took: one.took });
+        self.books.end(u128::from_be_bytes(facts.id.0), begun, &who(exchange, caller), &how, plugins);
     }
 
     /// Settlements that are on their way; an orderly end waits for them.
@@ -510,6 +515,14 @@ fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: Missi
 /// Whether whoever was called did what it was asked: only that costs.
 fn answered(upstream_status: u16) -> bool {
     (200..300).contains(&upstream_status)
+}
+
+/// The gate at which a plugin refused with this code.
+fn refused_at(exchange: &Exchange, code: &str) -> Option<&'static str> {
+    let refused = |one: &&crate::gate::Execution| {
+        (one.decision == Decision::Blocked || one.decision.is_failure()) && one.code.as_deref() == Some(code)
+    };
+    exchange.executions.iter().rev().find(refused).map(|one| one.gate.as_str())
 }
 
 /// Whose request it is and what for.

@@ -19,12 +19,22 @@ pub const PROVIDER: &str = "mcp";
 pub enum Transport {
     /// Streamable HTTP: answers are JSON or event streams.
     #[default]
+    #[serde(alias = "STREAMABLE_HTTP", alias = "HTTP", alias = "http")]
     StreamableHttp,
     /// Every answer is an event stream.
+    #[serde(alias = "SSE")]
     Sse,
 }
 
 impl Transport {
+    /// The name in configuration and usage records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "streamable_http",
+            Self::Sse => "sse",
+        }
+    }
+
     /// What the caller must accept for the server to answer.
     pub const fn accept(self) -> &'static str {
         match self {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use super::record::{self, AtMost, How, Who};
+use super::record::{self, AtMost, How, Ran, Who};
 use super::spool::{Begun, Spool};
 use crate::budget::{Account, Metric, OwnerKind, Past, Window};
 use crate::store::StateError;
@@ -97,7 +97,7 @@ impl Books {
     }
 
     /// A request is over.
-    pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>) {
+    pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = Ran<'a>>) {
         let Some(spool) = &self.0.spool else { return };
         self.0.metrics.published.inc();
         let ended = packed(|payload| record::end(who, how, plugins, payload), |payload| spool.end(id, begun, payload));

@@ -8,6 +8,6 @@ mod table;
 
 pub use books::{Books, Debts};
 pub use price::{Cost, Pricing, Quantities, SidePrices, ToolPrices};
-pub use record::{AtMost, How, Who};
+pub use record::{AtMost, How, Ran, Who};
 pub use spool::{Begun, Leftover, Pending, Place, Spool};
 pub use table::{Table, by_name, moment};

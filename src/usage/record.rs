@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Cost, Pricing, Quantities};
-use crate::store::records::{Billing, Details, Parts, Usage};
+use crate::budget::NanoUsd;
+use crate::route::McpPricing;
+use crate::store::records::{self, Billing, Details, More, Parts, Usage};
 
 /// Whose request it is and what for: what is known when it begins.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +63,35 @@ pub struct How<'a> {
     pub provider_request_id: Option<&'a str>,
     /// The caller's software.
     pub user_agent: Option<&'a str>,
-    /// Bytes of the request's and the answer's body.
-    pub bytes: (u64, u64),
+    /// Bytes of the request's and the answer's body, and of the upstream's answer.
+    pub bytes: (u64, u64, u64),
+    /// From the start of the upstream's work to the head of its answer.
+    pub upstream: Duration,
+    /// The model that was asked for.
+    pub requested_model: Option<&'a str>,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// Whose limit refused, and which.
+    pub refused_by: (Option<&'a str>, Option<&'a str>),
+    /// The gate at which a plugin refused.
+    pub gate: Option<&'a str>,
+    /// SafetySec's module whose reading came to most, and what that was.
+    pub safety: Option<(&'a str, &'a str)>,
+    /// How the MCP server is spoken to, and its price.
+    pub tools: Option<(&'a str, McpPricing)>,
+    /// What plugins attached.
+    pub tags: &'a [(String, String)],
+}
+
+/// A plugin's execution at a gate.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran<'a> {
+    /// Its name.
+    pub plugin: &'a str,
+    /// Where it ran.
+    pub gate: &'a str,
+    /// How long.
+    pub took: Duration,
 }
 
 /// What a request may take at most, for the record of one whose process dies.
@@ -93,13 +122,20 @@ pub fn begin(who: &Who<'_>, at: i64, most: AtMost, out: &mut Vec<u8>) {
     usage.pack(out);
 }
 
-/// Appends the record. `plugins` are the names of those that ran.
-pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+/// Appends the record. `plugins` are the executions of those that ran.
+pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = Ran<'a>>, out: &mut Vec<u8>) {
     let used = &how.used;
-    let mut names = String::new();
-    for name in plugins {
-        names.push_str(name);
-        names.push('\n');
+    let (mut names, mut runs, mut tags) = (String::new(), Vec::new(), Vec::new());
+    for ran in plugins {
+        records::run(&mut runs, ran.plugin, ran.gate, ran.took.as_micros().try_into().unwrap_or(u64::MAX));
+        // A plugin that ran at several gates ran once as far as usage is concerned.
+        if !names.split_terminator('\n').any(|name| name == ran.plugin) {
+            names.push_str(ran.plugin);
+            names.push('\n');
+        }
+    }
+    for (name, value) in how.tags {
+        records::tag(&mut tags, name, value);
     }
     // Tools have no price by the token.
     let per_1k = |side: fn(&Pricing) -> i64| how.pricing.map_or(0, |pricing| nanos(side(pricing)));
@@ -140,6 +176,32 @@ pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = &'a s
             response_bytes: how.bytes.1,
             embeddings_tokens: used.embeddings,
             billing,
+            more: More {
+                requested_model: how.requested_model.filter(|asked| who.model != Some(*asked)),
+                method: Some(how.method),
+                unit_kind: how.pricing.filter(|_| used.units > 0).and_then(|pricing| pricing.unit_kind.as_deref()),
+                transport: how.tools.map(|(transport, _)| transport),
+                scope: how.refused_by.0,
+                limit: how.refused_by.1,
+                gate: how.gate,
+                safety_module: how.safety.map(|(module, _)| module),
+                safety_decision: how.safety.map(|(_, decision)| decision),
+                upstream_ms: how.upstream.as_millis().try_into().unwrap_or(u64::MAX),
+                received_bytes: how.bytes.2,
+                kinds: [
+                    used.input_image,
+                    used.input_audio,
+                    used.input_video,
+                    used.cache_write,
+                    used.output_image,
+                    used.output_audio,
+                    used.output_video,
+                    used.tool_calls,
+                ],
+                tags: &tags,
+                runs: &runs,
+                prices: prices(how),
+            },
         }),
         ..of(who)
     };
@@ -161,6 +223,44 @@ fn of<'a>(who: &Who<'a>) -> Usage<'a> {
     }
 }
 
+/// The prices in force, as [`More::prices`] has them.
+fn prices(how: &How<'_>) -> [u64; 17] {
+    let mut prices = [0; 17];
+    if how.cost.is_none() {
+        return prices;
+    }
+    if let Some((_, tools)) = how.tools {
+        let own = [tools.call_nanos_usd, tools.input_byte_nanos_usd, tools.output_byte_nanos_usd];
+        prices.iter_mut().zip(own).for_each(|(place, price)| *place = price.saturating_add(1));
+        return prices;
+    }
+    let Some(pricing) = how.pricing else { return prices };
+    let there = |price: NanoUsd| nanos(price.0).saturating_add(1);
+    let maybe = |price: Option<NanoUsd>| price.map_or(0, there);
+    // What costs nothing and was not written has no price either.
+    let written = |price: NanoUsd| if price.0 > 0 { there(price) } else { 0 };
+    let (input, output, tools) = (&pricing.input, &pricing.output, &pricing.tools);
+    [
+        there(input.text_cost_per_1k_tokens),
+        maybe(input.image_cost_per_1k_tokens),
+        maybe(input.audio_cost_per_1k_tokens),
+        maybe(input.video_cost_per_1k_tokens),
+        maybe(input.reasoning_cost_per_1k_tokens),
+        there(output.text_cost_per_1k_tokens),
+        maybe(output.image_cost_per_1k_tokens),
+        maybe(output.audio_cost_per_1k_tokens),
+        maybe(output.video_cost_per_1k_tokens),
+        maybe(output.reasoning_cost_per_1k_tokens),
+        maybe(pricing.cached_write_cost_per_1k_tokens),
+        maybe(pricing.embeddings_cost_per_1k_tokens),
+        written(tools.definition_cost_per_1k_tokens),
+        written(tools.input_cost_per_1k_tokens),
+        written(tools.output_cost_per_1k_tokens),
+        written(tools.cost_per_call),
+        maybe(pricing.units_cost_per_1k),
+    ]
+}
+
 fn nanos(nanos: i64) -> u64 {
     nanos.max(0).unsigned_abs()
 }
@@ -172,6 +272,8 @@ fn millis(at: SystemTime) -> i64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn who() -> Who<'static> {
@@ -209,10 +311,20 @@ mod tests {
             attempts: 1,
             provider_request_id: Some("req_1"),
             user_agent: Some("curl/8"),
-            bytes: (100, 2000),
+            bytes: (100, 2000, 2100),
+            upstream: Duration::from_millis(400),
+            requested_model: Some("best"),
+            method: "POST",
+            refused_by: (None, None),
+            gate: None,
+            safety: Some(("pii", "redact")),
+            tools: None,
+            tags: &[("tenant".to_owned(), "acme-eu".to_owned())],
         };
         let mut out = Vec::new();
-        end(&who(), &how, ["pii_mask", "audit_log"].into_iter(), &mut out);
+        let ran = |plugin, gate| Ran { plugin, gate, took: Duration::from_micros(1500) };
+        let plugins = [ran("pii_mask", "pre_upstream"), ran("audit_log", "pre_route"), ran("pii_mask", "post_upstream")];
+        end(&who(), &how, plugins.into_iter(), &mut out);
         let row = Usage::unpack(&out).unwrap().row(7);
         assert_eq!((row.request_id.as_str(), row.at, row.status), ("00000000000000000000000000000007", 1_780_000_000_123, 200));
         assert_eq!((row.team.as_deref(), row.user, row.model.as_deref()), (Some("support"), None, Some("gpt \"4\"")));
@@ -222,7 +334,17 @@ mod tests {
         assert_eq!(details["tokens"]["completion_tokens"], 644);
         assert_eq!(details["billing"]["output_cost_nanos_usd"], 5_152_000);
         assert_eq!(details["billing"]["pricing_nanos_usd_per_1k"]["input"], 2_000_000);
-        assert_eq!(details["metadata"]["mode"], "stream");
+        assert_eq!((&details["billing"]["output_cost_usd"], &details["billing"]["tool_cost_usd"]), (&json!("0.005152"), &json!("0.00")));
+        assert_eq!(details["billing"]["pricing"]["output"], json!({"text_cost_per_1k_tokens": "0.008"}));
+        let metadata = &details["metadata"];
+        assert_eq!(
+            (&metadata["mode"], &metadata["streaming"], &metadata["stream_status"]),
+            (&json!("stream"), &json!(true), &json!("complete"))
+        );
+        assert_eq!((&metadata["stream_duration_ms"], &metadata["requested_model"]), (&json!(6217), &json!("best")));
+        assert_eq!((&metadata["tags"], &metadata["safety"]["module"]), (&json!({"tenant": "acme-eu"}), &json!("pii")));
+        assert_eq!(metadata["plugins"]["by_plugin_ms"], json!({"pii_mask": 3.0, "audit_log": 1.5}));
+        assert_eq!(metadata["plugins"]["by_phase_ms"]["pre_route"], 1.5);
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl Table {
             ]
         };
         // What the gateway wrote is JSON; what is not is shown as the text it is.
-        let details = records.iter().map(|r| serde_json::from_str(&r.details).unwrap_or_else(|_| json!(r.details))).collect();
+        let details = records.iter().map(|r| serde_json::from_str(&r.details).unwrap_or_else(|_| json!(r.details)));
+        let details = records.iter().zip(details).map(|(r, details)| derived(r, details)).collect();
         Self { columns, rows: records.iter().map(row).collect(), details }
     }
 
@@ -111,8 +112,8 @@ impl Table {
         let rows = self.rows.iter().enumerate().map(|(at, row)| {
             let mut object: serde_json::Map<String, Value> =
                 self.columns.iter().map(|name| (*name).to_owned()).zip(row.iter().cloned()).collect();
-            if let Some(details) = self.details.get(at) {
-                object.insert("details".to_owned(), details.clone());
+            if let Some(Value::Object(members)) = self.details.get(at) {
+                object.extend(members.clone());
             }
             Value::Object(object)
         });
@@ -162,6 +163,42 @@ impl Table {
         }
         out
     }
+}
+
+/// Members of a record's JSON that follow from others (product.md §14.2, §14.6).
+fn derived(r: &UsageRecord, mut details: Value) -> Value {
+    let time = |at: i64| {
+        let at = std::time::Duration::from_millis(u64::try_from(at).unwrap_or_default());
+        json!(crate::telemetry::time::Rfc3339(std::time::UNIX_EPOCH + at).to_string())
+    };
+    let mut requested = json!(r.model);
+    if let Some(Value::Object(metadata)) = details.get_mut("metadata") {
+        if let Some(asked) = metadata.get("requested_model") {
+            requested = asked.clone();
+        }
+        metadata.insert("received_at".to_owned(), time(r.at.saturating_sub_unsigned(r.latency_ms)));
+        metadata.insert("completed_at".to_owned(), time(r.at));
+        metadata.insert(
+            "odock".to_owned(),
+            json!({
+                "schema_version": "usage_metadata_v1",
+                "request_id": r.request_id,
+                "organization_id": r.organisation,
+                "provider": r.provider,
+                "model": r.model,
+                "endpoint": r.endpoint,
+                "http_status": r.status,
+                "trace_id": r.trace_id,
+            }),
+        );
+    }
+    json!({
+        "id": r.request_id,
+        "requested_model": requested,
+        "billable_tokens": r.total_tokens,
+        "cost_nanos_usd": r.cost_nanos,
+        "details": details,
+    })
 }
 
 /// The name of the column that tells sums apart; empty for one sum.

@@ -222,7 +222,7 @@ async fn a_plugin_that_filters_a_stream_ran_once() {
         let answer = edge.send(&Request::chat(KEY, "fast", streamed)).await;
         assert_eq!(answer.status, 200);
         let record = edge.record(answer.header("x-request-id").unwrap()).await;
-        let entries = record["plugins"].as_array().unwrap();
+        let entries = record["executions"].as_array().unwrap();
         assert_eq!(entries.len(), 1, "{record:#}");
         assert!(eventually_metric(&edge, "gateway_plugin_executions_total", r#"plugin_name="pii_mask""#, runs).await, "{streamed}");
     }

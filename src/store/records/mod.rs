@@ -3,6 +3,7 @@
 //! Times are milliseconds since the Unix epoch, money is nano-USD, counts are not negative. Documents are JSON texts that
 //! the store keeps and does not read.
 
+mod details;
 mod journal;
 mod keys;
 mod outbox;
@@ -14,7 +15,7 @@ mod usage;
 pub use journal::{Journal, JournalEntry};
 pub use keys::{Grant, KeyChange, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
 pub use outbox::{Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, Settled, Standing};
-pub use packed::{Billing, Details, Parts, Usage, UsageBatch};
+pub use packed::{Billing, Details, More, Parts, Usage, UsageBatch, run, tag};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};
 pub use statements::{SqlValue, Statements};
 pub use usage::{UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};

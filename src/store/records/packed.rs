@@ -3,10 +3,12 @@
 //! Every request writes one, so it is written without a detour: numbers as LEB128, texts with their length before them, and
 //! of the details what cannot be derived from the rest. The JSON of the details is made when somebody asks for it.
 
-use super::UsageRecord;
+use super::{UsageRecord, details};
 
 /// The form written by this build.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The form before it, without [`More`].
+const FIRST: u8 = 1;
 const STREAM: u8 = 1;
 const PRICED: u8 = 2;
 const TEXT_DETAILS: u8 = 4;
@@ -100,6 +102,45 @@ pub struct Parts<'a> {
     pub embeddings_tokens: u64,
     /// What it cost by class, with the price that held.
     pub billing: Option<Billing>,
+    /// The rest of them.
+    pub more: More<'a>,
+}
+
+/// Circumstances that records have since their second form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct More<'a> {
+    /// The model that was asked for, where another answered.
+    pub requested_model: Option<&'a str>,
+    /// The HTTP method.
+    pub method: Option<&'a str>,
+    /// What a unit is.
+    pub unit_kind: Option<&'a str>,
+    /// How an MCP server is spoken to.
+    pub transport: Option<&'a str>,
+    /// Whose limit refused.
+    pub scope: Option<&'a str>,
+    /// Which limit refused.
+    pub limit: Option<&'a str>,
+    /// The gate at which a plugin refused.
+    pub gate: Option<&'a str>,
+    /// SafetySec's module whose reading came to most…
+    pub safety_module: Option<&'a str>,
+    /// …and what that was.
+    pub safety_decision: Option<&'a str>,
+    /// From the start of the upstream's work to the head of its answer, milliseconds.
+    pub upstream_ms: u64,
+    /// Bytes of the upstream's answer.
+    pub received_bytes: u64,
+    /// Tokens of images, sound and moving pictures in the prompt, written to the provider's cache, of images, sound and moving
+    /// pictures in the answer; calls of tools.
+    pub kinds: [u64; 8],
+    /// What [`tag`] wrote.
+    pub tags: &'a [u8],
+    /// What [`run`] wrote.
+    pub runs: &'a [u8],
+    /// The prices in force, nano-USD, each one more than it is so that 0 is for none: those of a model in the order of
+    /// [`details::PRICES`], or the three of an MCP server.
+    pub prices: [u64; 17],
 }
 
 /// What a request cost, nano-USD, and the price of 1,000 tokens as it was.
@@ -234,7 +275,8 @@ impl<'a> Usage<'a> {
     /// Reads a record; `None` for what another build wrote in another form.
     pub fn unpack(bytes: &'a [u8]) -> Option<Self> {
         let mut read = Read(bytes);
-        if read.byte()? != VERSION {
+        let version = read.byte()?;
+        if version != VERSION && version != FIRST {
             return None;
         }
         let flags = read.byte()?;
@@ -268,7 +310,7 @@ impl<'a> Usage<'a> {
         usage.trace_id = read.maybe()?;
         usage.plugins = read.text()?;
         usage.details = match flags & TEXT_DETAILS {
-            0 => Details::Parts(Parts::unpack(&mut read)?),
+            0 => Details::Parts(Parts::unpack(&mut read, version)?),
             _ => Details::Text(read.text()?),
         };
         Some(usage)
@@ -277,7 +319,7 @@ impl<'a> Usage<'a> {
     /// When a packed record ended, without reading the rest of it.
     pub fn at(bytes: &[u8]) -> Option<i64> {
         let mut read = Read(bytes);
-        (read.byte()? == VERSION).then_some(())?;
+        matches!(read.byte()?, VERSION | FIRST).then_some(())?;
         read.byte()?;
         i64::try_from(read.number()?).ok()
     }
@@ -318,7 +360,7 @@ impl<'a> Usage<'a> {
             trace_id: own(self.trace_id),
             details: match &self.details {
                 Details::Text(json) => (*json).to_owned(),
-                Details::Parts(parts) => parts.json(self),
+                Details::Parts(parts) => details::json(parts, self),
             },
             plugins: self.ran().map(str::to_owned).collect(),
         }
@@ -379,9 +421,10 @@ impl<'a> Parts<'a> {
             }
         }
         numbers.write(out);
+        self.more.pack(out);
     }
 
-    fn unpack(read: &mut Read<'a>) -> Option<Self> {
+    fn unpack(read: &mut Read<'a>, version: u8) -> Option<Self> {
         let mut parts = Self { route: read.text()?, user_agent: read.maybe()?, ..Self::default() };
         for field in [&mut parts.attempts, &mut parts.request_bytes, &mut parts.response_bytes, &mut parts.embeddings_tokens] {
             *field = read.number()?;
@@ -396,58 +439,99 @@ impl<'a> Parts<'a> {
             }
             parts.billing = Some(b);
         }
+        if version != FIRST {
+            parts.more = More::unpack(read)?;
+        }
         Some(parts)
     }
+}
 
-    /// Tokens by class, what they cost and the circumstances (product.md §14.3, §14.4, §14.6).
-    fn json(&self, usage: &Usage<'_>) -> String {
-        use serde_json::{Map, Value, json};
-        let mut details = Map::new();
-        details.insert(
-            "tokens".into(),
-            json!({
-                "prompt_tokens": usage.input_tokens.saturating_sub(self.embeddings_tokens),
-                "completion_tokens": usage.output_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "reasoning_tokens": usage.reasoning_tokens,
-                "embeddings_tokens": self.embeddings_tokens,
-                "total_tokens": usage.total_tokens,
-            }),
-        );
-        if let Some(b) = &self.billing {
-            let classes = [
-                ("input_cost_nanos_usd", b.input),
-                ("cached_input_cost_nanos_usd", b.cached_input),
-                ("output_cost_nanos_usd", b.output),
-                ("embeddings_cost_nanos_usd", b.embeddings),
-                ("tool_cost_nanos_usd", b.tool),
-                ("units_cost_nanos_usd", b.units),
-                ("total_cost_nanos_usd", b.total),
-            ];
-            let mut billing: Map<String, Value> =
-                classes.iter().filter(|(_, nanos)| *nanos != 0).map(|(name, nanos)| ((*name).into(), json!(nanos))).collect();
-            // The price as it was: it may have changed when somebody asks. Tools have none by the token.
-            if b.input_per_1k > 0 || b.output_per_1k > 0 {
-                billing.insert(
-                    "pricing_nanos_usd_per_1k".into(),
-                    json!({"input": b.input_per_1k, "output": b.output_per_1k, "cached_input_discount_percent": b.cached_discount_percent}),
-                );
-            }
-            details.insert("billing".into(), billing.into());
+impl<'a> More<'a> {
+    fn pack(&self, out: &mut Vec<u8>) {
+        for value in [
+            self.requested_model,
+            self.method,
+            self.unit_kind,
+            self.transport,
+            self.scope,
+            self.limit,
+            self.gate,
+            self.safety_module,
+            self.safety_decision,
+        ] {
+            maybe(out, value);
         }
-        let mut metadata = json!({
-            "mode": if usage.stream { "stream" } else { "unary" },
-            "route": self.route,
-            "attempts": self.attempts,
-            "request_bytes": self.request_bytes,
-            "response_bytes": self.response_bytes,
-        });
-        if let Some(agent) = self.user_agent {
-            metadata["user_agent"] = json!(agent);
+        number(out, self.upstream_ms);
+        number(out, self.received_bytes);
+        for n in self.kinds {
+            number(out, n);
         }
-        details.insert("metadata".into(), metadata);
-        Value::Object(details).to_string()
+        for blob in [self.tags, self.runs] {
+            number(out, blob.len() as u64);
+            out.extend_from_slice(blob);
+        }
+        // Where nothing has a price there is none to be written.
+        let priced = self.prices.iter().rposition(|price| *price > 0).map_or(0, |last| last + 1);
+        out.push(priced as u8);
+        for price in &self.prices[..priced] {
+            number(out, *price);
+        }
     }
+
+    fn unpack(read: &mut Read<'a>) -> Option<Self> {
+        let mut more = Self::default();
+        for field in [
+            &mut more.requested_model,
+            &mut more.method,
+            &mut more.unit_kind,
+            &mut more.transport,
+            &mut more.scope,
+            &mut more.limit,
+            &mut more.gate,
+            &mut more.safety_module,
+            &mut more.safety_decision,
+        ] {
+            *field = read.maybe()?;
+        }
+        more.upstream_ms = read.number()?;
+        more.received_bytes = read.number()?;
+        for field in &mut more.kinds {
+            *field = read.number()?;
+        }
+        for field in [&mut more.tags, &mut more.runs] {
+            *field = read.blob()?;
+        }
+        let priced = usize::from(read.byte()?);
+        for field in more.prices.get_mut(..priced)? {
+            *field = read.number()?;
+        }
+        Some(more)
+    }
+
+    /// The tags that plugins attached.
+    pub fn tags(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut read = Read(self.tags);
+        std::iter::from_fn(move || Some((read.text()?, read.text()?)))
+    }
+
+    /// What the plugins took: name, gate and microseconds.
+    pub fn runs(&self) -> impl Iterator<Item = (&'a str, &'a str, u64)> + use<'a> {
+        let mut read = Read(self.runs);
+        std::iter::from_fn(move || Some((read.text()?, read.text()?, read.number()?)))
+    }
+}
+
+/// Adds a tag to those of [`More::tags`].
+pub fn tag(out: &mut Vec<u8>, name: &str, value: &str) {
+    text(out, name);
+    text(out, value);
+}
+
+/// Adds an execution to those of [`More::runs`].
+pub fn run(out: &mut Vec<u8>, plugin: &str, gate: &str, micros: u64) {
+    text(out, plugin);
+    text(out, gate);
+    number(out, micros);
 }
 
 struct Read<'a>(&'a [u8]);
@@ -480,6 +564,13 @@ impl<'a> Read<'a> {
 
     fn text(&mut self) -> Option<&'a str> {
         self.maybe()?
+    }
+
+    fn blob(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (blob, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(blob)
     }
 }
 

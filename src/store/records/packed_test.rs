@@ -73,5 +73,20 @@ fn details_are_derived_from_their_parts() {
     assert_eq!((&details["tokens"]["completion_tokens"], &details["billing"]["output_cost_nanos_usd"]), (&644.into(), &5_152_000.into()));
     assert_eq!(details["billing"]["pricing_nanos_usd_per_1k"]["input"], 2_000_000);
     assert_eq!((&details["metadata"]["mode"], &details["metadata"]["user_agent"]), (&"stream".into(), &"curl/8".into()));
-    assert_eq!(details["billing"].get("tool_cost_nanos_usd"), None);
+    assert_eq!((&details["billing"]["tool_cost_nanos_usd"], &details["billing"]["total_cost_usd"]), (&0.into(), &"0.005182".into()));
+}
+
+/// A record of the build before: its details end where the second form goes on.
+#[test]
+fn records_of_the_first_form_are_still_read() {
+    let parts = Parts { route: "openai", attempts: 2, ..Parts::default() };
+    let usage = Usage { input_tokens: 15, details: Details::Parts(parts), ..Usage::default() };
+    let mut packed = Vec::new();
+    usage.pack(&mut packed);
+    let (mut more, mut first) = (Vec::new(), packed.clone());
+    parts.more.pack(&mut more);
+    first.truncate(packed.len() - more.len());
+    first[0] = FIRST;
+    assert_eq!((Usage::unpack(&first), Usage::at(&first)), (Some(usage.clone()), Some(0)));
+    assert_eq!(Usage::unpack(&packed), Some(usage));
 }
