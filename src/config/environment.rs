@@ -37,7 +37,7 @@ impl Environment {
 }
 
 /// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
-const NOT_APPLIED: [(&str, &str); 31] = [
+const NOT_APPLIED: [(&str, &str); 32] = [
     ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
     ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
     ("POSTGRES_MAX_OPEN", POOLS),
@@ -58,6 +58,7 @@ const NOT_APPLIED: [(&str, &str); 31] = [
     ("OBSERVABILITY_OTEL_TRACES_ENDPOINT", SCRAPED),
     ("OBSERVABILITY_OTEL_METRICS_ENDPOINT", SCRAPED),
     ("OBSERVABILITY_SERVICE_NAME", SCRAPED),
+    ("OBSERVABILITY_DEPLOYMENT_ENVIRONMENT", RESOURCE),
     ("OBSERVABILITY_SAMPLE_RATE", "every request has its evidence; there are no samples"),
     ("AUTH_CACHE_TTL", NO_CACHE),
     ("AUTH_NEGATIVE_CACHE_TTL", NO_CACHE),
@@ -70,6 +71,17 @@ const NOT_APPLIED: [(&str, &str); 31] = [
     ("ODOCK_SERVER_LOGS_PATH", "the log goes to stderr"),
     ("HUGGINGFACE_API_KEY", "the variable is HF_TOKEN"),
 ];
+/// The same for all variables that begin so.
+const NOT_APPLIED_AT_ALL: [(&str, &str); 5] = [
+    ("PLUGINS_ENV_", "plugins have their settings in `config` and their secrets by `grant.secrets`"),
+    ("OBSERVABILITY_SERVICE_NAMESPACE", RESOURCE),
+    ("OBSERVABILITY_SERVICE_VERSION", RESOURCE),
+    ("OBSERVABILITY_SERVICE_INSTANCE_ID", RESOURCE),
+    ("OBSERVABILITY_K8S_", RESOURCE),
+];
+/// What a provider takes from `PROVIDER_{FAMILY}_…`.
+const OF_PROVIDERS: [&str; 3] = ["BASE_URL", "API_KEY", "TIMEOUT"];
+const RESOURCE: &str = "the scraper labels what it scrapes";
 const POOLS: &str = "connections to stores are looked after by the gateway itself";
 const CREDENTIALS: &str = "provider credentials are references to secrets here";
 const SCRAPED: &str = "telemetry is scraped from the admin listener";
@@ -81,14 +93,14 @@ pub(super) const REDIS_LOGIN: [&str; 3] = ["REDIS_USERNAME", "REDIS_PASSWORD", "
 /// Overrides members of the file by variables, and remembers where each came from.
 pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
     let environment = config.environment.clone();
-    let mut overrides = Overrides { environment: &environment, places: Vec::new(), wrong: Vec::new() };
+    let mut overrides = Overrides { environment: &environment, places: Vec::new(), wrong: Vec::new(), families: Vec::new() };
     overrides.server(config);
     overrides.plugins(config);
     overrides.safety(config);
     overrides.stores(config);
     overrides.governance(config);
     overrides.providers(config);
-    let Overrides { places, wrong, .. } = overrides;
+    let Overrides { places, wrong, families, .. } = overrides;
     for (path, variable) in places {
         config.from_environment.insert(path, variable);
     }
@@ -109,6 +121,23 @@ pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
             problems.warn_in_environment(variable, format!("set but not applied: {why}"));
         }
     }
+    for variable in environment.0.keys().filter(|variable| environment.get(variable).is_some()) {
+        if let Some((_, why)) = NOT_APPLIED_AT_ALL.iter().find(|(prefix, _)| variable.starts_with(prefix)) {
+            problems.warn_in_environment(variable, format!("set but not applied: {why}"));
+        }
+        let of_provider = variable
+            .strip_prefix("PROVIDER_")
+            .and_then(|rest| OF_PROVIDERS.iter().find_map(|what| rest.strip_suffix(what)?.strip_suffix('_')));
+        if of_provider.is_some_and(|family| !families.contains(&family)) {
+            let why = "no provider of that type is without a `base_url` of its own";
+            problems.warn_in_environment(variable, format!("set but not applied: {why}"));
+        }
+    }
+    let pair = ["PROVIDER_KEY_ENCRYPTION_KEY_ID", "PROVIDER_KEY_ENCRYPTION_PRIVATE_KEY"];
+    if let [Some(_), None] | [None, Some(_)] = pair.map(|variable| environment.get(variable)) {
+        let (set, other) = if environment.get(pair[0]).is_some() { (pair[0], pair[1]) } else { (pair[1], pair[0]) };
+        problems.error_in_environment(set, format!("expected {other} beside it: they are set both or not at all"));
+    }
     problems.into_found()
 }
 
@@ -124,6 +153,8 @@ struct Overrides<'e> {
     environment: &'e Environment,
     places: Vec<(String, String)>,
     wrong: Vec<(String, &'static str)>,
+    /// Families of providers that take variables.
+    families: Vec<&'static str>,
 }
 
 impl Overrides<'_> {
@@ -257,11 +288,14 @@ impl Overrides<'_> {
                 ProviderKind::Gemini => "GEMINI",
                 ProviderKind::Vllm => "VLLM",
                 ProviderKind::HuggingFace => "HUGGINGFACE",
-                ProviderKind::AzureOpenAi | ProviderKind::Mistral | ProviderKind::Custom => continue,
+                ProviderKind::Mistral => "MISTRAL",
+                ProviderKind::AzureOpenAi => "AZURE_OPENAI",
+                ProviderKind::Custom => "CUSTOM",
             };
             if provider.base_url.is_some() {
                 continue;
             }
+            self.families.push(family);
             if let Some(time) = self.take(
                 &format!("PROVIDER_{family}_TIMEOUT"),
                 &format!("providers[{index}].timeout"),

@@ -339,9 +339,33 @@ fn every_documented_variable_is_applied_or_named() {
     }
     assert!(!said.iter().any(|warning| warning.contains("hunter2")));
 
-    let wrong = Environment::of([("OBSERVABILITY_SAMPLE_RATE", "7"), ("PLUGINS_ASYNC_POST_RESPONSE", "maybe")]);
+    let never = [
+        "PLUGINS_ENV_SLACK_TOKEN",
+        "OBSERVABILITY_SERVICE_NAMESPACE",
+        "OBSERVABILITY_SERVICE_VERSION",
+        "OBSERVABILITY_SERVICE_INSTANCE_ID",
+        "OBSERVABILITY_DEPLOYMENT_ENVIRONMENT",
+        "OBSERVABILITY_K8S_POD_NAME",
+        "PROVIDER_MISTRAL_API_KEY",
+        "PROVIDER_CUSTOM_BASE_URL",
+    ];
+    let said = opened("version: 1\n", Environment::of(never.map(|variable| (variable, "x")))).unwrap().warnings;
+    for variable in never {
+        let told = said.iter().map(ToString::to_string).filter(|w| w.contains(variable) && w.contains("not applied")).count();
+        assert_eq!(told, 1, "{variable}: {said:?}");
+    }
+    let mistral = "version: 1\nproviders: [{name: m, type: MISTRAL}]\n";
+    let given = Environment::of([("PROVIDER_MISTRAL_TIMEOUT", "7s"), ("MISTRAL_API_KEY", "sk-m")]);
+    let provider = opened(mistral, given).unwrap().snapshot.providers["m"].clone();
+    assert_eq!((provider.timeout.as_secs(), provider.api_key.as_ref().map(|key| key.expose())), (7, Some("sk-m")));
+
+    let wrong = Environment::of([
+        ("OBSERVABILITY_SAMPLE_RATE", "7"),
+        ("PLUGINS_ASYNC_POST_RESPONSE", "maybe"),
+        ("PROVIDER_KEY_ENCRYPTION_KEY_ID", "k1"),
+    ]);
     let found = opened("version: 1\n", wrong).map(|_| ()).unwrap_err();
-    assert_eq!(found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count(), 2, "{found:?}");
+    assert_eq!(found.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count(), 3, "{found:?}");
 }
 
 #[test]
@@ -370,6 +394,29 @@ fn a_plugins_json_is_taken_as_it_is() {
     let wrong = found.iter().find(|d| d.severity == Severity::Error).unwrap();
     assert!(wrong.file.ends_with("plugins.json") && wrong.line == 3, "{wrong}");
     assert_eq!(wrong.help.as_deref(), Some("did you mean `audit`?"));
+}
+
+/// The product writes them in capitals, its documents in small letters; both mean the same.
+#[test]
+fn words_of_the_product_are_read_in_either_case() {
+    let text = |key: &str, provider: &str, transport: &str, owner: &str, period: &str, metric: &str| {
+        format!(
+            "version: 1\nproviders: [{{name: a, type: {provider}, base_url: 'http://127.0.0.1:1', api_key: {{env: K}}}}]\norganisations:\n  - name: o\n    teams: [{{name: t}}]\n    \
+             mcp_servers: [{{name: s, endpoint_url: 'http://127.0.0.1:1/x', transport: {transport}}}]\n    \
+             quotas: [{{name: q, owner: {{type: {owner}, name: t}}, period: {period}, metric: {metric}, limit: 1}}]\n    \
+             api_keys: [{{name: k, type: {key}, team: t, sha256: '{}'}}]\n",
+            "0".repeat(64)
+        )
+    };
+    let hash =
+        |text: String| opened(&text, Environment::of([("K", "x")])).map(|found| found.snapshot.hash).map_err(|found| format!("{found:?}"));
+    let written = hash(text("team", "gemini", "streamable_http", "TEAM", "DAILY", "TOKENS_IN")).unwrap();
+    for other in [
+        text("TEAM", "GOOGLE", "STREAMABLE_HTTP", "team", "daily", "tokens_in"),
+        text("team", "GEMINI", "HTTP", "TEAM", "DAILY", "tokens_in"),
+    ] {
+        assert_eq!(hash(other.clone()), Ok(written.clone()), "{other}");
+    }
 }
 
 /// As the product's own deployment has it (product.md §13.3, §13.6).
