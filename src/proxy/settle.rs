@@ -51,6 +51,7 @@ fn denial_of(error: &Error, destination: Option<&Destination>) -> Denial {
 /// `logging`: the request is over.
 pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>, cx: &mut Context) {
     let bytes_out = session.body_bytes_sent() as u64;
+    let bytes_in = session.as_downstream().body_bytes_read() as u64;
     cx.untap(session).await;
     // What the caller has is what was written, whatever was decided since.
     cx.status = session.response_written().filter(|head| !head.status.is_informational()).map_or(0, |head| head.status.as_u16());
@@ -62,6 +63,10 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     }
     let denied_code = match cx.exchange.take() {
         Some(mut exchange) => {
+            if exchange.outcome.bytes_in == 0 {
+                // A body that was refused came all the same, as far as it came.
+                exchange.outcome.bytes_in = bytes_in;
+            }
             let ended = Instant::now();
             if let Some(watched) = cx.watched.take() {
                 watched.look(&mut exchange, &mut cx.metered).await;
@@ -89,6 +94,8 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
         line.hex("request_id", &cx.id.0);
         line.text_if("endpoint", cx.service.as_ref().map(|(name, _)| *name));
         line.text("method", session.req_header().method.as_str());
+        // A caller writes this: it is cut, and the query, which may carry a key, stays out.
+        line.text("path", cut(session.req_header().uri.path()));
         line.number("status", denial.map_or(cx.status, Denial::status).into());
         line.text_if("code", denial.map(|denial| denial.code.as_ref()));
         if let Some((_, caller)) = &cx.service {
@@ -228,7 +235,8 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
         && let Some(model) = exchange.draft.model.as_deref()
         && let Some(metrics) = target.models.get(model)
     {
-        metrics.add(outcome.usage.input, outcome.usage.output, outcome.usage.cached, outcome.usage.reasoning);
+        let usage = &outcome.usage;
+        metrics.add(usage.input, usage.output, usage.cached, usage.reasoning, exchange.facts.endpoint == Endpoint::Embeddings);
     }
 }
 
@@ -242,6 +250,12 @@ fn failed_there(cx: &Context, error: &Error) -> bool {
         || cx.denial.as_ref().is_none_or(|denial| denial.code == mcp::code_of_failure(cx.destination.as_ref()).code)
 }
 
+/// The beginning of a path.
+fn cut(path: &str) -> &str {
+    let end = (0..=path.len().min(256)).rev().find(|end| path.is_char_boundary(*end));
+    end.and_then(|end| path.get(..end)).unwrap_or_default()
+}
+
 fn access_line(exchange: &Exchange, took: Duration) {
     let (facts, outcome) = (&exchange.facts, &exchange.outcome);
     let caller = facts.caller.as_deref();
@@ -251,6 +265,11 @@ fn access_line(exchange: &Exchange, took: Duration) {
         line.text("route", &facts.route);
         line.text("endpoint", facts.endpoint.as_str());
         line.text("method", facts.method.as_str());
+        line.text("path", cut(&facts.path));
+        if let Some(address) = facts.client_ip {
+            line.text("remote_addr", &address.to_string());
+        }
+        line.text_if("user_agent", facts.user_agent.as_deref());
         line.number("status", outcome.status.into());
         line.text_if("code", outcome.denial.as_ref().map(|d| d.code.as_ref()));
         if let Some(denial) = &outcome.denial {

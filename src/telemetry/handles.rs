@@ -117,14 +117,23 @@ pub struct ModelMetrics {
     pub(super) output: IntCounter,
     pub(super) cached: IntCounter,
     pub(super) reasoning: IntCounter,
+    pub(super) embeddings: IntCounter,
     pub(super) per_request: Histogram,
 }
 
 impl ModelMetrics {
-    /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them.
+    /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them; what was
+    /// embedded is input too.
     #[allow(clippy::cast_precision_loss)] // a histogram sum; counts of tokens are far below 2^52
-    pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64) {
-        for (counter, tokens) in [(&self.input, input), (&self.output, output), (&self.cached, cached), (&self.reasoning, reasoning)] {
+    pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64, embedded: bool) {
+        let embeddings = if embedded { input } else { 0 };
+        for (counter, tokens) in [
+            (&self.input, input),
+            (&self.output, output),
+            (&self.cached, cached),
+            (&self.reasoning, reasoning),
+            (&self.embeddings, embeddings),
+        ] {
             if tokens > 0 {
                 counter.inc_by(tokens);
             }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -19,6 +20,13 @@ const IDLE: Duration = Duration::from_millis(50);
 
 /// How long [`Lines::flush`] waits for a stderr that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Lines that this process lost.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines this process lost because stderr took nothing.
+pub fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -58,6 +66,7 @@ impl Lines {
         let mut waiting = self.waiting.lock();
         if waiting.lines.len() + line.len() > CAPACITY {
             waiting.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
         } else {
             waiting.lines.append(&[line]);
         }

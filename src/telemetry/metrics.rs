@@ -15,8 +15,8 @@ use super::handles::{
     RouteMetrics, SessionMetrics, TextMetrics,
 };
 use super::keys::KeyMetrics;
-use super::names;
 use super::outbox::OutboxMetrics;
+use super::{lines, names};
 use crate::error::codes;
 
 /// The content type of [`Metrics::render`].
@@ -73,6 +73,7 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: IntGauge,
     memory: IntGauge,
+    logs_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -131,6 +132,7 @@ impl Metrics {
             reload_successful: gauge(names::CONFIG_RELOAD_SUCCESSFUL)?,
             reload_time: gauge(names::CONFIG_RELOAD_TIME)?,
             memory: gauge(names::PROCESS_MEMORY)?,
+            logs_dropped: counter(names::LOGS_DROPPED)?,
             registry: r,
         };
         metrics.reload_successful.set(1);
@@ -202,6 +204,7 @@ impl Metrics {
             output: class("output"),
             cached: class("cached"),
             reasoning: class("reasoning"),
+            embeddings: class("embeddings"),
             per_request: self.request_tokens.with([provider]),
         }
     }
@@ -264,6 +267,7 @@ impl Metrics {
         if let Some(bytes) = resident_memory() {
             self.memory.set(bytes);
         }
+        self.logs_dropped.inc_by(lines::lost().saturating_sub(self.logs_dropped.get()));
         let mut text = Vec::with_capacity(16 * 1024);
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             log::error!(target: "telemetry", "metrics could not be encoded: {error}");

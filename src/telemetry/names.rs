@@ -124,7 +124,7 @@ families! {
     STREAM_DURATION = Histogram "gateway_stream_duration_seconds" ["route"] REQUEST_SECONDS,
         "Time from the head of a streamed answer to its end.";
     TOKENS_TOTAL = Counter "gateway_tokens_total" ["class", "provider", "model"],
-        "Tokens by class (input, output, cached, reasoning), provider and configured model name.";
+        "Tokens by class (input, output, cached, reasoning, embeddings), provider and configured model name.";
     REQUEST_TOKENS = Histogram "gateway_request_tokens" ["provider"] TOKENS,
         "Input and output tokens of one request together.";
     ASYNC_QUEUE_DEPTH = Gauge "gateway_async_queue_depth" ["async_pool_name"],
@@ -169,6 +169,8 @@ families! {
         "Always 1; the label names the build.";
     PROCESS_START = Gauge "process_start_time_seconds" [],
         "When the process started, in seconds since 1970.";
+    LOGS_DROPPED = Counter "gateway_logs_dropped_total" [],
+        "Log lines that were lost because stderr took nothing.";
     PROCESS_MEMORY = Gauge "process_resident_memory_bytes" [],
         "Resident memory of the process.";
 }
