@@ -96,5 +96,8 @@ pub(super) fn answer(status: StatusCode, content_type: &'static str, body: Vec<u
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"));
+    }
     response
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_proxy::Session;
 use serde_json::json;
@@ -88,12 +88,19 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
             if let Some(exchange) = &mut cx.exchange {
                 exchange.outcome.denial = Some((*denial).clone());
             }
-            let sent = respond::deny(session, &denial, dialect, (&cx.id, cx.rpc_id(dialect).as_deref()), close, cx.fields(dialect)).await;
+            let mut fields = cx.fields(dialect);
+            if denial.status() == codes::METHOD_NOT_ALLOWED.status {
+                fields.extend(allowed(&cx.live, session.req_header()).map(|methods| (ALLOW, methods)));
+            }
+            let sent = respond::deny(session, &denial, dialect, (&cx.id, cx.rpc_id(dialect).as_deref()), close, fields).await;
             cx.caller_gone |= sent.is_err();
             cx.denial = Some(*denial);
             if sent.is_ok() && !session.as_mut().is_body_done() {
                 // Closing with unread bytes resets the connection, and a reset can destroy the answer on its way.
+                let began = std::time::Instant::now();
                 let rest = tokio::time::timeout(std::time::Duration::from_secs(2), session.as_mut().drain_request_body()).await;
+                // Waiting for the caller is no time of ours.
+                cx.reading += began.elapsed();
                 if !matches!(rest, Ok(Ok(()))) {
                     session.set_keepalive(None);
                 }
@@ -354,29 +361,45 @@ pub(super) fn authenticate(
     }
 }
 
+/// The methods that a path takes, whatever was asked of it (RFC 9110 §10.2.1).
+fn allowed(live: &Live, head: &pingora_http::RequestHeader) -> Option<http::HeaderValue> {
+    let (snapshot, path) = (&live.snapshot, head.uri.path());
+    let takes = |method: &Method| match counter::Service::of(snapshot, path) {
+        Some(service) => service.takes(method),
+        None => match snapshot.routes.find(|| host_of(&head.headers, &head.uri), path, method, &head.headers) {
+            Match::Route(route) => route.upstream.is_some() || takes(method, path),
+            _ => false,
+        },
+    };
+    let every = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let methods: Vec<&str> = every.iter().filter(|method| takes(method)).map(Method::as_str).collect();
+    http::HeaderValue::from_str(&methods.join(", ")).ok().filter(|_| !methods.is_empty())
+}
+
+/// Whether a provider route takes a method at a path.
+fn takes(method: &Method, path: &str) -> bool {
+    match Endpoint::of(method, path).0 {
+        Endpoint::Other => false,
+        Endpoint::Models => method == Method::GET || method == Method::HEAD,
+        // A client ends its session with DELETE and listens with GET.
+        Endpoint::Mcp => [Method::GET, Method::POST, Method::DELETE].contains(method),
+        _ => method == Method::POST,
+    }
+}
+
 /// Refuses what a provider route has no meaning for, so that nothing passes it unread.
 fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     let path = session.req_header().uri.path();
-    let expected = match endpoint {
+    match endpoint {
         Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => {
-            return Err(refuse(codes::METHOD_NOT_ALLOWED));
+            Err(refuse(codes::METHOD_NOT_ALLOWED))
         }
-        Endpoint::Models if session.req_header().method == Method::HEAD => return Ok(()),
-        Endpoint::Models => Method::GET,
-        // A client ends its session with DELETE and listens with GET.
-        Endpoint::Mcp => match session.req_header().method {
-            Method::GET | Method::POST | Method::DELETE => return Ok(()),
-            _ => return Err(refuse(codes::METHOD_NOT_ALLOWED)),
-        },
         // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
-        Endpoint::Other | Endpoint::UnifiedChat | Endpoint::Task => return Err(refuse(codes::ROUTE_NOT_FOUND)),
-        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => return Err(refuse(codes::PROVIDER_TYPE_UNSUPPORTED)),
-        _ => Method::POST,
-    };
-    if session.req_header().method != expected {
-        return Err(refuse(codes::METHOD_NOT_ALLOWED));
+        Endpoint::Other | Endpoint::UnifiedChat | Endpoint::Task => Err(refuse(codes::ROUTE_NOT_FOUND)),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Err(refuse(codes::PROVIDER_TYPE_UNSUPPORTED)),
+        _ if takes(&session.req_header().method, path) => Ok(()),
+        _ => Err(refuse(codes::METHOD_NOT_ALLOWED)),
     }
-    Ok(())
 }
 
 /// `GET /v1/models`: the models this key may use, in OpenAI's list shape; `GET /v1/{family}/models`: those of one family;

@@ -44,7 +44,7 @@ impl Service {
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
+    pub(super) fn takes(self, method: &Method) -> bool {
         match self {
             Self::Health | Self::Ready => method == Method::GET || method == Method::HEAD,
             Self::Validate | Self::Invalidate => method == Method::POST,

@@ -1,7 +1,7 @@
 //! The only place that writes an answer of the gateway's own: every denial, in the caller's dialect.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::response::Parts as RespParts;
 use http::{HeaderName, Method};
 use pingora_http::ResponseHeader;
@@ -31,6 +31,10 @@ pub fn render(denial: &Denial, dialect: Dialect, (id, theirs): (&RequestId, Opti
     head.insert_header(CONTENT_LENGTH, body.len())?;
     head.insert_header(REQUEST_ID, id)?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
+    if denial.status() == 401 {
+        // RFC 9110 §11.6.1: who is asked for credentials is told in which form.
+        head.insert_header(WWW_AUTHENTICATE, "Bearer")?;
+    }
     if let Some(seconds) = denial.retry_after_seconds() {
         head.insert_header(RETRY_AFTER, seconds)?;
     } else if denial.status() == 429 {
