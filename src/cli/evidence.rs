@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
+use super::{FAILED, INVALID_CONFIG, OK, named_configuration, print, tell, tell_diagnostics};
 use crate::config;
 use crate::evidence::{End, PublicKey, Report, show, summary, verify_directory, verify_files};
 use crate::plugin::Roster;
@@ -54,7 +54,7 @@ struct Place {
     /// The evidence directory
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     dir: Option<PathBuf>,
-    /// The configuration that names the evidence directory
+    /// The configuration that names the evidence directory; that of ODOCK_CONFIG, else ./var/evidence
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -73,7 +73,7 @@ impl Place {
         if let Some(dir) = &self.dir {
             return Ok(dir.clone());
         }
-        let Some(file) = &self.config else {
+        let Some(file) = &named_configuration(self.config.as_ref()) else {
             return Ok(PathBuf::from("./var/evidence"));
         };
         match config::load(file, &Roster::bundled()) {

@@ -139,3 +139,8 @@ fn tell_diagnostics(diagnostics: &[Diagnostic]) {
     let errors = if errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
     tell(&format!("{errors}; nothing was changed"));
 }
+
+/// The configuration that was named, or the one of `ODOCK_CONFIG`, for commands that do without one too.
+fn named_configuration(given: Option<&std::path::PathBuf>) -> Option<std::path::PathBuf> {
+    given.cloned().or_else(|| std::env::var_os("ODOCK_CONFIG").filter(|path| !path.is_empty()).map(Into::into))
+}

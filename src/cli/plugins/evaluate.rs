@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
+use super::super::{FAILED, INVALID_CONFIG, OK, named_configuration, print, tell, tell_diagnostics};
 use super::Format;
 use super::checklist::{Checklist, Facts, Listed, QUESTIONS, State};
 use crate::config::{self, Document};
@@ -75,8 +75,8 @@ fn as_json(checklist: &Checklist) -> serde_json::Value {
 fn evaluated(args: &Args, roster: &Roster) -> Result<Checklist, i32> {
     let manifest = super::find(roster, &args.name)?;
     let answers = args.answers.as_deref().map_or(Ok(BTreeMap::new()), answers)?;
-    let loaded = args.config.as_deref().map(|file| {
-        config::load(file, roster).map_err(|diagnostics| {
+    let loaded = named_configuration(args.config.as_ref()).map(|file| {
+        config::load(&file, roster).map_err(|diagnostics| {
             tell_diagnostics(&diagnostics);
             INVALID_CONFIG
         })

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::super::{FAILED, INVALID_CONFIG, print, tell, tell_diagnostics};
+use super::super::{FAILED, INVALID_CONFIG, named_configuration, print, tell, tell_diagnostics};
 use super::Format;
 use super::tally::{Counts, Tally, percentile};
 use crate::config::{self, Span};
@@ -35,7 +35,7 @@ pub struct Args {
     /// How far back: 90m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
     since: Span,
-    /// The configuration that names the evidence directory and the instances; ./var/evidence without
+    /// The configuration that names the evidence directory and the instances; that of ODOCK_CONFIG, else ./var/evidence
     #[arg(short, long, value_name = "FILE", conflicts_with = "evidence")]
     config: Option<PathBuf>,
     /// Files or directories of evidence
@@ -64,9 +64,11 @@ pub fn run(args: &Args, roster: &Roster) -> i32 {
 }
 
 fn counted(args: &Args, roster: &Roster) -> Result<Tally, i32> {
+    let mut known = roster.find(&args.name).is_some();
     let mut names = vec![args.name.clone()];
     let mut places = args.evidence.clone();
-    if let Some(file) = &args.config {
+    let config = if places.is_empty() { named_configuration(args.config.as_ref()) } else { None };
+    if let Some(file) = &config {
         let loaded = config::load(file, roster).map_err(|diagnostics| {
             tell_diagnostics(&diagnostics);
             INVALID_CONFIG
@@ -74,6 +76,7 @@ fn counted(args: &Args, roster: &Roster) -> Result<Tally, i32> {
         let root = loaded.config.sections();
         names.extend(root.plugins.iter().filter(|entry| entry.plugin() == args.name).map(|entry| entry.name.clone()));
         places.push(root.evidence.path.clone());
+        known |= root.plugins.iter().any(|entry| entry.name == args.name);
     } else if places.is_empty() {
         places.push(PathBuf::from("./var/evidence"));
     }
@@ -87,6 +90,10 @@ fn counted(args: &Args, roster: &Roster) -> Result<Tally, i32> {
         let files = if place.is_dir() { files_below(&place).map_err(failed)? } else { vec![place.clone()] };
         // Instances may have other names than the argument; every entry of a request is looked at.
         entries(&files, "\"kind\":\"", &mut |entry| tally.add(entry)).map_err(failed)?;
+    }
+    if !known && tally.all.requests == 0 && tally.skipped == 0 && tally.deliveries.is_empty() {
+        tell(&format!("`{}` is no plugin of this build, no instance of a configuration, and not in this evidence", args.name));
+        return Err(FAILED);
     }
     tally.added.sort_unstable();
     tally.took.values_mut().for_each(|took| took.sort_unstable());

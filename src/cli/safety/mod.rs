@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 
-use super::{FAILED, INVALID_CONFIG, tell, tell_diagnostics};
+use super::{FAILED, INVALID_CONFIG, named_configuration, tell, tell_diagnostics};
 use crate::config;
 use crate::gateway::Builder;
 use crate::safety::{Engine, Mode};
@@ -43,7 +43,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
 /// Whose judgement.
 #[derive(clap::Args)]
 pub struct Choice {
-    /// Judge as this configuration does; without one, with every module at its defaults
+    /// Judge as this configuration does; without one and without ODOCK_CONFIG, with every module at its defaults
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Of the configuration's routes this one instead of the first
@@ -53,7 +53,7 @@ pub struct Choice {
 
 /// The engine of a configuration, or the default pack; the exit code if there is none.
 fn engine(choice: &Choice, builder: &Builder) -> Result<Arc<Engine>, i32> {
-    let Some(path) = &choice.config else {
+    let Some(path) = &named_configuration(choice.config.as_ref()) else {
         return Engine::default_pack().map(Arc::new).map_err(|error| {
             tell(&error);
             FAILED
