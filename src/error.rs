@@ -101,7 +101,7 @@ pub mod codes {
         UPSTREAM_FAILED = 502 "upstream_error", "the provider could not be reached or gave an unusable answer",
             "No candidate answered, or the answer broke off before anything was sent.", "Look at the provider's status and at gateway_provider_errors_total.";
         ANSWER_TOO_LARGE = 502 "held_response_too_large", "the answer is larger than this gateway may hold for inspection",
-            "The route's chain must read the whole answer and it exceeds `server.max_held_response`.", "Raise the limit, or set `on_held_overflow: allow` on the route.";
+            "The route's chain must read the whole answer and it exceeds `server.max_held_response`.", "Raise the limit, or set `held_response: {overflow: allow}` on the route.";
         ANSWER_UNREADABLE = 502 "upstream_unreadable", "the answer could not be decoded for inspection",
             "The route's chain or SafetySec must read the answer, and its encoding is unknown or broken, or it is not the JSON or the text that it says it is.", "Let the provider answer with identity or gzip.";
         OVERLOADED = 503 "overloaded", "the gateway is at its limit, try again",

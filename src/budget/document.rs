@@ -96,13 +96,16 @@ pub struct Owner {
 pub enum OwnerKind {
     /// The organisation.
     #[default]
+    #[serde(alias = "org", alias = "ORGANISATION", alias = "organisation")]
     Org,
     /// A team.
+    #[serde(alias = "team")]
     Team,
     /// A user.
+    #[serde(alias = "user")]
     User,
     /// A key.
-    #[serde(rename = "APIKEY")]
+    #[serde(rename = "APIKEY", alias = "apikey", alias = "api_key", alias = "API_KEY")]
     ApiKey,
 }
 

@@ -9,19 +9,26 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Metric {
     /// Accepted requests: those that went on to a provider. What a gate refused before is none.
+    #[serde(alias = "requests")]
     Requests,
     /// Tokens of prompts and answers.
+    #[serde(alias = "tokens")]
     Tokens,
     /// Tokens of prompts.
+    #[serde(alias = "tokens_in")]
     TokensIn,
     /// Tokens of answers.
+    #[serde(alias = "tokens_out")]
     TokensOut,
     /// Accepted requests whose answer was 400 or above, except the gateway's own refusals: an answer that a gate withheld is
     /// no error of the provider. A caller that went away before it was answered counts as 499.
+    #[serde(alias = "errors")]
     Errors,
     /// Milliseconds from the request's head to its last byte.
+    #[serde(alias = "latency_ms")]
     LatencyMs,
     /// Nano-USD.
+    #[serde(alias = "cost")]
     Cost,
 }
 

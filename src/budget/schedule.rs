@@ -17,12 +17,16 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Period {
     /// A day.
+    #[serde(alias = "daily")]
     Daily,
     /// Seven days.
+    #[serde(alias = "weekly")]
     Weekly,
     /// A month.
+    #[serde(alias = "monthly")]
     Monthly,
     /// Three months.
+    #[serde(alias = "quarterly")]
     Quarterly,
 }
 

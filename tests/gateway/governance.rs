@@ -380,7 +380,22 @@ async fn one_record_for_each_request_whatever_became_of_it() {
     ] {
         assert_eq!(record[member], value, "{member}: {record:#}");
     }
-    assert_eq!(record["details"]["billing"]["total_cost_nanos_usd"], 17_000_000, "{record:#}");
+    let (billing, metadata) = (&record["details"]["billing"], &record["details"]["metadata"]);
+    assert_eq!(billing["total_cost_nanos_usd"], 17_000_000, "{record:#}");
+    assert_eq!((&billing["total_cost_usd"], &billing["units_cost_nanos_usd"]), (&json!("0.017"), &json!(0)), "{record:#}");
+    assert_eq!(billing["pricing"]["input"]["text_cost_per_1k_tokens"], "1.00");
+    assert_eq!(
+        (&record["id"], &record["billable_tokens"], &record["cost_nanos_usd"]),
+        (&record["request_id"], &json!(13), &json!(17_000_000))
+    );
+    assert_eq!(
+        (&metadata["method"], &metadata["streaming"], &metadata["odock"]["http_status"]),
+        (&json!("POST"), &json!(false), &json!(200))
+    );
+    assert_eq!(metadata["plugins"]["executions"][0]["phase"], "pre_route", "{record:#}");
+    assert!(metadata["received_at"].as_str() < metadata["completed_at"].as_str(), "{record:#}");
+    assert_eq!(of(&denied)["details"]["metadata"]["denied"], json!({"code": "model_not_allowed", "gate": "access"}));
+    assert_eq!(of(&streamed)["details"]["metadata"]["stream_status"], "complete");
     let record = of(&streamed);
     assert_eq!((&record["stream"], &record["cost_usd"], &record["usage_source"]), (&json!(true), &json!("0.017"), &json!("provider")));
     for (answer, status, code) in

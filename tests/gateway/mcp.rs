@@ -243,6 +243,21 @@ async fn a_servers_limits_budgets_and_prices_hold() {
     };
     let (sent, got) = sizes(&record);
     assert_eq!(cost(&record), 1000 + sent * 50 + got * 7, "{record}");
+    let told = &record["details"]["mcp"];
+    for (member, value) in [
+        ("mcp_slug", json!("github")),
+        ("rpc_method", json!("tools/call")),
+        ("tool_name", json!("read")),
+        ("transport", json!("streamable_http")),
+        ("tool_call_count", json!(1)),
+        ("in_bytes", json!(sent)),
+        ("out_bytes", json!(got)),
+        ("cost_nanos_usd", json!(cost(&record))),
+        ("pricing", json!({"callNanosUsd": 1000, "inputByteNanosUsd": 50, "outputByteNanosUsd": 7})),
+    ] {
+        assert_eq!(told[member], value, "{member}: {record:#}");
+    }
+    assert_eq!(told["pricing_breakdown"]["output_nanos_usd"], json!(got * 7));
     let record = of(&batch);
     let (sent, got) = sizes(&record);
     assert_eq!(cost(&record), 2 * 1000 + sent * 50 + got * 7, "{record}");

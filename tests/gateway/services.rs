@@ -208,3 +208,40 @@ async fn a_family_has_its_own_models() {
     }
     assert_eq!(edge.send(&Request::post("/v1/mistral/chat/completions", body).bearer(KEY)).await.code(), "provider_not_allowed");
 }
+
+/// RFC 9110 §11.6.1 and §15.5.6.
+#[tokio::test]
+async fn a_refusal_says_what_would_be_taken() {
+    let upstream = Upstream::start().await;
+    let edge = Setup { operators: "token: {env: MOCK_PROVIDER_KEY}".into(), ..Setup::to(upstream.port) }.start().await;
+    let nobody = edge.send(&Request::chat("sk_nobody", "fast", false)).await;
+    assert_eq!((nobody.status, nobody.header("www-authenticate")), (401, Some("Bearer")));
+    let operator = edge.admin("/v1/keys").await;
+    assert_eq!((operator.status, operator.header("www-authenticate")), (401, Some("Bearer")), "{}", operator.text());
+    for (method, path, methods) in [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("PUT", "/v1/mcp/github", "GET, POST, DELETE"),
+        ("POST", "/v1/healthz", "GET, HEAD"),
+        ("GET", "/v1/keys/validate", "POST"),
+    ] {
+        let answer = edge.send(&Request::new(method, path).bearer(KEY)).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(methods)), "{method} {path}");
+    }
+}
+
+/// A body that is refused came all the same, and waiting for it is no time of the gateway's.
+#[tokio::test]
+async fn a_refused_body_is_on_record_and_a_request_without_a_route_too() {
+    let upstream = Upstream::start().await;
+    let edge = Setup { server: "max_request_body: 1KiB".into(), ..Setup::to(upstream.port) }.start().await;
+    let large = Request::post("/v1/chat/completions", "x".repeat(8000)).bearer(KEY).framing(crate::client::Framing::Chunked);
+    let answer = edge.send(&large.header("user-agent", "curl/8")).await;
+    assert_eq!(answer.status, 413);
+    let record = edge.record(answer.header("x-request-id").unwrap()).await;
+    assert!(record["bytes_in"].as_u64().is_some_and(|bytes| bytes > 1024), "{record:#}");
+    edge.logged(r#""path":"/v1/chat/completions","remote_addr":"127.0.0.1","user_agent":"curl/8""#, 0).await;
+    assert_eq!(edge.send(&Request::new("GET", "/nowhere?key=sk_1")).await.status, 404);
+    edge.logged(r#""method":"GET","path":"/nowhere","status":404"#, 0).await;
+    assert!(!edge.log().contains("sk_1"));
+}

@@ -189,6 +189,16 @@ impl Builder {
             if model.pricing.as_ref().is_some_and(|pricing| pricing.cached_input_discount_percent > 100) {
                 problems.error(&format!("{at}.pricing.cached_input_discount_percent"), "is 0 to 100");
             }
+            if provider.kind == ProviderKind::Gemini {
+                let message = format!(
+                    "no endpoint serves models of a {} provider yet: `{}` is listed and every call of it is refused",
+                    provider.kind.as_str(),
+                    model.name
+                );
+                problems
+                    .warn(&format!("{at}.provider"), message)
+                    .help("Gemini's OpenAI-compatible address serves them as a provider of type `custom`".to_owned());
+            }
             let tells_calls = provider.kind == ProviderKind::Anthropic;
             for (field, why) in model.pricing.iter().flat_map(|pricing| pricing.uncharged(tells_calls)) {
                 problems.warn(&format!("{at}.pricing.{field}"), why);

@@ -155,10 +155,13 @@ pub struct ApiKeyEntry {
 pub enum KeyType {
     /// The organisation.
     #[default]
+    #[serde(alias = "ORGANISATION", alias = "ORGANIZATION", alias = "organization")]
     Organisation,
     /// One team.
+    #[serde(alias = "TEAM")]
     Team,
     /// One user.
+    #[serde(alias = "USER")]
     User,
 }
 

@@ -61,21 +61,28 @@ fn yes() -> bool {
 #[serde(rename_all = "snake_case")]
 pub enum ProviderType {
     /// api.openai.com.
+    #[serde(alias = "OPENAI")]
     Openai,
     /// Azure OpenAI.
+    #[serde(alias = "AZURE_OPENAI")]
     AzureOpenai,
     /// Anthropic.
+    #[serde(alias = "ANTHROPIC")]
     Anthropic,
     /// Google Gemini; `google` is the same.
-    #[serde(alias = "google")]
+    #[serde(alias = "google", alias = "GEMINI", alias = "GOOGLE")]
     Gemini,
     /// vLLM.
+    #[serde(alias = "VLLM")]
     Vllm,
     /// Mistral.
+    #[serde(alias = "MISTRAL")]
     Mistral,
     /// Hugging Face's router.
+    #[serde(alias = "HUGGINGFACE")]
     Huggingface,
     /// Anything else that speaks the OpenAI dialect.
+    #[serde(alias = "CUSTOM")]
     Custom,
 }
 
