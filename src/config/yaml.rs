@@ -111,7 +111,7 @@ impl Source {
             _ => (String::new(), text),
         };
         let at = error.location().map_or_else(|| self.position(&path), |l| Position { line: l.line(), column: l.column() });
-        let message = without_values(&message);
+        let message = in_one_case(without_values(&message));
         let help = misspelt(&message);
         Diagnostic { help, ..self.finding(at, &path, message) }
     }
@@ -143,6 +143,25 @@ fn without_values(message: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// Serde's "unknown variant `x`, expected one of `a`, `A`, `b`" without what stands there in another case too: what remains is
+/// written as the value was.
+fn in_one_case(message: String) -> String {
+    let Some((head, list)) = message.split_once(", expected one of ").filter(|(head, _)| head.starts_with("unknown variant ")) else {
+        return message;
+    };
+    let capital = |name: &str| name.contains(|c: char| c.is_ascii_uppercase());
+    let wanted = capital(head.rsplit_once(' ').map_or("", |(_, written)| written));
+    let mut kept: Vec<&str> = Vec::new();
+    for name in list.split(", ") {
+        match kept.iter_mut().find(|before| before.eq_ignore_ascii_case(name)) {
+            Some(before) if capital(name) == wanted => *before = name,
+            Some(_) => {}
+            None => kept.push(name),
+        }
+    }
+    format!("{head}, expected one of {}", kept.join(", "))
 }
 
 /// A suggestion out of serde's "unknown field `x`, expected one of `a`, `b`".

@@ -6,6 +6,7 @@
 mod details;
 mod journal;
 mod keys;
+mod more;
 mod outbox;
 mod packed;
 mod principals;
@@ -14,8 +15,9 @@ mod usage;
 
 pub use journal::{Journal, JournalEntry};
 pub use keys::{Grant, KeyChange, KeyFilter, KeyOwner, KeyRow, NewKey, Resource, Rotation, RotationRow, VirtualKeys};
+pub use more::{More, run, tag};
 pub use outbox::{Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, Settled, Standing};
-pub use packed::{Billing, Details, More, Parts, Usage, UsageBatch, run, tag};
+pub use packed::{Billing, Details, Parts, Usage, UsageBatch};
 pub use principals::{MemberRow, ModelRow, OrganisationRow, Principals};
 pub use statements::{SqlValue, Statements};
 pub use usage::{UsageBy, UsageFilter, UsageRecord, UsageRecords, UsageSum};
