@@ -23,6 +23,16 @@ use crate::usage::Books;
 /// The type of answers for people.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// What everybody may see here.
+const PAGES: [(&str, &str); 4] = [
+    ("/metrics", "for Prometheus"),
+    ("/livez", "whether the process lives"),
+    ("/readyz", "whether traffic should come, and how the stores stand"),
+    ("/version", "version, configuration and process as JSON"),
+];
+/// What is for whoever has the token.
+const API: [(&str, &str); 2] = [(admin_keys::PATH, "keys made at run time"), (admin_usage::PATH, "what was used, and records")];
+
 /// What the admin listener shows.
 pub struct Admin {
     /// The registry to render.
@@ -67,8 +77,19 @@ impl ServeHttp for Admin {
                 let version = json!({"name": "odock-edge", "version": env!("CARGO_PKG_VERSION"), "config_hash": (self.config_hash)(), "pid": std::process::id()});
                 answer(StatusCode::OK, "application/json", version.to_string().into_bytes())
             }
-            _ => text(StatusCode::NOT_FOUND, "not found; try /metrics /livez /readyz /version\n"),
+            "/" => answer(StatusCode::OK, PLAIN, self.contents().into_bytes()),
+            _ => text(StatusCode::NOT_FOUND, "not found; / says what is here\n"),
         }
+    }
+}
+
+impl Admin {
+    /// What is here, a line each.
+    fn contents(&self) -> String {
+        let api = if self.live.load().snapshot.admin.token.is_some() { "with the token" } else { "switched off: no admin.token" };
+        let own = PAGES.iter().map(|(path, what)| format!("{path:<10} {what}\n"));
+        let of_api = API.iter().map(|(path, what)| format!("{path:<10} {what} ({api})\n"));
+        format!("odock-edge {}\n\n", env!("CARGO_PKG_VERSION")) + &own.chain(of_api).collect::<String>()
     }
 }
 
