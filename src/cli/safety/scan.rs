@@ -27,7 +27,8 @@ Examples:
   echo '{"id": 1, "text": "mail ada@example.org", "side": "request"}' | odock-edge safety scan
   jq -c '{id, text: .prompt}' prompts.jsonl | odock-edge safety scan -c conf/odock.yaml > verdicts.jsonl
 
-A line that is no such object gives {"id": null, "error": …}; the rest is judged, and the exit code is 1."#;
+A line that is no such object gives {"id", "error"}, the id null where it has none; the rest is judged, and the exit code is 1.
+Texts are judged as in mode `security`, whatever `safety.mode` says."#;
 
 /// Arguments of `safety scan`.
 #[derive(clap::Args)]
@@ -185,7 +186,11 @@ struct Refusal {
 fn answer<'a>(engine: &Engine, line: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
     let refusal = |error: String| Refusal { id: Value::Null, error };
     let line = std::str::from_utf8(line).map_err(|_| refusal("not UTF-8".to_owned()))?;
-    let line: Line<'a> = serde_json::from_str(line).map_err(|error| refusal(error.to_string()))?;
+    let line: Line<'a> = serde_json::from_str(line).map_err(|error| {
+        // Whoever asked wants to know which of its lines it was, whatever else is wrong with it.
+        let id = serde_json::from_str::<Value>(line).ok().and_then(|mut line| line.get_mut("id").map(Value::take));
+        Refusal { id: id.unwrap_or_default(), error: error.to_string() }
+    })?;
     let asked = line.request_text.map(|Asked(said)| {
         let passages: Vec<_> = said.iter().map(|(words, text)| Passage::new(text, Side::Request, words.kind(), words.role())).collect();
         Arc::new(Fingerprints::of(&passages))
