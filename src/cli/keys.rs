@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{FAILED, INVALID_CONFIG, print, tell, tell_diagnostics};
 use crate::config::{self, RecordsSettings, StateSettings};
 use crate::gateway::Builder;
-use crate::identity::{CHANGED, Desk, DeskError, GrantChange, Issued, KeyAsk, KeyHasher, RotateAsk, describe};
+use crate::identity::{CHANGED, Desk, DeskError, GrantChange, Issued, KeyAsk, KeyHasher, RotateAsk, describe, rotation};
 use crate::store::InvalidationBus;
 use crate::store::records::{KeyFilter, Page, RecordStore, VirtualKeys};
 use crate::store::redis::{self, RedisState};
@@ -24,6 +24,9 @@ const EXAMPLES: &str = "Examples:
 
 A secret is printed by create and rotate and never again. Running gateways know a change at once over Redis, else within
 seconds.";
+
+/// The exit code of values that cannot be meant, as clap's own.
+const WRONG_USAGE: i32 = 2;
 
 /// Arguments of `keys`.
 #[derive(Group)]
@@ -57,6 +60,11 @@ enum Action {
         /// Only revoked keys
         #[arg(long)]
         revoked: bool,
+    },
+    /// Show a key and every rotation of it, newest first
+    Show {
+        /// Identifier of the key
+        id: String,
     },
     /// Say why a secret cannot be shown again
     Reveal {
@@ -156,37 +164,42 @@ impl Grants {
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let Some(file) = &args.config else {
         tell("odock-edge: which configuration? Give -c FILE or ODOCK_CONFIG");
-        return 2;
+        return WRONG_USAGE;
     };
     let read = config::load(file, &builder.roster()).and_then(|loaded| {
         let config = loaded.config;
-        Ok((config.records_settings()?, config.state_settings()?, config.virtual_keys()?))
+        Ok((config.records_settings()?, config.state_settings()?, config.virtual_keys()?, args.action.is_taken(&config)))
     });
-    let (records, state, found) = match read {
+    let (records, state, found, taken) = match read {
         Ok(read) => read,
         Err(diagnostics) => {
             tell_diagnostics(&diagnostics);
             return INVALID_CONFIG;
         }
     };
+    if taken {
+        tell("odock-edge: a key of the configuration has this name");
+        return WRONG_USAGE;
+    }
     let Some((settings, homes)) = found else {
         tell("odock-edge: keys made at run time are switched off, or have no `governance.key_hash_secret`; see `check`");
         return FAILED;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+    let failed = |error: &dyn std::fmt::Display| (FAILED, error.to_string());
+    let done = runtime.map_err(|error| failed(&error)).and_then(|runtime| {
         runtime.block_on(async {
-            let hasher = KeyHasher::of(&settings.hashing).map_err(|error| error.to_string())?;
+            let hasher = KeyHasher::of(&settings.hashing).map_err(|error| failed(&error))?;
             let store = match &records {
                 RecordsSettings::Embedded(path) => SqlRecords::embedded(path, Options::default()),
                 RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), Options::default()),
             };
-            let store = store.map_err(|error| error.to_string())?;
+            let store = store.map_err(|error| failed(&error))?;
             let desk = Desk { records: &store, hasher: &hasher, homes: &homes };
             let migrated = store.migrate().await.map_err(DeskError::from);
             let answer = match migrated {
-                Ok(_) => act(&args.action, &desk, &store).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(_) => act(&args.action, &desk, &store).await.map_err(|error| (args.action.code_of(&error), error.to_string())),
+                Err(error) => Err((FAILED, error.to_string())),
             };
             store.close().await;
             if answer.is_ok() && args.action.changes() {
@@ -197,16 +210,30 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     });
     match done {
         Ok(answer) => print(&written(&answer, args.format)),
-        Err(error) => {
+        Err((code, error)) => {
             tell(&format!("odock-edge: {error}"));
-            FAILED
+            code
         }
     }
 }
 
 impl Action {
+    /// The exit code of a failure: values that make no key are wrong usage.
+    fn code_of(&self, error: &DeskError) -> i32 {
+        if matches!((self, error), (Self::Create(_), DeskError::Invalid(_))) { WRONG_USAGE } else { FAILED }
+    }
+
+    /// Whether a key of the file has the name of the one that is to be made: whoever reads of it would not know which.
+    fn is_taken(&self, config: &config::Config) -> bool {
+        let Self::Create(create) = self else { return false };
+        config.sections().organisations.iter().any(|home| {
+            let meant = home.name == create.organisation || home.id.as_ref() == Some(&create.organisation);
+            meant && home.api_keys.iter().any(|key| key.name == create.name)
+        })
+    }
+
     fn changes(&self) -> bool {
-        !matches!(self, Self::List { .. } | Self::Reveal { .. })
+        !matches!(self, Self::List { .. } | Self::Show { .. } | Self::Reveal { .. })
     }
 }
 
@@ -255,6 +282,11 @@ async fn act(action: &Action, desk: &Desk<'_>, store: &SqlRecords) -> Result<Val
             }
             Value::Array(all)
         }
+        Action::Show { id } => {
+            let mut shown = describe(&desk.key(id).await?);
+            shown["history"] = store.rotations(id).await?.iter().map(rotation).collect();
+            shown
+        }
         Action::Reveal { id } => {
             let key = desk.key(id).await?;
             let why = format!(
@@ -293,8 +325,12 @@ fn written(answer: &Value, format: Format) -> String {
     };
     let Value::Array(keys) = answer else {
         // One key: a line for each member, the secret last.
-        let members = answer.as_object().into_iter().flatten().filter(|(name, _)| *name != "key");
+        let members = answer.as_object().into_iter().flatten().filter(|(name, _)| !["key", "history"].contains(&name.as_str()));
         let mut text: String = members.map(|(name, value)| format!("{name:<13} {}\n", cell(value))).collect();
+        for rotated in answer["history"].as_array().into_iter().flatten() {
+            let [at, hint, by] = ["at", "previous_hint", "by"].map(|member| cell(&rotated[member]));
+            text.push_str(&format!("{:<13} {at} by {by}, was {hint}\n", "rotated"));
+        }
         if let Some(secret) = answer["key"].as_str() {
             text.push_str(&format!("{:<13} {secret}\n", "key"));
         }

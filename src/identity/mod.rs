@@ -13,7 +13,7 @@ pub use directory::{Directory, KeyEntry, ModelEntry};
 pub use keys::{KeyRecord, Keys, authenticate, fingerprint};
 pub use runtime::{
     ALL_AGAIN, CHANGED, Desk, DeskError, GrantChange, Home, Homes, Issued, KeyAsk, KeyHasher, KeyTable, Keyring, RotateAsk, describe,
-    is_minted_id,
+    is_minted_id, rotation,
 };
 pub use secret::Secret;
 pub use terms::Terms;

@@ -332,7 +332,7 @@ mod tests {
         let provider = metrics.provider("openai");
         provider.answered(503, Duration::from_millis(10));
         provider.failed(ProviderError::Connect, Duration::from_millis(10));
-        metrics.model("openai", "gpt").add(10, 5, 2, 1);
+        metrics.model("openai", "gpt").add(10, 5, 2, 1, false);
         metrics.denied("overloaded");
         metrics.denied("made_by_a_plugin");
         metrics.reloaded(false);

@@ -80,6 +80,11 @@ async fn life_of_a_key(edge: &Edge, upstream: &Upstream) {
     becomes(edge, &secret, "fast", (401, "unauthorized"), SOON).await;
     assert_eq!(code(edge, &new, "fast").await, (200, String::new()));
 
+    let shown = done(edge, &["show", &id]);
+    let history = shown["history"].as_array().unwrap();
+    assert_eq!((history.len(), &history[0]["previous_hint"]), (1, &listed[0]["hint"]), "{shown:#}");
+    assert!(history[0]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{shown:#}");
+
     done(edge, &["revoke", &id]);
     becomes(edge, &new, "fast", (401, "api_key_revoked"), SOON).await;
     assert_eq!(command(edge, &["rotate", &id]).0, 1, "a revoked key was rotated");
@@ -125,8 +130,10 @@ async fn what_makes_no_sense_is_refused_before_anything_is_kept() {
     ] {
         let all: Vec<&str> = ["create", "--name", "app"].into_iter().chain(arguments.iter().copied()).collect();
         let (code, _, err) = command(&edge, &all);
-        assert!(code == 1 && err.contains(why), "{arguments:?}: {code} {err}");
+        assert!(code == 2 && err.contains(why), "{arguments:?}: {code} {err}");
     }
+    let (code, _, err) = command(&edge, &["create", "--organisation", "acme", "--name", "main"]);
+    assert!(code == 2 && err.contains("has this name"), "a key of the file is called so: {code} {err}");
     assert_eq!(done(&edge, &["list"]), json!([]));
     let made = done(&edge, &["create", "--organisation", "acme", "--name", "app", "--expiry", "2090-07-01", "--timezone", "Europe/Vienna"]);
     assert_eq!(made["expiry"], json!("2090-06-30T22:00:00Z"));

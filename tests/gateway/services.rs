@@ -218,6 +218,10 @@ async fn a_refusal_says_what_would_be_taken() {
     assert_eq!((nobody.status, nobody.header("www-authenticate")), (401, Some("Bearer")));
     let operator = edge.admin("/v1/keys").await;
     assert_eq!((operator.status, operator.header("www-authenticate")), (401, Some("Bearer")), "{}", operator.text());
+    let page = edge.admin("/").await;
+    for path in ["/metrics", "/readyz", "/v1/keys", "/v1/usage"] {
+        assert!(page.status == 200 && page.text().contains(path), "{path}: {}", page.text());
+    }
     for (method, path, methods) in [
         ("GET", "/v1/chat/completions", "POST"),
         ("POST", "/v1/models", "GET, HEAD"),

@@ -9,7 +9,7 @@ use super::hasher::{KeyHasher, mint, mint_id};
 use super::home::{Home, Homes};
 use crate::identity::{KeyKind, Secret};
 use crate::limit::Policy;
-use crate::store::records::{Grant, KeyOwner, KeyRow, NewKey, RecordError, RecordStore, Resource, Rotation};
+use crate::store::records::{Grant, KeyOwner, KeyRow, NewKey, RecordError, RecordStore, Resource, Rotation, RotationRow};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -289,6 +289,18 @@ pub fn describe(key: &KeyRow) -> Value {
         "models": names(Resource::Model),
         "mcp_servers": names(Resource::McpServer),
         "policies": serde_json::from_str::<Value>(&key.policies).unwrap_or_default(),
+    })
+}
+
+/// A rotation as JSON, times in RFC 3339.
+pub fn rotation(row: &RotationRow) -> Value {
+    let time = |millis: i64| jiff::Timestamp::from_millisecond(millis).ok().map(|at| at.to_string());
+    json!({
+        "at": time(row.at),
+        "by": row.by,
+        "previous_hint": row.previous_hint,
+        "previous_expiry": row.previous_expires.and_then(time),
+        "expiry": row.expires.and_then(time),
     })
 }
 

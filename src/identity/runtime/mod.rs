@@ -11,7 +11,7 @@ mod home;
 mod keyring;
 mod table;
 
-pub use desk::{Desk, DeskError, GrantChange, Issued, KeyAsk, RotateAsk, describe};
+pub use desk::{Desk, DeskError, GrantChange, Issued, KeyAsk, RotateAsk, describe, rotation};
 pub use follow::{ALL_AGAIN, CHANGED};
 pub use hasher::KeyHasher;
 pub use home::{Home, Homes, is_minted_id};
