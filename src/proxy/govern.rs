@@ -339,7 +339,8 @@ impl Governor {
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
     pub fn finished(&self, cx: &mut Context, exchange: &mut Exchange, took: Duration) {
-        if answered(cx.upstream_status) {
+        let owed = owes(cx, exchange.outcome.end);
+        if owed {
             estimate(exchange, cx.governed.as_deref(), cx.live.snapshot.governance.missing_usage);
         }
         let exchange = &*exchange;
@@ -355,11 +356,11 @@ impl Governor {
         }
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
-        let used = governed.used(exchange, cx.upstream_status);
+        let used = governed.used(exchange, owed);
         // What the server sent, not what the caller got: that may be a refusal of this gateway's own.
         let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_received);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
-            Some(cost) => Some(cost).filter(|_| answered(cx.upstream_status)),
+            Some(cost) => Some(cost).filter(|_| owed),
             None => governed.pricing.as_ref().map(|pricing| pricing.cost(&used)),
         };
         let actual = Actual {
@@ -470,8 +471,8 @@ impl Governed {
     }
 
     /// What the request used, as far as anybody knows.
-    fn used(&self, exchange: &Exchange, upstream_status: u16) -> Quantities {
-        if !answered(upstream_status) || exchange.facts.endpoint == Endpoint::CountTokens {
+    fn used(&self, exchange: &Exchange, owed: bool) -> Quantities {
+        if !owed || exchange.facts.endpoint == Endpoint::CountTokens {
             return Quantities::default();
         }
         if let Some((_, tools)) = &self.tools {
@@ -515,6 +516,13 @@ fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: Missi
 /// Whether whoever was called did what it was asked: only that costs.
 fn answered(upstream_status: u16) -> bool {
     (200..300).contains(&upstream_status)
+}
+
+/// Whether the work of whoever was called is to be paid: it did what it was asked, or it was asked and nobody waited for its
+/// answer, who then does not know what it did. A refusal, and a connection that failed, are free.
+fn owes(cx: &Context, end: End) -> bool {
+    let asked = cx.pre_upstream_done && cx.attempts > 0;
+    answered(cx.upstream_status) || asked && cx.upstream_status == 0 && matches!(end, End::ClientAbort | End::Timeout)
 }
 
 /// The gate at which a plugin refused with this code.

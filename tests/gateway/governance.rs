@@ -352,9 +352,19 @@ async fn one_record_for_each_request_whatever_became_of_it() {
     caller.write(&Request::chat(KEY, "fast", true).encode()).await.unwrap();
     let gone = caller.head().await.unwrap();
     drop(caller);
+    // One that went before there was anything of an answer, and one that never reached anybody.
+    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(2)))]);
+    let before = upstream.count();
+    let mut caller = Http1::connect(edge.port).await;
+    caller.write(&asking(10).encode()).await.unwrap();
+    assert!(eventually(Duration::from_secs(5), || upstream.count() > before).await);
+    drop(caller);
 
-    let found = recorded(&edge, 7).await;
-    assert_eq!(found.len(), 7);
+    let found = recorded(&edge, 8).await;
+    assert_eq!(found.len(), 8);
+    let known = [&whole, &streamed, &failed, &late, &denied, &cut, &gone].map(|answer| answer.header("x-request-id").unwrap().to_owned());
+    let left = found.iter().find(|record| known.iter().all(|id| record["request_id"] != id.as_str())).unwrap();
+    assert_eq!(left["end"], "client_abort", "{left:#}");
     let of = |answer: &Response| {
         let id = answer.header("x-request-id").unwrap();
         let mine: Vec<&Value> = found.iter().filter(|record| record["request_id"] == id).collect();
@@ -398,12 +408,16 @@ async fn one_record_for_each_request_whatever_became_of_it() {
     assert_eq!(of(&streamed)["details"]["metadata"]["stream_status"], "complete");
     let record = of(&streamed);
     assert_eq!((&record["stream"], &record["cost_usd"], &record["usage_source"]), (&json!(true), &json!("0.017"), &json!("provider")));
-    for (answer, status, code) in
-        [(&failed, 500, Value::Null), (&late, 504, json!("upstream_timeout")), (&denied, 403, json!("model_not_allowed"))]
-    {
+    for (answer, status, code) in [(&failed, 500, Value::Null), (&denied, 403, json!("model_not_allowed"))] {
         let record = of(answer);
         assert_eq!((&record["status"], &record["code"], &record["total_tokens"]), (&json!(status), &code, &json!(0)), "{record:#}");
         assert!(matches!(record["cost_usd"].as_str(), None | Some("0.00")), "{record:#}");
+    }
+    // The provider has the prompt: what it did with it nobody waited to hear.
+    assert_eq!((&of(&late)["status"], &of(&late)["code"]), (&json!(504), &json!("upstream_timeout")));
+    for record in [&of(&late), left] {
+        assert_eq!((&record["usage_source"], &record["output_tokens"]), (&json!("estimated"), &json!(0)), "{record:#}");
+        assert!(record["input_tokens"].as_u64() > Some(0) && record["cost_nanos_usd"].as_u64() > Some(0), "{record:#}");
     }
     assert_eq!(of(&failed)["end"], "upstream_error");
     assert_ne!(of(&cut)["end"], "complete");
@@ -414,7 +428,7 @@ async fn one_record_for_each_request_whatever_became_of_it() {
         let (code, out, err) = cli(&["usage", "-c", &file, "--by", by, "--format", "json"]);
         assert_eq!(code, 0, "{by}: {err}");
         let sums: Vec<Value> = serde_json::from_str(&out).unwrap();
-        assert_eq!(sums.iter().map(|sum| sum["requests"].as_u64().unwrap()).sum::<u64>(), 7, "{by}: {out}");
+        assert_eq!(sums.iter().map(|sum| sum["requests"].as_u64().unwrap()).sum::<u64>(), 8, "{by}: {out}");
     }
     let (_, csv, _) = cli(&["usage", "-c", &file, "--format", "csv", "--until", "2000-01-01"]);
     assert_eq!(csv.lines().nth(1).and_then(|line| line.split(',').next()), Some("0").filter(|_| csv.lines().count() > 1));
