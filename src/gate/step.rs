@@ -237,7 +237,7 @@ impl Step {
         }
     }
 
-    /// Sets the decision and counts it; at `post_upstream` there may be more to come, see [`super::close`].
+    /// Sets the decision and counts it; at `post_upstream` there may be more to come, see [`super::close()`].
     pub(super) fn count(&self, execution: &mut Execution, decision: Decision) {
         execution.decision = decision;
         if self.gate != Gate::PostUpstream {

@@ -175,7 +175,17 @@ impl Failure {
 
 impl Run {
     pub(super) fn new(member: usize, module: &'static str) -> Self {
-        Self { member, module, peak: 0.0, fresh: 0.0, before: false, counts: Vec::new(), redactions: 0, failure: None, took: Duration::ZERO }
+        Self {
+            member,
+            module,
+            peak: 0.0,
+            fresh: 0.0,
+            before: false,
+            counts: Vec::new(),
+            redactions: 0,
+            failure: None,
+            took: Duration::ZERO,
+        }
     }
 
     /// Takes note of a finding.

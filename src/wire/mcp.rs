@@ -106,8 +106,11 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
     Ok(())
 }
 
+/// What parameters name, by `name` and by `uri`.
+type Named<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
 /// `name` and `uri` of an object; nothing for parameters that are something else.
-fn named<'a>(scan: &mut Scan<'a>) -> Result<(Option<Cow<'a, str>>, Option<Cow<'a, str>>), ParseError> {
+fn named<'a>(scan: &mut Scan<'a>) -> Result<Named<'a>, ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip().map(|()| (None, None));
     }

@@ -178,7 +178,8 @@ mod tests {
     fn an_unknown_key_is_refused_on_fresh_word_alone() {
         let ring = Keyring::new(KeyHasher::new(&[7; 32]), Arc::default(), Duration::from_secs(900));
         let secret = format!("sk_{}", "ab".repeat(24));
-        let code = |at: SystemTime| ring.authenticate(&Keys::default(), secret.as_bytes(), at).map_or_else(|denial| denial.code, |_| "".into());
+        let code =
+            |at: SystemTime| ring.authenticate(&Keys::default(), secret.as_bytes(), at).map_or_else(|denial| denial.code, |_| "".into());
         let now = SystemTime::now();
         assert_eq!(code(now), codes::STORE_UNAVAILABLE.code);
         ring.reached();

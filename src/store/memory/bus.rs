@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::MemoryState;
-use crate::store::{Reach, StateError};
 use crate::store::bus::{InvalidationBus, Notice, Subscription};
+use crate::store::{Reach, StateError};
 
 #[async_trait]
 impl InvalidationBus for MemoryState {

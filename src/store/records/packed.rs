@@ -73,6 +73,7 @@ pub struct Usage<'a> {
 
 /// What the record's details are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives while a record is written: a box would cost each request an allocation")]
 pub enum Details<'a> {
     /// The JSON object itself.
     Text(&'a str),

@@ -12,8 +12,8 @@ use tokio::sync::broadcast;
 
 use super::RedisState;
 use super::link::Link;
-use crate::store::{Reach, StateError};
 use crate::store::bus::{InvalidationBus, Notice, Subscription, WAITING};
+use crate::store::{Reach, StateError};
 
 const CHANNEL: &str = "odock:cache-invalidation";
 /// How often a quiet connection is asked whether it is still there, and how long it may take to say so.
