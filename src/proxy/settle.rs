@@ -11,7 +11,7 @@ use super::context::{Context, Destination};
 use super::{Edge, answer, mcp, respond, tap, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
-use crate::gate::{self, Exchange, Execution, Finished, Gate, Guarded, Ledger, RequestId};
+use crate::gate::{self, Exchange, Execution, Facts, Finished, Gate, Guarded, Ledger, RequestId};
 use crate::telemetry;
 use crate::wire::{Dialect, Endpoint, UsageSource};
 
@@ -94,8 +94,6 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
         line.hex("request_id", &cx.id.0);
         line.text_if("endpoint", cx.service.as_ref().map(|(name, _)| *name));
         line.text("method", session.req_header().method.as_str());
-        // A caller writes this: it is cut, and the query, which may carry a key, stays out.
-        line.text("path", cut(session.req_header().uri.path()));
         line.number("status", denial.map_or(cx.status, Denial::status).into());
         line.text_if("code", denial.map(|denial| denial.code.as_ref()));
         if let Some((_, caller)) = &cx.service {
@@ -250,10 +248,15 @@ fn failed_there(cx: &Context, error: &Error) -> bool {
         || cx.denial.as_ref().is_none_or(|denial| denial.code == mcp::code_of_failure(cx.destination.as_ref()).code)
 }
 
-/// The beginning of a path.
-fn cut(path: &str) -> &str {
-    let end = (0..=path.len().min(256)).rev().find(|end| path.is_char_boundary(*end));
-    end.and_then(|end| path.get(..end)).unwrap_or_default()
+/// A path that says nothing of the caller's own: one of those this gateway knows, without a name in it. Whatever else is asked
+/// for may be a secret in the wrong place.
+fn known_path(facts: &Facts) -> Option<&str> {
+    let path = facts.path.as_str();
+    match facts.endpoint {
+        Endpoint::Other | Endpoint::Mcp | Endpoint::GenerateContent | Endpoint::StreamGenerateContent => None,
+        Endpoint::Models => Some(path).filter(|path| path.ends_with("/models")),
+        _ => Some(path),
+    }
 }
 
 fn access_line(exchange: &Exchange, took: Duration) {
@@ -265,11 +268,10 @@ fn access_line(exchange: &Exchange, took: Duration) {
         line.text("route", &facts.route);
         line.text("endpoint", facts.endpoint.as_str());
         line.text("method", facts.method.as_str());
-        line.text("path", cut(&facts.path));
+        line.text_if("path", known_path(facts));
         if let Some(address) = facts.client_ip {
             line.text("remote_addr", &address.to_string());
         }
-        line.text_if("user_agent", facts.user_agent.as_deref());
         line.number("status", outcome.status.into());
         line.text_if("code", outcome.denial.as_ref().map(|d| d.code.as_ref()));
         if let Some(denial) = &outcome.denial {

@@ -73,7 +73,7 @@ fn scan_goes_on_behind_a_bad_line_and_says_so_at_the_end() {
     );
     let (code, out, err) = scan(&input);
     assert_eq!(code, 1);
-    assert_eq!(out.iter().map(|v| v["id"].clone()).collect::<Vec<_>>(), [json!(1), json!(null), json!(null), json!(null), json!(3)]);
+    assert_eq!(out.iter().map(|v| v["id"].clone()).collect::<Vec<_>>(), [json!(1), json!(null), json!(null), json!(2), json!(3)]);
     assert!(out[1..4].iter().all(|v| v["error"].is_string() && v.as_object().unwrap().len() == 2));
     assert!(!err.contains(secret) && !out.iter().any(|v| v.to_string().contains(secret)), "a line that cannot be judged is not repeated");
 }

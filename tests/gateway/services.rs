@@ -244,8 +244,8 @@ async fn a_refused_body_is_on_record_and_a_request_without_a_route_too() {
     assert_eq!(answer.status, 413);
     let record = edge.record(answer.header("x-request-id").unwrap()).await;
     assert!(record["bytes_in"].as_u64().is_some_and(|bytes| bytes > 1024), "{record:#}");
-    edge.logged(r#""path":"/v1/chat/completions","remote_addr":"127.0.0.1","user_agent":"curl/8""#, 0).await;
+    edge.logged(r#""path":"/v1/chat/completions","remote_addr":"127.0.0.1","status""#, 0).await;
     assert_eq!(edge.send(&Request::new("GET", "/nowhere?key=sk_1")).await.status, 404);
-    edge.logged(r#""method":"GET","path":"/nowhere","status":404"#, 0).await;
+    edge.logged(r#""method":"GET","status":404"#, 0).await;
     assert!(!edge.log().contains("sk_1"));
 }
