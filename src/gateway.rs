@@ -9,7 +9,7 @@ mod signals;
 mod startable;
 mod taken;
 
-pub use startable::startable;
+pub use startable::{hindrances, startable};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

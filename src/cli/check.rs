@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{FAILED, INVALID_CONFIG, OK, print, tell, tell_diagnostics};
 use crate::config::{self, Diagnostic, Severity, Snapshot};
 use crate::gate::Gate;
-use crate::gateway::{Builder, startable};
+use crate::gateway::{Builder, hindrances};
 use crate::plugin::SharedHost;
 use crate::route::Overflow;
 use crate::telemetry::Metrics;
@@ -16,7 +16,8 @@ const EXAMPLES: &str = "Examples:
   odock-edge check -c conf/odock.yaml                  every error with its place, or what each route's chain does
   odock-edge check -c conf/odock.yaml --format json    the same for an editor or a pipeline
 
-Nothing is opened: no port, no store, no provider; of files only those that the configuration names. 0 says that `run` would start with this file, 78 that it would not.";
+Nothing is opened: no port, no store, no provider; of files only those that the configuration names. 78 says that
+`run` would not start with this file; what only this machine lacks, as TLS files, is a warning.";
 
 /// Arguments of `check`.
 #[derive(clap::Args)]
@@ -49,8 +50,12 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     };
     let built = config::load(&args.config, &roster).and_then(|loaded| {
         let snapshot = Snapshot::build(&loaded.config, &roster, &host, &metrics)?;
-        startable(&loaded.config, snapshot.server.tls.as_ref())?;
-        Ok((snapshot, loaded.warnings))
+        let (errors, here): (Vec<_>, Vec<_>) =
+            hindrances(&loaded.config, snapshot.server.tls.as_ref()).into_iter().partition(|found| found.severity == Severity::Error);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok((snapshot, [loaded.warnings, here].concat()))
     });
     match (built, args.format) {
         (Ok((snapshot, warnings)), Format::Text) => {

@@ -1,21 +1,37 @@
 //! What a start needs of a configuration beyond its sense: stores whose addresses can be read, TLS files that can be used.
 
 use super::listeners::usable;
-use crate::config::{Config, Diagnostic, RecordsSettings, StateSettings, TlsFiles};
+use crate::config::sections::SecretRef;
+use crate::config::{Config, Diagnostic, RecordsSettings, Severity, StateSettings, TlsFiles};
 use crate::store::redis::{self, RedisState};
 use crate::store::sql::SqlRecords;
 
-/// Whether a process could start with this configuration, as far as that shows without asking anybody.
+/// Whether a process could start with this configuration here, as far as that shows without asking anybody.
 ///
 /// # Errors
 /// What stands in the way, each with its place.
 pub fn startable(config: &Config, tls: Option<&TlsFiles>) -> Result<(), Vec<Diagnostic>> {
+    let found = hindrances(config, tls);
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(found.into_iter().map(|found| Diagnostic { severity: Severity::Error, ..found }).collect()),
+    }
+}
+
+/// What stands in the way of a start. What is another machine's business, its files and what its environment says, is a warning:
+/// a file may be checked elsewhere than where it is to run.
+pub fn hindrances(config: &Config, tls: Option<&TlsFiles>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    let root = config.sections();
+    let of = |url: Option<&SecretRef>, refusal: Vec<Diagnostic>| match url {
+        Some(SecretRef::Inline(_)) | None => refusal,
+        Some(_) => elsewhere(refusal),
+    };
     match config.state_settings() {
         Err(wrong) => found.extend(wrong),
         Ok(StateSettings::Redis(address)) => {
             if let Err(error) = RedisState::open(address.expose(), redis::Options::default()) {
-                found.extend(config.refusal("state.url", error.to_string()));
+                found.extend(of(root.state.url.as_ref(), config.refusal("state.url", error.to_string())));
             }
         }
         Ok(StateSettings::Embedded) => {}
@@ -24,13 +40,18 @@ pub fn startable(config: &Config, tls: Option<&TlsFiles>) -> Result<(), Vec<Diag
         Err(wrong) => found.extend(wrong),
         Ok(RecordsSettings::Postgres(address)) => {
             if let Err(error) = SqlRecords::names_a_server(address.expose()) {
-                found.extend(config.refusal("records.url", error.to_string()));
+                found.extend(of(root.records.url.as_ref(), config.refusal("records.url", error.to_string())));
             }
         }
         Ok(RecordsSettings::Embedded(_)) => {}
     }
     if let Some(Err(why)) = tls.map(usable) {
-        found.extend(config.refusal("server.tls", why));
+        found.extend(elsewhere(config.refusal("server.tls", why)));
     }
-    if found.is_empty() { Ok(()) } else { Err(found) }
+    found
+}
+
+fn elsewhere(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let warned = |found| Diagnostic { severity: Severity::Warning, help: Some("`run` would not start here like this".into()), ..found };
+    found.into_iter().map(warned).collect()
 }

@@ -155,7 +155,7 @@ fn check_points_at_every_mistake() {
 
 /// What `run` would refuse although every line of it makes sense.
 #[test]
-fn check_refuses_stores_and_certificates_that_run_would_refuse() {
+fn check_tells_of_stores_and_certificates_that_run_would_refuse() {
     let dir = tempfile::tempdir().unwrap();
     for (stores, server, place, why) in [
         ("state: {kind: redis}\n", "", "state", "has an address"),
@@ -173,13 +173,16 @@ fn check_refuses_stores_and_certificates_that_run_would_refuse() {
             Some(members) => {
                 setup.records = members.trim_end().trim_end_matches('}').to_owned() + if members.contains("file") { "}" } else { "" }
             }
-            None => setup.more = stores,
+            None => setup.more = stores.clone(),
         }
         let yaml = setup.yaml(free_port(), free_port(), dir.path());
         let (code, out, err) = check(&yaml, "json");
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-        let found = &report["errors"][0];
-        assert_eq!((code, &found["path"]), (78, &place.into()), "{out}{err}\n{yaml}");
+        // What another machine may have, or says by a file of its own, is a warning: `run` refuses in any case.
+        let here = server.starts_with("tls") || stores.contains("file:");
+        let told = report[if here { "warnings" } else { "errors" }].as_array().unwrap();
+        let found = told.iter().find(|found| found["path"] == place).unwrap_or_else(|| panic!("{out}{err}\n{yaml}"));
+        assert_eq!(code, if here { 0 } else { 78 }, "{out}{err}\n{yaml}");
         assert!(found["message"].as_str().unwrap().contains(why) || found["help"].as_str().is_some_and(|help| help.contains(why)), "{out}");
         assert!(found["line"].as_u64().unwrap() > 1 || place == "server.tls", "{out}");
         let file = dir.path().join("refused.yaml");
