@@ -270,7 +270,7 @@ fn access_line(exchange: &Exchange, took: Duration) {
         line.text("method", facts.method.as_str());
         line.text_if("path", known_path(facts));
         if let Some(address) = facts.client_ip {
-            line.text("remote_addr", &address.to_string());
+            telemetry::address::written(address, |text| line.text("remote_addr", text));
         }
         line.number("status", outcome.status.into());
         line.text_if("code", outcome.denial.as_ref().map(|d| d.code.as_ref()));

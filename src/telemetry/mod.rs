@@ -2,6 +2,7 @@
 //!
 //! [`names`] is the table of metrics, [`Metrics`] the registry that resolves its [`handles`], [`log`] the form of log lines.
 
+pub mod address;
 mod families;
 mod governance;
 pub mod handles;

@@ -64,38 +64,23 @@ async fn a_caller_of_http_1_0_gets_no_chunks() {
     }
 }
 
-/// What was decided is told with refusals too, where the operator wants callers to know.
+/// What was decided is told with refusals too, also of an answer that was held, where the operator wants callers to know.
 #[tokio::test]
 async fn a_refusal_has_the_receipt() {
     let upstream = Upstream::start().await;
-    let mut setup = Setup::to(upstream.port)
-        .faults()
-        .plugin("{name: no, use: fault, config: {how: block, status: 418, code: not_today}}")
-        .chain("pre_route: {sequential: [no]}");
-    setup.route = "receipt: true, server_timing: true".into();
-    let edge = setup.start().await;
-    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
-    assert_eq!(answer.code(), "not_today");
-    let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
-    assert!(receipt.contains("no;gate=pre_route;verdict="), "{receipt}");
-    assert!(answer.header("server-timing").is_some_and(|timing| timing.contains("no-pre_route")));
-}
-
-/// The same where an answer that was held is refused.
-#[tokio::test]
-async fn a_refusal_of_an_answer_has_the_receipt() {
-    let upstream = Upstream::start().await;
-    let mut setup = Setup::to(upstream.port)
-        .faults()
-        .plugin("{name: no, use: fault, config: {how: block, status: 418, code: not_today}}")
-        .chain("post_upstream: {sequential: [no]}");
-    setup.route = "receipt: true, server_timing: true".into();
-    let edge = setup.start().await;
-    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
-    assert_eq!(answer.code(), "not_today");
-    let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
-    assert!(receipt.contains("no;gate=post_upstream;verdict="), "{receipt}");
-    assert!(answer.header("server-timing").is_some_and(|timing| timing.contains("no-post_upstream")));
+    for gate in ["pre_route", "post_upstream"] {
+        let mut setup = Setup::to(upstream.port)
+            .faults()
+            .plugin("{name: no, use: fault, config: {how: block, status: 418, code: not_today}}")
+            .chain(format!("{gate}: {{sequential: [no]}}"));
+        setup.route = "receipt: true, server_timing: true".into();
+        let edge = setup.start().await;
+        let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+        assert_eq!(answer.code(), "not_today");
+        let receipt = answer.header("odock-receipt").unwrap_or_default().to_owned();
+        assert!(receipt.contains(&format!("no;gate={gate};verdict=")), "{receipt}");
+        assert!(answer.header("server-timing").is_some_and(|timing| timing.contains(&format!("no-{gate}"))));
+    }
 }
 
 /// An SDK would follow a provider's redirect with its request as it was, past every gate.

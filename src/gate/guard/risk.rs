@@ -15,7 +15,7 @@ use ring::hmac;
 use super::super::Facts;
 use crate::safety::{OnError, Risk};
 use crate::store::{RiskPolicy, RiskSessions, RiskUpdate};
-use crate::telemetry::SessionMetrics;
+use crate::telemetry::{SessionMetrics, address};
 
 /// Sessions whose counts may wait.
 const PENDING: usize = 16 * 1024;
@@ -94,10 +94,7 @@ impl Sessions {
             }
             Some(ip) => {
                 context.update(b"4");
-                match ip.to_canonical() {
-                    IpAddr::V4(ip) => dotted(ip.octets(), |text| context.update(text)),
-                    ip @ IpAddr::V6(_) => context.update(ip.to_string().as_bytes()),
-                }
+                address::written(ip, |text| context.update(text.as_bytes()));
             }
             None => context.update(b"-"),
         }
@@ -227,34 +224,8 @@ impl Sessions {
     }
 }
 
-/// An address as it is written, without the machinery of formatting: every request that is guarded has one.
-fn dotted(octets: [u8; 4], f: impl FnOnce(&[u8])) {
-    let (mut text, mut len) = ([b'.'; 16], 0);
-    for octet in octets {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let zeros = digits.iter().take(2).take_while(|digit| **digit == 0).count();
-        for (place, digit) in text.iter_mut().skip(len).zip(digits.iter().skip(zeros)) {
-            *place = b'0' + digit;
-        }
-        len += 4 - zeros;
-    }
-    f(text.get(..len - 1).unwrap_or_default());
-}
-
 impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sessions({:?})", self.policy)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn addresses_are_written_as_they_always_were() {
-        for octets in [[0, 0, 0, 0], [1, 10, 100, 255], [255, 9, 90, 199], [127, 0, 0, 1]] {
-            super::dotted(octets, |text| assert_eq!(text, Ipv4Addr::from(octets).to_string().as_bytes()));
-        }
     }
 }
