@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::writer::Policy;
 use crate::gate::guard::{self, Reading};
-use crate::gate::{Decision, Execution, Finished, RequestId};
+use crate::gate::{Decision, Execution, Finished, RequestId, Unenforced};
 use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::telemetry::time::Rfc3339;
@@ -156,6 +156,13 @@ impl RequestEntry<'_> {
         texts(&mut entry, "tags", tags);
         entry.text_if("team", team(caller));
         entry.word_if("trace_id", facts.trace_id.as_deref().and_then(name));
+        if outcome.unenforced != Unenforced::default() {
+            let list = entry.member("unenforced");
+            for (place, word) in outcome.unenforced.words().enumerate() {
+                list.put_all([if place > 0 { &b",\""[..] } else { b"[\"" }, word.as_bytes(), b"\""]);
+            }
+            list.put(b"]");
+        }
         if let Some(millis) = outcome.upstream_ms {
             entry.number("upstream_us", whole_micros(millis));
         }

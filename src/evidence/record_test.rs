@@ -72,6 +72,8 @@ struct RequestModel<'a> {
     team: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unenforced: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_us: Option<u64>,
     usage: UsageEntry,
@@ -189,6 +191,7 @@ impl<'a> RequestModel<'a> {
             tags: finished.tags.iter().map(|(key, value)| (key.as_str(), text(value))).collect(),
             team: caller.and_then(|caller| caller.team.as_ref()).map(|team| &*team.id),
             trace_id: facts.trace_id.as_deref().and_then(name),
+            unenforced: outcome.unenforced.words().collect(),
             upstream_us: outcome.upstream_ms.map(whole_micros),
             usage: UsageEntry {
                 cached: outcome.usage.cached,
@@ -390,6 +393,7 @@ prop_compose! {
             bytes_out: numbers[1],
             bytes_received: numbers[1],
             provider_request_id: next(),
+            unenforced: Unenforced { limits: flags[2], usage: flags[3] },
         };
         Finished { facts, model: next(), tags, executions, safety, outcome }
     }

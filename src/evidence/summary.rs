@@ -26,6 +26,7 @@ fn of_request(entry: &Value) -> String {
     if !limit.is_empty() {
         why.insert(0, limit);
     }
+    why.extend(list(entry, "unenforced").filter_map(Value::as_str).map(of_unenforced));
     if why.is_empty() {
         let own = "said by the gateway itself; `odock-edge explain` tells of the code";
         why.push(if refused.is_some() { own } else { "nothing was found, and no plugin objected" }.to_owned());
@@ -42,6 +43,15 @@ fn of_request(entry: &Value) -> String {
     let answer = if refused.is_some() { "the refusal stands in its place".to_owned() } else { changed("answer_changed") };
     let _ = writeln!(lines, "changed   request: {}; answer: {answer}", changed("request_changed"));
     lines
+}
+
+fn of_unenforced(word: &str) -> String {
+    let what = match word {
+        "limits" => "limits, budgets and quotas were not asked",
+        "usage" => "no usage was recorded",
+        other => other,
+    };
+    format!("{what}: a store did not answer, and on_store_error lets requests through")
 }
 
 fn of_reading(reading: &Value) -> String {
@@ -110,6 +120,8 @@ mod tests {
         let limited = json!({"kind": "request", "status": 402, "code": "budget_exceeded", "end": "refused", "budget": "month",
             "scope": "team", "limit": "COST"});
         assert!(summary(&limited).contains("why       team month COST\n"), "{}", summary(&limited));
+        let unasked = json!({"kind": "request", "status": 200, "end": "complete", "unenforced": ["limits"]});
+        assert!(summary(&unasked).contains("why       limits, budgets and quotas were not asked: a store"), "{}", summary(&unasked));
         let plain = json!({"kind": "request", "status": 200, "end": "complete"});
         assert_eq!(
             summary(&plain),

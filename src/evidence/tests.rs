@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{EvidenceSettings, SigningKey};
 use crate::error::{Denial, codes};
-use crate::gate::{Decision, End as RequestEnd, Execution, External, Facts, Finished, Gate, Outcome, RequestId, Style};
+use crate::gate::{Decision, End as RequestEnd, Execution, External, Facts, Finished, Gate, Outcome, RequestId, Style, Unenforced};
 use crate::plugin::Mode;
 use crate::telemetry::{EvidenceMetrics, Metrics};
 use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
@@ -90,6 +90,7 @@ fn finished(id: u8) -> Arc<Finished> {
         bytes_out: 90,
         bytes_received: 90,
         provider_request_id: Some("req_1".to_owned()),
+        unenforced: Unenforced::default(),
     };
     Arc::new(Finished {
         facts,

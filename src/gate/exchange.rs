@@ -211,6 +211,24 @@ pub struct Outcome {
     pub bytes_received: u64,
     /// The provider's own id of the request.
     pub provider_request_id: Option<String>,
+    /// What was let through without being asked, because a store did not answer and `on_store_error` says so.
+    pub unenforced: Unenforced,
+}
+
+/// What a store that did not answer left undone of a request that went on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unenforced {
+    /// A limit, budget or quota was not asked.
+    pub limits: bool,
+    /// It is on no usage record that there is this request.
+    pub usage: bool,
+}
+
+impl Unenforced {
+    /// The spellings in evidence and log.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        [(self.limits, "limits"), (self.usage, "usage")].into_iter().filter_map(|(is, word)| is.then_some(word))
+    }
 }
 
 impl Default for Outcome {
@@ -227,6 +245,7 @@ impl Default for Outcome {
             bytes_out: 0,
             bytes_received: 0,
             provider_request_id: None,
+            unenforced: Unenforced::default(),
         }
     }
 }

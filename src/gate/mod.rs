@@ -17,7 +17,9 @@ mod stream;
 pub use background::{Background, Job, QueueStats, Worker};
 pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
 pub use close::close;
-pub use exchange::{Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response};
+pub use exchange::{
+    Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response, Unenforced,
+};
 pub use guard::{Guard, Guarded};
 pub use later::{Ledger, post_response};
 pub use run::run;

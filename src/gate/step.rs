@@ -15,7 +15,7 @@ use super::{Decision, Draft, Execution, Facts, Finished, Gate, Style};
 use crate::error::{Denial, codes};
 use crate::plugin::view::{Access, PostResponse, PostUpstream, PreRoute, PreUpstream, Trail, View};
 use crate::plugin::{Instance, Mode, Need, OnError, PluginError, Verdict};
-use crate::telemetry::PluginMetrics;
+use crate::telemetry::{PluginMetrics, Sparse};
 
 /// An instance at a gate, with the counters of that place.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Step {
     gate: Gate,
     style: Style,
     metrics: PluginMetrics,
+    /// Its failures: where the system behind it is away, each request has one.
+    failures: Sparse,
 }
 
 /// Why a step gave no verdict.
@@ -54,7 +56,7 @@ impl Failure {
 
 impl Step {
     pub(super) fn new(instance: Arc<Instance>, gate: Gate, style: Style, metrics: PluginMetrics) -> Self {
-        Self { instance, gate, style, metrics }
+        Self { instance, gate, style, metrics, failures: Sparse::new() }
     }
 
     /// The instance that runs here.
@@ -196,12 +198,14 @@ impl Step {
     /// Puts a failure on record.
     pub(super) fn failed(&self, failure: &Failure, execution: &mut Execution) -> Decision {
         let text = failure.text();
-        log::warn!(
-            target: "plugin",
-            plugin = &*self.instance.name, gate = self.gate.as_str(), decision = failure.decision().as_str(),
-            error = text.as_str();
-            "a plugin failed"
-        );
+        if let Some(more) = self.failures.due() {
+            log::warn!(
+                target: "plugin",
+                plugin = &*self.instance.name, gate = self.gate.as_str(), decision = failure.decision().as_str(),
+                error = text.as_str(), more;
+                "a plugin failed"
+            );
+        }
         execution.error = Some(text);
         failure.decision()
     }

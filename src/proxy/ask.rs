@@ -21,6 +21,7 @@ use crate::gate::RequestId;
 use crate::identity::Caller;
 use crate::limit::{Ask, Course, Decision, Field, Outcome, Panel, ScopePlan, Stage};
 use crate::store::{Decided, LeaseId, Question, Ruling, Stands, StateError, Whole};
+use crate::telemetry::Sparse;
 
 /// How long a request that found no place or no room waits before it is refused.
 const GIVING_BACK: Duration = Duration::from_millis(10);
@@ -28,6 +29,9 @@ const GIVING_BACK: Duration = Duration::from_millis(10);
 /// Bodies up to this length are read before the limits that come before them are asked: these are then decided with all
 /// others, as one.
 const SHORT: u64 = 256 << 10;
+
+/// Requests that a store did not answer about: there may be thousands a second, and one line tells what is to be known.
+static UNANSWERED: Sparse = Sparse::new();
 
 /// What was not asked yet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -257,7 +261,7 @@ impl Governor {
             }
             Err(error) => {
                 self.metrics.budget("error");
-                self.unanswered(&error, settings)?;
+                self.unanswered(&error, governed, settings)?;
                 self.decide(panel, None, ask, governed, settings).await
             }
         }
@@ -296,7 +300,7 @@ impl Governor {
                         tokio::spawn(async move { pay(&unsure, state.as_ref(), None, &metrics).await });
                     }
                 }
-                return self.unanswered(&error, settings);
+                return self.unanswered(&error, governed, settings);
             }
         };
         let (held, standings) = governed.own().map_err(|error| self.unasked(&error))?;
@@ -320,7 +324,7 @@ impl Governor {
                 Err(denial)
             }
             (Ruling::Exceeded(_) | Ruling::Limited(_) | Ruling::Unseeded, _) => {
-                self.unanswered(&StateError::Invalid("a decision was made about something else than was asked"), settings)
+                self.unanswered(&StateError::Invalid("a decision was made about something else than was asked"), governed, settings)
             }
         }
     }
@@ -367,10 +371,15 @@ impl Governor {
     }
 
     /// What a store that does not answer means for the request.
-    pub(super) fn unanswered(&self, error: &StateError, settings: &GovernanceSettings) -> Result<(), Denial> {
+    fn unanswered(&self, error: &StateError, governed: &mut Governed, settings: &GovernanceSettings) -> Result<(), Denial> {
         self.metrics.store_errors.inc();
-        log::warn!(target: "governance", kind = error.kind(); "a limit or budget could not be asked: {error}");
-        if goes_on(error, settings.allow_on_store_error) {
+        let goes_on = goes_on(error, settings.allow_on_store_error);
+        if let Some(more) = UNANSWERED.due() {
+            let then = if goes_on { "let through" } else { "refused" };
+            log::warn!(target: "governance", kind = error.kind(), more; "a limit or budget could not be asked, the request is {then}: {error}");
+        }
+        if goes_on {
+            governed.unenforced.limits = true;
             Ok(())
         } else {
             Err(Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1)))

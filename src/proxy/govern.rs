@@ -14,20 +14,23 @@ use super::holding::{Held, Holding, Holdings, RENEWAL, done_at_once, go_on, tell
 use super::quantities::quantities;
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
-use crate::error::Denial;
-use crate::gate::{Decision, End, Exchange, Guarded, RequestId};
+use crate::error::{Denial, codes};
+use crate::gate::{Decision, End, Exchange, Guarded, RequestId, Unenforced};
 use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage, Standings};
 use crate::route::McpServer;
 use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
-use crate::telemetry::GovernanceMetrics;
+use crate::telemetry::{GovernanceMetrics, Sparse};
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Ran, Who};
 use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
 
 /// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
 /// limit reaches this far.
 const MOST_TOKENS: u64 = MAX_COUNT as u64 / 4;
+
+/// Requests that the usage spool did not take.
+static UNRECORDED: Sparse = Sparse::new();
 
 /// Where requests are counted. One for the process, whatever configurations come and go.
 pub struct Governor {
@@ -95,6 +98,8 @@ pub struct Governed {
     /// Its tokens were looked at.
     weighed: bool,
     pub(super) due: Due,
+    /// What no store was asked of it.
+    pub(super) unenforced: Unenforced,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
 }
@@ -252,8 +257,15 @@ impl Governor {
                 Ok(())
             }
             Err(error) => {
-                log::error!(target: "usage", "a request could not be put on record: {error}");
-                self.unanswered(&StateError::Unavailable("the usage spool cannot be written".into()), settings)
+                self.metrics.store_errors.inc();
+                let goes_on = settings.allow_on_store_error;
+                if let Some(more) = UNRECORDED.due() {
+                    let then = if goes_on { "let through" } else { "refused" };
+                    log::error!(target: "usage", more; "a request could not be put on record and is {then}: {error}");
+                }
+                governed.unenforced.usage = goes_on;
+                let refused = || Denial::of(codes::STORE_UNAVAILABLE).with_retry_after(Duration::from_secs(1));
+                if goes_on { Ok(()) } else { Err(refused()) }
             }
         }
     }
@@ -343,13 +355,14 @@ impl Governor {
         if owed {
             estimate(exchange, cx.governed.as_deref(), cx.live.snapshot.governance.missing_usage);
         }
-        let exchange = &*exchange;
         let Some(governed) = cx.governed.as_deref_mut() else {
             if self.books.keeps_any() {
                 self.refused(cx, exchange, took);
             }
             return;
         };
+        exchange.outcome.unenforced = governed.unenforced;
+        let exchange = &*exchange;
         let shared = governed.holding.take().map(|(holding, held)| (self.holdings.take(holding), held).1);
         if let Some(waiting) = governed.waiting.take() {
             self.holdings.take(waiting);

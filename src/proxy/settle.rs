@@ -291,6 +291,13 @@ fn access_line(exchange: &Exchange, took: Duration) {
             line.text("security_module", module);
             line.text("decision", decision);
         }
+        // What no store was asked of it, where that lets requests through.
+        if outcome.unenforced.limits {
+            line.flag("limits_unenforced", true);
+        }
+        if outcome.unenforced.usage {
+            line.flag("usage_unrecorded", true);
+        }
         line.number("attempts", outcome.attempts.into());
         line.number("bytes_in", outcome.bytes_in);
         line.number("bytes_out", outcome.bytes_out);

@@ -13,6 +13,7 @@ mod metrics;
 pub mod names;
 mod outbox;
 mod sheets;
+mod sparse;
 pub mod time;
 
 #[cfg(test)]
@@ -27,3 +28,4 @@ pub use keys::{KeyMetrics, Lookup};
 pub use metrics::{CONTENT_TYPE, Metrics, MetricsError};
 pub use outbox::OutboxMetrics;
 pub use sheets::Sheets;
+pub use sparse::Sparse;

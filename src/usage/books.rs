@@ -13,7 +13,7 @@ use super::spool::{Begun, Spool};
 use crate::budget::{Account, Metric, OwnerKind, Past, Window};
 use crate::store::StateError;
 use crate::store::records::{RecordError, RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord};
-use crate::telemetry::GovernanceMetrics;
+use crate::telemetry::{GovernanceMetrics, Sparse};
 
 /// Bytes at which a file of the spool ends.
 const SEGMENT: u64 = 16 << 20;
@@ -31,6 +31,9 @@ const LOOKING: Duration = Duration::from_secs(5);
 const FORGETTING: Duration = Duration::from_secs(3600);
 /// Records forgotten at once.
 const FORGOTTEN: u32 = 10_000;
+
+/// Records that the disk did not take.
+static UNWRITTEN: Sparse = Sparse::new();
 
 /// Who pays, in counters that outlive a process, what one that is gone had reserved.
 #[async_trait]
@@ -103,7 +106,9 @@ impl Books {
         let ended = packed(|payload| record::end(who, how, plugins, payload), |payload| spool.end(id, begun, payload));
         if let Err(error) = ended {
             self.0.metrics.enqueue_errors.inc();
-            log::error!(target: "usage", "a usage record waits in memory: {error}");
+            if let Some(more) = UNWRITTEN.due() {
+                log::error!(target: "usage", more; "a usage record waits in memory: {error}");
+            }
         }
     }
 

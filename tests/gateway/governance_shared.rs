@@ -198,6 +198,29 @@ async fn what_a_killed_process_had_reserved_is_charged_in_the_shared_store() {
     assert!((0..100).contains(&(nanos - used - total * COST)), "{nanos}");
 }
 
+#[tokio::test]
+async fn who_is_let_through_unasked_is_on_record() {
+    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    let upstream = Upstream::start().await;
+    let governance = "usage: true, on_store_error: allow".into();
+    let setup = Setup { upstream: upstream.port, governance, log: None, ..budget() };
+    let edge = &fleet(&setup, Some(&redis), 1).await[0];
+    let unenforced = async || {
+        let answer = edge.send(&asking()).await;
+        assert_eq!(answer.status, 200, "{}", edge.log());
+        edge.record(answer.header("x-request-id").unwrap()).await["unenforced"].clone()
+    };
+    assert_eq!(unenforced().await, Value::Null);
+    drop(redis);
+    for _ in 0..20 {
+        assert_eq!(unenforced().await, json!(["limits"]));
+    }
+    let log = edge.log();
+    assert_eq!(log.matches(r#""limits_unenforced":true"#).count(), 20, "{log}");
+    // An outage fills no disk: one line a second.
+    assert!((1..20).contains(&log.matches("the request is let through").count()), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shared_store_that_lost_everything_is_told_what_was_used() {
     let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };

@@ -15,7 +15,10 @@ use ring::hmac;
 use super::super::Facts;
 use crate::safety::{OnError, Risk};
 use crate::store::{RiskPolicy, RiskSessions, RiskUpdate};
-use crate::telemetry::{SessionMetrics, address};
+use crate::telemetry::{SessionMetrics, Sparse, address};
+
+/// Requests whose session nobody knows.
+static UNANSWERED: Sparse = Sparse::new();
 
 /// Sessions whose counts may wait.
 const PENDING: usize = 16 * 1024;
@@ -175,7 +178,9 @@ impl Sessions {
             Ok(score) => Ok(Some(score)),
             Err(error) => {
                 self.metrics.failed();
-                log::warn!(target: "safety", "the session store did not answer: {error}");
+                if let Some(more) = UNANSWERED.due() {
+                    log::warn!(target: "safety", more; "the session store did not answer: {error}");
+                }
                 if self.policy.on_store_error == OnError::Deny { Err(StoreGone) } else { Ok(None) }
             }
         }

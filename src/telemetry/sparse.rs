@@ -1,0 +1,62 @@
+//! What could be said thousands of times a second is said once a second, with how often it was not said since.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// The least time between two lines of one place, in nanoseconds.
+const PAUSE: u64 = 1_000_000_000;
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// One place that logs; it belongs in a `static` beside the place.
+#[derive(Debug)]
+pub struct Sparse {
+    /// When the next line may be written, nanoseconds since the first one of the process was asked for.
+    next: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl Sparse {
+    /// Nothing was said yet.
+    pub const fn new() -> Self {
+        Self { next: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+    }
+
+    /// Whether it is time for a line, and how many were left out since the last one.
+    pub fn due(&self) -> Option<u64> {
+        self.due_at(u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn due_at(&self, now: u64) -> Option<u64> {
+        let next = self.next.load(Ordering::Relaxed);
+        let taken =
+            now >= next && self.next.compare_exchange(next, now.saturating_add(PAUSE), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if taken {
+            return Some(self.unsaid.swap(0, Ordering::Relaxed));
+        }
+        self.unsaid.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Default for Sparse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_second_tells_of_those_left_out() {
+        let place = Sparse::new();
+        assert_eq!(place.due_at(5), Some(0));
+        assert_eq!((0..3).filter_map(|n| place.due_at(6 + n)).count(), 0);
+        assert_eq!(place.due_at(PAUSE + 4), None);
+        assert_eq!(place.due_at(PAUSE + 5), Some(4));
+        assert_eq!(place.due_at(3 * PAUSE), Some(0));
+    }
+}
