@@ -313,24 +313,43 @@ fn a_plugin_is_a_folder_with_all_that_belongs_to_it() {
     }
 }
 
-/// The README's table of codes is the table of codes. `UPDATE_GOLDEN=1` writes it.
-#[test]
-fn the_readme_lists_every_code() {
-    const BEGIN: &str = "<!-- codes: begin, written by tests/tidy.rs -->\n";
-    const END: &str = "<!-- codes: end -->";
-    let mut table = String::from("| HTTP | Code | When |\n|---|---|---|\n");
-    for code in codes::ALL {
-        writeln!(table, "| {} | `{}` | {} |", code.status, code.code, code.meaning).unwrap();
-    }
+/// A table of the README that is written from what it tells of: `wanted` makes it of the one that stands there.
+/// `UPDATE_GOLDEN=1` writes it, made of nothing.
+fn table_of_the_readme(name: &str, wanted: impl Fn(Option<&str>) -> String) {
+    let (begin, end) = (format!("<!-- {name}: begin, written by tests/tidy.rs -->\n"), format!("<!-- {name}: end -->"));
     let file = Path::new(ROOT).join("README.md");
     let text = std::fs::read_to_string(&file).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("the README has a place for the codes");
-    let (found, after) = rest.split_once(END).expect("the place ends");
+    let (before, rest) = text.split_once(&begin).expect("the README has a place for it");
+    let (found, after) = rest.split_once(&end).expect("the place ends");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        std::fs::write(&file, format!("{before}{begin}{}{end}{after}", wanted(None))).unwrap();
     } else {
-        assert_eq!(found, table, "the README's codes are old; UPDATE_GOLDEN=1 cargo test --test tidy writes them");
+        assert_eq!(found, wanted(Some(found)), "the README's {name} are old; UPDATE_GOLDEN=1 cargo test --test tidy writes them");
     }
+}
+
+/// The README's table of codes is the table of codes, and its plugins are as their manifests say. A plugin that somebody
+/// just made need not be there: a folder passes with no other file edited.
+#[test]
+fn the_readme_lists_every_code_and_the_plugins() {
+    table_of_the_readme("codes", |_| {
+        let mut table = String::from("| HTTP | Code | When |\n|---|---|---|\n");
+        for code in codes::ALL {
+            writeln!(table, "| {} | `{}` | {} |", code.status, code.code, code.meaning).unwrap();
+        }
+        table
+    });
+    table_of_the_readme("plugins", |found| {
+        let mut table = String::from("| Bundled | Gates | What it does |\n|---|---|---|\n");
+        for manifest in odock_edge::plugin::Roster::bundled().iter() {
+            let gates = manifest.gates.iter().map(|gate| format!("`{}`", gate.as_str())).collect::<Vec<_>>().join(", ");
+            let row = format!("| [`{name}`](plugins/{name}/README.md) | {gates} | {} |\n", manifest.summary, name = manifest.name);
+            if found.is_none_or(|found| found.contains(&format!("[`{}`]", manifest.name))) {
+                table.push_str(&row);
+            }
+        }
+        table
+    });
 }
 
 /// systemd must not kill what the gateway is still draining.

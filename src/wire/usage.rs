@@ -311,12 +311,15 @@ pub struct UsageStream {
     closed: bool,
     /// Bytes of fragments seen, for the estimate.
     text: usize,
+    /// An event was seen, and one with text that is no fragment as anybody knows it.
+    began: bool,
+    odd: bool,
 }
 
 impl UsageStream {
     /// A collector for a stream of this dialect.
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, told: Told::default(), closed: false, text: 0 }
+        Self { dialect, told: Told::default(), closed: false, text: 0, began: false, odd: false }
     }
 
     /// Takes the name and the `data` of one event. Says whether it told anything of usage.
@@ -325,7 +328,7 @@ impl UsageStream {
             return false;
         }
         let Some(told) = Told::read(data.as_bytes()) else {
-            self.text = self.text.saturating_add(fragment_bytes(data));
+            self.fragments(data);
             return false;
         };
         // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
@@ -333,16 +336,33 @@ impl UsageStream {
         self.closed |= told.output.is_some() && !opening;
         self.told.join(told);
         if !self.closed {
-            self.text = self.text.saturating_add(fragment_bytes(data));
+            self.fragments(data);
         }
         !told.is_empty()
+    }
+
+    /// Counts the fragments of one event.
+    fn fragments(&mut self, data: &str) {
+        let (text, odd) = (&mut self.text, &mut self.odd);
+        let read = stream_texts(data.as_bytes(), &mut |part| match part.channel {
+            _ if part.kind == Kind::Structural => {}
+            Some(_) => *text = text.saturating_add(part.text.len()),
+            None => *odd = true,
+        });
+        self.began |= read.is_ok();
     }
 
     /// What is known so far. While the provider has not told the output, it is estimated from the text that passed;
     /// a stream that breaks off is never free.
     pub fn usage(&self) -> Usage {
         if self.told.is_empty() {
-            return estimate(0, self.text);
+            // Of an answer that broke off before its first word it is known that it has none.
+            return match estimate(0, self.text) {
+                Usage { source: UsageSource::None, .. } if self.began && !self.odd => {
+                    Usage { source: UsageSource::Estimated, ..Usage::default() }
+                }
+                estimated => estimated,
+            };
         }
         let mut usage = self.told.usage();
         if !self.closed {
@@ -377,17 +397,6 @@ pub fn stands_alone(data: &str) -> bool {
         _ => scan.skip(),
     });
     read.is_ok() && no_choice && usage
-}
-
-/// Bytes of the fragments of one event.
-fn fragment_bytes(data: &str) -> usize {
-    let mut bytes = 0;
-    let _ = stream_texts(data.as_bytes(), &mut |text| {
-        if text.channel.is_some() && text.kind != Kind::Structural {
-            bytes += text.text.len();
-        }
-    });
-    bytes
 }
 
 #[cfg(test)]
@@ -475,6 +484,8 @@ mod tests {
     fn a_silent_stream_is_estimated_and_an_empty_one_is_nothing() {
         let usage = stream(Dialect::OpenAi, &[r#"{"choices":[{"index":0,"delta":{"content":"12345"}}]}"#]);
         assert_eq!((usage.output, usage.source), (2, UsageSource::Estimated));
+        let usage = stream(Dialect::OpenAi, &[r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#]);
+        assert_eq!((counts(usage), usage.source), ([0; 5], UsageSource::Estimated), "broken off before its first word");
         assert_eq!(stream(Dialect::OpenAi, &["[DONE]"]), Usage::default());
         assert_eq!(stream(Dialect::Plain, &["x"]), Usage::default());
     }
