@@ -7,7 +7,7 @@ use crate::config::{self, RecordsSettings};
 use crate::gateway::Builder;
 use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecords};
 use crate::store::sql::{Options, SqlRecords};
-use crate::usage::{Table, moment};
+use crate::usage::{Table, moment, named};
 
 const EXAMPLES: &str = "Examples:
   odock-edge usage -c conf/odock.yaml                                  the sum of everything that is kept
@@ -34,16 +34,16 @@ pub struct Args {
     /// Before this moment
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<i64>,
-    /// Only of this organisation, by its id
+    /// Only of this organisation, by its id or the name that it ends with
     #[arg(long, value_name = "ID")]
     organisation: Option<String>,
-    /// Only of this key, by its id
+    /// Only of this key, by its id or the name that it ends with
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// Only of this team, by its id
+    /// Only of this team, by its id or the name that it ends with
     #[arg(long, value_name = "ID")]
     team: Option<String>,
-    /// Only of this user, by its id
+    /// Only of this user, by its id or the name that it ends with
     #[arg(long, value_name = "ID")]
     user: Option<String>,
     /// Only of this model
@@ -142,7 +142,7 @@ async fn table(args: &Args, settings: &RecordsSettings) -> Result<Table, RecordE
         RecordsSettings::Embedded(path) => SqlRecords::embedded(path, Options::default())?,
         RecordsSettings::Postgres(address) => SqlRecords::postgres(address.expose(), Options::default())?,
     };
-    let filter = UsageFilter {
+    let mut filter = UsageFilter {
         organisation: args.organisation.clone(),
         key: args.key.clone(),
         team: args.team.clone(),
@@ -154,13 +154,26 @@ async fn table(args: &Args, settings: &RecordsSettings) -> Result<Table, RecordE
         until: args.until,
         ..UsageFilter::default()
     };
-    let found = match (args.list, args.by) {
-        (Some(limit), _) => store.usage(&filter, None, limit).await.map(|records| Table::of_records(&records)),
-        (None, by) => {
-            let by = by.map_or(UsageBy::Nothing, By::of);
-            store.sum_usage(&filter, by).await.map(|sums| Table::of_sums(by, &sums))
+    let unfiltered = UsageFilter { from: args.from, until: args.until, ..UsageFilter::default() };
+    let mut found = ask(args, &store, &filter).await;
+    if filter != unfiltered && found.as_ref().is_ok_and(Table::is_of_nothing) {
+        // A wrong name must not look like somebody who used nothing.
+        match named(&store, &mut filter).await {
+            Ok(unknown) if unknown.is_empty() => found = ask(args, &store, &filter).await,
+            Ok(unknown) => unknown.iter().for_each(|unknown| tell(&format!("odock-edge: {unknown}"))),
+            Err(error) => found = Err(error),
         }
-    };
+    }
     store.close().await;
     found
+}
+
+async fn ask(args: &Args, store: &SqlRecords, filter: &UsageFilter) -> Result<Table, RecordError> {
+    match (args.list, args.by) {
+        (Some(limit), _) => store.usage(filter, None, limit).await.map(|records| Table::of_records(&records)),
+        (None, by) => {
+            let by = by.map_or(UsageBy::Nothing, By::of);
+            store.sum_usage(filter, by).await.map(|sums| Table::of_sums(by, &sums))
+        }
+    }
 }

@@ -220,7 +220,7 @@ pub struct Outcome {
 pub struct Unenforced {
     /// A limit, budget or quota was not asked.
     pub limits: bool,
-    /// It is on no usage record that there is this request.
+    /// The usage record could not be written.
     pub usage: bool,
 }
 

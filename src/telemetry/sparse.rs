@@ -1,4 +1,4 @@
-//! What could be said thousands of times a second is said once a second, with how often it was not said since.
+//! A limit for log lines that every request could cause: at most one a second, with the number that was left out.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};

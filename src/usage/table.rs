@@ -40,6 +40,12 @@ impl Table {
         Self { columns, rows: sums.iter().map(row).collect(), details: Vec::new() }
     }
 
+    /// Whether it counts no request and lists none.
+    pub fn is_of_nothing(&self) -> bool {
+        let requests = self.columns.iter().position(|column| *column == "requests");
+        self.rows.iter().all(|row| requests.and_then(|at| row.get(at)) == Some(&json!(0)))
+    }
+
     /// Records as they are.
     pub fn of_records(records: &[UsageRecord]) -> Self {
         let columns = vec![

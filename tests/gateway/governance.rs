@@ -433,6 +433,11 @@ async fn one_record_for_each_request_whatever_became_of_it() {
     let (_, csv, _) = cli(&["usage", "-c", &file, "--format", "csv", "--until", "2000-01-01"]);
     assert_eq!(csv.lines().nth(1).and_then(|line| line.split(',').next()), Some("0").filter(|_| csv.lines().count() > 1));
     assert_eq!(cli(&["usage", "-c", "nowhere.yaml"]).0, 78);
+    // A name that an id ends with is as good; one that nothing has does not look like somebody who used nothing.
+    let of_key = |key| cli(&["usage", "-c", &file, "--key", key, "--format", "json"]);
+    assert_eq!(of_key("main"), of_key("acme/main"));
+    let (code, out, err) = of_key("mian");
+    assert_eq!((code, err.trim()), (0, "odock-edge: no usage record has the key `mian`; there are records of acme/main"), "{out}");
 }
 
 #[tokio::test]
