@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::writer::Policy;
 use crate::gate::guard::{self, Reading};
-use crate::gate::{Decision, Execution, Finished, RequestId, Unenforced};
+use crate::gate::{Decision, Execution, Finished, RequestId, Shadowed, Unenforced};
 use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::telemetry::time::Rfc3339;
@@ -151,6 +151,14 @@ impl RequestEntry<'_> {
         }
         entry.text_if("scope", denial.and_then(|denial| denial.scope));
         let number_at = entry.member("seq").written();
+        if !outcome.shadowed.is_empty() {
+            let list = entry.member("shadow");
+            for (place, Shadowed { scope, limit }) in outcome.shadowed.iter().enumerate() {
+                let lead: &[u8] = if place > 0 { b",{\"limit\":\"" } else { b"[{\"limit\":\"" };
+                list.put_all([lead, limit.as_bytes(), b"\",\"scope\":\"", scope.as_bytes(), b"\"}"]);
+            }
+            list.put(b"]");
+        }
         entry.number("status", outcome.status.into());
         entry.flag("stream", facts.stream);
         texts(&mut entry, "tags", tags);

@@ -64,6 +64,8 @@ struct RequestModel<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
     seq: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shadow: Vec<BTreeMap<&'static str, &'static str>>,
     status: u16,
     stream: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -192,6 +194,7 @@ impl<'a> RequestModel<'a> {
             team: caller.and_then(|caller| caller.team.as_ref()).map(|team| &*team.id),
             trace_id: facts.trace_id.as_deref().and_then(name),
             unenforced: outcome.unenforced.words().collect(),
+            shadow: outcome.shadowed.iter().map(|one| [("limit", one.limit), ("scope", one.scope)].into()).collect(),
             upstream_us: outcome.upstream_ms.map(whole_micros),
             usage: UsageEntry {
                 cached: outcome.usage.cached,
@@ -394,6 +397,7 @@ prop_compose! {
             bytes_received: numbers[1],
             provider_request_id: next(),
             unenforced: Unenforced { limits: flags[2], usage: flags[3] },
+            shadowed: vec![Shadowed { scope: "team", limit: "rpm" }; numbers[2] as usize % 3],
         };
         Finished { facts, model: next(), tags, executions, safety, outcome }
     }

@@ -26,6 +26,8 @@ fn of_request(entry: &Value) -> String {
     if !limit.is_empty() {
         why.insert(0, limit);
     }
+    let shadow = list(entry, "shadow").map(|one| format!("{} {} would refuse (shadow)", text(one, "scope"), text(one, "limit")));
+    why.extend(shadow);
     why.extend(list(entry, "unenforced").filter_map(Value::as_str).map(of_unenforced));
     if why.is_empty() {
         let own = "said by the gateway itself; `odock-edge explain` tells of the code";
@@ -122,6 +124,8 @@ mod tests {
         assert!(summary(&limited).contains("why       team month COST\n"), "{}", summary(&limited));
         let unasked = json!({"kind": "request", "status": 200, "end": "complete", "unenforced": ["limits"]});
         assert!(summary(&unasked).contains("why       limits, budgets and quotas were not asked: a store"), "{}", summary(&unasked));
+        let shadowed = json!({"kind": "request", "status": 200, "shadow": [{"scope": "api_key", "limit": "rpm"}]});
+        assert!(summary(&shadowed).contains("why       api_key rpm would refuse (shadow)\n"), "{}", summary(&shadowed));
         let plain = json!({"kind": "request", "status": 200, "end": "complete"});
         assert_eq!(
             summary(&plain),

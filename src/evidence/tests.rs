@@ -91,6 +91,7 @@ fn finished(id: u8) -> Arc<Finished> {
         bytes_received: 90,
         provider_request_id: Some("req_1".to_owned()),
         unenforced: Unenforced::default(),
+        shadowed: Vec::new(),
     };
     Arc::new(Finished {
         facts,

@@ -213,6 +213,17 @@ pub struct Outcome {
     pub provider_request_id: Option<String>,
     /// What was let through without being asked, because a store did not answer and `on_store_error` says so.
     pub unenforced: Unenforced,
+    /// Refusals that policies in shadow mode would have made.
+    pub shadowed: Vec<Shadowed>,
+}
+
+/// A refusal that a policy in shadow mode would have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shadowed {
+    /// Whose policy: `global`, `organisation`, `team`, `api_key`, `model` or `mcp_server`.
+    pub scope: &'static str,
+    /// Which of its limits, as the metrics name them: `ip`, `payload`, `max_tokens`, `concurrency`, `burst`, `rps`, `rpm`, `tpm`.
+    pub limit: &'static str,
 }
 
 /// What a store that did not answer left undone of a request that went on.
@@ -246,6 +257,7 @@ impl Default for Outcome {
             bytes_received: 0,
             provider_request_id: None,
             unenforced: Unenforced::default(),
+            shadowed: Vec::new(),
         }
     }
 }

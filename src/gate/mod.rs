@@ -18,7 +18,7 @@ pub use background::{Background, Job, QueueStats, Worker};
 pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
 pub use close::close;
 pub use exchange::{
-    Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response, Unenforced,
+    Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response, Shadowed, Unenforced,
 };
 pub use guard::{Guard, Guarded};
 pub use later::{Ledger, post_response};

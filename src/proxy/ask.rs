@@ -17,7 +17,7 @@ use super::holding::{pay, release};
 use crate::budget::{self, Account, Reservation};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
-use crate::gate::RequestId;
+use crate::gate::{RequestId, Shadowed};
 use crate::identity::Caller;
 use crate::limit::{Ask, Course, Decision, Field, Outcome, Panel, ScopePlan, Stage};
 use crate::store::{Decided, LeaseId, Question, Ruling, Stands, StateError, Whole};
@@ -102,7 +102,7 @@ impl Governor {
     pub fn weighed(&self, snapshot: &Snapshot, id: RequestId, length: u64) -> Result<(), Denial> {
         let Some(plan) = &snapshot.policy else { return Ok(()) };
         let ask = Ask { body: Some(length), ..asking(id, 0) };
-        self.admitted(Stage::PreAuth, &ask, std::iter::empty(), std::iter::once(plan.as_ref()))
+        self.admitted(Stage::PreAuth, &ask, std::iter::empty(), std::iter::once(plan.as_ref()), &mut Vec::new())
     }
 
     /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
@@ -130,7 +130,7 @@ impl Governor {
     /// What the head of a request is asked at one stage without a counter.
     fn head(&self, stage: Stage, plans: &[Arc<ScopePlan>], ask: &Ask, governed: &mut Governed) -> Result<(), Denial> {
         let scopes = || plans.iter().map(Arc::as_ref);
-        self.admitted(stage, ask, scopes(), scopes())?;
+        self.admitted(stage, ask, scopes(), scopes(), &mut governed.shadowed)?;
         match scopes().find_map(|plan| plan.still_full(Instant::now)) {
             None => Ok(()),
             Some((field, denial, standing)) => {
@@ -182,6 +182,7 @@ impl Governor {
         ask: &Ask,
         networks: impl Iterator<Item = &'a ScopePlan> + Clone,
         sizes: impl Iterator<Item = &'a ScopePlan> + Clone,
+        shadowed: &mut Vec<Shadowed>,
     ) -> Result<(), Denial> {
         // Most policies only count.
         if networks.clone().chain(sizes.clone()).all(ScopePlan::counts_only) {
@@ -189,10 +190,15 @@ impl Governor {
             self.metrics.allowed(stage as usize, Field::Network as usize, asked);
             return Ok(());
         }
-        let told = |decision: Decision| {
-            self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
-        };
-        ask.admitted(stage, networks, sizes, told).map_err(|denial| *denial)
+        ask.admitted(stage, networks, sizes, |decision| self.count(decision, shadowed)).map_err(|denial| *denial)
+    }
+
+    /// Counts a decision, and keeps the refusal that a policy in shadow mode would have made for the evidence.
+    fn count(&self, decision: Decision, shadowed: &mut Vec<Shadowed>) {
+        self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
+        if decision.outcome == Outcome::Shadow {
+            shadowed.push(Shadowed { scope: decision.scope.as_str(), limit: decision.field.module() });
+        }
     }
 
     /// Takes everything at once, if there is room everywhere.
@@ -303,11 +309,11 @@ impl Governor {
                 return self.unanswered(&error, governed, settings);
             }
         };
+        let mut shadowed = std::mem::take(&mut governed.shadowed);
         let (held, standings) = governed.own().map_err(|error| self.unasked(&error))?;
-        let told = |decision: Decision| {
-            self.metrics.limit(decision.stage as usize, decision.field as usize, decision.outcome as usize);
-        };
-        if let Some(denial) = panel.read(ask.lease, &decided, (&mut held.receipt, standings), told) {
+        let refused = panel.read(ask.lease, &decided, (&mut held.receipt, standings), |decision| self.count(decision, &mut shadowed));
+        governed.shadowed = shadowed;
+        if let Some(denial) = refused {
             panel.remember(&decided, asked);
             return Err(*denial);
         }
@@ -315,7 +321,7 @@ impl Governor {
             (Ruling::Granted, None) => Ok(()),
             (Ruling::Granted, Some(reservation)) => {
                 self.metrics.budget("reserved");
-                held.reservation = Some(reservation);
+                governed.own().map_err(|error| self.unasked(&error))?.0.reservation = Some(reservation);
                 Ok(())
             }
             (Ruling::Exceeded(at), Some(reservation)) => {

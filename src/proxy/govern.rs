@@ -15,7 +15,7 @@ use super::quantities::quantities;
 use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
-use crate::gate::{Decision, End, Exchange, Guarded, RequestId, Unenforced};
+use crate::gate::{Decision, End, Exchange, Guarded, RequestId, Shadowed, Unenforced};
 use crate::identity::Caller;
 use crate::limit::{Ask, Fields, Panel, Stage, Standings};
 use crate::route::McpServer;
@@ -98,8 +98,9 @@ pub struct Governed {
     /// Its tokens were looked at.
     weighed: bool,
     pub(super) due: Due,
-    /// What no store was asked of it.
+    /// Checks that were skipped because a store did not answer, and refusals of policies in shadow mode.
     pub(super) unenforced: Unenforced,
+    pub(super) shadowed: Vec<Shadowed>,
     /// What the request cost, when it is over.
     pub cost: Option<Cost>,
 }
@@ -208,7 +209,7 @@ impl Governor {
         let scopes = || global.into_iter().chain(&terms.scopes).chain(of_model);
         let tokens = tokens_in.saturating_add(tokens_out);
         // Who breaks a limit of the head is told of that one, whatever refuses here: see `overdue`.
-        self.admitted(Stage::Final, &ask, of_model.map(Arc::as_ref).into_iter(), scopes().map(Arc::as_ref))?;
+        self.admitted(Stage::Final, &ask, of_model.map(Arc::as_ref).into_iter(), scopes().map(Arc::as_ref), &mut governed.shadowed)?;
         if !self.state.is_remote() && governed.due.is_all(turn.snapshot, caller) {
             let course = terms.course(global, of_model);
             if self.granted(course, tokens, &terms.accounts, &ask, governed, settings) {
@@ -362,6 +363,7 @@ impl Governor {
             return;
         };
         exchange.outcome.unenforced = governed.unenforced;
+        exchange.outcome.shadowed = std::mem::take(&mut governed.shadowed);
         let exchange = &*exchange;
         let shared = governed.holding.take().map(|(holding, held)| (self.holdings.take(holding), held).1);
         if let Some(waiting) = governed.waiting.take() {

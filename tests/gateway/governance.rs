@@ -137,10 +137,14 @@ async fn a_policy_in_shadow_counts_and_lets_pass() {
         ..keeping(&upstream)
     };
     let edge = edge.start().await;
-    for _ in 0..3 {
+    for number in 0..3 {
         let answer = edge.send(&asking(10)).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(answer.header("ratelimit"), None, "who only watches tells nobody");
+        assert_eq!(answer.header("ratelimit"), None, "a policy in shadow mode sends no header fields");
+        let shadow = &edge.record(answer.header("x-request-id").unwrap()).await["shadow"];
+        let refused: Vec<_> = shadow.as_array().unwrap().iter().map(|one| (one["scope"].as_str(), one["limit"].as_str())).collect();
+        let expected = [(Some("api_key"), Some("max_tokens")), (Some("api_key"), Some("rpm"))];
+        assert_eq!(refused, expected[..if number == 0 { 1 } else { 2 }], "{shadow}");
     }
     let shadow = |module: &'static str| [r#"decision="shadow""#, module];
     assert_eq!(edge.metric("gateway_ratelimit_decisions_total", &shadow(r#"ratelimit_module="rpm""#)).await, 2.0);
