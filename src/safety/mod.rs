@@ -8,6 +8,7 @@ pub mod attack;
 pub mod cache;
 mod decision;
 mod digest;
+mod embedded;
 mod engine;
 pub mod entity;
 pub mod eval;
@@ -24,6 +25,7 @@ mod scanner;
 mod linear_test;
 
 pub use decision::{Decision, Ruling};
+pub use embedded::{Decoder, Embedded, Opening};
 #[cfg(test)]
 pub(crate) use engine::tests::pair as test_pair;
 pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, MOST_MODULES, Member, Run, guarded, verdicts};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Category;
+use super::{Category, Opening};
 
 /// What stands in the place of a value.
 pub fn marker(category: &str) -> String {
@@ -49,37 +49,49 @@ pub fn redacted(text: &str, spans: &[(Range<usize>, Category)]) -> String {
     out
 }
 
-/// The same for a text that is JSON itself, as the arguments of tool calls are: a marker that would stand outside a
-/// string becomes one, and if what is left is no JSON any more, everything goes.
+/// [`redacted`] for a text that is JSON itself, as the arguments of tool calls are: a marker that would stand outside a
+/// string becomes one. If that breaks the JSON, because a span reaches over the end of a string, all of it is replaced.
 pub fn redacted_json(text: &str, spans: &[(Range<usize>, Category)]) -> String {
-    if !is_json(text) {
+    let is_whole = is_json(text);
+    if !is_whole && Opening::of(text) != Opening::Json {
         return redacted(text, spans);
     }
+    let out = redacted_within(text, spans, &mut Quotes::default());
+    if !is_whole || is_json(&out) {
+        return out;
+    }
+    let category = spans.first().map_or("text", |(_, category)| category.as_ref());
+    format!("{{\"redacted\":\"{}\"}}", marker(category))
+}
+
+/// [`redacted`] for a piece of a text that is JSON itself, of which `quotes` has read what stands before. A marker that would
+/// stand outside a string becomes one, and an escape before a span stays whole.
+pub fn redacted_within(text: &str, spans: &[(Range<usize>, Category)], quotes: &mut Quotes) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut quotes = Quotes::default();
     let mut at = 0;
     for (span, category) in spans {
-        let start = floor(text, span.start).max(at);
+        let mut start = floor(text, span.start).max(at);
         let end = ceil(text, span.end).max(start);
-        let before = text.get(at..start).unwrap_or_default();
-        quotes.read(before);
-        out.push_str(before);
-        if quotes.inside() {
-            out.push_str(&marker(category));
-        } else {
+        quotes.read(text.get(at..start).unwrap_or_default());
+        let escape = quotes.rest_of_escape(text.get(start..end).unwrap_or_default());
+        quotes.read(text.get(start..start + escape).unwrap_or_default());
+        start += escape;
+        out.push_str(text.get(at..start).unwrap_or_default());
+        let bare = !quotes.inside();
+        if bare {
             out.push('"');
-            out.push_str(&marker(category));
+        }
+        out.push_str(&marker(category));
+        if bare {
             out.push('"');
         }
         quotes.read(text.get(start..end).unwrap_or_default());
         at = end;
     }
-    out.push_str(text.get(at..).unwrap_or_default());
-    if is_json(&out) {
-        return out;
-    }
-    let category = spans.first().map_or("text", |(_, category)| category.as_ref());
-    format!("{{\"redacted\":\"{}\"}}", marker(category))
+    let rest = text.get(at..).unwrap_or_default();
+    quotes.read(rest);
+    out.push_str(rest);
+    out
 }
 
 fn is_json(text: &str) -> bool {
@@ -103,6 +115,15 @@ impl Quotes {
                 b'"' => self.inside = !self.inside,
                 _ => {}
             }
+        }
+    }
+
+    /// How much of what comes next belongs to an escape that has begun.
+    fn rest_of_escape(self, text: &str) -> usize {
+        match text.as_bytes() {
+            [b'u', digits @ ..] if self.escaped => 1 + digits.iter().take(4).take_while(|digit| digit.is_ascii_hexdigit()).count(),
+            [letter, ..] if self.escaped && letter.is_ascii() => 1,
+            _ => 0,
         }
     }
 
@@ -154,6 +175,10 @@ mod tests {
             r#"{"to":"[REDACTED:email]","card":"[REDACTED:card]","n":[1]}"#
         );
         assert_eq!(redacted_json(text, &spans(&[(10..30, "x")])), r#"{"redacted":"[REDACTED:x]"}"#);
+        // A marker keeps the escape before it whole, and a number in a JSON answer becomes a string.
+        assert_eq!(redacted_json(r#"{"a":"\fbob@x.com"}"#, &spans(&[(7..17, "e")])), r#"{"a":"\f[REDACTED:e]"}"#);
+        assert_eq!(redacted_json(r#"{"a":"\u0022bob"}"#, &spans(&[(7..15, "e")])), r#"{"a":"\u0022[REDACTED:e]"}"#);
+        assert_eq!(redacted_json(r#"{"card":41, "x"#, &spans(&[(8..10, "c")])), r#"{"card":"[REDACTED:c]", "x"#);
         assert_eq!(redacted_json("no json ada", &spans(&[(8..11, "x")])), "no json [REDACTED:x]");
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::file::File;
 use super::joint::{self, Joint};
 use crate::safety::fingerprint::Fingerprints;
-use crate::safety::{Admitted, Category, Engine, Judgement, Order as Style, Passage, Phase, Side, redact};
+use crate::safety::{Admitted, Category, Embedded, Engine, Judgement, Order as Style, Passage, Phase, Side, redact};
 use crate::wire::{self, Kind, Role, Text, without_probabilities};
 
 /// What the engine made of one body.
@@ -48,8 +48,9 @@ impl Order<'_> {
         } else {
             whole?;
         }
-        let Words { texts, files } = &words;
+        let Words { texts, files, embedded } = &words;
         let file = |number: usize| files.iter().find(|(place, _)| *place == number).map(|(_, file)| file);
+        let embedded = |number: usize| embedded.iter().find(|(place, _)| *place == number).map(|(_, embedded)| embedded);
         let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
         let turn = latest_turn(texts);
         let before = |number: usize, kind, role| self.side == Side::Request && (number < turn || standing(kind, role));
@@ -71,10 +72,10 @@ impl Order<'_> {
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         let mut edit = |number: usize, spans: &[(Range<usize>, Category)]| {
             let Some(text) = texts.get(number) else { return };
-            let new = if text.kind == Kind::ToolArguments && !text.key && quoted(body, text) {
-                redact::redacted_json(&text.text, spans)
-            } else {
-                redact::redacted(&text.text, spans)
+            let new = match embedded(number) {
+                Some(embedded) => redact::redacted_json(&embedded.written, &embedded.spans(spans)),
+                None if !text.key && quoted(body, text) => redact::redacted_json(&text.text, spans),
+                None => redact::redacted(&text.text, spans),
             };
             let new = file(number).map(|file| file.written(&new)).unwrap_or(new);
             edits.push((text.span.clone(), new));
@@ -156,6 +157,8 @@ struct Words<'a> {
     texts: Vec<Text<'a>>,
     /// Which of them stand in a file, encoded.
     files: Vec<(usize, File)>,
+    /// Which of them are JSON themselves and stand here with their escapes decoded.
+    embedded: Vec<(usize, Embedded)>,
 }
 
 impl<'a> Words<'a> {
@@ -166,6 +169,10 @@ impl<'a> Words<'a> {
                 let Some(file) = File::read(&text.text).filter(|file| !file.text.is_empty()) else { return };
                 (text.text, text.kind) = (Cow::Owned(file.text.clone()), Kind::Content);
                 self.files.push((self.texts.len(), file));
+            }
+            if let Some((decoded, embedded)) = Embedded::read(&text.text) {
+                text.text = Cow::Owned(decoded);
+                self.embedded.push((self.texts.len(), embedded));
             }
             if !text.text.is_empty() {
                 text.span = text.span.start + at..text.span.end + at;

@@ -4,6 +4,7 @@
 mod body;
 mod claim;
 mod file;
+mod frame;
 mod joint;
 mod record;
 mod risk;

@@ -2,18 +2,20 @@
 //! the frame it came in, and only the tail that may still become a finding waits and leaves with the next frame of its
 //! text. No frame waits: its text does, and never more of it than the longest open candidate.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 
+use super::frame::{alone, ended};
 use super::{Guard, SessionKey};
 use crate::error::{Denial, codes};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
-    Action, Admitted, Category, Decision, Findings, Judgement, Mode, Passage, Phase, Risk, Run, SafetyAction, Scanner, Side, redact,
+    Action, Admitted, Category, Decision, Decoder, Embedded, Findings, Judgement, Mode, Opening, Passage, Phase, Risk, Run, SafetyAction,
+    Scanner, Side, redact,
 };
 use crate::wire::{self, Channel, Ends, Kind, Lane, Text, without_probabilities};
 
@@ -43,8 +45,11 @@ struct Line {
     sent: usize,
     /// What is to be replaced in the tail, by offsets in the text.
     spans: Vec<(Range<usize>, Category)>,
-    /// Whether what comes next stands inside a string of JSON; `None` for other texts.
-    quotes: Option<redact::Quotes>,
+    /// Whether the text is JSON itself. Scanners read such a text with its escapes decoded.
+    opening: Opening,
+    decoder: Decoder,
+    /// Whether what leaves next stands inside a string of a text that is JSON.
+    quotes: redact::Quotes,
     /// The last frame with a fragment of this text while a tail waits.
     template: Option<(Option<String>, String, Range<usize>)>,
     /// Text waits here; otherwise it leaves as it comes and is only looked at.
@@ -239,7 +244,9 @@ impl StreamGuard {
 
     /// A text that stands whole in one event.
     fn whole(&mut self, text: &Text<'_>, edits: &mut Vec<(Range<usize>, String)>) -> Result<(), Box<Denial>> {
-        let mut passage = Passage::new(&text.text, Side::Response, text.kind, text.role);
+        let embedded = Embedded::read(&text.text);
+        let shown = embedded.as_ref().map_or(&*text.text, |(decoded, _)| decoded);
+        let mut passage = Passage::new(shown, Side::Response, text.kind, text.role);
         if let Some(asked) = &self.asked {
             passage = passage.answering(asked);
         }
@@ -255,9 +262,10 @@ impl StreamGuard {
         let Some(spans) = judgement.found.first().map(|findings| engine.spans(findings)).filter(|spans| !spans.is_empty()) else {
             return Ok(());
         };
-        let new = match text.kind {
-            Kind::ToolArguments if !text.key => redact::redacted_json(&text.text, &spans),
-            _ => redact::redacted(&text.text, &spans),
+        let new = match embedded {
+            Some((_, embedded)) => redact::redacted_json(&embedded.written, &embedded.spans(&spans)),
+            None if !text.key => redact::redacted_json(&text.text, &spans),
+            None => redact::redacted(&text.text, &spans),
         };
         edits.push((text.span.clone(), new));
         Ok(())
@@ -333,7 +341,9 @@ impl StreamGuard {
             tail: String::new(),
             sent: 0,
             spans: Vec::new(),
-            quotes: json.then(redact::Quotes::default),
+            opening: if json { Opening::Json } else { Opening::Unknown },
+            decoder: Decoder::default(),
+            quotes: redact::Quotes::default(),
             template: None,
             keeps: self.acts,
             over: false,
@@ -404,13 +414,15 @@ impl Line {
         if self.keeps {
             self.tail.push_str(fragment);
         }
+        self.opening.read(fragment);
+        let fragment = if self.opening == Opening::Text { Cow::Borrowed(fragment) } else { self.decoder.feed(fragment) };
         let mut found = Findings::new();
         let mut failed = false;
         let mut since = Instant::now();
         self.scanners.retain_mut(|watch| {
             let Some(run) = runs.get_mut(watch.run) else { return false };
             let before = found.len();
-            let result = crate::safety::guarded(|| Ok(watch.scanner.feed(fragment, &mut found)));
+            let result = crate::safety::guarded(|| Ok(watch.scanner.feed(&fragment, &mut found)));
             found.iter().skip(before).for_each(|finding| run.note(finding));
             match result {
                 Ok(settled) => watch.settled = settled.max(watch.settled),
@@ -421,17 +433,25 @@ impl Line {
             failed |= run.failure.is_some();
             run.failure.is_none()
         });
-        self.keep(found, guard) || failed
+        let news = self.keep(found, guard) || failed;
+        if !self.keeps {
+            self.decoder.forget(usize::MAX);
+        }
+        news
     }
 
     /// The text has ended; whether anything was found, or somebody could not look.
     fn finish(&mut self, runs: &mut [Run], guard: &Guard) -> bool {
         let mut found = Findings::new();
         let mut failed = false;
+        let unfinished = self.decoder.finish();
         for mut watch in self.scanners.drain(..) {
             let Some(run) = runs.get_mut(watch.run) else { continue };
             let before = found.len();
             let result = crate::safety::guarded(|| {
+                if !unfinished.is_empty() {
+                    watch.scanner.feed(&unfinished, &mut found);
+                }
                 watch.scanner.finish(&mut found);
                 Ok(())
             });
@@ -466,7 +486,10 @@ impl Line {
         }
         let (from, to) = (self.sent, self.sent + self.tail.len());
         let wanted = found.iter().filter(|finding| guard.engine.redacts(finding));
-        self.spans.extend(wanted.map(|f| (f.span.start.clamp(from, to)..f.span.end.clamp(from, to), f.category.clone())));
+        self.spans.extend(wanted.map(|finding| {
+            let written = self.decoder.span(&finding.span);
+            (written.start.clamp(from, to)..written.end.clamp(from, to), finding.category.clone())
+        }));
         true
     }
 
@@ -478,16 +501,23 @@ impl Line {
         let length = until - self.sent;
         self.sent = until;
         let leaves: String = self.tail.drain(..length).collect();
-        if let Some(quotes) = &mut self.quotes {
-            quotes.read(&leaves);
-        }
+        self.left(&leaves);
         leaves
+    }
+
+    /// Goes on behind what has left.
+    fn left(&mut self, leaves: &str) {
+        self.decoder.forget(self.sent);
+        if self.opening == Opening::Json {
+            self.quotes.read(leaves);
+        }
     }
 
     /// Takes from the tail what may leave, with markers in the place of what may not.
     fn release(&mut self, last: bool) -> String {
         let end = self.sent + self.tail.len();
         let settled = self.scanners.iter().filter(|watch| watch.holds).map(|watch| watch.settled).min();
+        let settled = settled.map(|decoded| self.decoder.settled(decoded));
         let mut until = if last { end } else { settled.unwrap_or(end).clamp(self.sent, end) };
         if self.spans.is_empty() {
             return self.plain(until);
@@ -501,92 +531,16 @@ impl Line {
             until -= 1;
         }
         let ready = self.spans.iter().take_while(|(span, _)| span.end <= until).count();
-        let spans: Vec<_> = self.spans.drain(..ready).collect();
         let rest = self.tail.split_off(until - self.sent);
         let raw = std::mem::replace(&mut self.tail, rest);
         let from = std::mem::replace(&mut self.sent, until);
-        let mut out = String::with_capacity(raw.len());
-        let mut at = from;
-        for (span, category) in spans {
-            let plain = raw.get(at - from..span.start - from).unwrap_or_default();
-            out.push_str(plain);
-            let marker = redact::marker(&category);
-            match &mut self.quotes {
-                Some(quotes) => {
-                    quotes.read(plain);
-                    let bare = !quotes.inside();
-                    if bare {
-                        out.push('"');
-                    }
-                    out.push_str(&marker);
-                    if bare {
-                        out.push('"');
-                    }
-                    quotes.read(raw.get(span.start - from..span.end - from).unwrap_or_default());
-                }
-                None => out.push_str(&marker),
-            }
-            at = span.end;
-        }
-        let plain = raw.get(at - from..).unwrap_or_default();
-        if let Some(quotes) = &mut self.quotes {
-            quotes.read(plain);
-        }
-        out.push_str(plain);
-        out
-    }
-}
-
-fn ended(ends: &Ends, channel: Channel) -> bool {
-    ends.everything || ends.outer.contains(&channel.outer)
-}
-
-/// A frame that carries only `text` of the channel: the template with everything taken out that a client would add up twice
-/// (roles, names and ids of calls, other texts, usage).
-fn alone(template: &str, span: &Range<usize>, channel: Channel, text: &str) -> String {
-    let spliced = wire::splice(template.as_bytes(), &[(span.clone(), text.to_owned())]);
-    let Some(mut frame) = spliced.ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else { return String::new() };
-    if let Some(block) = frame.get("content_block").cloned() {
-        // An Anthropic block that says its first words as it opens: more of it is a delta.
-        let kind = block.get("type").and_then(Value::as_str).unwrap_or("text");
-        let (delta, member) = match kind {
-            "thinking" => ("thinking_delta", "thinking"),
-            _ => ("text_delta", "text"),
-        };
-        return json!({"type": "content_block_delta", "index": channel.outer, "delta": {"type": delta, member: text}}).to_string();
-    }
-    let Some(fields) = frame.as_object_mut() else { return String::new() };
-    fields.remove("usage");
-    fields.remove("usageMetadata");
-    for list in ["choices", "candidates"] {
-        let Some(choices) = fields.get_mut(list).and_then(Value::as_array_mut) else { continue };
-        let index = |value: &Value| value.get("index").and_then(Value::as_u64);
-        choices.retain(|choice| index(choice).is_none_or(|i| i == u64::from(channel.outer)));
-        for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
-            choice.remove("logprobs");
-            choice.remove("finishReason");
-            if let Some(reason) = choice.get_mut("finish_reason") {
-                *reason = Value::Null;
-            }
-            let Some(delta) = choice.get_mut("delta").and_then(Value::as_object_mut) else { continue };
-            delta.retain(|name, _| match channel.lane {
-                Lane::Text => name == "content",
-                Lane::Reasoning => name.starts_with("reasoning") || name == "thinking",
-                Lane::Refusal => name == "refusal",
-                Lane::Arguments => name == "tool_calls" || name == "function_call",
-                Lane::Other => name != "role" && name != "content" && name != "tool_calls",
-            });
-            let Some(calls) = delta.get_mut("tool_calls").and_then(Value::as_array_mut) else { continue };
-            calls.retain(|call| index(call).is_none_or(|i| i == u64::from(channel.inner)));
-            for call in calls.iter_mut().filter_map(Value::as_object_mut) {
-                call.retain(|name, _| matches!(name.as_str(), "index" | "function" | "custom"));
-                for part in call.values_mut().filter_map(Value::as_object_mut) {
-                    part.remove("name");
-                }
-            }
+        self.decoder.forget(until);
+        let spans: Vec<_> = self.spans.drain(..ready).map(|(span, category)| (span.start - from..span.end - from, category)).collect();
+        match self.opening {
+            Opening::Json => redact::redacted_within(&raw, &spans, &mut self.quotes),
+            _ => redact::redacted(&raw, &spans),
         }
     }
-    frame.to_string()
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::super::{SessionPolicy, Sessions};
 use super::*;
 use crate::gate::run::tests::exchange;
-use crate::safety::modules::data_leakage;
+use crate::safety::modules::{data_leakage, sensitive_redaction};
 use crate::safety::{Built, Engine, Member, OnError, SessionRule};
 use crate::store::{RiskPolicy, RiskSessions, RiskState, RiskUpdate, StateError};
 use crate::telemetry::Metrics;
@@ -213,4 +214,41 @@ fn a_leak_is_stopped_before_any_of_it_has_left_however_it_is_cut() {
     // Too little to be refused: it is all there in the end.
     assert!(!refused(FINN, "I may say that customer Greta Olsen owes 12,400 euro, and nothing else about anything at all.".to_owned()));
     assert!(!refused(FINN, "It would be nice to hear from you again about the weather and the boats.".to_owned()));
+}
+
+/// In a text that is JSON itself values are found behind escapes, and what is left is JSON: in a whole answer, and in a stream
+/// however it is cut.
+#[test]
+fn json_in_a_text_stays_json_however_it_is_cut() {
+    let built = Arc::new(Built::new(&sensitive_redaction::BLUEPRINT, &json!({})).unwrap());
+    let guard = || guard_of(vec![Member { policy: built.policy(), built: Arc::clone(&built) }], Mode::Security);
+    for (text, expected) in [
+        (r#"{"e":"bob.miller\u0040northwind-corp.com","qty":3}"#, r#"{"e":"[REDACTED:email]","qty":3}"#),
+        (r#"{"note":"\u9023\u7d61\u5148\u306f bob@northwind-corp.com"}"#, r#"{"note":"\u9023\u7d61\u5148\u306f [REDACTED:email]"}"#),
+        (r#"{"html":"\u003cbob@northwind-corp.com\u003e\n"}"#, r#"{"html":"\u003c[REDACTED:email]\u003e\n"}"#),
+        (r#"{"phone":"\u002B14155552671","n":[1]}"#, r#"{"phone":"[REDACTED:phone]","n":[1]}"#),
+        (r#"{"card":4111111111111111,"ok":true}"#, r#"{"card":"[REDACTED:credit_card]","ok":true}"#),
+        (r#"{"password":"Zk3v\"Q9x7Lm\\k2Pq","ok":true}"#, r#"{"password":"[REDACTED:password]","ok":true}"#),
+        (r#"[{"k":"\u0041KIA2E0A8F3B244C9986\ud83d\ude00"}]"#, r#"[{"k":"[REDACTED:aws_key]\ud83d\ude00"}]"#),
+        (r"see {x} \u0040 at bob@northwind-corp.com", r"see {x} \u0040 at [REDACTED:email]"),
+        ("[1] write to bob@northwind-corp.com", "[1] write to [REDACTED:email]"),
+    ] {
+        let body = json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}).to_string();
+        let whole = guard();
+        let order = super::super::body::Order {
+            engine: &whole.engine,
+            phase: Phase::PostUpstream,
+            side: Side::Response,
+            admitted: crate::safety::EVERYONE,
+            asked: None,
+            keep: false,
+        };
+        let redacted = order.json(body.as_bytes()).unwrap().redacted.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&redacted).unwrap()["choices"][0]["message"]["content"], expected);
+        let every = text.split("").filter(|part| !part.is_empty()).collect();
+        for parts in (0..=text.len()).map(|at| vec![&text[..at], &text[at..]]).chain([every]) {
+            let mut stream = guard().stream(&mut exchange("k")).unwrap();
+            assert_eq!(client(&mut stream, &frames(&parts)), (expected.to_owned(), None), "{parts:?}");
+        }
+    }
 }

@@ -110,9 +110,18 @@ fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Ra
     let stops = |b: u8| b <= b' ' || b == 0x7f || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>') || quoted && b == closing;
     let parts = |b: u8| matches!(b, b',' | b';' | b'(' | b')' | b'[' | b']' | b'{' | b'}' | b'|' | b'\\' | b'&');
     let takes = |b: u8| !stops(b) && (b < 0x80 || wide) && (quoted && b != b'\\' || !parts(b));
+    // In a string of JSON an escaped quote is part of the value; where the quotes are escaped themselves it ends the value.
+    let escapes = closing == b'"' && wide && view.before(at, 2) != b'\\';
     let reach = |from: usize, most: usize| {
         let mut end = from;
-        while end - at <= most && takes(view.at(end)) {
+        while end - at <= most {
+            if escapes && view.at(end) == b'\\' && matches!(view.at(end + 1), b'"' | b'\\') {
+                end += 2;
+                continue;
+            }
+            if !takes(view.at(end)) {
+                break;
+            }
             // Another name and its sign: this was no value.
             if !quoted && view.at(end) == b'=' && view.at(end + 1).is_ascii_alphanumeric() {
                 break;
