@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::file::File;
 use super::joint::{self, Joint};
+use super::named::Named;
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Admitted, Category, Embedded, Engine, Judgement, Order as Style, Passage, Phase, Side, redact};
 use crate::wire::{self, Kind, Role, Text, without_probabilities};
@@ -48,9 +49,10 @@ impl Order<'_> {
         } else {
             whole?;
         }
-        let Words { texts, files, embedded } = &words;
+        let Words { texts, files, embedded, named } = &words;
         let file = |number: usize| files.iter().find(|(place, _)| *place == number).map(|(_, file)| file);
         let embedded = |number: usize| embedded.iter().find(|(place, _)| *place == number).map(|(_, embedded)| embedded);
+        let named = |number: usize| named.iter().find(|(place, _)| *place == number).map(|(_, named)| named);
         let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
         let turn = latest_turn(texts);
         let before = |number: usize, kind, role| self.side == Side::Request && (number < turn || standing(kind, role));
@@ -72,10 +74,15 @@ impl Order<'_> {
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         let mut edit = |number: usize, spans: &[(Range<usize>, Category)]| {
             let Some(text) = texts.get(number) else { return };
+            let of_value = named(number).map(|named| (named.value(&text.text), named.spans(spans)));
+            let (value, spans) = of_value.as_ref().map_or((&*text.text, spans), |(value, spans)| (*value, &**spans));
+            if spans.is_empty() {
+                return;
+            }
             let new = match embedded(number) {
                 Some(embedded) => redact::redacted_json(&embedded.written, &embedded.spans(spans)),
-                None if !text.key && quoted(body, text) => redact::redacted_json(&text.text, spans),
-                None => redact::redacted(&text.text, spans),
+                None if !text.key && quoted(body, text) => redact::redacted_json(value, spans),
+                None => redact::redacted(value, spans),
             };
             let new = file(number).map(|file| file.written(&new)).unwrap_or(new);
             edits.push((text.span.clone(), new));
@@ -159,6 +166,8 @@ struct Words<'a> {
     files: Vec<(usize, File)>,
     /// Which of them are JSON themselves and stand here with their escapes decoded.
     embedded: Vec<(usize, Embedded)>,
+    /// Which of them stand here behind the name of their member.
+    named: Vec<(usize, Named)>,
 }
 
 impl<'a> Words<'a> {
@@ -174,8 +183,13 @@ impl<'a> Words<'a> {
                 text.text = Cow::Owned(decoded);
                 self.embedded.push((self.texts.len(), embedded));
             }
+            text.span = text.span.start + at..text.span.end + at;
+            let last = self.texts.last().filter(|last| last.key);
+            if let Some((behind, named)) = last.and_then(|name| Named::read(json, at, name, &text)) {
+                text.text = Cow::Owned(behind);
+                self.named.push((self.texts.len(), named));
+            }
             if !text.text.is_empty() {
-                text.span = text.span.start + at..text.span.end + at;
                 self.texts.push(text);
             }
         };

@@ -227,3 +227,28 @@ fn card_numbers_that_are_numbers_or_names_of_members_become_words() {
     let result = |content: Value| json!({"jsonrpc": "2.0", "id": 4_539_578_763_621_486_u64, "result": {"content": [], "structuredContent": content}});
     assert_eq!(redacted(Phase::PostUpstream, Side::Response, result(input)), result(left));
 }
+
+/// A value is read together with the name of its member wherever JSON is free: the name alone says that it is a secret.
+#[test]
+fn values_are_known_by_the_names_of_their_members() {
+    let engine = Arc::new(Engine::default_pack().unwrap());
+    let redacted = |phase, side, body: Value| -> Value {
+        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, asked: None, keep: false };
+        let look = order.json(&serde_json::to_vec(&body).unwrap()).unwrap();
+        look.redacted.map_or(body, |redacted| serde_json::from_slice(&redacted).unwrap())
+    };
+    let call = |input: Value| {
+        let block = json!({"type": "tool_use", "id": "t", "name": "pay", "input": input});
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "assistant", "content": [block]}], "metadata": input})
+    };
+    let said =
+        json!({"password": "tR7!kq9Zp2", "db": {"passwd": "tR7!kq9Zp2"}, "ssn": "219099942", "note": "tR7!kq9Zp2", "n": "219099942"});
+    let password = "[REDACTED:password]";
+    let left = json!({"password": password, "db": {"passwd": password}, "ssn": "[REDACTED:ssn]", "note": "tR7!kq9Zp2", "n": "219099942"});
+    assert_eq!(redacted(Phase::PreUpstream, Side::Request, call(said.clone())), call(left.clone()));
+    let ask =
+        |arguments: Value| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "arguments": arguments}});
+    assert_eq!(redacted(Phase::PreUpstream, Side::Request, ask(said.clone())), ask(left.clone()));
+    let result = |content: Value| json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [], "structuredContent": content}});
+    assert_eq!(redacted(Phase::PostUpstream, Side::Response, result(said)), result(left));
+}

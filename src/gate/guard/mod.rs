@@ -6,6 +6,7 @@ mod claim;
 mod file;
 mod frame;
 mod joint;
+mod named;
 mod record;
 mod risk;
 mod stream;

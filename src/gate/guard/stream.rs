@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::frame::{alone, ended};
+use super::named::Named;
 use super::{Guard, SessionKey};
 use crate::error::{Denial, codes};
 use crate::safety::fingerprint::Fingerprints;
@@ -139,10 +140,11 @@ impl StreamGuard {
         let waits = self.lines.iter().any(|line| !line.tail.is_empty());
         ends.everything |= waits && (event == Some("error") || wire::tells_error(data));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-        for text in texts.iter().filter(|text| text.kind != Kind::Structural) {
+        for (number, text) in texts.iter().enumerate().filter(|(_, text)| text.kind != Kind::Structural) {
+            let before = number.checked_sub(1).and_then(|before| texts.get(before));
             let result = match text.channel.filter(|_| !text.key) {
                 Some(channel) => self.fragment(event, data, text, channel, &ends, &mut edits),
-                None => self.whole(text, &mut edits),
+                None => self.whole(text, before.and_then(|name| Named::read(data.as_bytes(), 0, name, text)), &mut edits),
             };
             if let Err(denial) = result {
                 return self.stop(denial);
@@ -174,7 +176,7 @@ impl StreamGuard {
         let text =
             Text { span: 0..text.len(), text: text.into(), kind: Kind::Metadata, role: wire::Role::Unknown, key: false, channel: None };
         let mut edits = Vec::new();
-        if let Err(denial) = self.whole(&text, &mut edits).and_then(|()| self.weigh()) {
+        if let Err(denial) = self.whole(&text, None, &mut edits).and_then(|()| self.weigh()) {
             self.blocked = Some(denial.clone());
             return Err(denial);
         }
@@ -242,10 +244,19 @@ impl StreamGuard {
         }
     }
 
-    /// A text that stands whole in one event.
-    fn whole(&mut self, text: &Text<'_>, edits: &mut Vec<(Range<usize>, String)>) -> Result<(), Box<Denial>> {
-        let embedded = Embedded::read(&text.text);
-        let shown = embedded.as_ref().map_or(&*text.text, |(decoded, _)| decoded);
+    /// A text that stands whole in one event, perhaps behind the name of its member.
+    fn whole(
+        &mut self,
+        text: &Text<'_>,
+        named: Option<(String, Named)>,
+        edits: &mut Vec<(Range<usize>, String)>,
+    ) -> Result<(), Box<Denial>> {
+        let embedded = Embedded::read(&text.text).filter(|_| named.is_none());
+        let shown = match (&named, &embedded) {
+            (Some((behind, _)), _) => behind,
+            (None, Some((decoded, _))) => decoded,
+            (None, None) => &*text.text,
+        };
         let mut passage = Passage::new(shown, Side::Response, text.kind, text.role);
         if let Some(asked) = &self.asked {
             passage = passage.answering(asked);
@@ -262,6 +273,10 @@ impl StreamGuard {
         let Some(spans) = judgement.found.first().map(|findings| engine.spans(findings)).filter(|spans| !spans.is_empty()) else {
             return Ok(());
         };
+        let spans = named.map_or_else(|| spans.clone(), |(_, named)| named.spans(&spans));
+        if spans.is_empty() {
+            return Ok(());
+        }
         let new = match embedded {
             Some((_, embedded)) => redact::redacted_json(&embedded.written, &embedded.spans(&spans)),
             None if !text.key => redact::redacted_json(&text.text, &spans),

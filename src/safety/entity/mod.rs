@@ -42,8 +42,18 @@ use light::Light;
 pub use own::{Own, Pattern, Validator};
 pub use shared::Shared;
 pub use stream::Stream;
+
 use sweep::{Progress, sweep};
 use view::View;
+
+/// Names of members, beside those of secrets, by which a number is known.
+const NUMBERS: [&str; 9] = ["ssn", "socialsecuritynumber", "phone", "phonenumber", "telephone", "mobile", "cell", "tel", "fax"];
+
+/// Whether the name of a member tells what its value is, as `password` does and `note` does not.
+pub fn says_what(name: &str) -> bool {
+    let letters = || name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    naming::sort_of(name.as_bytes()).is_some() || NUMBERS.iter().any(|number| letters().eq(number.bytes()))
+}
 
 /// A built-in kind. The spelling is the category in findings and the name in configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
