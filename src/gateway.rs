@@ -36,7 +36,7 @@ use taken::Taken;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 
-use crate::config::{self, Diagnostic, RecordsSettings, Snapshot, StateSettings};
+use crate::config::{self, Diagnostic, RecordsSettings, Severity, Snapshot, StateSettings};
 use crate::evidence::{Evidence, Signer};
 use crate::gate::guard::Sessions;
 use crate::gate::{Background, Worker};
@@ -380,7 +380,7 @@ impl Shared {
                 log::info!(target: "reload", config_hash = hash.as_str(), took_ms = started.elapsed().as_millis() as u64; "configuration reloaded");
             }
             Err(GatewayError::Config(diagnostics)) => {
-                for diagnostic in diagnostics {
+                for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
                     log::error!(target: "reload", "the running configuration stays: {diagnostic}");
                 }
             }

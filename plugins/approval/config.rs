@@ -174,6 +174,10 @@ impl Config {
         if self.poll.0 < Duration::from_millis(50) {
             return Err(BuildError::at("poll", "at least 50ms"));
         }
+        if self.wait.0 > Duration::ZERO && self.wait.0 >= cx.timeout {
+            let limit = format!("the instance's `timeout`, {:?}, ends the wait before: write a longer one beside `config`", cx.timeout);
+            return Err(BuildError::at("wait", limit));
+        }
         let key = self.digest_key.as_ref().map(|name| cx.host.secret(name)).transpose();
         let key = key.map_err(|error| BuildError::at("digest_key", error.to_string()))?;
         let capacity = NonZeroUsize::new(self.remember.capacity).filter(|capacity| capacity.get() <= 1_000_000);

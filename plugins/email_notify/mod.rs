@@ -30,6 +30,16 @@ pub static MANIFEST: Manifest = Manifest {
         if config.to.is_empty() {
             return Err(BuildError::at("to", "somebody has to get the mail"));
         }
+        const NO_ADDRESS: &str = "this is no mail address; write `Name <name@example.com>` or the address alone";
+        if !Mail::is_mailbox(&config.from) {
+            return Err(BuildError::at("from", NO_ADDRESS));
+        }
+        if let Some(place) = config.to.iter().position(|to| !Mail::is_mailbox(to)) {
+            return Err(BuildError::at(format!("to.{place}"), NO_ADDRESS));
+        }
+        if config.subject.contains(['\r', '\n']) {
+            return Err(BuildError::at("subject", "a subject is one line"));
+        }
         cx.host.may_connect(&config.server).map_err(|error| BuildError::at("server", error.to_string()))?;
         let secret = |name: &Option<String>, at: &str| match name {
             None => Ok(None),

@@ -52,8 +52,10 @@ pub struct Transform {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    result: Option<Value>,
+struct Answer<'a> {
+    // As written: a `Value` would take the last of two members of one name, and let pass what may have been refused.
+    #[serde(borrow)]
+    result: Option<&'a serde_json::value::RawValue>,
     decision_id: Option<String>,
 }
 
@@ -73,14 +75,15 @@ impl Ruling {
     ///
     /// An answer without a result is OPA's for a document that is not defined: no ruling, and so a failure.
     pub fn read(body: &[u8]) -> Result<(Self, Option<String>), &'static str> {
-        let answer: Answer = serde_json::from_slice(body).map_err(|_| "the callout's answer is not a JSON object")?;
+        let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| "the callout's answer is not a JSON object")?;
         let plain = |id: &String| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
         let id = answer.decision_id.filter(plain);
-        let ruling = match answer.result {
-            None | Some(Value::Null) => return Err("the callout's answer has no result"),
-            Some(Value::Bool(allow)) => Self { allow, ..Self::default() },
+        let ruling = match answer.result.map(serde_json::value::RawValue::get) {
+            None | Some("null") => return Err("the callout's answer has no result"),
+            Some("true") => Self { allow: true, ..Self::default() },
+            Some("false") => Self { allow: false, ..Self::default() },
             Some(result) => {
-                let told: Told = serde_json::from_value(result).map_err(|_| "the callout's result cannot be read")?;
+                let told: Told = serde_json::from_str(result).map_err(|_| "the callout's result cannot be read")?;
                 let allow = told.allow.ok_or("the callout's result does not say `allow`")?;
                 let Told { reason, code, status, redact, transform, .. } = told;
                 Self { allow, reason, code, status, redact, transform }
@@ -192,6 +195,8 @@ mod tests {
             r#"{"result":1}"#,
             r#"{"result":{}}"#,
             r#"{"result":{"allow":"yes"}}"#,
+            r#"{"result":{"allow":false,"allow":true}}"#,
+            r#"{"result":false,"result":true}"#,
             r#"{"result":{"allow":true,"redact":[{"path":"/a"}]}}"#,
             r#"{"result":{"allow":true,"transform":{"shell":"x"}}}"#,
         ] {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Severity};
 use super::sections::{ChainEntry, PluginEntry, PostResponseEntry, StageEntry};
 use super::yaml::Source;
 
@@ -13,7 +13,6 @@ pub(super) const CHAIN: &str = "default";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PluginsFile {
-    #[serde(default)]
     plugins: Vec<PluginEntry>,
     #[serde(default)]
     phases: Phases,
@@ -38,6 +37,18 @@ pub(super) struct Read {
 /// Reads the text of a `plugins.json`. JSON is YAML except for tabs between tokens, which become spaces: no position
 /// moves, and JSON strings hold no raw tabs.
 pub(super) fn read(file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        let found = Diagnostic {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line: error.line().max(1),
+            column: error.column().max(1),
+            path: String::new(),
+            message: "this is no JSON".to_owned(),
+            help: Some("the file is Odock's plugins.json: an object with `plugins` and `phases`".to_owned()),
+        };
+        return Err(vec![found]);
+    }
     let text = text.replace('\t', " ");
     let source = Source::read(file, &text)?;
     let written: PluginsFile = source.parse(&text).map_err(|d| vec![d])?;

@@ -152,7 +152,7 @@ impl Instance {
         );
         let name: Arc<str> = spec.name.into();
         let host = Host::new(Arc::clone(&name), needs, spec.granted, shared.clone(), directory).observing(spec.mode == Mode::Observe);
-        let plugin = (manifest.build)(&BuildContext { config: &spec.config, host, name: &name })?;
+        let plugin = (manifest.build)(&BuildContext { config: &spec.config, host, name: &name, timeout: spec.timeout })?;
         let for_everybody = spec.scope.is_everybody();
         Ok(Arc::new(Self {
             name,

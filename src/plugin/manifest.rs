@@ -257,6 +257,8 @@ pub struct BuildContext<'a> {
     pub host: Host,
     /// The instance's name.
     pub name: &'a str,
+    /// How long one call of the instance may take.
+    pub timeout: std::time::Duration,
 }
 
 impl BuildContext<'_> {

@@ -88,6 +88,13 @@ pub struct Mail {
     pub id: String,
 }
 
+impl Mail {
+    /// Whether a text is a sender or recipient: `Name <address>` or an address (RFC 5322 §3.4).
+    pub fn is_mailbox(text: &str) -> bool {
+        !text.contains(['\r', '\n']) && text.parse::<lettre::message::Mailbox>().is_ok()
+    }
+}
+
 /// A connection that was judged: to this very address; `tls_host` is the name to verify.
 #[derive(Debug, Clone)]
 pub struct Place {

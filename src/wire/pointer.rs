@@ -49,13 +49,14 @@ impl Pointer {
                     edits.push((end..end, format!("{comma}{}:{}", quoted(part), missing())));
                 }
             }
-            Some(b'[') => {
+            Some(b'[') if part.parse::<usize>().is_ok() => {
                 if let Some(member) = part.parse::<usize>().ok().and_then(|index| members(text, at).into_iter().nth(index)) {
                     self.plan_set(text, member.value.start, rest, value, edits);
                 }
             }
-            Some(b'n') => edits.push((at..value_end(text, at), format!("{{{}:{}}}", quoted(part), missing()))),
-            _ => {}
+            _ if at == 0 => {}
+            // What can hold no such member gives way: who writes a string where an object belongs must not keep the value out.
+            _ => edits.push((at..value_end(text, at), format!("{{{}:{}}}", quoted(part), missing()))),
         }
     }
 
@@ -211,7 +212,8 @@ mod tests {
             (r#"{"a":[1,{"b":2}]}"#, "/a/1/b", r#"{"a":[1,{"b":9}]}"#),
             (r#"{"a":[1]}"#, "/a/1", r#"{"a":[1]}"#),
             (r#"{"a":null}"#, "/a/b", r#"{"a":{"b":9}}"#),
-            (r#"{"a":"s"}"#, "/a/b", r#"{"a":"s"}"#),
+            (r#"{"a":"s","c":1}"#, "/a/b", r#"{"a":{"b":9},"c":1}"#),
+            (r#"{"a":[]}"#, "/a/b", r#"{"a":{"b":9}}"#),
             (r#"{"a":1,"a":2}"#, "/a", r#"{"a":9,"a":9}"#),
             (r#"{"\u0061":1}"#, "/a", r#"{"\u0061":9}"#),
             (r#"{"a/b~":1}"#, "/a~1b~0", r#"{"a/b~":9}"#),

@@ -14,7 +14,7 @@ use clap::Subcommand;
 
 use super::{FAILED, print, tell};
 use crate::gateway::Builder;
-use crate::plugin::{Manifest, Roster};
+use crate::plugin::{Manifest, Need, Roster};
 
 const EXAMPLES: &str = "Examples:
   odock-edge plugins brief > brief.yaml                    what is wanted, field by field
@@ -97,7 +97,11 @@ fn page(manifest: &Manifest) -> String {
         gates(manifest),
         styles.join(", "),
         needs.join(", "),
-        if manifest.streams { "frame by frame" } else { "held until complete" }
+        match (manifest.streams, manifest.needs.contains(&Need::ReadResponse)) {
+            (true, _) => "frame by frame",
+            (false, true) => "held until complete",
+            (false, false) => "not read",
+        }
     );
     text.push_str("evidence:\n");
     for (key, meaning) in manifest.evidence {
