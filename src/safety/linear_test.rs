@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::fingerprint::Fingerprints;
+use super::worked_test::worked;
 use super::{Engine, Passage, Phase, Side};
 use crate::wire::{Kind, Role};
 
@@ -67,10 +68,11 @@ fn inputs(len: usize) -> Vec<(&'static str, String)> {
 fn time(engine: &Engine, text: &str, asked: &Arc<Fingerprints>) -> Duration {
     let request = Passage::new(text, Side::Request, Kind::Content, Role::User);
     let answer = Passage::new(text, Side::Response, Kind::Content, Role::Assistant).answering(asked);
-    let started = Instant::now();
-    engine.judge(Phase::PreUpstream, &[request]);
-    engine.judge(Phase::PostUpstream, &[answer]);
-    started.elapsed()
+    let judge = || {
+        engine.judge(Phase::PreUpstream, &[request]);
+        engine.judge(Phase::PostUpstream, &[answer]);
+    };
+    worked(judge).0
 }
 
 #[test]

@@ -23,6 +23,8 @@ mod scanner;
 
 #[cfg(test)]
 mod linear_test;
+#[cfg(test)]
+mod worked_test;
 
 pub use decision::{Decision, Ruling};
 pub use embedded::{Decoder, Embedded, Opening};
