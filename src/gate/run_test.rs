@@ -322,7 +322,10 @@ async fn a_failure_that_is_let_pass_takes_its_changes_back() {
 async fn a_timeout_holds_no_longer_than_it_says() {
     for parallel in [false, true] {
         let mut best = FOREVER;
-        for _ in 0..5 {
+        for _ in 0..40 {
+            if best <= Duration::from_millis(40) {
+                break;
+            }
             let step = build(&PUPPET, spec("hang", "x"));
             let (ordered, joined) = if parallel { (vec![], vec![step]) } else { (vec![step], vec![]) };
             let chain = chain(Gate::PreRoute, ordered, joined);
