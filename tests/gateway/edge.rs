@@ -21,7 +21,9 @@ pub const KEY_ELSEWHERE: &str = "sk_test_elsewhere_0001";
 pub const PROVIDER_KEY: &str = "sk-provider-7781aa";
 
 /// How long a start may take: the debug binary on a machine with two cores that runs other tests as well.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
+/// How long a test waits for what must happen. It happens long before; but a machine may be slow, and do other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ports are handed out from below the ephemeral range, so that no outgoing connection of another test takes one between
 /// here and the gateway's bind.
@@ -304,7 +306,7 @@ impl Edge {
 
     /// Waits until the log contains `text` more than `before` times.
     pub async fn logged(&self, text: &str, before: usize) {
-        let found = eventually(Duration::from_secs(10), || self.log().matches(text).count() > before).await;
+        let found = eventually(PATIENCE, || self.log().matches(text).count() > before).await;
         assert!(found, "not logged: {text}\n{}", self.log());
     }
 
@@ -391,7 +393,7 @@ impl Edge {
     /// The evidence entry of a request, waiting for the writer.
     pub async fn record(&self, request_id: &str) -> serde_json::Value {
         let find = || self.evidence().lines().find(|l| l.contains(request_id)).map(str::to_owned);
-        assert!(eventually(Duration::from_secs(10), || find().is_some()).await, "no evidence of {request_id}:\n{}", self.log());
+        assert!(eventually(PATIENCE, || find().is_some()).await, "no evidence of {request_id}:\n{}", self.log());
         let line: serde_json::Value = serde_json::from_str(&find().unwrap()).unwrap();
         line["entry"].clone()
     }
@@ -417,6 +419,18 @@ impl Drop for Edge {
             tail.iter().rev().for_each(|l| eprintln!("{}", l.chars().take(400).collect::<String>()));
         }
     }
+}
+
+/// The same for what can only be asked of the gateway.
+pub async fn comes_true(within: Duration, mut yes: impl AsyncFnMut() -> bool) -> bool {
+    let end = Instant::now() + within;
+    while !yes().await {
+        if Instant::now() > end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
 }
 
 /// Asks until the answer is yes or the time is over.

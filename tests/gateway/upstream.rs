@@ -1,7 +1,7 @@
 //! The provider of the tests: it keeps every byte it was sent and misbehaves on demand.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub enum Body {
     Whole(Bytes),
     /// Chunked, with a pause before each part.
     Parts(Vec<Bytes>, Duration),
+    /// The same with a pace, in milliseconds, that may change meanwhile.
+    Paced(Vec<Bytes>, Arc<AtomicU64>),
     /// Chunked, and the connection is cut after the last part instead of ended.
     Cut(Vec<Bytes>),
     /// This many bytes of `x`, with Content-Length.
@@ -118,6 +120,8 @@ struct Script {
     connections: AtomicUsize,
     /// Connections on which the gateway went away before the answer was complete.
     abandoned: AtomicUsize,
+    /// Answers that were written to their end.
+    answered: AtomicUsize,
 }
 
 /// A running provider on a loopback port. It ends with the runtime of the test.
@@ -186,6 +190,7 @@ impl Upstream {
             seen: Mutex::default(),
             connections: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
         });
         (Self { port: listener.local_addr().unwrap().port(), script }, listener)
     }
@@ -193,6 +198,11 @@ impl Upstream {
     /// What to do with the next requests, before the usual answer is given again.
     pub fn next(&self, acts: impl IntoIterator<Item = Act>) {
         self.script.queue.lock().unwrap().extend(acts);
+    }
+
+    /// How much of what was planned no request has met yet.
+    pub fn planned(&self) -> usize {
+        self.script.queue.lock().unwrap().len()
     }
 
     /// Forgets what was planned.
@@ -223,6 +233,11 @@ impl Upstream {
 
     pub fn abandoned(&self) -> usize {
         self.script.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Answers over HTTP/1.1 that were written to their end.
+    pub fn answered(&self) -> usize {
+        self.script.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -283,7 +298,7 @@ async fn serve(mut io: Box<dyn Io>, connection: usize, script: Arc<Script>) {
             Act::CloseLater(after) => return tokio::time::sleep(after).await,
         };
         match done {
-            Ok(true) => {}
+            Ok(true) => _ = script.answered.fetch_add(1, Ordering::Relaxed),
             Ok(false) => return,
             Err(_) => {
                 script.abandoned.fetch_add(1, Ordering::Relaxed);
@@ -338,7 +353,7 @@ async fn write_answer(io: &mut Box<dyn Io>, answer: &Answer, head_only: bool) ->
     match &answer.body {
         Body::Whole(body) => head.push_str(&format!("content-length: {}\r\n\r\n", body.len())),
         Body::Huge(length) => head.push_str(&format!("content-length: {length}\r\n\r\n")),
-        Body::Parts(..) | Body::Cut(_) => head.push_str("transfer-encoding: chunked\r\n\r\n"),
+        Body::Parts(..) | Body::Paced(..) | Body::Cut(_) => head.push_str("transfer-encoding: chunked\r\n\r\n"),
     }
     let mut out = head.into_bytes();
     if head_only {
@@ -364,6 +379,14 @@ async fn write_answer(io: &mut Box<dyn Io>, answer: &Answer, head_only: bool) ->
             io.write_all(&out).await?;
             for part in parts {
                 tokio::time::sleep(*pace).await;
+                write_chunk(io, part).await?;
+            }
+            io.write_all(b"0\r\n\r\n").await?;
+        }
+        Body::Paced(parts, pace) => {
+            io.write_all(&out).await?;
+            for part in parts {
+                tokio::time::sleep(Duration::from_millis(pace.load(Ordering::Relaxed))).await;
                 write_chunk(io, part).await?;
             }
             io.write_all(b"0\r\n\r\n").await?;
@@ -428,6 +451,7 @@ async fn answer_h2(
     let (body, pace) = match answer.body {
         Body::Whole(body) => (vec![body], Duration::ZERO),
         Body::Parts(parts, pace) => (parts, pace),
+        Body::Paced(parts, pace) => (parts, Duration::from_millis(pace.load(Ordering::Relaxed))),
         Body::Cut(parts) => (parts, Duration::ZERO),
         Body::Huge(length) => (vec![Bytes::from(vec![b'x'; length])], Duration::ZERO),
     };
