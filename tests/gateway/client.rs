@@ -143,9 +143,14 @@ struct Reader {
 
 impl Http1 {
     pub async fn connect(port: u16) -> Self {
-        let io = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        io.set_nodelay(true).unwrap();
-        Self::over(Box::new(io))
+        Self::try_connect(port).await.unwrap()
+    }
+
+    /// To a gateway that may be gone.
+    pub async fn try_connect(port: u16) -> std::io::Result<Self> {
+        let io = TcpStream::connect(("127.0.0.1", port)).await?;
+        io.set_nodelay(true)?;
+        Ok(Self::over(Box::new(io)))
     }
 
     pub async fn connect_tls(port: u16, certificate: &[u8]) -> Self {
