@@ -18,6 +18,9 @@ use super::Live;
 /// What a connection of HTTP/2 begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Who connected before the end has asked already, or is about to: it is answered, if it says something within this.
+const GRACE: Duration = Duration::from_millis(500);
+
 tokio::task_local! {
     /// Since when the connection of this task owes a head; nothing while a request is served.
     static OWES: Cell<Option<Instant>>;
@@ -68,10 +71,15 @@ impl<A: ServerApp + Send + Sync + 'static> Patient<A> {
         }
         let mut first = [0; PREFACE.len()];
         let mut shutdown = shutdown.clone();
+        let ending = async {
+            let _ = shutdown.wait_for(|ending| *ending).await;
+            tokio::time::sleep(GRACE).await;
+        };
         let peeked = tokio::select! {
+            biased;
             peeked = stream.try_peek(&mut first) => peeked,
             () = tokio::time::sleep(self.limit()) => return Speaks::Nothing,
-            _ = shutdown.wait_for(|ending| *ending) => return Speaks::Nothing,
+            () = ending => return Speaks::Nothing,
         };
         match peeked {
             Ok(true) if first == PREFACE => Speaks::Http2,
