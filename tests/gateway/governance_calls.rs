@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::client::Request;
-use crate::edge::{Edge, KEY, Setup};
-use crate::safety_sessions::Redis;
+use crate::client::{Request, Response};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, comes_true, eventually};
+use crate::safety_sessions::{Redis, with_time};
 use crate::upstream::Upstream;
 
 const PRICED: &str = "max_output_tokens: 100, pricing: {input: {text_cost_per_1k_tokens: 1}, output: {text_cost_per_1k_tokens: 2}}";
@@ -19,6 +19,11 @@ const RATES: &str =
 fn chat(model: &str) -> Request {
     let body = json!({"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]});
     Request::post("/v1/chat/completions", body.to_string()).bearer(KEY)
+}
+
+/// The answer, unless the store had no time for the question.
+fn in_time(answer: Response) -> Option<Response> {
+    Some(answer).filter(|answer| answer.status != 503 || answer.code() != "store_unavailable")
 }
 
 async fn shared(redis: &Redis, setup: Setup) -> Edge {
@@ -37,23 +42,28 @@ impl Watch {
         let mut command = Command::new("redis-cli");
         command.args(["-p", &redis.port.to_string(), "monitor"]).stdout(file.reopen().unwrap()).stderr(Stdio::null());
         let this = Self(command.spawn().unwrap(), file);
-        for _ in 0..200 {
-            if std::fs::read_to_string(this.1.path()).unwrap().starts_with("OK") {
-                return this;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("redis-cli does not watch");
+        assert!(eventually(PATIENCE, || this.seen().starts_with("OK")).await, "redis-cli does not watch");
+        this
+    }
+
+    fn seen(&self) -> String {
+        std::fs::read_to_string(self.1.path()).unwrap()
     }
 
     /// How often each script was called since the watch began, most calls first.
     async fn end(mut self) -> Vec<usize> {
-        // What a request gives back is given back beside the next ones.
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        // What a request gives back is given back beside the next ones: until nothing comes any more.
+        for _ in 0..20 {
+            let before = self.seen().len();
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            if self.seen().len() == before {
+                break;
+            }
+        }
         self.0.kill().unwrap();
         self.0.wait().unwrap();
         let mut scripts: HashMap<String, usize> = HashMap::new();
-        for line in std::fs::read_to_string(self.1.path()).unwrap().lines() {
+        for line in self.seen().lines() {
             let words: Vec<&str> = line.split('"').collect();
             if words.get(1).is_some_and(|command| command.eq_ignore_ascii_case("evalsha")) && !line.contains(" lua]") {
                 *scripts.entry(words[3].to_owned()).or_default() += 1;
@@ -67,7 +77,10 @@ impl Watch {
 
 #[tokio::test]
 async fn a_request_under_everything_asks_a_shared_store_once() {
-    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    with_time(asks_once).await;
+}
+
+async fn asks_once(redis: &Redis) -> Option<()> {
     let upstream = Upstream::start().await;
     let budgets = "budgets: [{name: all, period: MONTHLY, amount: 4000}, {name: key, owner: {type: APIKEY, name: main}, period: DAILY, amount: 4000}]";
     let wide = format!("policies: {{{RATES}}}");
@@ -80,39 +93,64 @@ async fn a_request_under_everything_asks_a_shared_store_once() {
         fast: format!("{PRICED}, {wide}"),
         ..Setup::to(upstream.port)
     };
-    let edge = shared(&redis, setup).await;
+    let edge = shared(redis, setup).await;
     // Windows are opened and scripts are loaded.
-    assert_eq!(edge.send(&chat("fast")).await.status, 200);
+    assert_eq!(in_time(edge.send(&chat("fast")).await)?.status, 200);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let watch = Watch::begin(&redis).await;
-    for _ in 0..60 {
-        let answer = edge.send(&chat("fast")).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert!(answer.header("ratelimit").is_some());
+    let errors = async || edge.metric("gateway_state_errors_total", &[]).await;
+    let mut seen = 0;
+    for _ in 0..12 {
+        let before = errors().await;
+        let (watch, from) = (Watch::begin(redis).await, Instant::now());
+        let mut in_vain = 0;
+        for _ in 0..20 {
+            match in_time(edge.send(&chat("fast")).await) {
+                Some(answer) => assert!(answer.status == 200 && answer.header("ratelimit").is_some(), "{}", answer.text()),
+                None => in_vain += 1,
+            }
+        }
+        let calls = watch.end().await;
+        if in_vain > 0 || errors().await > before {
+            // What got no answer in time is asked again, for a few seconds.
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            continue;
+        }
+        // Whatever was on its way may have been renewed meanwhile, and what ran out is looked for now and then.
+        assert_eq!(calls[..2], [20, 20], "{calls:?}");
+        let seconds = from.elapsed().as_secs() as usize;
+        assert!(calls[2..].iter().sum::<usize>() <= 4 + seconds / 2, "{calls:?} in {seconds} s");
+        seen += 20;
+        if seen == 60 {
+            return Some(());
+        }
     }
-    let calls = watch.end().await;
-    // Whatever was on its way may have been renewed meanwhile, and what ran out is looked for now and then.
-    assert_eq!(calls[..2], [60, 60], "{calls:?}");
-    assert!(calls[2..].iter().sum::<usize>() <= 4, "{calls:?}");
+    None
 }
 
 #[tokio::test]
 async fn what_is_full_is_refused_without_asking_and_never_for_longer() {
-    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    with_time(async |redis| {
+        full_for_a_minute(redis).await?;
+        full_for_a_second(redis).await
+    })
+    .await;
+}
+
+async fn full_for_a_minute(redis: &Redis) -> Option<()> {
     let upstream = Upstream::start().await;
     let setup = Setup {
         main: "policies: {ratelimit: {requests: {per_minute: 3}, tokens: {per_minute: 100000}}}".into(),
         ..Setup::to(upstream.port)
     };
-    let edge = shared(&redis, setup).await;
+    let edge = shared(redis, setup).await;
     for _ in 0..3 {
-        assert_eq!(edge.send(&chat("fast")).await.status, 200);
+        assert_eq!(in_time(edge.send(&chat("fast")).await)?.status, 200);
     }
-    assert_eq!(edge.send(&chat("fast")).await.status, 429);
-    let watch = Watch::begin(&redis).await;
-    let from = std::time::Instant::now();
+    assert_eq!(in_time(edge.send(&chat("fast")).await)?.status, 429);
+    let watch = Watch::begin(redis).await;
+    let from = Instant::now();
     for _ in 0..100 {
-        let answer = edge.send(&chat("fast")).await;
+        let answer = in_time(edge.send(&chat("fast")).await)?;
         let body = answer.json();
         assert_eq!(
             (answer.status, &body["error"]["scope"], &body["error"]["limit"]),
@@ -122,31 +160,50 @@ async fn what_is_full_is_refused_without_asking_and_never_for_longer() {
         assert!((1..=61).contains(&after), "{after}");
         assert!(answer.header("ratelimit").is_some_and(|told| told.contains("r=0")), "{:?}", answer.headers);
     }
-    let seconds = from.elapsed().as_secs() as usize;
     let calls = watch.end().await;
+    let seconds = from.elapsed().as_secs() as usize;
     assert!(calls.iter().sum::<usize>() <= seconds + 3, "{calls:?} in {seconds} s");
+    Some(())
+}
 
-    // Full for a moment only: who waits as long as he is told gets in.
+/// Full for a moment only: who waits as long as he is told gets in.
+async fn full_for_a_second(redis: &Redis) -> Option<()> {
+    let upstream = Upstream::start().await;
     let setup = Setup {
         main: "policies: {ratelimit: {requests: {per_second: 2}, tokens: {per_minute: 100000}}}".into(),
         ..Setup::to(upstream.port)
     };
     redis.ask(&["FLUSHALL"]);
-    let edge = shared(&redis, setup).await;
-    for round in 0..3 {
+    let edge = shared(redis, setup).await;
+    let mut rounds = 0;
+    for round in 0..20 {
+        let from = Instant::now();
         for _ in 0..2 {
-            assert_eq!(edge.send(&chat("fast")).await.status, 200, "{round}");
+            assert_eq!(in_time(edge.send(&chat("fast")).await)?.status, 200, "{round}");
         }
-        let refused = edge.send(&chat("fast")).await;
+        let refused = in_time(edge.send(&chat("fast")).await)?;
+        if refused.status == 200 && from.elapsed() >= Duration::from_secs(1) {
+            // The machine was too busy for three in a second.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            continue;
+        }
+        rounds += 1;
         assert_eq!(refused.status, 429, "{round}");
         let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         tokio::time::sleep(Duration::from_secs(after) + Duration::from_millis(30)).await;
+        if rounds == 3 {
+            return Some(());
+        }
     }
+    panic!("three in a second were possible in {rounds} rounds of 20");
 }
 
 #[tokio::test]
 async fn who_breaks_a_limit_of_the_head_is_told_of_that_one_whatever_else_is_wrong() {
-    let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
+    with_time(head_first).await;
+}
+
+async fn head_first(redis: &Redis) -> Option<()> {
     let upstream = Upstream::start().await;
     let setup = Setup {
         main: "policies: {ratelimit: {requests: {per_minute: 2}}}".into(),
@@ -155,22 +212,23 @@ async fn who_breaks_a_limit_of_the_head_is_told_of_that_one_whatever_else_is_wro
         governance: "usage: true".into(),
         ..Setup::to(upstream.port)
     };
-    let edge = shared(&redis, setup).await;
+    let edge = shared(redis, setup).await;
     let broken = Request::post("/v1/chat/completions", "{".to_owned()).bearer(KEY);
     let code = async |request: &Request| {
-        let answer = edge.send(request).await;
-        (answer.status, answer.code())
+        let answer = in_time(edge.send(request).await)?;
+        Some((answer.status, answer.code()))
     };
     // What is refused for another reason counts all the same.
-    assert_eq!(code(&broken).await, (400, "invalid_request".into()));
-    assert_eq!(code(&chat("nothing")).await, (400, "model_not_found".into()));
+    assert_eq!(code(&broken).await?, (400, "invalid_request".into()));
+    assert_eq!(code(&chat("nothing")).await?, (400, "model_not_found".into()));
     for request in [&broken, &chat("nothing"), &chat("fast")] {
-        assert_eq!(code(request).await, (429, "rate_limit_exceeded".into()));
+        assert_eq!(code(request).await?, (429, "rate_limit_exceeded".into()));
     }
     redis.ask(&["FLUSHALL"]);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(code(&chat("fast")).await, (402, "budget_exceeded".into()));
+    assert_eq!(code(&chat("fast")).await?, (402, "budget_exceeded".into()));
     assert_eq!(upstream.count(), 0);
+    Some(())
 }
 
 /// A store that stalls takes the slots of those who gave it up when it goes on.
@@ -191,12 +249,11 @@ async fn a_store_that_stalls_locks_nobody_out() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     redis.stall(false);
     assert!(given_up.iter().all(|answer| (answer.status, answer.code()) == (503, "store_unavailable".into())));
-    let again = std::time::Instant::now();
+    let again = Instant::now();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    while edge.send(&request).await.status != 200 {
-        assert!(again.elapsed() < Duration::from_secs(5), "locked out after {:?}", again.elapsed());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    // Leases that nobody gave back would last for 30 seconds.
+    let free = comes_true(Duration::from_secs(15), async || edge.send(&request).await.status == 200).await;
+    assert!(free, "locked out after {:?}", again.elapsed());
     let slots = redis.ask(&["--scan", "--pattern", "*concurrency*"]);
     eprintln!("back after {:?}; {slots}", again.elapsed());
 }

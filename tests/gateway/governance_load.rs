@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{self, Http1, Request};
-use crate::edge::{Edge, KEY, Setup, cli, eventually};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, cli, comes_true, eventually};
 use crate::safety_sessions::Redis;
 use crate::upstream::{Act, Answer, Seen, Upstream, chat_events, provider};
 
@@ -110,9 +110,16 @@ async fn a_flood_of_unknown_keys_asks_no_store() {
     if Redis::start().await.is_none() {
         return eprintln!("skipped: no redis-server");
     }
-    // The caller and the flood share the machine with the gateway: a loose bound, against standing still.
-    let (quiet, loud) = flood(4_000, Duration::ZERO).await;
-    assert!(loud < quiet * 10 + Duration::from_millis(100), "{quiet:?} {loud:?}");
+    // The caller, the flood and other tests share the machine with the gateway: a loose bound, against standing still.
+    let mut tries = Vec::new();
+    for _ in 0..3 {
+        let (quiet, loud) = flood(4_000, Duration::ZERO).await;
+        if loud < quiet * 10 + Duration::from_millis(100) {
+            return;
+        }
+        tries.push((quiet, loud));
+    }
+    panic!("{tries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +137,7 @@ fn requests(edge: &Edge) -> u64 {
 
 async fn becomes(edge: &Edge, count: u64) {
     let mut found = 0;
-    let there = eventually(Duration::from_secs(20), || {
+    let there = eventually(PATIENCE, || {
         std::thread::sleep(Duration::from_millis(200));
         found = requests(edge);
         found >= count
@@ -236,16 +243,9 @@ async fn what_a_key_made_at_run_time_had_reserved_is_charged_after_a_kill() {
     let made = client::send(edge.admin, &Request::post("/v1/keys", ask).bearer(TOKEN)).await;
     assert_eq!(made.status, 200, "{}", made.text());
     let key = made.json()["key"].as_str().unwrap().to_owned();
-    let mut known = false;
-    for _ in 0..250 {
-        known = edge.send(&asking(&key)).await.status == 200;
-        if known {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let known = comes_true(PATIENCE, async || edge.send(&asking(&key)).await.status == 200).await;
     assert!(known, "the key does not arrive");
-    upstream.next((0..4).map(|_| Act::Answer(Answer::json("{}").delay(Duration::from_secs(5)))));
+    upstream.next((0..4).map(|_| Act::Answer(Answer::json("{}").delay(PATIENCE * 2))));
     let port = edge.port;
     let calls: Vec<_> = (0..4)
         .map(|_| {
@@ -253,22 +253,27 @@ async fn what_a_key_made_at_run_time_had_reserved_is_charged_after_a_kill() {
             tokio::spawn(async move { Http1::connect(port).await.send(&asking(&key)).await })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(eventually(PATIENCE, || upstream.count() == 5).await, "four are under way");
     edge.killed_and_started_again(&setup).await;
     calls.into_iter().for_each(|call| call.abort());
     // One cost what it did, four count as what they might have.
     let used = COST + 4 * worst();
-    let mut total = 0;
-    loop {
-        let status = edge.send(&asking(&key)).await.status;
-        if status != 200 {
-            assert_eq!(status, 402);
-            break;
-        }
-        total += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let room = (1_000_000_000 - used - worst()) / COST + 1;
+    for total in 0..room {
+        // What a shared store is told of the end of a request it is told beside the next one.
+        let answered = comes_true(Duration::from_secs(20), async || {
+            let status = edge.send(&asking(&key)).await.status;
+            assert!([200, 402, 503].contains(&status), "{status}");
+            status == 200
+        });
+        assert!(answered.await, "refused after {total} of {room}");
     }
-    assert_eq!(total, (1_000_000_000 - used - worst()) / COST + 1);
+    let refused = comes_true(Duration::from_secs(20), async || {
+        let status = edge.send(&asking(&key)).await.status;
+        assert!([402, 503].contains(&status), "{status} after {room}");
+        status == 402
+    });
+    assert!(refused.await, "nobody knows whether there is room after {room}");
 }
 
 /// The record store stops for so long under load: nothing is lost, and nobody notices.

@@ -1,12 +1,14 @@
 //! The bars of budgets and limits, with one process and with three on one Redis: nothing is spent beyond a budget, nothing
 //! is refused that has room, and no limit lets more through than it says.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{self, Request};
-use crate::edge::{Edge, KEY, Setup, cli};
+use crate::client::{self, Request, Response};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, cli, comes_true, eventually};
 use crate::safety_sessions::Redis;
 use crate::upstream::{Act, Upstream, provider};
 
@@ -45,6 +47,11 @@ async fn fleet(setup: &Setup, redis: Option<&Redis>, count: usize) -> Vec<Edge> 
     edges
 }
 
+/// The shared store had no time.
+fn too_slow(answer: &Response) -> bool {
+    answer.status == 503 && answer.code() == "store_unavailable"
+}
+
 /// How many of `count` requests at once, spread over all gateways, were answered with 200; every other one with `other`, or
 /// with 503 where a shared store was too slow for so many.
 async fn at_once(edges: &[Edge], count: usize, other: u16) -> usize {
@@ -56,8 +63,7 @@ async fn at_once(edges: &[Edge], count: usize, other: u16) -> usize {
     let mut good = 0;
     while let Some(answer) = calls.join_next().await {
         let answer = answer.unwrap();
-        let slow = answer.status == 503 && answer.code() == "store_unavailable";
-        assert!(answer.status == 200 || answer.status == other || slow, "{}: {}", answer.status, answer.text());
+        assert!(answer.status == 200 || answer.status == other || too_slow(&answer), "{}: {}", answer.status, answer.text());
         good += usize::from(answer.status == 200);
     }
     good
@@ -76,29 +82,52 @@ fn spent(edges: &[Edge]) -> (i64, i64) {
     sum
 }
 
+/// Requests one after the other for as long as there is `room` for one more than so many, and then one that there is none for;
+/// how many were answered, the `good` of before included, and how many were sent. What a shared store is told of the end of a
+/// request it is told beside the next one, so that one which has room may be turned away for a moment.
+async fn until_full(edges: &[Edge], good: i64, room: impl Fn(i64) -> bool) -> (i64, i64) {
+    let (mut total, mut sent) = (good, 0);
+    while room(total) {
+        let answered = comes_true(Duration::from_secs(20), async || {
+            let answer = edges[sent % edges.len()].send(&asking()).await;
+            sent += 1;
+            assert!([200, 402].contains(&answer.status) || too_slow(&answer), "after {total}: {}", answer.text());
+            answer.status == 200
+        });
+        assert!(answered.await, "refused after {total}, with room");
+        total += 1;
+    }
+    let refused = comes_true(Duration::from_secs(20), async || {
+        let answer = edges[sent % edges.len()].send(&asking()).await;
+        sent += 1;
+        assert!(answer.status == 402 || too_slow(&answer), "after {total}: {}", answer.text());
+        answer.status == 402
+    });
+    assert!(refused.await, "nobody knows whether there is room after {total}");
+    (total, sent as i64)
+}
+
+/// Waits until so many requests are on record; what they cost.
+async fn on_record(edges: &[Edge], requests: i64) -> i64 {
+    let mut sum = (0, 0);
+    let there = eventually(PATIENCE, || {
+        sum = spent(edges);
+        sum.1 >= requests
+    });
+    let there = there.await;
+    assert!(there && sum.1 == requests, "{sum:?} of {requests}");
+    sum.0
+}
+
 async fn hard_cap(edges: &[Edge]) {
     let good = at_once(edges, 1000, 402).await;
     assert!(good > 0 && good as i64 * COST <= 1_000_000_000, "{good}");
     // Also what was given back in several tries.
     tokio::time::sleep(Duration::from_secs(if edges.len() > 1 { 7 } else { 1 })).await;
     // With nothing on its way, what has room passes and what has none does not.
-    let mut total = good as i64;
-    let mut more = 0;
-    loop {
-        let answer = edges[more % edges.len()].send(&asking()).await;
-        let room = 1_000_000_000 - total * COST >= worst();
-        assert_eq!(answer.status, if room { 200 } else { 402 }, "after {total}: {}", answer.text());
-        more += 1;
-        if !room {
-            break;
-        }
-        total += 1;
-        // What a shared store is told of the end of a request it is told beside the next one.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (nanos, requests) = spent(edges);
-    assert_eq!((nanos, requests), (total * COST, 1000 + more as i64));
+    let (total, more) = until_full(edges, good as i64, |total| 1_000_000_000 - total * COST >= worst()).await;
+    let nanos = on_record(edges, 1000 + more).await;
+    assert_eq!(nanos, total * COST);
     assert!(nanos <= 1_000_000_000);
     eprintln!("{} gateways: {good} of 1000 at once, {total} in all, {nanos} nano-USD", edges.len());
 }
@@ -144,7 +173,7 @@ async fn a_limit_lets_through_what_it_says_whatever_the_number_of_gateways() {
             Setup { main: "policies: {ratelimit: {requests: {per_second: 20}}}".into(), log: Some("warn"), ..Setup::to(upstream.port) };
         let edges = fleet(&second, Some(&redis), count).await;
         let (from, mut good) = (Instant::now(), 0);
-        while from.elapsed() < Duration::from_secs(3) {
+        while from.elapsed() < Duration::from_secs(3) || good < 40 && from.elapsed() < PATIENCE {
             good += at_once(&edges, 15, 429).await;
         }
         // Every window of a second is one of at most so many that cover the time.
@@ -176,24 +205,28 @@ async fn what_a_killed_process_had_reserved_is_charged_in_the_shared_store() {
     }) else {
         panic!("the provider answers")
     };
-    upstream.next((0..5).map(|_| Act::Answer(late.clone().delay(Duration::from_secs(5)))));
+    upstream.next((0..5).map(|_| Act::Answer(late.clone().delay(PATIENCE * 2))));
     let port = edge.port;
-    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(async move { client::Http1::connect(port).await.send(&asking()).await })).collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let slow = Arc::new(AtomicI64::new(0));
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let slow = slow.clone();
+            tokio::spawn(async move {
+                while client::Http1::connect(port).await.send(&asking()).await.is_some_and(|answer| too_slow(&answer)) {
+                    slow.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    assert!(eventually(PATIENCE, || upstream.count() == 6).await, "five are under way");
     edge.killed_and_started_again(&shared).await;
     calls.into_iter().for_each(|call| call.abort());
     // One cost what it did, five count as what they might have.
     let used = COST + 5 * worst();
-    let mut total = 0;
-    while edge.send(&asking()).await.status == 200 {
-        total += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let expected = (1_000_000_000 - used - worst()) / COST + 1;
-    assert_eq!(total, expected);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let (nanos, requests) = spent(std::slice::from_ref(&edge));
-    assert_eq!(requests, 6 + total + 1);
+    let edges = std::slice::from_ref(&edge);
+    let (total, sent) = until_full(edges, 0, |total| 1_000_000_000 - used - total * COST >= worst()).await;
+    assert_eq!(total, (1_000_000_000 - used - worst()) / COST + 1);
+    let nanos = on_record(edges, 6 + slow.load(Ordering::Relaxed) + sent).await;
     // Every part of a worst case is rounded up by itself.
     assert!((0..100).contains(&(nanos - used - total * COST)), "{nanos}");
 }
@@ -226,15 +259,16 @@ async fn a_shared_store_that_lost_everything_is_told_what_was_used() {
     let Some(redis) = Redis::start().await else { return eprintln!("skipped: no redis-server") };
     let upstream = slow().await;
     let edges = fleet(&Setup { upstream: upstream.port, ..budget() }, Some(&redis), 1).await;
-    for _ in 0..30 {
-        assert_eq!(edges[0].send(&asking()).await.status, 200);
+    let (mut good, mut sent) = (0, 0);
+    while good < 30 {
+        let answer = edges[0].send(&asking()).await;
+        assert!(answer.status == 200 || too_slow(&answer), "{}", answer.text());
+        good += i64::from(answer.status == 200);
+        sent += 1;
+        assert!(sent < 300, "the store has no time");
     }
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    on_record(&edges, sent).await;
     redis.ask(&["FLUSHALL"]);
-    let mut total = 30;
-    while edges[0].send(&asking()).await.status == 200 {
-        total += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let (total, _) = until_full(&edges, good, |total| 1_000_000_000 - total * COST >= worst()).await;
     assert_eq!(total, (1_000_000_000 - worst()) / COST + 1, "as if nothing had been lost");
 }
