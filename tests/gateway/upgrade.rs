@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::edge::{Edge, Setup, cli};
-use crate::lifecycle::{follow, load, streaming};
+use crate::edge::{Edge, PATIENCE, Setup, cli, eventually};
+use crate::lifecycle::{follow, load, streaming, wait_for};
 
 /// The process that took over: the first to answer that is none of those before. They answer as well for a while.
 async fn successor(edge: &Edge, before: &[u64]) -> u64 {
-    let end = Instant::now() + Duration::from_secs(40);
+    let end = Instant::now() + PATIENCE * 2;
     loop {
         assert!(Instant::now() < end, "nobody took over from {before:?}\n{}", edge.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -39,13 +39,12 @@ async fn five_upgrades_under_load_fail_nothing_and_cut_no_stream() {
     for round in 0..5 {
         let opened = Arc::new(AtomicUsize::new(0));
         followers.extend((0..40).map(|_| tokio::spawn(follow(edge.port, opened.clone()))));
-        let end = Instant::now() + Duration::from_secs(20);
-        while opened.load(Ordering::Relaxed) < 40 {
-            assert!(Instant::now() < end, "round {round}: {} streams opened\n{}", opened.load(Ordering::Relaxed), edge.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait_for(&opened, 40, &edge).await;
         edge.signal("USR2", processes.last().copied());
         processes.push(successor(&edge, &processes).await);
+        // However slow the machine is: there is a load between any two.
+        let requests = upstream.count();
+        assert!(eventually(PATIENCE, || upstream.count() >= requests + 20).await, "nothing goes on after upgrade {round}");
     }
     stop.store(true, Ordering::Relaxed);
     let mut total = 0;
@@ -54,16 +53,15 @@ async fn five_upgrades_under_load_fail_nothing_and_cut_no_stream() {
         assert!(failed.is_empty(), "{} of {sent} failed: {:?}\n{}", failed.len(), &failed[..failed.len().min(3)], edge.log());
         total += sent;
     }
-    assert!(total > 500, "{total} requests are no load");
+    assert!(total >= 100, "{total} requests are no load");
     for follower in followers {
         assert_eq!(follower.await.unwrap(), Ok(63), "a stream was cut");
     }
     let pid = processes[5];
     edge.signal("TERM", Some(pid));
-    let end = Instant::now() + Duration::from_secs(10);
-    while std::path::Path::new(&format!("/proc/{pid}/stat")).exists() && !zombie(pid) {
-        assert!(Instant::now() < end, "the last process stays\n{}", edge.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    for pid in processes {
+        let gone = || !std::path::Path::new(&format!("/proc/{pid}/stat")).exists() || zombie(pid);
+        assert!(eventually(PATIENCE, gone).await, "process {pid} stays\n{}", edge.log());
     }
     let (code, out, err) = cli(&["evidence", "verify", "--dir", &edge.evidence_dir().display().to_string()]);
     assert_eq!(code, 0, "evidence of six processes verifies: {out}{err}");
