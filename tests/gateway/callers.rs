@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{H2, Http1, Request};
-use crate::edge::{Edge, KEY, Setup, eventually};
+use crate::client::{H2, Http1, Request, WATCHDOG};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, comes_true, eventually};
 use crate::upstream::{Act, Answer, Upstream, chat_events};
 
 async fn start() -> (Upstream, Edge) {
@@ -28,16 +28,14 @@ async fn a_body_that_does_not_arrive_in_time_is_408() {
         let from = Instant::now();
         connection.write(head(1000).as_bytes()).await.unwrap();
         connection.write(b"{\"model\":").await.unwrap();
-        if drip {
-            // A byte now and then must not keep it open: the time is for the whole body.
-            for _ in 0..8 {
-                tokio::time::sleep(Duration::from_millis(60)).await;
-                let _ = connection.write(b" ").await;
-            }
-        }
-        let answer = tokio::time::timeout(Duration::from_secs(5), connection.response()).await.expect("an answer").expect("an answer");
+        let answer = match drip {
+            // A byte now and then must not keep it open: the time is for the whole body, which would come in a minute.
+            true => tokio::time::timeout(WATCHDOG, connection.drip(b" ", Duration::from_millis(60))).await,
+            false => tokio::time::timeout(WATCHDOG, connection.response()).await,
+        };
+        let answer = answer.expect("an answer").expect("an answer");
         assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"), "{}", answer.text());
-        assert!(from.elapsed() < Duration::from_secs(3), "{:?}", from.elapsed());
+        assert!(from.elapsed() < Duration::from_secs(15), "{:?}", from.elapsed());
     }
     assert_eq!(upstream.count(), 0);
 }
@@ -71,10 +69,10 @@ async fn a_caller_gone_in_the_middle_of_a_stream_ends_the_providers_work() {
     let id = head.header("x-request-id").unwrap().to_owned();
     connection.part().await.unwrap();
     drop(connection);
-    assert!(eventually(Duration::from_secs(5), || upstream.abandoned() == 1).await, "the provider still streams for nobody");
+    assert!(eventually(Duration::from_secs(15), || upstream.abandoned() == 1).await, "the provider still streams for nobody");
     let record = edge.record(&id).await;
     assert!(record.to_string().contains("client_abort"), "{record}");
-    assert_eq!(edge.metric("gateway_requests_in_flight", &[]).await, 0.0);
+    assert!(comes_true(PATIENCE, async || edge.metric("gateway_requests_in_flight", &[]).await == 0.0).await);
 }
 
 /// The caller closes while the provider has not answered yet.
@@ -82,18 +80,15 @@ async fn a_caller_gone_in_the_middle_of_a_stream_ends_the_providers_work() {
 async fn a_caller_gone_before_the_answer_leaves_nothing_behind() {
     let (upstream, edge) = start().await;
     for _ in 0..3 {
-        upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(2)))]);
+        upstream.next([Act::Answer(Answer::json("{}").delay(PATIENCE * 2))]);
         let mut connection = Http1::connect(edge.port).await;
         connection.write(&Request::chat(KEY, "fast", false).encode()).await.unwrap();
-        assert!(eventually(Duration::from_secs(2), || upstream.count() > 0).await);
+        assert!(eventually(PATIENCE, || upstream.count() > 0).await);
         upstream.take();
         drop(connection);
     }
-    let end = Instant::now() + Duration::from_secs(6);
-    while edge.metric("gateway_requests_in_flight", &[]).await > 0.0 {
-        assert!(Instant::now() < end, "requests of gone callers are still in flight");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let gone = comes_true(PATIENCE, async || edge.metric("gateway_requests_in_flight", &[]).await == 0.0).await;
+    assert!(gone, "requests of gone callers are still in flight");
 }
 
 /// What is told as the gateway's own time is neither the caller's nor the provider's, and a slow step is in it.
@@ -106,7 +101,7 @@ async fn only_what_took_time_here_is_overhead() {
         .case("slow", "{pre_upstream: {sequential: [slow]}}");
     setup.server = "body_timeout: 5s".into();
     let edge = setup.start().await;
-    let wait = Duration::from_millis(400);
+    let wait = Duration::from_millis(1500);
     let slow = || Answer::json(&b"{}"[..]).delay(wait);
     // A first connection that breaks is not tried again.
     upstream.next([Act::CloseAfterBody, Act::Answer(slow()), Act::Answer(slow()), Act::Answer(slow())]);
@@ -124,7 +119,7 @@ async fn only_what_took_time_here_is_overhead() {
     let late = connection.response().await.unwrap();
     let stepped = edge.send(&Request::chat(KEY, "fast", false).header("x-case", "slow")).await;
     assert_eq!((late.status, stepped.status), (200, 200));
-    for (answer, least, most) in [(answered, 0, 150_000), (broken, 0, 150_000), (late, 0, 150_000), (stepped, 300_000, 390_000)] {
+    for (answer, least, most) in [(answered, 0, 1_000_000), (broken, 0, 1_000_000), (late, 0, 1_000_000), (stepped, 300_000, 1_400_000)] {
         let record = edge.record(answer.header("x-request-id").unwrap()).await;
         let overhead = record["overhead_us"].as_u64().unwrap_or_else(|| panic!("{record}"));
         assert!((least..=most).contains(&overhead), "{overhead}: {record}");

@@ -128,7 +128,7 @@ async fn no_planted_secret_comes_out() {
     edge.signal("HUP", None);
     edge.logged("the running configuration stays", 0).await;
     edge.signal("TERM", None);
-    edge.ended(Duration::from_secs(20)).await.expect("ended");
+    edge.ended(crate::edge::PATIENCE).await.expect("ended");
     let (log, evidence) = (edge.log(), edge.evidence());
     assert!(log.len() > 1000 && evidence.lines().count() > 15, "there was something to find: {} {}", log.len(), evidence.len());
     let mut found = Vec::new();

@@ -91,12 +91,12 @@ async fn until(what: &str, within: Duration, edge: &Edge, name: &str, labels: &[
 }
 
 pub async fn accepted(edge: &Edge, count: usize) {
-    until("accepted", Duration::from_secs(20), edge, "gateway_outbox_deliveries_total", &["outcome=\"accepted\""], count as f64).await;
+    until("accepted", edge::PATIENCE, edge, "gateway_outbox_deliveries_total", &["outcome=\"accepted\""], count as f64).await;
 }
 
 async fn outcome(edge: &Edge, outcome: &str, count: usize) {
     let label = format!("outcome=\"{outcome}\"");
-    until(outcome, Duration::from_secs(20), edge, "gateway_outbox_deliveries_total", &[&label], count as f64).await;
+    until(outcome, edge::PATIENCE, edge, "gateway_outbox_deliveries_total", &[&label], count as f64).await;
 }
 
 /// Requests one after the other with one key; their ids.
@@ -163,7 +163,7 @@ async fn an_event_is_signed_and_on_record_and_holds_nothing_that_was_said() {
         let entries = edge.evidence_entries().into_iter().filter(|entry| entry["kind"] == "delivery" && entry["plugin"] == plugin);
         entries.map(|entry| (entry["state"].clone(), entry["request_id"].clone(), entry["attempt"].clone())).collect::<Vec<_>>()
     };
-    let found = edge::eventually(Duration::from_secs(5), || !of("hook").is_empty() && !of("watching").is_empty()).await;
+    let found = edge::eventually(edge::PATIENCE, || !of("hook").is_empty() && !of("watching").is_empty()).await;
     assert!(found, "{}", edge.evidence());
     assert_eq!(of("hook"), [("sent".into(), ids[0].as_str().into(), 1.into())]);
     assert_eq!(of("watching"), [("would_send".into(), ids[0].as_str().into(), 0.into())]);
@@ -281,7 +281,7 @@ async fn what_is_given_up_is_listed_sent_anew_and_dropped() {
     receiver.fail(0, 500);
     assert_eq!(cli(&["outbox", "retry", "-c", &file, "--state", "dead"]).0, 0);
     outcome(&edge, "sent", 2).await;
-    assert!(edge::eventually(Duration::from_secs(5), || listed(&edge, &[]).is_empty()).await);
+    assert!(edge::eventually(edge::PATIENCE, || listed(&edge, &[]).is_empty()).await);
 
     // 410: nothing is sent any more, and what comes is given up, until a configuration is loaded.
     receiver.fail(100, 410);
@@ -296,7 +296,7 @@ async fn what_is_given_up_is_listed_sent_anew_and_dropped() {
     let gone = Setup { plugins: Vec::new(), chain: Vec::new(), more: outbox(""), ..setup(upstream.port, &[], "") };
     edge.rewrite(&gone);
     edge.signal("TERM", None);
-    assert_eq!(edge.ended(Duration::from_secs(20)).await.unwrap().0, 0);
+    assert_eq!(edge.ended(crate::edge::PATIENCE).await.unwrap().0, 0);
     edge.killed_and_started_again(&gone).await;
     assert_eq!(listed(&edge, &["--instance", "hook", "--state", "dead"]).len(), 3);
 }
@@ -307,7 +307,7 @@ async fn a_paused_receiver_is_left_alone_and_loses_nothing() {
     let edge = setup(upstream.port, &[receiver.plugin("hook", "", "")], ", breaker: {failures: 3, pause: 2s}").start().await;
     requests(edge.port, KEY, 40).await;
     accepted(&edge, 40).await;
-    until("paused", Duration::from_secs(10), &edge, "gateway_outbox_paused_destinations", &["hook"], 1.0).await;
+    until("paused", edge::PATIENCE, &edge, "gateway_outbox_paused_destinations", &["hook"], 1.0).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let tried = receiver.upstream.count();
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -330,7 +330,7 @@ async fn an_outbox_that_is_full_says_so() {
         let kept = || listed(&edge, &[]).iter().map(|row| row["request_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
         // The list is what the store has; what came last may still be on its way there.
         let wanted = if on_full == "drop_oldest" { ids.last() } else { ids.first() }.unwrap();
-        let settled = edge::eventually(Duration::from_secs(20), || kept().len() <= 6 && kept().contains(wanted)).await;
+        let settled = edge::eventually(edge::PATIENCE, || kept().len() <= 6 && kept().contains(wanted)).await;
         assert!(settled, "{on_full} {file:?}: {:?} of {ids:?}", kept());
     }
 }
@@ -341,7 +341,7 @@ async fn what_is_due_leaves_before_the_end() {
     let mut edge = setup(upstream.port, &[receiver.plugin("hook", "", "")], "").start().await;
     let ids = requests(edge.port, KEY, 100).await;
     edge.signal("TERM", None);
-    assert_eq!(edge.ended(Duration::from_secs(20)).await.unwrap().0, 0);
+    assert_eq!(edge.ended(crate::edge::PATIENCE).await.unwrap().0, 0);
     let arrived: HashSet<String> = receiver.upstream.seen().iter().map(subject).collect();
     assert_eq!(arrived, ids.into_iter().collect::<HashSet<_>>());
     assert_eq!(std::fs::read_dir(edge.dir.path().join("var/outbox")).unwrap().count(), 0, "nothing is left for another process");

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::client::Request;
 use crate::delivery::{Receiver, SIGNING, accepted, setup};
-use crate::edge::{Edge, KEY, Setup, eventually, free_port};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, eventually, free_port};
 use crate::upstream::Upstream;
 
 /// A peer that is not there is skipped, unless `TEST_PEERS=required` says that it was installed; tests/run says so.
@@ -86,7 +86,7 @@ for line in sys.stdin:
     let plugin = receiver.plugin("hook", "", "").replace("secrets: [signing]", "secrets: [signing, next]");
     let edge = with_secret(setup(upstream.port, &[plugin], ""), "next", NEXT).start().await;
     ask(&edge, 3).await;
-    assert!(eventually(Duration::from_secs(10), || receiver.upstream.count() >= 3).await);
+    assert!(eventually(PATIENCE, || receiver.upstream.count() >= 3).await);
     let mut child = Command::new(python).args(["-c", VERIFY]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = child.stdin.take().unwrap();
     for seen in receiver.upstream.take() {
@@ -145,7 +145,7 @@ sys.stdin.read()
         use std::io::BufRead;
         std::io::BufReader::new(out).lines().map_while(Result::ok).for_each(|line| kept.lock().push(line));
     });
-    assert!(eventually(Duration::from_secs(15), || lines.lock().contains(&"ready".to_owned())).await);
+    assert!(eventually(PATIENCE, || lines.lock().contains(&"ready".to_owned())).await);
 
     let upstream = Upstream::start().await;
     let config = format!(
@@ -159,7 +159,7 @@ sys.stdin.read()
     ask(&edge, 5).await;
     let mails = || lines.lock().iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>();
     let told = || mails().iter().map(|mail| mail["data"].as_str().unwrap().matches("request_id:").count()).sum::<usize>();
-    assert!(eventually(Duration::from_secs(15), || told() == 5).await, "{:?}\n{}", mails(), edge.log());
+    assert!(eventually(PATIENCE, || told() == 5).await, "{:?}\n{}", mails(), edge.log());
     let mails = mails();
     assert!(mails.len() <= 3, "five events of one interval, or of two: {}", mails.len());
     let mail = &mails[0];
@@ -254,7 +254,7 @@ async fn syslog_over_udp_tcp_and_tls() {
         let setup = with_secret(exporting(&upstream, "siem_export", &config, &grant, ""), "authority", &made.pem);
         let edge = setup.start().await;
         ask(&edge, 7).await;
-        assert!(eventually(Duration::from_secs(10), || got.lock().len() >= 7).await, "{carrier}: {:?}\n{}", got.lock(), edge.log());
+        assert!(eventually(PATIENCE, || got.lock().len() >= 7).await, "{carrier}: {:?}\n{}", got.lock(), edge.log());
         assert_syslog(&got.lock(), 6003);
     }
 }
@@ -270,7 +270,7 @@ async fn an_archive_turns_over_and_has_every_event() {
         let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
         files.flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
     };
-    assert!(eventually(Duration::from_secs(10), || lines().len() == 40).await, "{}\n{}", lines().len(), edge.log());
+    assert!(eventually(PATIENCE, || lines().len() == 40).await, "{}\n{}", lines().len(), edge.log());
     assert!(lines().iter().all(|line| line["event"]["action"] == "request.completed" && line["http"]["response"]["status_code"] == 200));
     assert!(std::fs::read_dir(dir.path()).unwrap().count() > 2, "it turned over");
 }
@@ -347,11 +347,9 @@ async fn two_gateways_send_from_one_table_and_rows_arrive_once() {
     }
     let arrived = || receiver.upstream.seen().iter().map(|seen| seen.json()["subject"].as_str().unwrap().to_owned()).collect();
     let left = || postgres.ask(&programs, "SELECT count(*) FROM outbox");
-    assert!(eventually(Duration::from_secs(60), || left() == "0").await, "{} left\n{}", left(), edges[0].log());
+    assert!(eventually(PATIENCE, || left() == "0").await, "{} left\n{}", left(), edges[0].log());
     assert_eq!(ids, arrived());
-    assert!(
-        eventually(Duration::from_secs(10), || postgres.ask(&programs, "SELECT count(*) FROM plugin_analytics.requests") == "60").await
-    );
+    assert!(eventually(PATIENCE, || postgres.ask(&programs, "SELECT count(*) FROM plugin_analytics.requests") == "60").await);
     let sums = "SELECT count(DISTINCT request_id), min(status), sum(input_tokens) > 0, count(model) FROM plugin_analytics.requests";
     assert_eq!(postgres.ask(&programs, sums), "60|200|t|60");
 }
@@ -368,7 +366,7 @@ async fn a_threshold_is_told_once() {
     for _ in 0..8 {
         assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
     }
-    assert!(eventually(Duration::from_secs(10), || receiver.upstream.count() >= 1).await, "{}", edge.log());
+    assert!(eventually(PATIENCE, || receiver.upstream.count() >= 1).await, "{}", edge.log());
     let event = receiver.upstream.last().json();
     assert_eq!((&event["type"], &event["data"]["percent"]), (&"ai.odock.gateway.quota.threshold.v1".into(), &50.into()));
     assert_eq!((&event["data"]["name"], &event["data"]["metric"]), (&"daily".into(), &"REQUESTS".into()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Http1, Request};
 use crate::delivery::{Receiver, listed, setup};
-use crate::edge::{Edge, KEY, KEY_ELSEWHERE, KEY_WITHOUT_GRANTS, Setup, eventually};
+use crate::edge::{Edge, KEY, KEY_ELSEWHERE, KEY_WITHOUT_GRANTS, PATIENCE, Setup, eventually};
 use crate::postgres::Postgres;
 use crate::upstream::Upstream;
 
@@ -58,14 +58,14 @@ async fn pending(edges: &[Edge; 2]) -> HashMap<&'static str, Vec<String>> {
             count += 5;
         }
         // What came later is put later: the order over gateways is that in which the store has got them.
-        let there = eventually(Duration::from_secs(20), || listed(&edges[0], &[]).len() == count).await;
+        let there = eventually(PATIENCE, || listed(&edges[0], &[]).len() == count).await;
         assert!(there, "{} of {count}\n{}", listed(&edges[0], &[]).len(), edges[0].log());
     }
     sent
 }
 
 async fn all_gone(edges: &[Edge; 2]) {
-    let gone = eventually(Duration::from_secs(90), || listed(&edges[0], &[]).is_empty()).await;
+    let gone = eventually(PATIENCE * 2, || listed(&edges[0], &[]).is_empty()).await;
     assert!(gone, "{:?}\n{}", listed(&edges[0], &[]), edges[0].log());
 }
 
@@ -122,12 +122,12 @@ async fn the_oldest_are_dropped_while_the_store_is_away() {
     let edge = setup.start().await;
     requests(&edge, KEY, 1).await;
     let settled = || receiver.upstream.count() == 1 && listed(&edge, &[]).is_empty();
-    assert!(eventually(Duration::from_secs(10), settled).await, "{}", edge.log());
+    assert!(eventually(PATIENCE, settled).await, "{}", edge.log());
     server.down();
     let mut ids = Vec::new();
     for round in 1..=3 {
         ids.extend(requests(&edge, KEY, 70).await);
-        let (end, wanted) = (Instant::now() + Duration::from_secs(30), f64::from(round * 70 - 20));
+        let (end, wanted) = (Instant::now() + PATIENCE, f64::from(round * 70 - 20));
         loop {
             let dropped = edge.metric("gateway_outbox_deliveries_total", &["outcome=\"dropped\""]).await;
             if dropped == wanted {
@@ -140,7 +140,7 @@ async fn the_oldest_are_dropped_while_the_store_is_away() {
     server.up();
     let newest = &ids[ids.len() - 20..];
     let arrived = || attempts(&receiver).remove("acme/main").unwrap_or_default();
-    assert!(eventually(Duration::from_secs(30), || arrived().len() > 20).await, "{:?}\n{}", arrived(), edge.log());
+    assert!(eventually(PATIENCE, || arrived().len() > 20).await, "{:?}\n{}", arrived(), edge.log());
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(arrived()[1..], *newest, "the newest, and none of those that were dropped");
     let entries = edge.evidence_entries();

@@ -67,7 +67,7 @@ async fn chat_as_a_stream_arrives_event_by_event() {
     let head = connection.head().await.unwrap();
     assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
     let first = connection.part().await.unwrap().unwrap();
-    assert!(from.elapsed() < Duration::from_millis(300), "the first event waited for the others: {:?}", from.elapsed());
+    assert_eq!(upstream.answered(), 0, "the first event waited for the others");
     let rest = connection.finish(head).await;
     assert!(rest.complete && from.elapsed() > Duration::from_millis(400));
     assert_eq!([first, rest.body].concat(), whole, "not one byte of the stream differs");
@@ -179,9 +179,9 @@ async fn a_provider_that_is_down_is_502_and_one_that_is_slow_504() {
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"));
     drop(edge);
     let mut setup = Setup::to(upstream.port);
-    setup.provider = "timeout: 200ms".into();
+    setup.provider = "timeout: 2s".into();
     let edge = setup.start().await;
-    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(4)))]);
+    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(20)))]);
     let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
     assert_eq!((answer.status, answer.code().as_str()), (504, "upstream_timeout"));
     // What is not HTTP is no answer.

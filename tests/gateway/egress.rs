@@ -9,7 +9,7 @@ use odock_edge::plugin::{Need, Roster};
 
 use crate::client::Request;
 use crate::delivery::{SIGNING, outbox};
-use crate::edge::{Edge, KEY, Setup, eventually};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, eventually};
 use crate::upstream::Upstream;
 
 /// Counts connections and says nothing.
@@ -80,13 +80,13 @@ async fn a_granted_name_that_leads_home_is_called_by_no_plugin_unless_that_is_gr
     let (edge, counts) = calling_home(&upstream, " private").await;
     assert_eq!(edge.send(&request()).await.status, 200);
     let all = |counts: &[Arc<AtomicUsize>]| counts.iter().map(|count| count.load(Ordering::SeqCst)).collect::<Vec<_>>();
-    assert!(eventually(Duration::from_secs(20), || !all(&counts).contains(&0)).await, "{CALLERS:?} {:?}\n{}", all(&counts), edge.log());
+    assert!(eventually(PATIENCE, || !all(&counts).contains(&0)).await, "{CALLERS:?} {:?}\n{}", all(&counts), edge.log());
 
     let (edge, counts) = calling_home(&upstream, "").await;
     assert_eq!(edge.send(&request()).await.status, 200);
     for (name, moments, _) in CALLERS {
         let attempted = ["outcome=\"retry\"", "outcome=\"dead\""];
-        let end = std::time::Instant::now() + Duration::from_secs(20);
+        let end = std::time::Instant::now() + PATIENCE;
         while moments != ["pre_upstream"] && std::time::Instant::now() < end {
             let mut count = 0.0;
             for outcome in attempted {

@@ -1,6 +1,6 @@
 //! Ways around a guard that a caller or a provider could take: what is read must be what is sent.
 
-use crate::client::{Framing, Http1, Request};
+use crate::client::{Framing, Http1, Request, WATCHDOG};
 use crate::edge::{KEY, Setup};
 use crate::upstream::{Act, Answer, Upstream, chat, chat_events};
 use std::time::Duration;
@@ -85,10 +85,10 @@ async fn a_caller_that_waited_for_100_continue_is_answered_when_the_provider_is_
     );
     let mut connection = Http1::connect(edge.port).await;
     connection.write(head.as_bytes()).await.unwrap();
-    let interim = tokio::time::timeout(Duration::from_secs(3), connection.head()).await.unwrap().unwrap();
+    let interim = tokio::time::timeout(WATCHDOG, connection.head()).await.unwrap().unwrap();
     assert_eq!(interim.status, 100);
     connection.write(body.as_bytes()).await.unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(3), connection.response()).await.unwrap().expect("an answer");
+    let answer = tokio::time::timeout(WATCHDOG, connection.response()).await.unwrap().expect("an answer");
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_error"));
 }
 

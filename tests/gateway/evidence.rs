@@ -1,7 +1,6 @@
 //! Evidence: one record a request with what was decided, and a log whose every change is found.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::client::Request;
 use crate::edge::{Edge, KEY, Setup, cli};
@@ -16,7 +15,7 @@ async fn after_traffic(requests: usize) -> (Edge, Upstream) {
         edge.send(&Request::chat(KEY, if n % 5 == 4 { "secret" } else { "fast" }, n % 2 == 0)).await;
     }
     edge.signal("TERM", None);
-    assert_eq!(edge.ended(Duration::from_secs(20)).await.expect("ended").0, 0);
+    assert_eq!(edge.ended(crate::edge::PATIENCE).await.expect("ended").0, 0);
     (edge, upstream)
 }
 

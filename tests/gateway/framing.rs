@@ -1,8 +1,6 @@
 //! Requests that two servers could read in two ways: refused before any plugin, never forwarded.
 
-use std::time::Duration;
-
-use crate::client::Http1;
+use crate::client::{Http1, WATCHDOG};
 use crate::edge::{Edge, KEY, Setup};
 use crate::upstream::Upstream;
 
@@ -50,11 +48,10 @@ async fn ambiguous_heads_are_400_before_any_plugin_and_never_forwarded() {
                 "POST {path} HTTP/1.1\r\nhost: edge.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n{rest}"
             );
             connection.write(head.as_bytes()).await.unwrap();
-            let answer =
-                tokio::time::timeout(Duration::from_secs(5), connection.response()).await.unwrap_or_else(|_| panic!("{name}: hung"));
+            let answer = tokio::time::timeout(WATCHDOG, connection.response()).await.unwrap_or_else(|_| panic!("{name}: hung"));
             let answer = answer.unwrap_or_else(|| panic!("{name}: closed without an answer"));
             assert_eq!(answer.status, 400, "{path} {name}: {}", answer.text());
-            assert!(connection.closed(Duration::from_secs(2)).await, "{path} {name}: the connection stays open for what is left in it");
+            assert!(connection.closed(WATCHDOG).await, "{path} {name}: the connection stays open for what is left in it");
         }
     }
     assert_eq!(upstream.count(), 0, "forwarded: {:?}", upstream.seen());

@@ -270,7 +270,7 @@ async fn a_servers_limits_budgets_and_prices_hold() {
 async fn a_server_that_is_away_or_wrong_is_told_apart() {
     let upstream = echo().await;
     let mut setup = setup(upstream.port, "");
-    setup.acme[0] = setup.acme[0].replace("/own/v1\", id: mcp_1", "/own/v1\", timeout: 300ms, id: mcp_1");
+    setup.acme[0] = setup.acme[0].replace("/own/v1\", id: mcp_1", "/own/v1\", timeout: 2s, id: mcp_1");
     let edge = setup.start().await;
     let ping = || post("github", json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}));
     upstream.next([Act::CloseAfterBody, Act::CloseAfterBody, Act::CloseAfterBody, Act::CloseAfterBody]);
@@ -278,7 +278,7 @@ async fn a_server_that_is_away_or_wrong_is_told_apart() {
     assert_eq!(code(&answer), (502, "mcp_upstream_error".to_owned()), "{}", answer.text());
     assert_eq!(edge.record(answer.header("x-request-id").unwrap()).await["end"], "upstream_error");
     upstream.clear();
-    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(2)))]);
+    upstream.next([Act::Answer(Answer::json("{}").delay(Duration::from_secs(20)))]);
     assert_eq!(edge.send(&ping()).await.status, 504);
     // What the server itself says is passed on.
     upstream.next([Act::Answer(Answer::json("{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601}}").status(404))]);
@@ -335,7 +335,7 @@ async fn a_token_is_fetched_once_renewed_and_never_shown() {
     assert_eq!(issuer.take().len(), 2);
     tickets.next([Act::Answer(Answer::json("{}").status(401))]);
     assert_eq!(edge.send(&ping("tickets")).await.status, 401);
-    assert!(crate::edge::eventually(Duration::from_secs(5), || issuer.count() == 0).await);
+    assert!(crate::edge::eventually(crate::edge::PATIENCE, || issuer.count() == 0).await);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!((edge.send(&ping("tickets")).await.status, issuer.take().len()), (200, 1));
 

@@ -139,11 +139,8 @@ async fn a_retry_runs_no_plugin_twice() {
     assert_eq!(upstream.count(), 3, "the second request took two attempts");
     for gate in ["pre_route", "pre_upstream", "post_upstream", "post_response"] {
         let stage = format!("plugin_stage=\"{gate}\"");
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while edge.metric("gateway_plugin_executions_total", &["plugin_name=\"watch\"", &stage]).await < 2.0 {
-            assert!(std::time::Instant::now() < end, "{gate}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        let twice = async || edge.metric("gateway_plugin_executions_total", &["plugin_name=\"watch\"", &stage]).await >= 2.0;
+        assert!(crate::edge::comes_true(crate::edge::PATIENCE, twice).await, "{gate}");
         assert_eq!(edge.metric("gateway_plugin_executions_total", &["plugin_name=\"watch\"", &stage]).await, 2.0, "{gate}");
     }
 }

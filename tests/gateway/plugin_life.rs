@@ -2,7 +2,6 @@
 //! evaluation, and to a report of what it would have done.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use odock_edge::plugin::harness::Case;
 use odock_edge::plugin::{Need, Roster};
@@ -281,7 +280,7 @@ async fn a_report_compares_what_would_have_been_with_what_was() {
     let mut edge = setup.start().await;
     sent(&edge, 12).await;
     edge.signal("TERM", None);
-    assert_eq!(edge.ended(Duration::from_secs(20)).await.expect("ended").0, 0);
+    assert_eq!(edge.ended(crate::edge::PATIENCE).await.expect("ended").0, 0);
     let evidence = edge.evidence_dir().display().to_string();
 
     let refuses = report(&["refuses", "--since", "1h", "--evidence", &evidence]);
@@ -318,7 +317,7 @@ async fn a_report_finds_instances_and_evidence_by_the_configuration() {
     let mut edge = setup.start().await;
     sent(&edge, 5).await;
     edge.signal("TERM", None);
-    assert_eq!(edge.ended(Duration::from_secs(20)).await.expect("ended").0, 0);
+    assert_eq!(edge.ended(crate::edge::PATIENCE).await.expect("ended").0, 0);
     let config = edge.file.display().to_string();
     for name in ["stamp", "request_transform"] {
         let found = report(&[name, "--since", "24h", "-c", &config]);

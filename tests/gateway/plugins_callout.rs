@@ -118,7 +118,7 @@ async fn a_slow_service_ends_with_the_timeout_and_rulings_are_remembered() {
     let started = std::time::Instant::now();
     let answer = edge.send(&chat("hi", false)).await;
     assert_eq!((answer.status, answer.code().as_str(), upstream.count()), (503, "plugin_unavailable", 0));
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 
     let service = Upstream::with(|_| Act::Answer(Answer::json("{\"result\":true}"))).await;
     let (_upstream, edge) = guarded(&service, "", ", send: facts, remember: {ttl: 1h}").await;

@@ -1,11 +1,9 @@
 //! Plugins that tell: words that were counted and offers that were made, as headers, tags and deliveries.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::client::Request;
-use crate::edge::{KEY, Setup, eventually};
+use crate::edge::{KEY, PATIENCE, Setup, eventually};
 use crate::upstream::{Act, Answer, Upstream};
 
 fn chat(text: &str, stream: bool) -> Request {
@@ -14,7 +12,7 @@ fn chat(text: &str, stream: bool) -> Request {
 }
 
 async fn told(receiver: &Upstream, count: usize) -> Vec<Value> {
-    assert!(eventually(Duration::from_secs(20), || receiver.count() >= count).await, "{} of {count} arrived", receiver.count());
+    assert!(eventually(PATIENCE, || receiver.count() >= count).await, "{} of {count} arrived", receiver.count());
     receiver.take().iter().map(|seen| seen.json()).collect()
 }
 

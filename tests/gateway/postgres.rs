@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{self, Request};
-use crate::edge::{Edge, KEY, Setup, eventually};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, comes_true, eventually};
 use crate::upstream::Upstream;
 
 const TOKEN: &str = "token-of-the-operator-0001";
@@ -126,7 +126,7 @@ async fn made(edge: &Edge, server: &Postgres, name: &str) -> String {
     let secret = made["key"].as_str().unwrap().to_owned();
     let from = Instant::now();
     while edge.send(&Request::chat(&secret, "fast", false)).await.status != 200 {
-        assert!(from.elapsed() < Duration::from_secs(15), "{}", edge.log());
+        assert!(from.elapsed() < PATIENCE, "{}", edge.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     secret
@@ -144,14 +144,11 @@ async fn keys_and_usage_are_kept_and_asked_for() {
     }
     assert_eq!(edge.send(&Request::chat(KEY, "fast", false)).await.status, 200);
     let mut there = 0;
-    for _ in 0..100 {
+    let all = async || {
         there = requests(&edge).await;
-        if there == before + 5 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(there, before + 5, "{}", edge.log());
+        there == before + 5
+    };
+    assert!(comes_true(PATIENCE, all).await, "{there} of {}: {}", before + 5, edge.log());
     // The command and the API answer the same.
     let by_key = asked(&edge, "?by=key&provider=mock").await.json()["data"].clone();
     assert_eq!(by_key, command(&edge, &server, &["usage", "--by", "key", "--provider", "mock"]));
@@ -197,10 +194,10 @@ async fn while_it_is_away_nothing_is_lost_and_afterwards_all_is_as_before() {
     let sent = upstream.count() as u64;
     let from = Instant::now();
     while requests(&edge).await != sent {
-        assert!(from.elapsed() < Duration::from_secs(20), "{} of {sent}: {}", requests(&edge).await, edge.log());
+        assert!(from.elapsed() < PATIENCE, "{} of {sent}: {}", requests(&edge).await, edge.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let _later = made(&edge, &server, "later").await;
     let depth = || edge.log().matches("the record store answers again").count();
-    assert!(eventually(Duration::from_secs(5), || depth() > 0).await, "{}", edge.log());
+    assert!(eventually(PATIENCE, || depth() > 0).await, "{}", edge.log());
 }

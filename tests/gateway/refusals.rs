@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::client::{Framing, Request, Response};
-use crate::edge::{Edge, KEY, KEY_ELSEWHERE, KEY_EXPIRED, KEY_REVOKED, KEY_WITHOUT_GRANTS, Setup};
+use crate::edge::{Edge, KEY, KEY_ELSEWHERE, KEY_EXPIRED, KEY_REVOKED, KEY_WITHOUT_GRANTS, PATIENCE, Setup, eventually};
 use crate::upstream::Upstream;
 
 /// Compares with `tests/golden/refusals/NAME.json`, the request id replaced. `UPDATE_GOLDEN=1` writes the file.
@@ -100,10 +100,10 @@ async fn above_the_process_cap_it_is_503_with_retry_after() {
     let mut setup = Setup::to(upstream.port);
     setup.server = "max_concurrent_requests: 1".into();
     let edge = setup.start().await;
-    upstream.next([crate::upstream::Act::Answer(crate::upstream::Answer::json("{}").delay(std::time::Duration::from_millis(800)))]);
+    upstream.next([crate::upstream::Act::Answer(crate::upstream::Answer::json("{}").delay(std::time::Duration::from_secs(3)))]);
     let request = Request::chat(KEY, "fast", false);
     let second = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        assert!(eventually(PATIENCE, || upstream.count() == 1).await, "the first is on its way");
         edge.send(&request).await
     };
     let (first, second) = tokio::join!(edge.send(&request), second);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::client::{Http1, Request};
-use crate::edge::{KEY, Setup};
+use crate::client::{Http1, Request, WATCHDOG};
+use crate::edge::{KEY, PATIENCE, Setup, comes_true};
 use crate::safety_sessions::Redis;
 use crate::upstream::{Act, Answer, Upstream};
 
@@ -56,7 +56,7 @@ async fn a_caller_of_http_1_0_gets_no_chunks() {
             );
             let mut caller = Http1::connect(edge.port).await;
             caller.write(head.as_bytes()).await.unwrap();
-            let answer = tokio::time::timeout(Duration::from_secs(5), caller.response()).await.expect("its end is told").unwrap();
+            let answer = tokio::time::timeout(WATCHDOG, caller.response()).await.expect("its end is told").unwrap();
             assert_eq!((answer.status, answer.header("transfer-encoding")), (200, None), "{governance}{more} {connection}");
             let text = answer.text();
             assert!(text.starts_with("data: ") && text.ends_with("data: [DONE]\n\n"), "{governance}{more} {connection}: {text}");
@@ -100,28 +100,28 @@ async fn a_providers_redirect_is_not_passed_on() {
 #[tokio::test]
 async fn a_connection_owes_a_head_in_time() {
     let upstream = Upstream::start().await;
-    let setup = Setup { server: "keepalive: 1s\nbody_timeout: 1s".into(), ..Setup::to(upstream.port) };
+    let setup = Setup { server: "keepalive: 2s\nbody_timeout: 2s".into(), ..Setup::to(upstream.port) };
     let edge = setup.start().await;
     let head = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\nx-slow: ");
     for (said, then) in [("", None), ("", Some("G")), (head.as_str(), Some("a"))] {
+        let begun = Instant::now();
         let mut caller = Http1::connect(edge.port).await;
         caller.write(said.as_bytes()).await.unwrap();
-        let begun = Instant::now();
         let mut open = true;
-        while open && begun.elapsed() < Duration::from_secs(10) {
+        while open && begun.elapsed() < WATCHDOG {
             if let Some(byte) = then {
                 let _ = caller.write(byte.as_bytes()).await;
             }
             open = !caller.closed(Duration::from_millis(300)).await;
         }
         let took = begun.elapsed();
-        assert!(!open && took > Duration::from_millis(900) && took < Duration::from_secs(6), "{said:?} {then:?}: {took:?}");
+        assert!(!open && took > Duration::from_millis(1900) && took < Duration::from_secs(15), "{said:?} {then:?}: {took:?}");
     }
     let mut caller = Http1::connect(edge.port).await;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(5) {
         assert_eq!(caller.send(&Request::new("GET", "/v1/models").bearer(KEY)).await.unwrap().status, 200);
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
@@ -138,21 +138,31 @@ async fn it_is_not_ready_while_limits_cannot_be_asked() {
         setup.state = "kind: redis, url: {env: STATE_URL}".into();
         setup.env.push(("STATE_URL".into(), format!("redis://127.0.0.1:{}", redis.port)));
         let edge = setup.start().await;
-        let told = edge.send(&Request::new("GET", "/v1/healthz")).await;
-        assert_eq!((told.status, told.json()), (200, json!({"status": "ok", "state": "ok", "records": "ok"})));
+        let health = async || edge.send(&Request::new("GET", "/v1/healthz")).await;
+        // A store has half a second to answer, which a busy machine may not leave it.
+        let well = json!({"status": "ok", "state": "ok", "records": "ok"});
+        assert!(comes_true(PATIENCE, async || health().await.json() == well).await, "{}", edge.log());
         let port = redis.port;
         drop(redis);
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        let told = edge.send(&Request::new("GET", "/v1/healthz")).await;
+        assert!(comes_true(PATIENCE, async || health().await.json()["state"] == "unavailable").await, "{}", edge.log());
+        let mut told = health().await;
         let (status, word, line) = if ready { (200, "ok", "ready") } else { (503, "state_unavailable", "state_unavailable") };
         let expected = json!({"status": word, "state": "unavailable", "records": "ok"});
+        comes_true(Duration::from_secs(10), async || {
+            told = health().await;
+            told.json() == expected
+        })
+        .await;
         assert_eq!((told.status, told.json()), (status, expected), "{governance} {main}");
         let page = edge.admin("/readyz").await;
         assert_eq!((page.status, page.text()), (status, format!("{line}\nstate: unavailable\nrecords: ok\n")));
         // Nobody sends it requests meanwhile: it finds out by itself that the store is there again.
         let _again = Redis::start_at(port).await;
-        tokio::time::sleep(Duration::from_millis(2100)).await;
-        assert_eq!(edge.send(&Request::new("GET", "/v1/healthz")).await.status, 200, "{}", edge.log());
+        let found = async || {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            health().await.status == 200
+        };
+        assert!(comes_true(Duration::from_secs(10), found).await, "{}", edge.log());
     }
 }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::client::Request;
 use crate::delivery::setup;
 use crate::delivery_peers::{certificate, missing, with_secret};
-use crate::edge::{Edge, KEY, KEY_WITHOUT_GRANTS, eventually, free_port};
+use crate::edge::{Edge, KEY, KEY_WITHOUT_GRANTS, PATIENCE, eventually, free_port};
 use crate::upstream::Upstream;
 
 /// What rsyslog has read of a message, and by which of its inputs.
@@ -86,7 +85,7 @@ impl Rsyslog {
             let listens = [tcp, tls].iter().all(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok());
             listens && self.text("parsed").contains(&probe)
         };
-        assert!(eventually(Duration::from_secs(20), ready).await, "{}", self.text("log"));
+        assert!(eventually(PATIENCE, ready).await, "{}", self.text("log"));
     }
 
     fn down(&mut self) {
@@ -197,12 +196,7 @@ async fn rsyslog_reads_every_field_over_every_carrier_and_gets_what_was_sent_whi
     let came = |server: &Rsyslog, input: &str| -> BTreeSet<String> { server.parsed(input).iter().map(|parsed| parsed.event().0).collect() };
     let process = edge.pid().await.to_string();
     for input in ["udp", "tcp", "tls"] {
-        assert!(
-            eventually(Duration::from_secs(15), || came(&server, input) == ids).await,
-            "{input}: {}\n{}",
-            server.text("log"),
-            edge.log()
-        );
+        assert!(eventually(PATIENCE, || came(&server, input) == ids).await, "{input}: {}\n{}", server.text("log"), edge.log());
         let parsed = server.parsed(input);
         assert_eq!(parsed.len(), 5, "{input}");
         for one in &parsed {
@@ -218,18 +212,13 @@ async fn rsyslog_reads_every_field_over_every_carrier_and_gets_what_was_sent_whi
     }
     server.down();
     let later = ask(&edge, 2).await;
-    let tried = eventually(Duration::from_secs(10), || edge.log().contains("a destination is paused")).await;
+    let tried = eventually(PATIENCE, || edge.log().contains("a destination is paused")).await;
     assert!(tried, "{}", edge.log());
     server.up().await;
     let all: BTreeSet<String> = ids.union(&later).cloned().collect();
     // Of datagrams nobody knows.
     for input in ["tcp", "tls"] {
-        assert!(
-            eventually(Duration::from_secs(30), || came(&server, input) == all).await,
-            "{input}: {:?}\n{}",
-            came(&server, input),
-            edge.log()
-        );
+        assert!(eventually(PATIENCE, || came(&server, input) == all).await, "{input}: {:?}\n{}", came(&server, input), edge.log());
     }
     assert!(!server.text("parsed").contains("stranger"), "a server that proved nothing was told");
     assert!(Path::new("/proc").join(&process).exists());

@@ -2,13 +2,12 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_rustls::rustls;
 
-use crate::client::{H2, Http1, Request, Response, events};
-use crate::edge::{Edge, KEY, Setup};
+use crate::client::{H2, Http1, Request, Response, WATCHDOG, events};
+use crate::edge::{Edge, KEY, PATIENCE, Setup, comes_true};
 use crate::upstream::{Act, Answer, Upstream, chat};
 
 struct Certificate {
@@ -155,7 +154,7 @@ async fn a_caller_that_waits_for_100_continue_gets_it_and_the_provider_is_not_as
         body.len()
     );
     connection.write(head.as_bytes()).await.unwrap();
-    let interim = tokio::time::timeout(Duration::from_secs(3), connection.head()).await.expect("100 Continue").unwrap();
+    let interim = tokio::time::timeout(WATCHDOG, connection.head()).await.expect("100 Continue").unwrap();
     assert_eq!(interim.status, 100);
     connection.write(&body).await.unwrap();
     let answer = connection.response().await.unwrap();
@@ -227,8 +226,14 @@ async fn an_unhealthy_address_is_left_out() {
         upstream.port
     ));
     let edge = setup.start().await;
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    for _ in 0..20 {
-        assert_eq!(edge.send(&Request::new("GET", "/pool/x").bearer(KEY)).await.status, 200);
-    }
+    // Nine of ten would go to the one that is down.
+    let well = async || {
+        for _ in 0..20 {
+            if edge.send(&Request::new("GET", "/pool/x").bearer(KEY)).await.status != 200 {
+                return false;
+            }
+        }
+        true
+    };
+    assert!(comes_true(PATIENCE, well).await, "{}", edge.log());
 }
