@@ -137,6 +137,8 @@ struct Shared {
     opened: parking_lot::Mutex<Option<Arc<dyn RecordStore>>>,
     /// What this process listens on, whatever was loaded since.
     listening: Vec<SocketAddr>,
+    /// Where this process sends its listeners, whatever was loaded since: a successor waits there or in vain.
+    upgrade_sock: PathBuf,
     taken: Taken,
 }
 
@@ -235,6 +237,7 @@ impl Builder {
             records: loaded.config.records_settings().map_err(GatewayError::Config)?,
             opened: parking_lot::Mutex::default(),
             listening: addresses(&settings, admin).collect(),
+            upgrade_sock: settings.upgrade_sock.clone(),
             taken: Taken::of(loaded.config.sections()),
         });
 
@@ -317,7 +320,7 @@ fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError
         StateSettings::Redis(address) => {
             let store = RedisState::open(address.expose(), redis::Options::default()).map_err(|e| GatewayError::State(e.to_string()))?;
             stores.offer_values(Arc::new(store.clone()));
-            // All replicas know the address, and nobody else does.
+            // All replicas know the address, and nobody else does if there is a password in it; otherwise a warning says so.
             State { store: Arc::new(store), secret: address.expose().as_bytes().to_vec() }
         }
     };
@@ -366,9 +369,13 @@ impl Shared {
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok((live, taken)) => {
-                let fixed = self.taken.differing(&taken).join(", ");
+                let (restart, fixed) = self.taken.differing(&taken).into_iter().partition::<Vec<_>, _>(|name| *name == taken::UPGRADE_SOCK);
+                let fixed = fixed.join(", ");
                 if !fixed.is_empty() {
                     log::warn!(target: "reload", settings = fixed.as_str(); "these are taken at start and stay as they were: send SIGUSR2, or restart, to apply them");
+                }
+                if !restart.is_empty() {
+                    log::warn!(target: "reload", settings = taken::UPGRADE_SOCK; "this process hands over at its old place: restart it to apply this; SIGUSR2 is refused meanwhile");
                 }
                 let hash = live.snapshot.hash.clone();
                 let homes = live.snapshot.homes.clone();
@@ -388,13 +395,18 @@ impl Shared {
         }
     }
 
-    /// Whether another process could take over with the file as it is now: it loads, and every address that it adds is
-    /// free. The new process would find out about an address only after this one has let go of its own.
+    /// Whether another process could take over with the file as it is now: it loads, it would wait where this one hands over,
+    /// and every address that it adds is free. The new process would find out about an address only after this one has let go
+    /// of its own.
     fn replaceable(&self) -> Result<(), String> {
         let next = load(&self.config, &self.roster, &self.host, &self.metrics).map_err(|error| match error {
             GatewayError::Config(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             other => other.to_string(),
         })?;
+        if next.server.upgrade_sock != self.upgrade_sock {
+            let (ours, theirs) = (self.upgrade_sock.display(), next.server.upgrade_sock.display());
+            return Err(format!("it hands over at {ours}, and server.upgrade_sock is {theirs} now: put it back, or restart"));
+        }
         let added = addresses(&next.server, next.admin.listen).filter(|address| !self.listening.contains(address));
         free(added).map_err(|error| match error {
             GatewayError::Listen(address, error) => format!("the new configuration listens on {address}: {error}"),

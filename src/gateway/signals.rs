@@ -31,10 +31,10 @@ impl ShutdownSignalWatch for Signals {
                 _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
                 // Somebody else started the new process with --upgrade.
                 _ = hand_over.recv() => {
-                    if self.shared.live.load().snapshot.server.upgrade_sock.exists() {
+                    if self.shared.upgrade_sock.exists() {
                         return ShutdownSignal::GracefulUpgrade;
                     }
-                    log::error!(target: "upgrade", "this process stays: no process waits at server.upgrade_sock");
+                    log::error!(target: "upgrade", "this process stays: no process waits at {}", self.shared.upgrade_sock.display());
                 }
                 _ = replace.recv() => match self.start_successor().await {
                     Ok(pid) => {
@@ -57,8 +57,8 @@ impl Signals {
             shared.replaceable()
         });
         checked.await.map_err(|error| error.to_string())??;
-        let sock = self.shared.live.load().snapshot.server.upgrade_sock.clone();
-        let _ = std::fs::remove_file(&sock);
+        let sock = &self.shared.upgrade_sock;
+        let _ = std::fs::remove_file(sock);
         let binary = std::env::args_os().next().ok_or("no program name")?;
         let mut child = tokio::process::Command::new(binary)
             .arg("run")

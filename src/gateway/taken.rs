@@ -9,6 +9,9 @@ use serde::Serialize;
 
 use crate::config::sections::Root;
 
+/// What not even an upgrade changes: the place where processes meet for it.
+pub(super) const UPGRADE_SOCK: &str = "server.upgrade_sock";
+
 /// Digests of the settings taken at start, by the names they have in the file.
 pub(super) struct Taken(BTreeMap<&'static str, u64>);
 
@@ -21,7 +24,7 @@ impl Taken {
             ("server.listen", digest(&server.listen)),
             ("server.tls", digest(&(&server.tls, files.collect::<Vec<_>>()))),
             ("server.threads", digest(&server.threads)),
-            ("server.upgrade_sock", digest(&server.upgrade_sock)),
+            (UPGRADE_SOCK, digest(&server.upgrade_sock)),
             ("server.drain", digest(&server.drain)),
             ("admin.listen", digest(&root.admin.listen)),
             ("log", digest(&root.log)),

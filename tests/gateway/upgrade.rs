@@ -99,6 +99,31 @@ async fn an_upgrade_to_an_address_in_use_is_called_off() {
     edge.signal("TERM", Some(next));
 }
 
+/// Listeners go to the place that was named at the start: a successor that waits elsewhere would get none of them.
+#[tokio::test]
+async fn an_upgrade_that_would_meet_elsewhere_is_called_off() {
+    let upstream = crate::upstream::Upstream::start().await;
+    let edge = Setup::to(upstream.port).start().await;
+    let pid = edge.pid().await;
+    let good = std::fs::read_to_string(&edge.file).unwrap();
+    let moved = good.replacen("/upgrade.sock", "/moved.sock", 1);
+    assert_ne!(good, moved);
+    std::fs::write(&edge.file, moved).unwrap();
+    edge.signal("HUP", None);
+    edge.logged("hands over at its old place", 0).await;
+    edge.signal("USR2", None);
+    edge.logged("put it back, or restart", 0).await;
+    // Whoever starts a successor by hand is told the same place.
+    edge.signal("QUIT", None);
+    edge.logged("no process waits at ", 0).await;
+    assert_eq!(edge.pid().await, pid);
+    assert_eq!(edge.send(&crate::client::Request::chat(crate::edge::KEY, "fast", false)).await.status, 200);
+    std::fs::write(&edge.file, &good).unwrap();
+    edge.signal("USR2", None);
+    let next = successor(&edge, &[pid]).await;
+    edge.signal("TERM", Some(next));
+}
+
 /// A new binary that cannot start leaves the old one serving.
 #[tokio::test]
 async fn an_upgrade_to_a_bad_configuration_is_called_off() {

@@ -34,7 +34,7 @@ pub struct Server {
     pub keepalive: Span,
     /// Worker threads; 0 means one per core.
     pub threads: usize,
-    /// Socket over which a new process takes over the listeners.
+    /// Socket over which a new process takes over the listeners. Only a restart changes it.
     pub upgrade_sock: PathBuf,
 }
 
