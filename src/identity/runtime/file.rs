@@ -4,18 +4,24 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::hasher::{KeyHasher, hex};
 use super::table::{Entry, KeyTable};
 
-/// Writes the table in place of what was there: one key a line, then the seal.
-pub(super) fn save(path: &Path, table: &KeyTable, hasher: &KeyHasher) -> io::Result<()> {
+/// Where a new file is written before it takes the place of the one before.
+pub(super) fn draft(path: &Path) -> PathBuf {
+    path.with_extension(format!("{}.new", std::process::id()))
+}
+
+/// Writes the table in place of what was there: one key a line, then the seal. Its time is `as_of`, when the table was true:
+/// what changes while it is written may be missing in it.
+pub(super) fn save(path: &Path, table: &KeyTable, hasher: &KeyHasher, as_of: SystemTime) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let draft = draft(path);
     let mut body = Vec::with_capacity(table.len() * 256);
     table.entries(|entry| {
         serde_json::to_writer(&mut body, entry)?;
@@ -26,7 +32,9 @@ pub(super) fn save(path: &Path, table: &KeyTable, hasher: &KeyHasher) -> io::Res
     let mut out = BufWriter::new(file);
     out.write_all(&body)?;
     writeln!(out, "{}", hex(&hasher.fingerprint(&body)))?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.set_modified(as_of)?;
+    file.sync_all()?;
     std::fs::rename(&draft, path)
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::file;
+use super::keeping::Keeping;
 use super::keyring::Keyring;
 use crate::store::records::{RecordError, RecordStore};
 use crate::store::{InvalidationBus, Notice, Subscription};
@@ -21,10 +21,6 @@ pub const ALL_AGAIN: &str = "keys:*";
 const POLL: Duration = Duration::from_secs(1);
 /// Keys read at once.
 const PAGE: u32 = 10_000;
-/// Between two writings of the file, at least, and as a multiple of what the last one took.
-const SAVING: (Duration, u32) = (Duration::from_secs(2), 20);
-/// Between two notes that the file is still true.
-const TOUCHING: Duration = Duration::from_secs(5);
 
 /// What one process knows of where it stands.
 struct Position {
@@ -33,18 +29,14 @@ struct Position {
     migrated: bool,
     /// All keys have been read from the store.
     complete: bool,
-    unsaved: bool,
-    saved: Instant,
-    save_took: Duration,
-    touched: Instant,
+    /// The file for a start without the store.
+    kept: Keeping,
 }
 
 /// Keeps the ring current for as long as the process runs.
 pub(super) async fn follow(ring: Arc<Keyring>, records: Arc<dyn RecordStore>, bus: Arc<dyn InvalidationBus>, path: PathBuf) {
     let mut heard = bus.subscribe();
-    let now = Instant::now();
-    let mut at =
-        Position { version: 0, migrated: false, complete: false, unsaved: false, saved: now, save_took: Duration::ZERO, touched: now };
+    let mut at = Position { version: 0, migrated: false, complete: false, kept: Keeping::at(path.clone()) };
     let mut listening = true;
     let mut told = false;
     loop {
@@ -55,7 +47,7 @@ pub(super) async fn follow(ring: Arc<Keyring>, records: Arc<dyn RecordStore>, bu
                 }
                 told = false;
                 ring.reached();
-                keep(&ring, &path, &mut at).await;
+                at.kept.keep(&ring);
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
@@ -108,7 +100,7 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
         let keys = read?;
         let Some(last) = keys.last() else { break };
         from = from.max(last.version);
-        at.unsaved = true;
+        at.kept.changed();
         let more = keys.len() >= PAGE as usize;
         let ring = Arc::clone(ring);
         let task = tokio::task::spawn_blocking(move || keys.into_iter().for_each(|key| ring.table().put(key.into())));
@@ -123,7 +115,7 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
     if all {
         ring.table().end_reading();
         at.complete = true;
-        at.unsaved = true;
+        at.kept.changed();
     }
     Ok(())
 }
@@ -143,25 +135,6 @@ impl Putting {
             // Nothing of the panic's payload: it may quote a key's record.
             Err(_) => Err(RecordError::Unavailable("keys that were read could not be taken".into())),
         }
-    }
-}
-
-/// Writes the file when it is time to.
-async fn keep(ring: &Arc<Keyring>, path: &std::path::Path, at: &mut Position) {
-    let first = at.save_took == Duration::ZERO;
-    if at.unsaved && (first || at.saved.elapsed() >= SAVING.0.max(at.save_took * SAVING.1)) {
-        let started = Instant::now();
-        let (ring, path) = (Arc::clone(ring), path.to_owned());
-        let written = tokio::task::spawn_blocking(move || file::save(&path, ring.table(), ring.hasher())).await;
-        if let Ok(Err(error)) = written {
-            log::warn!(target: "keys", "keys are not kept for a start without the record store: {error}");
-        }
-        let now = Instant::now();
-        (at.unsaved, at.saved, at.touched, at.save_took) = (false, now, now, (now - started).max(Duration::from_millis(1)));
-    } else if at.touched.elapsed() >= TOUCHING {
-        at.touched = Instant::now();
-        // A file that is not there is told about when it is written.
-        let _ = file::touch(path);
     }
 }
 

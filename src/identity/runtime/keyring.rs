@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::follow;
 use super::hasher::{KeyHasher, is_minted};
@@ -28,6 +28,9 @@ pub struct Keyring {
     grace: Duration,
     /// When the store answered last, in milliseconds since the epoch; 0: nothing was ever loaded.
     as_of: AtomicI64,
+    /// The same by the clock that nobody can set, in milliseconds since `born`: before it, if it was in a file.
+    heard: AtomicI64,
+    born: Instant,
     /// Whether the store answered when it was asked last.
     reachable: AtomicBool,
     /// Whether the first attempt to load is over, however it ended.
@@ -44,6 +47,8 @@ impl Keyring {
             table: KeyTable::new(homes),
             grace,
             as_of: AtomicI64::new(0),
+            heard: AtomicI64::new(0),
+            born: Instant::now(),
             reachable: AtomicBool::new(false),
             tried: AtomicBool::new(false),
             records: OnceLock::new(),
@@ -112,9 +117,8 @@ impl Keyring {
     fn tell(&self) {
         let Some(metrics) = &self.metrics else { return };
         metrics.known.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
-        let as_of = self.as_of.load(Ordering::Acquire);
-        if as_of != 0 {
-            metrics.age.set((millis(SystemTime::now()) - as_of).max(0) / 1000);
+        if self.is_loaded() {
+            metrics.age.set(self.age(millis(SystemTime::now())) / 1000);
         }
     }
 
@@ -125,7 +129,21 @@ impl Keyring {
     }
 
     pub(super) fn loaded_as_of(&self, time: SystemTime) {
+        let age = (millis(SystemTime::now()) - millis(time)).max(0);
+        self.heard.store(self.running() - age, Ordering::Release);
         self.as_of.store(millis(time).max(1), Ordering::Release);
+    }
+
+    /// Milliseconds since it was made.
+    fn running(&self) -> i64 {
+        i64::try_from(self.born.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// How long ago the store answered last, in milliseconds, by whichever clock says more: a wall clock that is set back must
+    /// not make keys look fresh.
+    fn age(&self, now: i64) -> i64 {
+        let by_the_wall = now.saturating_sub(self.as_of.load(Ordering::Acquire));
+        by_the_wall.max(self.running().saturating_sub(self.heard.load(Ordering::Acquire)))
     }
 
     /// Finds the principal of a presented secret.
@@ -141,10 +159,10 @@ impl Keyring {
                 known => return known,
             },
         };
-        let (now, as_of) = (millis(now), self.as_of.load(Ordering::Acquire));
+        let now = millis(now);
         let reachable = self.reachable.load(Ordering::Acquire);
-        let within = |time: Duration| now.saturating_sub(as_of) <= i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        if as_of == 0 || (!reachable && !within(self.grace)) {
+        let within = |time: Duration| self.age(now) <= i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        if !self.is_loaded() || (!reachable && !within(self.grace)) {
             self.looked_up(Lookup::Unavailable);
             return Err(unavailable());
         }
@@ -187,5 +205,20 @@ mod tests {
         assert_eq!(code(now + Duration::from_secs(3)), codes::STORE_UNAVAILABLE.code);
         ring.missed();
         assert_eq!(code(now), codes::STORE_UNAVAILABLE.code);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_fresh() {
+        let ring = Keyring::new(KeyHasher::new(&[7; 32]), Arc::default(), Duration::from_secs(900));
+        let secret = format!("sk_{}", "ab".repeat(24));
+        let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+        let code = || ring.authenticate(&Keys::default(), secret.as_bytes(), yesterday).map_or_else(|denial| denial.code, |_| "".into());
+        ring.reached();
+        assert_eq!(code(), codes::UNAUTHORIZED.code);
+        ring.heard.fetch_sub(3000, Ordering::AcqRel);
+        assert_eq!(code(), codes::STORE_UNAVAILABLE.code);
+        // What a file says is as old as it was when it was read, and ages from there.
+        ring.loaded_as_of(SystemTime::now() - Duration::from_secs(600));
+        assert!(ring.age(millis(yesterday)) >= 600_000);
     }
 }

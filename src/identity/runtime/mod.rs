@@ -8,6 +8,7 @@ mod file;
 mod follow;
 mod hasher;
 mod home;
+mod keeping;
 mod keyring;
 mod table;
 
