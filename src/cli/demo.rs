@@ -53,14 +53,7 @@ pub fn run(mut args: Args, builder: Builder) -> i32 {
     drop(held);
     let folder = std::env::temp_dir().join(format!("odock-demo-{}", std::process::id()));
     let evidence = folder.join("evidence");
-    let config = CONFIG
-        .replace(LISTEN, &args.listen.to_string())
-        .replace(ADMIN, &args.admin.to_string())
-        .replace(PROVIDER, &args.provider.to_string())
-        .replace("./var/evidence", &evidence.display().to_string())
-        .replace("./var/odock.db", &folder.join("odock.db").display().to_string())
-        .replace("./var/usage", &folder.join("usage").display().to_string())
-        .replace("./var/odock-edge.sock", &folder.join("upgrade.sock").display().to_string());
+    let config = config(&args, &folder);
     let path = folder.join("demo.yaml");
     if let Err(error) = std::fs::create_dir_all(&evidence).and_then(|()| std::fs::write(&path, config)) {
         tell(&format!("odock-edge demo: {}: {error}", folder.display()));
@@ -75,6 +68,15 @@ pub fn run(mut args: Args, builder: Builder) -> i32 {
             FAILED
         }
     }
+}
+
+/// The configuration, with these addresses and every place in this folder: what another gateway left in `./var` is its own.
+fn config(args: &Args, folder: &std::path::Path) -> String {
+    CONFIG
+        .replace(LISTEN, &args.listen.to_string())
+        .replace(ADMIN, &args.admin.to_string())
+        .replace(PROVIDER, &args.provider.to_string())
+        .replace("./var/", &format!("{}/", folder.display()))
 }
 
 fn guide(args: &Args, config: &std::path::Path, evidence: &std::path::Path) -> String {
@@ -108,4 +110,25 @@ What it cost, how the gateway is doing, and the configuration of this demo:
         evidence = evidence.display(),
         config = config.display(),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+    use crate::plugin::Roster;
+
+    /// Places that the file does not name are by default in `./var`, where files of a gateway may be that would be taken over.
+    #[test]
+    fn the_demo_touches_nothing_outside_of_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let [listen, admin, provider] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let path = folder.path().join("demo.yaml");
+        std::fs::write(&path, config(&Args { listen, admin, provider }, folder.path())).unwrap();
+        let loaded = load(&path, &Roster::bundled()).unwrap();
+        let settings = serde_json::to_string(loaded.config.sections()).unwrap();
+        assert!(!settings.contains("./var"), "{settings}");
+        assert!(settings.contains(&format!("{}/outbox", folder.path().display())), "{settings}");
+    }
 }
