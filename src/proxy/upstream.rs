@@ -12,7 +12,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::{Context, Destination};
-use super::{mcp, respond};
+use super::{address, mcp, respond};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Exchange, Gate, HeaderEdit, Verdict};
 use crate::route::Transport;
@@ -205,7 +205,9 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
         }
         tap.set_body(exchange.draft.body.clone());
     }
-    let written = write_head(head, exchange, destination, route.auth, &cx.id_value);
+    let proxied =
+        matches!(destination, Destination::Upstream(_)) && address::is_behind_a_proxy(session, &cx.live.snapshot.server.trusted_proxies);
+    let written = write_head(head, exchange, destination, route.auth, proxied, &cx.id_value);
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
 }
 
@@ -253,6 +255,7 @@ fn write_head(
     exchange: &Exchange,
     destination: &Destination,
     authenticated: bool,
+    proxied: bool,
     id: &HeaderValue,
 ) -> Result<()> {
     // Pingora keeps the caller's spelling of every name beside the fields and parses a name again for each change. Names have
@@ -269,7 +272,7 @@ fn write_head(
     // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
     // caller's below.
     let replaced = |name: &HeaderName| credential.as_ref().is_some_and(|(own, _)| own == name);
-    let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider) && !replaced(name);
+    let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider, proxied) && !replaced(name);
     let mut unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
     let before = unwanted.len();
     if to_provider {
@@ -353,8 +356,9 @@ fn unusable(error: impl Into<http::Error>) -> Box<Error> {
 }
 
 /// Whether a field of the caller's head ends at this gateway. What describes the caller's connection (RFC 9110 §7.6.1) ends
-/// here for every upstream; the fields that `Connection` names Pingora has taken out already.
-fn stays_here(name: &str, authenticated: bool, to_provider: bool) -> bool {
+/// here for every upstream; the fields that `Connection` names Pingora has taken out already. `proxied`: what came, came from a
+/// proxy whose word counts.
+fn stays_here(name: &str, authenticated: bool, to_provider: bool, proxied: bool) -> bool {
     match name {
         "connection"
         | "keep-alive"
@@ -371,8 +375,10 @@ fn stays_here(name: &str, authenticated: bool, to_provider: bool) -> bool {
         "accept-encoding" => true,
         // Carries a virtual key, or may.
         "authorization" | "cookie" | "cookie2" | "x-api-key" | "x-goog-api-key" | "api-key" => authenticated,
-        // Says where the caller sits: no business of a provider.
-        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "forwarded" | "x-real-ip" => to_provider,
+        // Says where the caller sits: no business of a provider, and told to any other by our own `X-Forwarded-For` alone. What
+        // the caller writes here would be a claim beside it.
+        "x-forwarded-for" | "forwarded" | "x-real-ip" | "x-client-ip" | "true-client-ip" => true,
+        "x-forwarded-host" | "x-forwarded-proto" | "x-forwarded-port" => to_provider || !proxied,
         _ => false,
     }
 }
@@ -441,6 +447,17 @@ mod tests {
             assert_eq!(fields.get_all(&name).iter().collect::<Vec<_>>(), ["ours"], "{name}");
         }
         assert_eq!(fields.get_all(X_FORWARDED_FOR).iter().count(), 2);
+    }
+
+    #[test]
+    fn where_a_caller_sits_only_a_trusted_proxy_says() {
+        for name in ["x-forwarded-for", "forwarded", "x-real-ip", "x-client-ip", "true-client-ip"] {
+            assert!([false, true].iter().all(|proxied| stays_here(name, false, false, *proxied)), "{name}");
+        }
+        for name in ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"] {
+            assert!(stays_here(name, false, false, false) && !stays_here(name, false, false, true), "{name}");
+            assert!(stays_here(name, false, true, true), "{name}: no business of a provider");
+        }
     }
 
     #[test]
