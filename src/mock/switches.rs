@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::value::RawValue;
 
+use crate::wire::percent;
+
 /// The prefix of the names in headers and in the query.
 pub const PREFIX: &str = "x-mock-";
 /// Answers are padded to at most this many bytes.
@@ -136,22 +138,7 @@ impl Switches {
 
 /// Resolves `%41`; a `%` that begins nothing stays.
 fn percent_decoded(raw: &[u8]) -> String {
-    let digit = |at: usize| raw.get(at).and_then(|b| char::from(*b).to_digit(16));
-    let mut out = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while let Some(&byte) = raw.get(at) {
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&percent::lenient(raw)).into_owned()
 }
 
 #[cfg(test)]

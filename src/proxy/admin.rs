@@ -13,6 +13,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::live::Live;
+use super::presented::bearer;
 use super::readiness::Readiness;
 use super::{admin_keys, admin_usage};
 use crate::identity::Keyring;
@@ -99,8 +100,7 @@ pub(super) fn authorized(admin: &Admin, head: &RequestHeader) -> Result<(), (Sta
     let Some(token) = live.snapshot.admin.token.as_ref() else {
         return Err((StatusCode::NOT_FOUND, "not_found", "there is no such API; `admin.token` switches it on"));
     };
-    let presented = head.headers.get(http::header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    match bool::from(token.expose().as_bytes().ct_eq(presented.unwrap_or_default())) {
+    match bool::from(token.expose().as_bytes().ct_eq(bearer(&head.headers).unwrap_or_default())) {
         true => Ok(()),
         false => Err((StatusCode::UNAUTHORIZED, "unauthorized", "the token of the admin API is missing or wrong")),
     }

@@ -2,7 +2,7 @@
 //!
 //! | Request | does |
 //! |---|---|
-//! | `GET /v1/keys?organisation=&after=&limit=` | lists |
+//! | `GET /v1/keys?organisation=&team=&user=&revoked=&after=&limit=` | lists |
 //! | `POST /v1/keys` | creates; the answer has the secret, this once |
 //! | `GET /v1/keys/ID` | shows, with past rotations |
 //! | `POST /v1/keys/ID/rotate` | a new secret, shown this once |
@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::admin::{Admin, answer, authorized};
-use crate::identity::{CHANGED, Desk, DeskError, Issued, KeyAsk, describe};
+use super::asked;
+use crate::identity::{CHANGED, Desk, DeskError, Issued, KeyAsk, describe, rotation};
 use crate::store::records::{KeyFilter, Page, RecordError};
 
 /// Where it begins.
@@ -78,8 +79,7 @@ async fn handle(admin: &Admin, session: &mut ServerSession) -> Result<Value, Fai
             let key = desk.key(id).await?;
             let history = records.rotations(id).await?;
             let mut shown = describe(&key);
-            let past = |row: &crate::store::records::RotationRow| json!({"at": row.at, "previous_hint": row.previous_hint, "previous_expires": row.previous_expires, "expires": row.expires, "by": row.by});
-            shown["history"] = history.iter().map(past).collect();
+            shown["history"] = history.iter().map(rotation).collect();
             return Ok(shown);
         }
         (&Method::POST, []) => issued(&desk.create(&read::<KeyAsk>(session).await?).await?),
@@ -106,14 +106,15 @@ fn issued(issued: &Issued) -> Value {
 fn listing(query: &str) -> Result<(KeyFilter, Page), Failed> {
     let mut filter = KeyFilter::default();
     let mut page = Page::first(PAGE.0);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+    for pair in asked::pairs(query) {
+        let (name, value) = pair.map_err(DeskError::Invalid)?;
         match name {
-            "organisation" => filter.organisation = Some(value.to_owned()),
-            "team" => filter.team = Some(value.to_owned()),
-            "user" => filter.user = Some(value.to_owned()),
-            "revoked" => filter.revoked = Some(value == "true"),
-            "after" => page.after = Some(value.to_owned()),
-            "limit" => page.limit = value.parse().map_or(PAGE.0, |limit: u32| limit.clamp(1, PAGE.1)),
+            "organisation" => filter.organisation = Some(value),
+            "team" => filter.team = Some(value),
+            "user" => filter.user = Some(value),
+            "revoked" => filter.revoked = Some(value.parse().map_err(|_| DeskError::Invalid("`revoked` is true or false".to_owned()))?),
+            "after" => page.after = Some(value),
+            "limit" => page.limit = asked::limit(name, &value, PAGE.1).map_err(DeskError::Invalid)?,
             _ => return Err(DeskError::Invalid(format!("`{name}` is no filter")).into()),
         }
     }
@@ -132,4 +133,21 @@ async fn read<T: DeserializeOwned>(session: &mut ServerSession) -> Result<T, Fai
     }
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
     serde_json::from_slice(text).map_err(|error| broken(error.to_string()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_is_read_from_the_query_or_refused() {
+        let (filter, page) = listing("organisation=a%20b&team=x%2Fy&revoked=true&limit=5000&after=key_1").ok().unwrap();
+        assert_eq!((filter.organisation.as_deref(), filter.team.as_deref(), filter.revoked), (Some("a b"), Some("x/y"), Some(true)));
+        assert_eq!((page.after.as_deref(), page.limit), (Some("key_1"), PAGE.1));
+        assert_eq!(listing("").ok().unwrap().1.limit, PAGE.0);
+        for wrong in ["revoked=x", "revoked=", "limit=x", "limit=", "team=%zz", "colour=red", "colour"] {
+            assert!(listing(wrong).is_err_and(|failed| failed.0 == StatusCode::BAD_REQUEST), "{wrong}");
+        }
+    }
 }

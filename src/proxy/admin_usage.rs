@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use super::admin::{Admin, answer, authorized};
+use super::asked;
 use crate::store::records::{UsageBy, UsageFilter};
 use crate::usage::{Table, by_name, moment};
 
@@ -79,9 +80,8 @@ async fn handle(admin: &Admin, session: &mut ServerSession) -> Result<(&'static 
 
 fn read(query: &str) -> Result<Question, Failed> {
     let mut question = Question::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = plain(value).ok_or_else(|| invalid(format!("`{name}` is not what a query may hold")))?;
+    for pair in asked::pairs(query) {
+        let (name, value) = pair.map_err(invalid)?;
         let filter = &mut question.filter;
         match name {
             "organisation" => filter.organisation = Some(value),
@@ -94,10 +94,7 @@ fn read(query: &str) -> Result<Question, Failed> {
             "from" => filter.from = Some(moment(&value).map_err(invalid)?),
             "until" => filter.until = Some(moment(&value).map_err(invalid)?),
             "by" => question.by = Some(by_name(&value).ok_or_else(|| invalid(format!("usage is not told apart by `{value}`")))?),
-            "list" => {
-                let limit = value.parse().map_err(|_| invalid("`list` is a number of records".to_owned()))?;
-                question.list = Some(u32::clamp(limit, 1, MOST));
-            }
+            "list" => question.list = Some(asked::limit(name, &value, MOST).map_err(invalid)?),
             "after" => {
                 let place = value.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
                 question.after = Some(place.ok_or_else(|| invalid("`after` is a `next` of the page before".to_owned()))?);
@@ -112,25 +109,6 @@ fn read(query: &str) -> Result<Question, Failed> {
         (Some(_), Some(_)) => Err(invalid("`by` asks for sums and `list` for records".to_owned())),
         _ => Ok(question),
     }
-}
-
-/// A value of a query without its percent-encoding (RFC 3986 §2.1).
-fn plain(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let [first, more @ ..] = rest {
-        rest = more;
-        bytes.push(match first {
-            b'%' => {
-                let (digits, more) = more.split_at_checked(2)?;
-                rest = more;
-                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
-            }
-            b'+' => b' ',
-            other => *other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

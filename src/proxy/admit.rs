@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST, UPGRADE, USER_AGENT};
 use http::{HeaderMap, HeaderName, Method};
 use pingora_proxy::Session;
 use serde_json::json;
@@ -27,6 +27,7 @@ use serde_json::json;
 use super::context::{Context, Destination};
 use super::govern::{Steering, Turn};
 use super::live::Live;
+use super::presented::bearer;
 use super::{Edge, address, body, counter, framing, mcp, respond, tap};
 use crate::error::{Denial, codes};
 use crate::gate::{self, Draft, Exchange, Facts, Gate, Outcome, Verdict};
@@ -34,7 +35,7 @@ use crate::identity::{self, Caller};
 use crate::route::{Match, Model, Provider, ProviderKind, Route};
 use crate::safety::Phase;
 use crate::wire::endpoint::family_in_path;
-use crate::wire::{self, Dialect, Endpoint};
+use crate::wire::{self, Dialect, Endpoint, percent};
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -327,8 +328,8 @@ fn is_ambiguous(path: &str) -> bool {
     }
     let encoded = |at: usize, code: &[u8; 2]| path.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.eq_ignore_ascii_case(code));
     let unreserved = |at: usize| {
-        let digits = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        digits.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        let encoded = path.as_bytes().get(at + 1..at + 3).and_then(percent::byte);
+        encoded.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
     };
     path.contains("//")
         || path.contains('\\')
@@ -345,13 +346,9 @@ pub(super) fn authenticate(
     now: SystemTime,
 ) -> Result<Arc<Caller>, Denial> {
     let head = session.req_header();
-    let bearer = head.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes).and_then(|v| {
-        let (scheme, token) = v.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-    });
     let header = |name: &HeaderName| head.headers.get(name).map(http::HeaderValue::as_bytes);
     let query = || head.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("key=")).map(str::as_bytes);
-    let Some(secret) = bearer.or_else(|| header(&X_API_KEY)).or_else(|| header(&X_GOOG_API_KEY)).or_else(query) else {
+    let Some(secret) = bearer(&head.headers).or_else(|| header(&X_API_KEY)).or_else(|| header(&X_GOOG_API_KEY)).or_else(query) else {
         return Err(Denial::of(codes::UNAUTHORIZED));
     };
     let secret = secret.trim_ascii();
@@ -538,8 +535,19 @@ mod tests {
 
     #[test]
     fn paths_that_mean_something_else_to_the_next_hop() {
-        for bad in ["/public/../private", "/v1//chat", "/v1/./chat", "/a%2Fb", "/a%5cb", "/a%2e%2e/b", "/%63hat", "/a\\b", "/a%zz", "/a%2"]
-        {
+        for bad in [
+            "/public/../private",
+            "/v1//chat",
+            "/v1/./chat",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a%2e%2e/b",
+            "/%63hat",
+            "/a\\b",
+            "/a%zz",
+            "/a%2",
+            "/a%+1",
+        ] {
             assert!(is_ambiguous(bad), "{bad}");
         }
         for good in ["/v1/chat/completions", "/v1/models/a%20b", "/v1beta/models/g:generate", "/a..b/c", "/"] {

@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use super::admit::{Refusal, authenticate, say};
 use super::context::Context;
 use super::govern::Turn;
+use super::presented::bearer;
 use super::{Edge, address, body};
 use crate::config::Snapshot;
 use crate::error::{Denial, codes};
@@ -63,11 +64,14 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
             status = if standing.is_ready() { 200 } else { 503 };
             Ok(standing.json())
         }
-        Service::Validate => match counted(edge, session, cx).await {
+        Service::Validate => match counted("keys_validate", edge, session, cx).await {
             Ok(()) => validate(edge, session, cx),
             Err(denial) => Err(denial),
         },
-        Service::Invalidate => invalidate(edge, session, cx).await,
+        Service::Invalidate => match counted("cache_invalidate", edge, session, cx).await {
+            Ok(()) => invalidate(edge, session, cx).await,
+            Err(denial) => Err(denial),
+        },
     };
     match answer {
         Ok(answer) => {
@@ -81,11 +85,11 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
     }
 }
 
-/// Keys can be tried here as on any route: the cap of the process and the gateway's own policy hold here as well.
-async fn counted(edge: &Edge, session: &Session, cx: &mut Context) -> Result<(), Denial> {
+/// Keys and secrets can be tried here as on any route: the cap of the process and the gateway's own policy hold here as well.
+async fn counted(name: &'static str, edge: &Edge, session: &Session, cx: &mut Context) -> Result<(), Denial> {
     let live = cx.live.clone();
     let snapshot = &live.snapshot;
-    cx.service = Some(("keys_validate", None));
+    cx.service = Some((name, None));
     cx.in_flight = edge.flights.begin(snapshot.server.max_concurrent_requests);
     cx.gauge = Some(edge.metrics.enter());
     if cx.in_flight.is_none() {
@@ -124,9 +128,8 @@ fn validate(edge: &Edge, session: &Session, cx: &mut Context) -> Result<Value, D
 async fn invalidate(edge: &Edge, session: &mut Session, cx: &Context) -> Result<Value, Denial> {
     let snapshot = &cx.live.snapshot;
     let headers = &session.req_header().headers;
-    let header = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
-    let bearer = header("authorization").and_then(|value| value.strip_prefix(b"Bearer "));
-    let presented = header("x-cache-invalidation-secret").or(bearer).unwrap_or_default();
+    let own = headers.get("x-cache-invalidation-secret").map(http::HeaderValue::as_bytes);
+    let presented = own.or_else(|| bearer(headers)).unwrap_or_default();
     let secret = snapshot.governance.invalidation_secret.as_ref().ok_or_else(|| Denial::of(codes::ROUTE_NOT_FOUND))?;
     if !bool::from(secret.expose().as_bytes().ct_eq(presented)) {
         return Err(Denial::of(codes::UNAUTHORIZED));

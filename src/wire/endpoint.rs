@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::percent;
+
 /// The family of bodies, errors and stream events that a caller expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -116,19 +118,6 @@ impl Endpoint {
             Self::Mcp => "mcp",
             Self::Other => "other",
         }
-    }
-
-    /// Whether the body is a JSON object whose `model` member names the model.
-    pub const fn names_model_in_body(self) -> bool {
-        !matches!(
-            self,
-            Self::ImageEdits | Self::Audio | Self::GenerateContent | Self::StreamGenerateContent | Self::Models | Self::Mcp | Self::Other
-        )
-    }
-
-    /// Whether a call of this endpoint reaches a model and needs one.
-    pub const fn calls_model(self) -> bool {
-        !matches!(self, Self::Models | Self::Mcp | Self::Other)
     }
 
     /// Classifies a request by its path (without query). A path that a lenient upstream would read as one of these
@@ -306,26 +295,10 @@ fn normal(path: &str) -> Cow<'_, str> {
 }
 
 fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
+    match percent::lenient(text.as_bytes()) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
     }
-    let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 #[cfg(test)]

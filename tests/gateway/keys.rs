@@ -178,6 +178,9 @@ async fn validate_and_invalidate() {
     assert_eq!(edge.send(&invalidate("another")).await.status, 401);
     assert_eq!(edge.send(&ask("/v1/internal/cache/invalidate")).await.status, 401);
     assert_eq!(edge.send(&invalidate(INVALIDATION)).await.status, 200);
+    // The scheme has no case, here as anywhere.
+    let bearer = ask("/v1/internal/cache/invalidate").header("authorization", &format!("bearer {INVALIDATION}"));
+    assert_eq!(edge.send(&bearer).await.status, 200);
 
     let closed = setup(&upstream).start().await;
     assert_eq!(closed.send(&invalidate("").bearer(KEY)).await.status, 404);
@@ -190,6 +193,7 @@ async fn validating_is_under_the_gateways_own_policy() {
     let ask = |key: &str| Request::post("/v1/keys/validate", "").bearer(key);
     let mut limited = setup(&upstream);
     limited.policies = "ratelimit: {requests: {per_minute: 3}, concurrency: {max: 2}}".into();
+    limited.env.push(("CACHE_INVALIDATION_SECRET".into(), INVALIDATION.into()));
     let edge = limited.start().await;
     for (key, status) in [(KEY, 200), ("sk_nobody", 401), (KEY, 200), (KEY, 429)] {
         let answer = edge.send(&ask(key)).await;
@@ -205,6 +209,9 @@ async fn validating_is_under_the_gateways_own_policy() {
     assert_eq!(statuses, [200, 200, 401, 429], "{log}");
     let of = |status: i64| lines.iter().find(|line| line["status"] == status).unwrap();
     assert!(of(200)["api_key_id"].is_string() && of(401)["api_key_id"].is_null() && of(401)["code"] == "unauthorized", "{log}");
+    // The door for operators is no other one: secrets can be tried there as well.
+    let command = Request::post("/v1/internal/cache/invalidate", "").header("x-cache-invalidation-secret", "a guess");
+    assert_eq!(edge.send(&command).await.status, 429);
 
     let mut blocked = setup(&upstream);
     blocked.policies = "ip: {blocklist: [\"127.0.0.0/8\"]}".into();
@@ -231,7 +238,14 @@ async fn operators_with_the_token_keep_keys_over_the_admin_listener() {
     let (id, secret) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
     becomes(&edge, secret, "fast", (200, ""), SOON).await;
     assert_eq!(operator(&edge, "POST", "/v1/keys", &ask, TOKEN).await.status, 409);
-    assert_eq!(operator(&edge, "GET", "/v1/keys", "", TOKEN).await.json()["data"][0]["id"], json!(id));
+    assert_eq!(operator(&edge, "GET", "/v1/keys?organisation=%61cme", "", TOKEN).await.json()["data"][0]["id"], json!(id));
+    assert_eq!(operator(&edge, "GET", "/v1/keys?revoked=maybe", "", TOKEN).await.status, 400);
+    // Past rotations are told as the command line tells them.
+    let rotated = operator(&edge, "POST", &format!("/v1/keys/{id}/rotate"), "", TOKEN).await.json();
+    let secret = rotated["key"].as_str().unwrap();
+    let told = operator(&edge, "GET", &format!("/v1/keys/{id}"), "", TOKEN).await.json();
+    assert_eq!(told["history"], done(&edge, &["show", id])["history"]);
+    assert!(told["history"][0]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{told:#}");
     assert_eq!(operator(&edge, "POST", &format!("/v1/keys/{id}/revoke"), "", TOKEN).await.status, 200);
     becomes(&edge, secret, "fast", (401, "api_key_revoked"), SOON).await;
     assert_eq!(operator(&edge, "POST", "/v1/keys/key_none/revoke", "", TOKEN).await.status, 404);

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use crate::wire::percent;
+
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
@@ -91,20 +93,7 @@ fn begins_text(bytes: &[u8]) -> bool {
 
 /// The text of a URL's escapes.
 fn unescaped(written: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(written.len());
-    let mut bytes = written.bytes();
-    while let Some(byte) = bytes.next() {
-        let mut digits = bytes.clone();
-        let pair = (byte == b'%').then(|| Some((nibble(digits.next()?)?, nibble(digits.next()?)?))).flatten();
-        match pair {
-            Some((high, low)) => {
-                out.push(high << 4 | low);
-                bytes = digits;
-            }
-            None => out.push(byte),
-        }
-    }
-    String::from_utf8(out).ok()
+    String::from_utf8(percent::lenient(written.as_bytes()).into_owned()).ok()
 }
 
 /// The values of a query, decoded (application/x-www-form-urlencoded); of a pair without `=`, all of it.
@@ -112,10 +101,6 @@ pub(super) fn query_values(query: &str) -> impl Iterator<Item = String> {
     let pairs = query.split('&').filter(|pair| !pair.starts_with("key="));
     let values = pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value).replace('+', " "));
     values.map(|value| unescaped(&value).unwrap_or(value))
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
