@@ -16,6 +16,7 @@ use crate::gate::{Decision, Execution, Finished, RequestId, Shadowed, Unenforced
 use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::telemetry::time::Rfc3339;
+use crate::wire::method_name;
 use crate::wire::object::{Object, Page};
 
 /// Characters of a note, tag or error that are kept.
@@ -130,7 +131,7 @@ impl RequestEntry<'_> {
         let denial = outcome.denial.as_ref();
         entry.text_if("limit", denial.and_then(|denial| denial.limit));
         // A method is a token, which needs no escapes (RFC 9110 §5.6.2).
-        entry.word("method", facts.method.as_str());
+        entry.word("method", method_name(&facts.method));
         entry.word_if("model", model.as_deref().and_then(name));
         entry.text_if("organisation", caller.map(|caller| &*caller.organisation.id));
         entry.number("overhead_us", outcome.overhead_us);

@@ -174,7 +174,7 @@ impl<'a> RequestModel<'a> {
             key_id: caller.map(|caller| &*caller.key_id),
             kind: "request",
             limit: outcome.denial.as_ref().and_then(|denial| denial.limit),
-            method: facts.method.as_str(),
+            method: crate::wire::method_name(&facts.method),
             model: finished.model.as_deref().and_then(name),
             organisation: caller.map(|caller| &*caller.organisation.id),
             overhead_us: outcome.overhead_us,

@@ -11,6 +11,7 @@ use super::{Mode, Subject};
 use crate::gate::{End, Execution, Finished, RequestId, guard};
 use crate::identity::Caller;
 use crate::telemetry::time::Rfc3339;
+use crate::wire::method_name;
 
 /// Longest name that a caller chose and that is told.
 const NAME: usize = 128;
@@ -178,7 +179,7 @@ fn facts(finished: &Finished) -> Map<String, Value> {
     put("route", facts.route.as_ref().into());
     put("endpoint", facts.endpoint.as_str().into());
     put("dialect", facts.dialect.as_str().into());
-    put("method", facts.method.as_str().into());
+    put("method", method_name(&facts.method).into());
     put("stream", facts.stream.into());
     if let Some(Ok(Value::Object(caller))) = caller.map(serde_json::to_value) {
         caller.into_iter().for_each(|(name, value)| put(if name == "kind" { "key_kind" } else { &name }, value));

@@ -23,7 +23,7 @@ use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::{GovernanceMetrics, Sparse};
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Ran, Who};
-use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource};
+use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource, method_name};
 
 /// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
 /// limit reaches this far.
@@ -402,10 +402,15 @@ impl Governor {
             return;
         }
         let held = shared.unwrap_or_else(|| Arc::new(std::mem::take(&mut governed.own)));
+        self.settle(held, tokens, left.then_some(actual));
+    }
+
+    /// What was held goes back beside the next requests; an orderly end waits for it.
+    fn settle(&self, held: Arc<Held>, tokens: u64, paid: Option<Actual>) {
         let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
         self.settling.fetch_add(1, Ordering::AcqRel);
         go_on(async move {
-            held.give_back(state.as_ref(), tokens, left.then_some(&actual), &metrics).await;
+            held.give_back(state.as_ref(), tokens, paid.as_ref(), &metrics).await;
             settling.fetch_sub(1, Ordering::AcqRel);
         });
     }
@@ -415,8 +420,7 @@ impl Governor {
         let Some(mut governed) = cx.governed.take() else { return };
         let held = std::mem::take(&mut governed.own);
         if !held.is_empty() {
-            let (state, metrics) = (Arc::clone(&self.state), Arc::clone(&self.metrics));
-            go_on(async move { held.give_back(state.as_ref(), 0, None, &metrics).await });
+            self.settle(Arc::new(held), 0, None);
         }
     }
 
@@ -459,7 +463,7 @@ impl Governor {
             bytes: (outcome.bytes_in, outcome.bytes_out, outcome.bytes_received),
             upstream: outcome.upstream_ms.map_or(Duration::ZERO, |ms| Duration::from_secs_f64(ms / 1e3)),
             requested_model: facts.requested_model.as_deref(),
-            method: facts.method.as_str(),
+            method: method_name(&facts.method),
             refused_by: outcome.denial.as_ref().map_or((None, None), |denial| (denial.scope, denial.limit)),
             gate: outcome.denial.as_ref().and_then(|denial| refused_at(exchange, &denial.code)),
             safety: exchange.safety.as_deref().and_then(Guarded::strictest),

@@ -13,7 +13,7 @@ use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
 use crate::gate::{self, Exchange, Execution, Facts, Finished, Gate, Guarded, Ledger, RequestId};
 use crate::telemetry;
-use crate::wire::{Dialect, Endpoint, UsageSource};
+use crate::wire::{Dialect, Endpoint, UsageSource, method_name};
 
 /// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
 pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
@@ -93,7 +93,7 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
     telemetry::log::line(telemetry::log::ACCESS, log::Level::Info, "request", |line| {
         line.hex("request_id", &cx.id.0);
         line.text_if("endpoint", cx.service.as_ref().map(|(name, _)| *name));
-        line.text("method", session.req_header().method.as_str());
+        line.text("method", method_name(&session.req_header().method));
         line.number("status", denial.map_or(cx.status, Denial::status).into());
         line.text_if("code", denial.map(|denial| denial.code.as_ref()));
         if let Some((_, caller)) = &cx.service {
@@ -267,7 +267,7 @@ fn access_line(exchange: &Exchange, took: Duration) {
         line.text_if("trace_id", facts.trace_id.as_deref());
         line.text("route", &facts.route);
         line.text("endpoint", facts.endpoint.as_str());
-        line.text("method", facts.method.as_str());
+        line.text("method", method_name(&facts.method));
         line.text_if("path", known_path(facts));
         if let Some(address) = facts.client_ip {
             telemetry::address::written(address, |text| line.text("remote_addr", text));
