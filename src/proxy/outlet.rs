@@ -68,12 +68,17 @@ fn certificates(pem: &Secret) -> Result<Vec<CertificateDer<'static>>, HostError>
     read.ok().filter(|found| !found.is_empty()).ok_or(HostError::BadUrl("the certificate authorities are not PEM"))
 }
 
-/// Whom TLS believes: the system's authorities, and those that are named.
+/// Whom TLS believes: the system's authorities, and those that are named. The system's are many files, read once.
 fn config(authorities: Option<&Secret>) -> Result<Arc<ClientConfig>, HostError> {
+    static SYSTEM: OnceLock<RootCertStore> = OnceLock::new();
     static USUAL: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let build = |more: Vec<CertificateDer<'static>>| {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let system = SYSTEM.get_or_init(|| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        });
+        let mut roots = system.clone();
         roots.add_parsable_certificates(more);
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
     };
