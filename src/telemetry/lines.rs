@@ -28,6 +28,9 @@ pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
+/// The line that tells of lost ones.
+type Loss = dyn Fn(u64) -> Vec<u8> + Send + Sync;
+
 #[derive(Default)]
 struct Waiting {
     lines: Sheets,
@@ -40,25 +43,27 @@ pub struct Lines {
     waiting: Arc<Mutex<Waiting>>,
     /// What is being written. Held meanwhile, so that batches stay in order when [`Self::flush`] and the thread meet.
     output: Arc<Mutex<Sheets>>,
+    loss: Arc<Loss>,
     writer: Thread,
 }
 
 impl Lines {
-    /// Starts the thread that writes.
+    /// Starts the thread that writes. `loss` forms the line that tells how many lines were lost.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(loss: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> io::Result<Self> {
+        let loss: Arc<Loss> = Arc::new(loss);
         let waiting = Arc::<Mutex<Waiting>>::default();
         let output = Arc::<Mutex<Sheets>>::default();
-        let shared = (waiting.clone(), output.clone());
+        let shared = (waiting.clone(), output.clone(), loss.clone());
         let handle = thread::Builder::new().name("log".to_owned()).spawn(move || {
             loop {
-                let wrote = write_out(&shared.0, &shared.1);
+                let wrote = write_out(&shared.0, &shared.1, &*shared.2);
                 thread::park_timeout(if wrote { BUSY } else { IDLE });
             }
         })?;
-        Ok(Self { waiting, output, writer: handle.thread().clone() })
+        Ok(Self { waiting, output, loss, writer: handle.thread().clone() })
     }
 
     /// Adds a formed line, line feed included.
@@ -80,10 +85,10 @@ impl Lines {
     /// Writes what waits before returning: for the end of the process and for its last words. A stderr that takes nothing
     /// has a second; then the lines are given up, so that a process whose output nobody reads can still end.
     pub fn flush(&self) {
-        let (waiting, output) = (self.waiting.clone(), self.output.clone());
+        let (waiting, output, loss) = (self.waiting.clone(), self.output.clone(), self.loss.clone());
         let (done, ended) = std::sync::mpsc::sync_channel(1);
         let writing = thread::Builder::new().name("last words".to_owned()).spawn(move || {
-            write_out(&waiting, &output);
+            write_out(&waiting, &output, &*loss);
             let _ = done.send(());
         });
         match writing {
@@ -91,13 +96,13 @@ impl Lines {
                 let _ = ended.recv_timeout(PATIENCE);
             }
             Err(_) => {
-                write_out(&self.waiting, &self.output);
+                write_out(&self.waiting, &self.output, &*self.loss);
             }
         }
     }
 }
 
-fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Sheets>) -> bool {
+fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Sheets>, loss: &Loss) -> bool {
     let mut batch = output.lock();
     let lost = {
         let mut waiting = waiting.lock();
@@ -114,7 +119,7 @@ fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Sheets>) -> bool {
     }
     batch.clear();
     if lost > 0 {
-        let _ = writeln!(stderr, "{{\"level\":\"warn\",\"target\":\"log\",\"msg\":\"lines were lost\",\"lines\":{}}}", lost);
+        let _ = stderr.write_all(&loss(lost));
     }
     true
 }

@@ -46,17 +46,12 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     }
     let filter = env_logger::Builder::new().parse_filters(level).build();
     let most = filter.filter();
-    let sink = Sink { filter, format, lines: Lines::start().map_err(LogError::Thread)? };
+    let sink = Sink { filter, format, lines: Lines::start(move |lost| loss(format, SystemTime::now(), lost)).map_err(LogError::Thread)? };
     SINK.set(sink).map_err(|_| LogError::Already)?;
     log::set_logger(&Global).map_err(|_| LogError::Already)?;
     log::set_max_level(most);
     std::panic::set_hook(Box::new(panicked));
     Ok(())
-}
-
-/// [`init`] for commands without a configuration: text at `info`, if nothing was set up before.
-pub fn init_default() {
-    let _ = init(LogFormat::Text, "info");
 }
 
 /// Whether lines of this target and level are written.
@@ -167,6 +162,13 @@ fn panicked(info: &PanicHookInfo<'_>) {
         None => log::error!(target: "panic", "a task panicked"),
     }
     log::logger().flush();
+}
+
+/// The line that tells how many lines were lost.
+fn loss(format: LogFormat, now: SystemTime, lost: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    form(format, &mut out, now, Level::Warn, "log", "lines were lost", |fields| fields.number("lines", lost));
+    out
 }
 
 /// One JSON object, or one line of text, and a line feed.
@@ -474,6 +476,14 @@ mod tests {
             shown(LogFormat::Text),
             "1970-01-01T00:00:00.000000Z INFO  access: request request_id=ab01 route=\"a b\" code=\"\" status=200 stream=false duration_ms=12.034\n"
         );
+    }
+
+    #[test]
+    fn a_loss_is_told_as_every_line_is() {
+        let shown = |format| String::from_utf8(loss(format, UNIX_EPOCH, 7)).unwrap();
+        let json = r#"{"ts":"1970-01-01T00:00:00.000000Z","level":"warn","target":"log","msg":"lines were lost","lines":7}"#;
+        assert_eq!(shown(LogFormat::Json), format!("{json}\n"));
+        assert_eq!(shown(LogFormat::Text), "1970-01-01T00:00:00.000000Z WARN  log: lines were lost lines=7\n");
     }
 
     #[test]
