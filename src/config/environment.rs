@@ -176,6 +176,10 @@ impl Overrides<'_> {
         let host = self.take("HTTP_HOST", "server.listen", "an IP address", |t| t.parse::<std::net::IpAddr>().ok());
         let port = self.take("HTTP_PORT", "server.listen", "a port number", |t| t.parse::<u16>().ok().filter(|p| *p > 0));
         if host.is_some() || port.is_some() {
+            if server.listen.len() > 1 {
+                let variable = if host.is_some() { "HTTP_HOST" } else { "HTTP_PORT" };
+                self.wrong.push((variable.into(), "one address in server.listen, which it is to replace: the file has several"));
+            }
             let host = host.map_or_else(|| old_host.to_owned(), |ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() });
             let port = port.map_or_else(|| old_port.to_owned(), |p| p.to_string());
             server.listen = vec![format!("{host}:{port}")];

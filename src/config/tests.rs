@@ -313,6 +313,29 @@ fn the_environment_overrides_the_file_and_is_named_when_wrong() {
     assert!(text.contains(&"environment SAFETY_ENGINE_MODE: expected noop, observe or security".to_owned()), "{text:?}");
 }
 
+/// One variable cannot stand for several addresses, and must not make a listener disappear.
+#[test]
+fn a_variable_replaces_no_list_of_addresses() {
+    let several = "version: 1\nserver: {listen: ['127.0.0.1:1', '[::1]:1']}\n";
+    for variable in [("HTTP_PORT", "9999"), ("HTTP_HOST", "0.0.0.0")] {
+        let found = opened(several, Environment::of([variable])).map(|_| ()).unwrap_err();
+        assert!(found.iter().any(|d| d.file == format!("environment {}", variable.0) && d.message.contains("several")), "{found:#?}");
+    }
+}
+
+#[test]
+fn fingerprints_keyed_with_no_secret_are_told() {
+    let said = |session: &str, address: &str| {
+        let text = format!("version: 1\nstate: {{kind: redis, url: {{env: STORE}}}}\nsafety: {{session: {{{session}}}}}\n");
+        let key = "a-key-of-more-than-thirty-two-bytes-in-all";
+        let opened = opened(&text, Environment::of([("STORE", address), ("KEY", key)])).unwrap();
+        opened.warnings.iter().any(|warning| warning.message.contains("session fingerprints"))
+    };
+    assert!(said("", "redis://redis:6379"));
+    assert!(!said("", "redis://:password@redis:6379"));
+    assert!(!said("fingerprint_key: {env: KEY}", "redis://redis:6379"));
+}
+
 /// Without routes `default` is the only chain there is: plugins of another would never run.
 #[test]
 fn a_chain_without_a_route_is_told() {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::plugins::Known;
 use super::process::positive;
-use super::{absent, secrets};
+use super::{absent, secrets, stores};
 use crate::config::Config;
 use crate::config::problems::Problems;
 use crate::config::sections::{RouteSafety, SafetyModuleEntry};
@@ -37,6 +37,10 @@ pub(in crate::config) fn resolve(config: &Config, problems: &mut Problems<'_>) -
         problems.error("safety.remembered_texts", format!("at most {MOST_REMEMBERED}"));
     }
     let given = session.fingerprint_key.as_ref().map(|key| secrets::require(key, "safety.session.fingerprint_key", config, problems));
+    if given.is_none() && stores::is_guessable(config) {
+        let what = "session fingerprints are keyed with an address that has no password: who knows the address can compute them";
+        problems.warn("safety.session", what).help("set safety.session.fingerprint_key, the same on all replicas".to_owned());
+    }
     let rule = SessionRule { block_threshold: session.block_threshold, faint_ceiling: session.faint_ceiling };
     let members = members(config, problems);
     let memory = verdicts(written.remembered_texts.min(MOST_REMEMBERED));

@@ -24,6 +24,20 @@ pub(in crate::config) fn state(config: &Config, problems: &mut Problems<'_>) -> 
     }
 }
 
+/// Whether the shared state store's address has no password, so that it is no secret what is derived from it.
+pub(super) fn is_guessable(config: &Config) -> bool {
+    // What is wrong with the address is said where it is used.
+    let address = state(config, &mut Problems::new(config));
+    matches!(address, Some(StateSettings::Redis(address)) if !has_password(address.expose()))
+}
+
+/// Whether a URL has a password (RFC 3986 §3.2.1).
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    let password = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+    password.is_some_and(|(_, password)| !password.is_empty())
+}
+
 /// The record store.
 pub(in crate::config) fn records(config: &Config, problems: &mut Problems<'_>) -> Option<RecordsSettings> {
     let records = &config.root.records;
@@ -80,5 +94,20 @@ fn address(reference: Option<&SecretRef>, path: &str, config: &Config, problems:
 fn unused(reference: Option<&SecretRef>, path: &str, problems: &mut Problems<'_>) {
     if reference.is_some() {
         problems.key_error(path, "an embedded store has no address").help("set `kind`, or take `url` out".to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_of_urls() {
+        for url in ["redis://:p@h:1", "rediss://u:p@h/0", "redis+sentinel://u:p@a:1,b:2/m", "redis://u:p%40@h?x=1"] {
+            assert!(has_password(url), "{url}");
+        }
+        for url in ["redis://redis:6379", "redis://u@h", "redis://u:@h", "h:6379", "redis://h/a:b@c", "redis://h?a:b@c"] {
+            assert!(!has_password(url), "{url}");
+        }
     }
 }
