@@ -352,16 +352,55 @@ fn the_readme_lists_every_code_and_the_plugins() {
     });
 }
 
+#[test]
+fn the_reference_configuration_names_every_plugin() {
+    let conf = read("conf/odock.yaml");
+    let list = conf.split_once("# Plugin instances.").and_then(|(_, rest)| rest.split_once("plugins: []")).unwrap().0;
+    for manifest in odock_edge::plugin::Roster::bundled().iter() {
+        let found = list.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == manifest.name);
+        // A folder passes with no other file edited.
+        assert!(found || !read("README.md").contains(&format!("[`{}`]", manifest.name)), "conf/odock.yaml does not name {}", manifest.name);
+    }
+}
+
+/// The unit may write its own folders and nothing else (`ProtectSystem=strict`), so what a shipped configuration names
+/// absolutely is in one of them.
+#[test]
+fn shipped_configurations_stay_in_the_folders_of_the_unit() {
+    let unit = read("systemd/odock-edge.service");
+    let own = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    let folders = [
+        format!("/var/lib/{}/", own("StateDirectory=")),
+        format!("/run/{}/", own("RuntimeDirectory=")),
+        format!("/etc/{}/", own("ConfigurationDirectory=")),
+        // Where other software puts secrets.
+        "/run/secrets/".to_owned(),
+    ];
+    // What is read elsewhere is another matter; nothing of ours is under another name.
+    let places = regex::Regex::new(r"(?:^|[^.\w])(/(?:etc/odock|var|run|srv|opt)[\w./-]*)").unwrap();
+    for file in files().iter().filter(|file| file.starts_with("conf/") && file.ends_with(".yaml")) {
+        for found in places.captures_iter(&read(file)) {
+            let place = &found[1];
+            assert!(folders.iter().any(|folder| place.starts_with(folder)), "{file}: {place} is in none of {folders:?}");
+        }
+    }
+    for file in ["src/cli/run.rs", "README.md", "systemd/README.md"] {
+        assert!(!read(file).contains("/etc/odock-edge/"), "{file}: the unit's folder is {}", folders[2]);
+    }
+}
+
 /// systemd must not kill what the gateway is still draining.
 #[test]
 fn the_unit_waits_longer_than_the_drain() {
     let unit = read("systemd/odock-edge.service");
     let stop: u64 =
         unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")).and_then(|v| v.trim_end_matches('s').parse().ok()).unwrap();
-    let config = read("conf/odock.yaml");
-    let drain = regex::Regex::new(r"drain: *(\d+)s").unwrap().captures(&config).map_or(30, |c| c[1].parse().unwrap());
     let tail = odock_edge::gateway::TAIL.as_secs();
-    assert!(stop >= drain + tail + 5, "TimeoutStopSec={stop}, drain: {drain}s in conf/odock.yaml and {tail}s to write everything down");
+    let drains = regex::Regex::new(r"drain: *(\d+)s").unwrap();
+    for file in files().iter().filter(|file| file.starts_with("conf/") && file.ends_with(".yaml")) {
+        let drain = drains.captures(&read(file)).map_or(30, |c| c[1].parse().unwrap());
+        assert!(stop >= drain + tail + 5, "TimeoutStopSec={stop}, drain: {drain}s in {file} and {tail}s to write everything down");
+    }
     for page in ["README.md", "systemd/README.md", "systemd/odock-edge.service"] {
         let text = read(page);
         assert!(

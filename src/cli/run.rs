@@ -8,8 +8,8 @@ use crate::gateway::{Builder, GatewayError};
 use crate::telemetry;
 
 const EXAMPLES: &str = "Examples:
-  odock-edge run -c /etc/odock-edge/odock.yaml
-  ODOCK_CONFIG=/etc/odock-edge/odock.yaml odock-edge run
+  odock-edge run -c /etc/odock/odock.yaml
+  ODOCK_CONFIG=/etc/odock/odock.yaml odock-edge run
 
 Signals: SIGHUP reads the file again (a wrong one changes nothing), SIGTERM ends what is open and stops, SIGUSR2 hands the
 listeners to a new binary without losing a connection.";

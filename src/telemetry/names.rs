@@ -102,11 +102,11 @@ families! {
     STATE_ERRORS = Counter "gateway_state_errors_total" [],
         "Limits, budgets and settlements for which the state store did not answer.";
     USAGE_PUBLISH = Counter "gateway_usage_publish_total" [],
-        "Usage records handed to the spool, one for each accepted request.";
+        "Usage records handed to the spool: accepted requests, and with record_denials refused ones whose key is known.";
     USAGE_ENQUEUE_ERRORS = Counter "gateway_usage_enqueue_errors_total" [],
         "Usage records that the spool could not take.";
     USAGE_FLUSH_ERRORS = Counter "gateway_usage_flush_errors_total" [],
-        "Batches that the record store did not take; they are offered again.";
+        "Batches that the record store did not take, which are offered again, and files or places in them that cannot be read.";
     USAGE_FLUSHED = Counter "gateway_usage_flushed_total" [],
         "Usage records that the record store has.";
     USAGE_RECOVERED = Counter "gateway_usage_recovered_total" [],
@@ -150,7 +150,7 @@ families! {
     OUTBOX_SPOOLED = Gauge "gateway_outbox_spooled" [],
         "Deliveries that wait in files for the record store.";
     EVIDENCE_WRITTEN = Counter "gateway_evidence_written_total" [],
-        "Evidence records written: one per request, one per later background execution.";
+        "Evidence records written: one per request, one per later background execution, one per end of a delivery.";
     EVIDENCE_DROPPED = Counter "gateway_evidence_dropped_total" [],
         "Evidence records lost because the queue was full or the disk refused them.";
     EVIDENCE_WRITE_ERRORS = Counter "gateway_evidence_write_errors_total" [],

@@ -78,7 +78,7 @@ pub struct Governance {
     pub missing_usage: Certainty,
     /// After how long without a sign of life the reservation of a request is released.
     pub reservation_ttl: Span,
-    /// Keep usage records, one for each accepted request.
+    /// Keep usage records, one for each request whose key is known.
     pub usage: bool,
     /// How long usage records are kept.
     pub usage_retention: Span,
