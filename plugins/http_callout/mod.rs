@@ -210,7 +210,7 @@ impl Plugin for HttpCallout {
             return Err(PluginError::NotPossible("the answer is streamed and was not held"));
         };
         let media = cx.response_header("content-type");
-        let events = media.is_some_and(|media| media.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
+        let events = media.is_some_and(|media| wire::sse::is_event_stream(media.as_bytes()));
         if events && let Some(refusal) = self.refuses_streams() {
             return Ok(refusal);
         }

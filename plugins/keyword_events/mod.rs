@@ -123,7 +123,7 @@ impl Plugin for KeywordEvents {
 
     async fn post_upstream(&self, cx: &mut PostUpstream<'_>) -> PluginResult {
         // Streams are the filter's business, also where they are held for another step.
-        let events = cx.response_header("content-type").is_some_and(|media| media.trim_start().starts_with("text/event-stream"));
+        let events = cx.response_header("content-type").is_some_and(|media| wire::sse::is_event_stream(media.as_bytes()));
         let Some(body) = cx.response_body()?.filter(|_| !events).cloned() else { return Ok(Verdict::Next) };
         let form = Form::of(cx.dialect(), cx.response_header("content-type"), &body);
         let parts = Parts::of(&body, form, false, MOST_TEXTS, |kind| kind == Kind::Content);

@@ -117,7 +117,7 @@ impl Plugin for SchemaGuard {
         };
         cx.note("schema", schemas.iter().map(|schema| schema.name.as_str()).collect::<Vec<_>>().join(" "));
         let media = cx.response_header("content-type");
-        let events = media.is_some_and(|media| media.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
+        let events = media.is_some_and(|media| wire::sse::is_event_stream(media.as_bytes()));
         let parts = Parts::of(&body, Form::of(cx.dialect(), media, &body), events, MOST_TEXTS, |kind| kind == Kind::Content);
         let parts = parts.map_err(|error| PluginError::failed(error.to_string()))?;
         let answers = answers::of(cx.dialect(), &body, &parts);

@@ -143,6 +143,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn money_is_written_exactly() {
+        let written = [0, 1, 1_500_000_000, -20_000_000].map(|nanos| NanoUsd(nanos).to_string());
+        assert_eq!(written, ["0.00", "0.000000001", "1.50", "-0.02"]);
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_again(nanos in 0..=9_000_000_000 * UNIT) {

@@ -18,6 +18,7 @@ use crate::telemetry::{EvidenceMetrics, Metrics};
 use crate::wire::{Dialect, Endpoint, Usage, UsageSource};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const TOOK: Duration = Duration::from_millis(3);
 
 fn settings(path: &Path) -> EvidenceSettings {
     EvidenceSettings {
@@ -111,7 +112,7 @@ fn policy() -> Policy {
 fn run(settings: &EvidenceSettings, requests: u8) {
     let (evidence, _) = start(settings);
     for id in 0..requests {
-        evidence.request(&finished(id), &policy());
+        evidence.record(&finished(id), &policy(), TOOK);
     }
     assert!(evidence.close(PATIENCE));
 }
@@ -214,7 +215,7 @@ fn entries_are_canonical() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (evidence, _) = start(&settings(dir.path()));
-    evidence.request(&finished(1), &policy());
+    evidence.record(&finished(1), &policy(), TOOK);
     evidence.execution(RequestId([1; 16]), &execution(Decision::Error));
     assert!(evidence.close(PATIENCE));
     let text = fs::read_to_string(dir.path().join("evidence-000001.jsonl")).unwrap();
@@ -227,9 +228,9 @@ fn entries_are_canonical() {
 fn a_later_execution_is_linked_to_its_request() {
     let dir = tempfile::tempdir().unwrap();
     let (evidence, metrics) = start(&settings(dir.path()));
-    evidence.request(&finished(7), &policy());
+    evidence.record(&finished(7), &policy(), TOOK);
     evidence.execution(RequestId([7; 16]), &Execution { response_path: false, ..execution(Decision::Allowed) });
-    evidence.request(&finished(8), &policy());
+    evidence.record(&finished(8), &policy(), TOOK);
     assert!(evidence.close(PATIENCE));
     let found = show(dir.path(), &RequestId([7; 16]).to_string()).unwrap();
     let kinds: Vec<&str> = found.iter().map(|found| found.entry["kind"].as_str().unwrap()).collect();
@@ -288,7 +289,7 @@ fn a_kill_in_the_middle_of_a_line_is_reported_and_not_covered_up() {
         let (evidence, _) = start(&settings);
         let resumed = fs::read(dir.path().join(Anchor::FILE)).unwrap();
         assert_ne!(anchor, resumed);
-        evidence.request(&finished(9), &policy());
+        evidence.record(&finished(9), &policy(), TOOK);
         assert!(evidence.close(PATIENCE));
         let text = fs::read_to_string(&path).unwrap();
         let record = text.lines().nth(closed.lines().count() + 2).unwrap();
@@ -396,10 +397,10 @@ fn a_full_queue_drops_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (evidence, metrics) = start(&EvidenceSettings { queue: 2, ..settings(dir.path()) });
     for id in 0..200 {
-        evidence.request(&finished(id), &policy());
+        evidence.record(&finished(id), &policy(), TOOK);
     }
     assert!(evidence.close(PATIENCE));
-    evidence.request(&finished(0), &policy());
+    evidence.record(&finished(0), &policy(), TOOK);
     assert_eq!(metrics.written.get() + metrics.dropped.get(), 201);
     assert!(metrics.dropped.get() > 1);
     let report = check(dir.path());
@@ -412,8 +413,8 @@ fn a_second_process_writes_beside_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let (old, _) = start(&settings(dir.path()));
     let (new, _) = start(&settings(dir.path()));
-    old.request(&finished(1), &policy());
-    new.request(&finished(2), &policy());
+    old.record(&finished(1), &policy(), TOOK);
+    new.record(&finished(2), &policy(), TOOK);
     assert!(old.close(PATIENCE) && new.close(PATIENCE));
     let reports = verify_directory(dir.path(), None, false).unwrap();
     assert_eq!(reports.len(), 2);
@@ -426,7 +427,7 @@ fn time_alone_brings_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let settings = EvidenceSettings { checkpoint_every: 1000, checkpoint_interval: Duration::from_millis(50), ..settings(dir.path()) };
     let (evidence, metrics) = start(&settings);
-    evidence.request(&finished(1), &policy());
+    evidence.record(&finished(1), &policy(), TOOK);
     let deadline = Instant::now() + PATIENCE;
     while metrics.checkpoints.get() < 2 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));

@@ -145,11 +145,6 @@ impl Evidence {
         Ok(Self(Some(Arc::new(Queue { waiting, capacity, metrics, closing, thread: Mutex::new(Some(thread)), waker }))))
     }
 
-    /// Keeps the record of a request that ends now.
-    pub fn request(&self, finished: &Finished, policy: &Policy) {
-        self.record(finished, policy, finished.facts.received.elapsed());
-    }
-
     /// Keeps the record of a request that took so long; for records that are closed some time after the answer.
     pub fn record(&self, finished: &Finished, policy: &Policy, duration: Duration) {
         if let Some(queue) = &self.0 {

@@ -181,7 +181,7 @@ fn claim(head: &ResponseHeader, must_read: bool) -> Claim<'_> {
 }
 
 fn is_event_stream(head: &ResponseHeader) -> bool {
-    head.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().get(..17).is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream")))
+    head.headers.get(CONTENT_TYPE).is_some_and(|media| sse::is_event_stream(media.as_bytes()))
 }
 
 /// `response_body_filter`: the next piece of an answer that is not held.

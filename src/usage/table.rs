@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::budget::NanoUsd;
 use crate::limit::Moment;
 use crate::store::records::{UsageBy, UsageRecord, UsageSum};
 
@@ -35,7 +36,7 @@ impl Table {
                 sum.total_tokens,
                 sum.units,
             ];
-            group.into_iter().chain(numbers.map(Value::from)).chain([json!(usd(sum.cost_nanos)), json!(mean)]).collect()
+            group.into_iter().chain(numbers.map(Value::from)).chain([json!(NanoUsd(sum.cost_nanos).to_string()), json!(mean)]).collect()
         };
         Self { columns, rows: sums.iter().map(row).collect(), details: Vec::new() }
     }
@@ -99,7 +100,7 @@ impl Table {
                 json!(r.reasoning_tokens),
                 json!(r.total_tokens),
                 json!(r.units),
-                json!(r.cost_nanos.map(usd)),
+                json!(r.cost_nanos.map(|cost| NanoUsd(cost).to_string())),
                 json!(r.latency_ms),
                 json!(r.overhead_us),
                 json!(r.provider_request_id),
@@ -249,22 +250,9 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Nano-USD as USD, exactly.
-fn usd(nanos: i64) -> String {
-    let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-    let fraction = format!("{:09}", nanos % 1_000_000_000);
-    let cents = 2.max(fraction.trim_end_matches('0').len());
-    format!("{sign}{}.{}", nanos / 1_000_000_000, &fraction[..cents])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn money_is_written_exactly() {
-        assert_eq!([0, 1, 1_500_000_000, -20_000_000].map(usd), ["0.00", "0.000000001", "1.50", "-0.02"]);
-    }
 
     #[test]
     fn three_ways_to_write_the_same() {

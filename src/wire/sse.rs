@@ -8,6 +8,12 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+/// Whether a `Content-Type` says that a body is a stream of events.
+pub fn is_event_stream(media: &[u8]) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    media.trim_ascii_start().get(..TYPE.len()).is_some_and(|media| media.eq_ignore_ascii_case(TYPE))
+}
+
 /// One event, or a block of comments that ended in a blank line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {

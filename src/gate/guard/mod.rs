@@ -141,16 +141,6 @@ impl Guard {
         self.reads_answers() && (!self.tools_alone || dialect == Dialect::Mcp)
     }
 
-    /// A module runs at this phase.
-    pub fn runs_at(&self, phase: Phase) -> bool {
-        self.engine.runs_at(phase)
-    }
-
-    /// The engine.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     /// `pre_auth` and `post_auth`: what is known before the body is read. The caller's session begins anew once the key is
     /// known.
     ///

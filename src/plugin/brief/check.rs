@@ -67,7 +67,7 @@ pub fn check(brief: &Brief) -> Vec<Flaw> {
         let fits = |b: u8| if header { b.is_ascii_alphanumeric() || b == b'-' } else { b.is_ascii_alphanumeric() || b"_-.".contains(&b) };
         if name.len() > 64 || !name.bytes().all(fits) {
             flaw(format!("data_fields.writes[{at}]"), &format!("is not the name of a {sort}"), "letters, digits and `-`");
-        } else if header && crate::plugin::view::is_reserved(name) {
+        } else if header && crate::plugin::view::is_the_gateways(name) {
             flaw(
                 format!("data_fields.writes[{at}]"),
                 "is a header of the gateway's own",

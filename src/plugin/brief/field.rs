@@ -231,11 +231,6 @@ impl Datum {
         matches!(self, Self::RequestContent | Self::ResponseContent | Self::McpArguments)
     }
 
-    /// Known only when the provider has answered.
-    pub fn is_of_answer(self) -> bool {
-        matches!(self, Self::ResponseContent | Self::ResponseHeaders | Self::Status)
-    }
-
     /// Stored beside the caller's name.
     pub fn is_metadata(self) -> bool {
         matches!(self, Self::OrganisationMetadata | Self::TeamMetadata | Self::UserMetadata)

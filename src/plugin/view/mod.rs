@@ -46,11 +46,6 @@ const RESERVED: [&str; 15] = [
     "http2-settings",
 ];
 
-/// Whether a header is not a plugin's to write.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    CREDENTIALS.iter().chain(&RESERVED).any(|reserved| reserved.eq_ignore_ascii_case(name))
-}
-
 /// Whether a header is a credential, frames or routes a message, or is the gateway's own: no plugin writes it, in either
 /// direction, so that a configuration that wants to can be refused when it is loaded.
 pub fn is_the_gateways(name: &str) -> bool {

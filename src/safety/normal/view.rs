@@ -69,11 +69,6 @@ impl Veil {
             Self::Lines => "lines",
         }
     }
-
-    /// Whether innocent texts hardly ever come this way, so that the veil alone says something.
-    pub const fn is_telling(self) -> bool {
-        matches!(self, Self::Tags | Self::Unseen | Self::Shifted | Self::Reversed | Self::Leet | Self::Spaced | Self::Code)
-    }
 }
 
 /// One thing a text says under a veil.

@@ -79,7 +79,7 @@ fn any_of(at: &str, words: &[String]) -> Result<regex::Regex, BuildError> {
 
 /// The texts of a body: of JSON, of plain text, or of a stream that was held.
 fn texts(cx: &View<'_>, body: &Bytes, media: Option<&str>) -> Result<wire::Parts, PluginError> {
-    let events = media.is_some_and(|media| media.to_ascii_lowercase().starts_with("text/event-stream"));
+    let events = media.is_some_and(|media| wire::sse::is_event_stream(media.as_bytes()));
     let form = wire::Form::of(cx.dialect(), media, body);
     let parts = wire::Parts::of(body, form, events, 16_384, |kind| kind != wire::Kind::Structural);
     parts.map_err(|why| PluginError::failed(why.to_string()))
