@@ -150,11 +150,10 @@ impl ProxyHttp for Edge {
         _trailers: &mut HeaderMap,
         cx: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
-        // With trailers no body task says that it is the last: what a scanner still holds leaves here.
+        // With trailers no body task says that it is the last: what a scanner still holds leaves here, and what was gathered is
+        // whole.
         let mut rest = None;
-        if cx.streaming.is_some() {
-            answer::body(&mut rest, true, cx);
-        }
+        answer::body(&mut rest, true, cx);
         Ok(rest.filter(|bytes| !bytes.is_empty()))
     }
 

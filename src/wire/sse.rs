@@ -315,6 +315,16 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn a_content_type_has_no_case() {
+        for media in ["text/event-stream", "Text/Event-Stream; charset=utf-8", " text/EVENT-stream"] {
+            assert!(is_event_stream(media.as_bytes()), "{media}");
+        }
+        for media in ["application/json", "text/event", "", "application/json; x=text/event-stream"] {
+            assert!(!is_event_stream(media.as_bytes()), "{media}");
+        }
+    }
+
+    #[test]
     fn what_stands_beside_the_data_is_kept_only_where_it_may_be() {
         let one = |raw: &[u8]| parse(&[raw], 1000).0.remove(0);
         for plain in

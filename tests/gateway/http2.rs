@@ -98,6 +98,31 @@ async fn a_refused_stream_is_asked_again() {
     assert_eq!(provider.answered.load(Ordering::Relaxed), 1);
 }
 
+/// With trailers (RFC 9113 §8.1) no frame of the body is the last one: the answer is whole all the same, and is looked at.
+#[tokio::test]
+async fn an_answer_that_ends_with_trailers_is_read() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut setup = Setup::to(listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            let Ok(mut connection) = h2::server::handshake(io).await else { continue };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let head = http::Response::builder().header("content-type", "application/json").body(()).unwrap();
+                let mut stream = respond.send_response(head, false).unwrap();
+                stream.send_data(chat("real-model-1", "Write to ada@example.org.").into(), false).unwrap();
+                stream.send_trailers(http::HeaderMap::from_iter([("x-checked".parse().unwrap(), "1".parse().unwrap())])).unwrap();
+            }
+        }
+    });
+    setup.provider = "http2: true".into();
+    setup.more = "safety: {mode: observe}\n".into();
+    let edge = setup.start().await;
+    let answer = edge.send(&Request::chat(KEY, "fast", false)).await;
+    assert!(answer.status == 200 && answer.text().contains("ada@example.org"), "{}", answer.text());
+    let record = edge.record(answer.header("x-request-id").unwrap()).await.to_string();
+    assert!(!record.contains("answer_unread") && record.contains("post_upstream"), "{record}");
+}
+
 /// A caller's connection with what happens to it.
 async fn connection(port: u16) -> (h2::client::SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
     let io = TcpStream::connect(("127.0.0.1", port)).await.unwrap();

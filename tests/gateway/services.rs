@@ -242,5 +242,10 @@ async fn a_refused_body_is_on_record_and_a_request_without_a_route_too() {
     edge.logged(r#""path":"/v1/chat/completions","remote_addr":"127.0.0.1","status""#, 0).await;
     assert_eq!(edge.send(&Request::new("GET", "/nowhere?key=sk_1")).await.status, 404);
     edge.logged(r#""method":"GET","status":404"#, 0).await;
+    // A method may be any token, and the token a secret.
+    for (path, after) in [("/nowhere", r#""method":"other","status":404"#), ("/v1/chat/completions", r#""method":"other","path""#)] {
+        edge.send(&Request::new("sk_1", path).bearer(KEY)).await;
+        edge.logged(after, 0).await;
+    }
     assert!(!edge.log().contains("sk_1"));
 }
