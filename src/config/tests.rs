@@ -326,7 +326,7 @@ fn a_variable_replaces_no_list_of_addresses() {
 #[test]
 fn fingerprints_keyed_with_no_secret_are_told() {
     let said = |session: &str, address: &str| {
-        let text = format!("version: 1\nstate: {{kind: redis, url: {{env: STORE}}}}\nsafety: {{session: {{{session}}}}}\n");
+        let text = format!("version: 1\nstate: {{kind: redis, url: {{env: STORE}}}}\nsafety: {{mode: security, session: {{{session}}}}}\n");
         let key = "a-key-of-more-than-thirty-two-bytes-in-all";
         let opened = opened(&text, Environment::of([("STORE", address), ("KEY", key)])).unwrap();
         opened.warnings.iter().any(|warning| warning.message.contains("session fingerprints"))

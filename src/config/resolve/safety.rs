@@ -37,7 +37,9 @@ pub(in crate::config) fn resolve(config: &Config, problems: &mut Problems<'_>) -
         problems.error("safety.remembered_texts", format!("at most {MOST_REMEMBERED}"));
     }
     let given = session.fingerprint_key.as_ref().map(|key| secrets::require(key, "safety.session.fingerprint_key", config, problems));
-    if given.is_none() && stores::is_guessable(config) {
+    let routes = || config.root.routes.iter().filter_map(|route| route.safety.mode);
+    let watches = std::iter::once(written.mode).chain(routes()).any(|mode| mode != Mode::Noop);
+    if watches && given.is_none() && stores::is_guessable(config) {
         let what = "session fingerprints are keyed with an address that has no password: who knows the address can compute them";
         problems.warn("safety.session", what).help("set safety.session.fingerprint_key, the same on all replicas".to_owned());
     }
