@@ -53,7 +53,8 @@ pub struct Tokens {
 
 struct Fetched {
     token: Result<HeaderValue, TokenError>,
-    at: Instant,
+    begun: Instant,
+    ended: Instant,
     until: Instant,
 }
 
@@ -76,26 +77,31 @@ impl Tokens {
     /// # Errors
     /// There is none to be had; asked again within a second, that is the answer without another fetch.
     pub async fn current(&self) -> Result<HeaderValue, TokenError> {
+        let came = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some(fetched) = last.as_ref().filter(|fetched| Instant::now() < fetched.until) {
+        // Whoever came while it was fetched waited for that fetch, and gets what came of it.
+        if let Some(fetched) = last.as_ref().filter(|fetched| came <= fetched.ended || Instant::now() < fetched.until) {
             return fetched.token.clone();
         }
         let begun = Instant::now();
-        let (token, lifetime) = match self.fetch().await {
-            Ok((token, lifetime)) => (Ok(token), lifetime),
+        let fetched = self.fetch().await;
+        let ended = Instant::now();
+        let (token, until) = match fetched {
+            // Its life began when it was made, which is not before it was asked for.
+            Ok((token, lifetime)) => (Ok(token), begun + lifetime),
             Err(error) => {
                 log::warn!(target: "mcp", token_host = self.grant.token_url.host.as_str(); "no access token: {error}");
-                (Err(error), REST)
+                (Err(error), ended + REST)
             }
         };
-        *last = Some(Fetched { token: token.clone(), at: begun, until: begun + lifetime });
+        *last = Some(Fetched { token: token.clone(), begun, ended, until });
         token
     }
 
     /// The server did not take this token: the next request fetches another, unless this one is brand new.
     pub async fn refused(&self, token: &HeaderValue) {
         let mut last = self.last.lock().await;
-        if last.as_ref().is_some_and(|fetched| fetched.token.as_ref() == Ok(token) && fetched.at.elapsed() > REST) {
+        if last.as_ref().is_some_and(|fetched| fetched.token.as_ref() == Ok(token) && fetched.begun.elapsed() > REST) {
             *last = None;
         }
     }
@@ -156,8 +162,42 @@ fn kept(expires_in: Option<u64>) -> Duration {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::identity::Secret;
+    use crate::route::BaseUrl;
+
+    /// An endpoint that takes longer to fail than a failure is remembered from its beginning on.
+    #[tokio::test]
+    async fn who_waited_for_a_fetch_that_failed_does_not_fetch_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&fetches);
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                seen.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(REST + Duration::from_millis(100)).await;
+                drop(connection);
+            }
+        });
+        let grant = ClientCredentials {
+            token_url: BaseUrl::parse(&format!("http://127.0.0.1:{port}")).unwrap(),
+            path: "/token".into(),
+            client_id: "gateway".into(),
+            client_secret: Some(Secret::new("secret".to_owned())),
+            scope: None,
+            audience: None,
+        };
+        let tokens = Tokens::new(grant, Arc::new(PingoraEgress::new()));
+        let all = futures::future::join_all((0..5).map(|_| tokens.current())).await;
+        assert_eq!(all, vec![Err(TokenError::Unreachable); 5]);
+        assert_eq!(tokens.current().await, Err(TokenError::Unreachable), "and a moment later");
+        assert_eq!(fetches.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn no_life_of_a_token_is_longer_than_a_clock_can_count() {
