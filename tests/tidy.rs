@@ -123,6 +123,7 @@ const RULES: &[Rule] = &[
             "src/plugin/harness",
             "src/gateway/taken.rs",
             "src/telemetry/metrics.rs",
+            "src/usage/leftover.rs",
             "src/usage/spool.rs",
             "src/outbox/spool.rs",
             "plugins/roster.rs",

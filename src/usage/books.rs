@@ -107,7 +107,7 @@ impl Books {
         if let Err(error) = ended {
             self.0.metrics.enqueue_errors.inc();
             if let Some(more) = UNWRITTEN.due() {
-                log::error!(target: "usage", more; "a usage record waits in memory: {error}");
+                log::error!(target: "usage", more; "{error}");
             }
         }
     }
@@ -194,26 +194,34 @@ impl Books {
     }
 
     async fn take_over(&self, spool: &Spool, records: &dyn RecordStore, debts: &dyn Debts) -> Result<(), String> {
-        for leftover in spool.leftovers().map_err(|error| error.to_string())? {
-            for some in leftover.records.chunks(BATCH) {
+        let text = |error: std::io::Error| error.to_string();
+        for mut leftover in spool.leftovers().map_err(text)? {
+            while leftover.survey().map_err(text)? {
+                tokio::task::yield_now().await;
+            }
+            let mut orphans = 0_u64;
+            loop {
+                let some = leftover.next(BATCH).map_err(text)?;
+                if some.is_empty() {
+                    break;
+                }
                 let mut batch = UsageBatch::default();
                 some.iter().for_each(|record| batch.push(record.id, &record.payload));
                 let new = records.append_packed(batch).await.map_err(|error| error.to_string())?;
                 self.0.metrics.flushed.inc_by(new);
-            }
-            self.0.metrics.flush_errors.inc_by(leftover.broken);
-            let mut orphans = 0_u64;
-            for pending in leftover.records.iter().filter(|record| record.orphan) {
-                orphans += 1;
-                if let Some(usage) = Usage::unpack(&pending.payload) {
-                    debts.pay(&usage.row(pending.id)).await.map_err(|error| error.to_string())?;
+                for pending in some.iter().filter(|record| record.orphan) {
+                    orphans += 1;
+                    if let Some(usage) = Usage::unpack(&pending.payload) {
+                        debts.pay(&usage.row(pending.id)).await.map_err(|error| error.to_string())?;
+                    }
                 }
             }
+            self.0.metrics.flush_errors.inc_by(leftover.broken());
             if orphans > 0 {
                 self.0.metrics.recovered.inc_by(orphans);
                 log::warn!(target: "usage", orphans; "a process was killed with requests under way; they are charged what they had reserved");
             }
-            leftover.done().map_err(|error| error.to_string())?;
+            leftover.done().map_err(text)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a request used and what that cost.
 
 mod books;
+mod leftover;
 mod named;
 mod price;
 mod record;
@@ -8,8 +9,9 @@ mod spool;
 mod table;
 
 pub use books::{Books, Debts};
+pub use leftover::{Leftover, Pending};
 pub use named::{Unknown, named};
 pub use price::{Cost, Pricing, Quantities, SidePrices, ToolPrices};
 pub use record::{AtMost, How, Ran, Who};
-pub use spool::{Begun, Leftover, Pending, Place, Spool};
+pub use spool::{Begun, EndError, Place, Spool};
 pub use table::{Table, by_name, moment};

@@ -17,13 +17,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::leftover::Leftover;
 use crate::store::records::UsageBatch;
 
 /// Bytes before the payload.
@@ -34,10 +36,12 @@ const MAX_PAYLOAD: usize = 1 << 20;
 const GATHER: usize = 64 << 10;
 /// Records that wait in memory for a disk that takes nothing, bytes.
 const MAX_GATHERED: usize = 64 << 20;
+/// After the disk refused, so much that waits is not written again for so long: everybody would write all of it to no avail.
+const REST: Duration = Duration::from_millis(200);
 /// Records that are handed over in memory, bytes. Beyond, they are read from the file.
 const MAX_RECENT: usize = 4 << 20;
 /// Bytes read at once; several frames of any length fit.
-const PIECE: usize = 4 << 20;
+pub(super) const PIECE: usize = 4 << 20;
 /// With so many requests under way it is worth waiting for others that begin in the same turn.
 const COMPANY: u64 = 4;
 /// What the files end in.
@@ -45,27 +49,27 @@ const SUFFIX: &str = "spool";
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Begin = 1,
     End = 2,
 }
 
 /// One frame of a file.
-struct Frame<'a> {
-    kind: Kind,
-    id: u128,
-    payload: &'a [u8],
+pub(super) struct Frame<'a> {
+    pub kind: Kind,
+    pub id: u128,
+    pub payload: &'a [u8],
 }
 
-/// A record that a process left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
-    /// The request.
-    pub id: u128,
-    /// What was written of it.
-    pub payload: Vec<u8>,
-    /// Its process died before it ended: `payload` is what it began with.
-    pub orphan: bool,
+/// What became of a record that is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// The disk refused it; it is written with those that follow.
+    #[error("a usage record waits in memory: {0}")]
+    Waits(io::Error),
+    /// It is longer than a frame may be, or too much waits already.
+    #[error("a usage record is lost: {0}")]
+    Lost(io::Error),
 }
 
 /// A request that is in a file, to be said when it is over.
@@ -101,6 +105,8 @@ struct Writer {
     turn: u64,
     durable: u64,
     failed: BTreeSet<u64>,
+    /// The disk refused a moment ago.
+    rests_until: Option<Instant>,
     /// Requests that began and are not over: those that this file says so of, and those of files before by their number.
     open_here: u64,
     open: BTreeMap<u64, u64>,
@@ -133,6 +139,7 @@ impl Spool {
             turn: 0,
             durable: 0,
             failed: BTreeSet::new(),
+            rests_until: None,
             open_here: 0,
             open: BTreeMap::new(),
             under_way: 0,
@@ -177,7 +184,11 @@ impl Spool {
         let mut writer = self.writer.lock();
         let mut why = None;
         if writer.durable < begun.turn && !writer.failed.contains(&begun.turn) {
-            why = writer.write().err();
+            if writer.rests() {
+                writer.refuse();
+            } else {
+                why = writer.write().err();
+            }
         }
         if !writer.failed.remove(&begun.turn) {
             return Ok(begun);
@@ -189,17 +200,16 @@ impl Spool {
     /// A request is over; its record goes to disk with the next write.
     ///
     /// # Errors
-    /// The record is longer than a frame may be, or the disk is full; the record stays in memory then, as long as there is
-    /// little of that, and the next call tries again.
-    pub fn end(&self, id: u128, begun: Option<Begun>, payload: &[u8]) -> io::Result<()> {
+    /// It is not on disk and waits in memory, as long as there is little of that; or it is lost.
+    pub fn end(&self, id: u128, begun: Option<Begun>, payload: &[u8]) -> Result<(), EndError> {
         let mut writer = self.writer.lock();
         if let Some(begun) = begun {
             writer.over(begun);
         }
         if writer.gathered.len() >= MAX_GATHERED {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "too many records wait for the disk; this one is lost"));
+            return Err(EndError::Lost(io::Error::new(io::ErrorKind::StorageFull, "too many wait for the disk")));
         }
-        writer.gather(Kind::End, id, payload)?;
+        writer.gather(Kind::End, id, payload).map_err(EndError::Lost)?;
         writer.waiting += 1;
         if writer.recent.bytes().len() > MAX_RECENT {
             writer.recent = UsageBatch::default();
@@ -207,7 +217,11 @@ impl Spool {
         } else if writer.recent_from.is_some() {
             writer.recent.push(id, payload);
         }
-        if writer.gathered.len() >= GATHER { writer.write() } else { Ok(()) }
+        match writer.gathered.len() >= GATHER {
+            true if writer.rests() => Err(EndError::Waits(io::Error::other("the disk refused a moment ago"))),
+            true => writer.write().map_err(EndError::Waits),
+            false => Ok(()),
+        }
     }
 
     /// Writes what has gathered, and begins a new file when this one is long enough.
@@ -335,8 +349,8 @@ impl Spool {
         Ok(())
     }
 
-    /// What processes that are gone left behind: their records that the store may not have, and their orphans. Deleted by
-    /// [`Leftover::done`] only.
+    /// What processes that are gone left behind: their records that the store may not have, and their orphans. Nothing is read
+    /// yet, and nothing deleted but by [`Leftover::done`].
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -353,7 +367,7 @@ impl Spool {
         let mut found = Vec::new();
         for mut files in runs.into_values() {
             files.sort();
-            if let Some(leftover) = Leftover::read(&files)? {
+            if let Some(leftover) = Leftover::of(files)? {
                 found.push(leftover);
             }
         }
@@ -364,76 +378,6 @@ impl Spool {
 /// How far records were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place((u64, u64));
-
-/// The files of a process that is gone.
-#[derive(Debug)]
-pub struct Leftover {
-    /// Its records, then its orphans.
-    pub records: Vec<Pending>,
-    /// Files of it that could not be read to their end.
-    pub broken: u64,
-    /// Held so that no other process takes them at the same time.
-    files: Vec<(PathBuf, File)>,
-}
-
-impl Leftover {
-    /// `None` if the process lives.
-    fn read(paths: &[(u64, PathBuf)]) -> io::Result<Option<Self>> {
-        let mut files = Vec::new();
-        for (_, path) in paths {
-            let file = match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            // A file without a name was deleted by its process a moment ago: that one lives, and there are others by now.
-            if file.try_lock().is_err() || file.metadata()?.nlink() == 0 {
-                return Ok(None);
-            }
-            files.push((path.clone(), file));
-        }
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let mut open: Vec<(u128, Vec<u8>)> = Vec::new();
-        let (mut records, mut broken) = (Vec::new(), 0);
-        for (path, _) in &files {
-            let bytes = fs::read(path)?;
-            let mut scan = Scan { bytes: &bytes, at: 0 };
-            for frame in scan.by_ref() {
-                match frame.kind {
-                    Kind::Begin => open.push((frame.id, frame.payload.to_vec())),
-                    Kind::End => records.push(Pending { id: frame.id, payload: frame.payload.to_vec(), orphan: false }),
-                }
-            }
-            // A file is made at its full size: behind the last frame there is nothing but zeros.
-            let unread = bytes.get(scan.at..).unwrap_or_default();
-            if unread.iter().any(|byte| *byte != 0) {
-                broken += 1;
-                log::error!(
-                    target: "usage", file = path.display().to_string().as_str(), offset = scan.at, bytes = unread.len();
-                    "a kill, a full disk or a fault ended this file in the middle of a record: what stands behind is not read"
-                );
-            }
-        }
-        let ended: std::collections::HashSet<u128> = records.iter().map(|record| record.id).collect();
-        let orphans = open.into_iter().filter(|(id, _)| !ended.contains(id));
-        let orphans: Vec<_> = orphans.map(|(id, payload)| Pending { id, payload, orphan: true }).collect();
-        records.extend(orphans);
-        Ok(Some(Self { records, broken, files }))
-    }
-
-    /// The store has everything: the files are deleted.
-    ///
-    /// # Errors
-    /// A file cannot be deleted; the records are offered again then, and written once, because their ids are known.
-    pub fn done(self) -> io::Result<()> {
-        for (path, _) in &self.files {
-            fs::remove_file(path)?;
-        }
-        Ok(())
-    }
-}
 
 impl Writer {
     /// Appends a frame.
@@ -476,15 +420,22 @@ impl Writer {
                 self.gathered.clear();
                 self.beginnings.clear();
                 self.durable = self.turn;
+                self.rests_until = None;
                 Ok(())
             }
             Err(error) => {
                 // What is half written must not be read as if it were whole, nor what stands behind the next try.
                 let _ = self.file.set_len(self.written);
                 self.refuse();
+                self.rests_until = Some(Instant::now() + REST);
                 Err(error)
             }
         }
+    }
+
+    /// Much waits for a disk that refused a moment ago.
+    fn rests(&self) -> bool {
+        self.gathered.len() >= GATHER && self.rests_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Requests that could not be written do not go on: what is not on disk of them must not come back as killed. What
@@ -501,9 +452,9 @@ impl Writer {
 }
 
 /// Reads frames up to the first that is not whole.
-struct Scan<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub(super) struct Scan<'a> {
+    pub bytes: &'a [u8],
+    pub at: usize,
 }
 
 impl<'a> Iterator for Scan<'a> {
@@ -565,7 +516,7 @@ fn forced(full: Option<Arc<File>>) {
 }
 
 /// What stands in a file from an offset on, at most up to `end`: what is behind it is being written.
-fn tail(path: &Path, offset: u64, end: Option<u64>) -> io::Result<Vec<u8>> {
+pub(super) fn tail(path: &Path, offset: u64, end: Option<u64>) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let there = end.map_or_else(|| file.metadata().map(|meta| meta.len()), Ok)?.saturating_sub(offset);
     let mut bytes = vec![0; usize::try_from(there).unwrap_or(PIECE).min(PIECE)];

@@ -2,7 +2,26 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use super::super::leftover::Pending;
 use super::*;
+
+/// Everything that processes that are gone left, as it is read a few at a time.
+fn left(spool: &Spool) -> Vec<Pending> {
+    spool.leftovers().unwrap().iter_mut().flat_map(read).collect()
+}
+
+fn read(leftover: &mut Leftover) -> Vec<Pending> {
+    while leftover.survey().unwrap() {}
+    let mut all = Vec::new();
+    loop {
+        let some = leftover.next(3).unwrap();
+        assert!(some.len() <= 3);
+        if some.is_empty() {
+            return all;
+        }
+        all.extend(some);
+    }
+}
 
 fn ids(records: &[Pending]) -> Vec<u128> {
     records.iter().map(|record| record.id).collect()
@@ -56,7 +75,7 @@ fn what_begins_together_is_written_together() {
     });
     drop(spool);
     let next = Spool::open(dir.path(), "b", 1 << 20).unwrap();
-    let orphans: Vec<_> = next.leftovers().unwrap().iter().flat_map(|leftover| ids(&leftover.records)).collect();
+    let orphans = ids(&left(&next));
     assert_eq!(orphans, (1..=8).collect::<Vec<_>>());
 }
 
@@ -80,9 +99,9 @@ fn what_a_dead_process_left_is_found_and_what_a_living_one_holds_is_not() {
     let living = Spool::open(dir.path(), "living", 64).unwrap();
     let _under_way = begin(&living, 99).unwrap();
     let next = Spool::open(dir.path(), "next", 64).unwrap();
-    let leftovers = next.leftovers().unwrap();
+    let mut leftovers = next.leftovers().unwrap();
     assert_eq!(leftovers.len(), 1);
-    let (orphans, records): (Vec<_>, Vec<_>) = leftovers[0].records.iter().cloned().partition(|record| record.orphan);
+    let (orphans, records): (Vec<_>, Vec<_>) = read(&mut leftovers[0]).into_iter().partition(|record| record.orphan);
     assert_eq!(ids(&records), (1..=15).collect::<Vec<_>>());
     assert_eq!(ids(&orphans), (16..=20).collect::<Vec<_>>());
     assert!(Spool::open(dir.path(), "third", 64).unwrap().leftovers().unwrap().is_empty(), "one process takes them, not two");
@@ -90,8 +109,7 @@ fn what_a_dead_process_left_is_found_and_what_a_living_one_holds_is_not() {
         leftover.done().unwrap();
     }
     drop(living);
-    let after = next.leftovers().unwrap();
-    assert_eq!(after.iter().flat_map(|l| ids(&l.records)).collect::<Vec<_>>(), [99]);
+    assert_eq!(ids(&left(&next)), [99]);
 }
 
 #[test]
@@ -131,7 +149,7 @@ fn a_file_that_a_kill_cut_is_read_up_to_the_cut() {
         fs::write(&file, &bytes[..cut]).unwrap();
         let whole = cut / (bytes.len() / 3);
         let next = Spool::open(dir.path(), &format!("n{cut}"), 1 << 20).unwrap();
-        let found: Vec<_> = next.leftovers().unwrap().iter().flat_map(|l| ids(&l.records)).collect();
+        let found = ids(&left(&next));
         assert_eq!(found, (1..=whole as u128).collect::<Vec<_>>(), "cut at {cut}");
         drop(next);
         fs::remove_file(path(dir.path(), &format!("n{cut}"), 0)).unwrap();
@@ -140,7 +158,35 @@ fn a_file_that_a_kill_cut_is_read_up_to_the_cut() {
     flipped[HEAD + 5] ^= 1;
     fs::write(&file, flipped).unwrap();
     let next = Spool::open(dir.path(), "z", 1 << 20).unwrap();
-    assert!(next.leftovers().unwrap().iter().all(|l| l.records.is_empty()), "what was changed is not a record");
+    let mut leftovers = next.leftovers().unwrap();
+    assert_eq!((read(&mut leftovers[0]), leftovers[0].broken()), (Vec::new(), 1), "what was changed is not a record");
+}
+
+#[test]
+fn what_was_left_is_read_a_piece_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = Spool::open(dir.path(), "dead", 1 << 30).unwrap();
+    let _never_over = begin(&dead, 100).unwrap();
+    for id in 0..20 {
+        let begun = begin(&dead, id).unwrap();
+        dead.end(id, Some(begun), &vec![7; MAX_PAYLOAD]).unwrap();
+    }
+    dead.flush().unwrap();
+    drop(dead);
+    let next = Spool::open(dir.path(), "next", 1 << 20).unwrap();
+    let mut leftover = next.leftovers().unwrap().remove(0);
+    while leftover.survey().unwrap() {}
+    let mut found = Vec::new();
+    loop {
+        let some = leftover.next(1000).unwrap();
+        if some.is_empty() {
+            break;
+        }
+        let bytes: usize = some.iter().map(|record| record.payload.len()).sum();
+        assert!(bytes <= PIECE, "{bytes} bytes of 20 MiB in memory");
+        found.extend(ids(&some));
+    }
+    assert_eq!((found[0], &found[1..]), (100, &(0..20).collect::<Vec<_>>()[..]));
 }
 
 #[test]
@@ -177,11 +223,29 @@ fn a_disk_that_takes_nothing_refuses_beginnings_and_keeps_only_so_many_ends() {
     for id in 1000..1100 {
         let _ = spool.end(id, None, &vec![7; MAX_PAYLOAD]);
     }
+    assert!(matches!(spool.end(1100, None, b"record"), Err(EndError::Lost(_))), "more than may wait");
     let waiting = spool.writer.lock().gathered.len();
     assert!((1..=MAX_GATHERED + 2 * MAX_PAYLOAD).contains(&waiting), "{waiting}");
     spool.writer.lock().file = good;
     let (records, _) = spool.next(1000).unwrap();
     assert!(ended(&records).len() > 1 && ended(&records).iter().all(|id| *id >= 999), "what was kept arrives");
+}
+
+#[test]
+fn a_disk_that_refused_much_is_left_alone_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(dir.path(), "a", 1 << 30).unwrap();
+    let good = std::mem::replace(&mut spool.writer.lock().file, Arc::new(File::open(path(dir.path(), "a", 0)).unwrap()));
+    assert!(matches!(spool.end(1, None, &vec![7; GATHER]), Err(EndError::Waits(_))));
+    // It takes everything again, which nobody knows before the rest is over.
+    spool.writer.lock().file = good;
+    assert!(matches!(spool.end(2, None, b"record"), Err(EndError::Waits(_))));
+    assert!(begin(&spool, 3).is_err());
+    assert_eq!(spool.writer.lock().written, 0);
+    std::thread::sleep(REST);
+    spool.end(4, None, b"record").unwrap();
+    assert!(spool.writer.lock().written > 0);
+    assert_eq!(ended(&spool.next(10).unwrap().0), [1, 2, 4]);
 }
 
 #[derive(Debug, Clone)]
@@ -231,8 +295,8 @@ proptest! {
                     drop(spool);
                     open.clear();
                     spool = Spool::open(dir.path(), &format!("r{run}"), 300).unwrap();
-                    for leftover in spool.leftovers().unwrap() {
-                        for record in &leftover.records {
+                    for mut leftover in spool.leftovers().unwrap() {
+                        for record in read(&mut leftover) {
                             if record.orphan { orphans.insert(record.id); } else { done.insert(record.id); }
                         }
                         leftover.done().unwrap();
@@ -285,5 +349,6 @@ fn a_record_that_cannot_be_read_is_counted_and_hides_no_other_file() {
     spool.taken(place, records.len()).unwrap();
     drop(spool);
     let next = Spool::open(dir.path(), "b", 100).unwrap();
-    assert!(next.leftovers().unwrap().iter().all(|leftover| leftover.broken == 0), "what is taken is gone");
+    let mut leftovers = next.leftovers().unwrap();
+    assert!(leftovers.iter_mut().all(|leftover| !read(leftover).is_empty() && leftover.broken() == 0), "what is taken is gone");
 }
