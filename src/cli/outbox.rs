@@ -100,7 +100,6 @@ impl Which {
                 State::Leased => Standing::Leased,
                 State::Dead => Standing::Dead,
             }),
-            before: None,
         }
     }
 }

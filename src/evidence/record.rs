@@ -84,7 +84,7 @@ pub struct DeliveryEntry<'a> {
     pub request: Option<RequestId>,
     /// Which attempt, from 1; 0 if it came to none.
     pub attempt: u32,
-    /// `sent`, `retry`, `dead`, `disabled`, `dropped` or `would_send`.
+    /// `sent`, `retry`, `dead`, `disabled`, `dropped`, `expired` or `would_send`.
     pub state: &'static str,
     /// The receiver's id of it.
     pub external_id: Option<&'a str>,

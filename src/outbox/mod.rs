@@ -39,7 +39,7 @@ pub struct OutboxSettings {
     pub on_full: OnFull,
     /// Deliveries under way at once.
     pub in_flight: usize,
-    /// How long given-up deliveries are kept.
+    /// How long deliveries are kept after they were given up.
     pub keep_dead: Duration,
     /// How instances send that are not named.
     pub usual: SendSettings,

@@ -66,12 +66,12 @@ static MANIFEST: Manifest = Manifest {
     build: |cx| Ok(Arc::new(Sender(SEEN.lock()[cx.name].clone()))),
 };
 
-struct World {
-    outbox: Outbox,
-    records: Arc<SqlRecords>,
+pub(super) struct World {
+    pub outbox: Outbox,
+    pub records: Arc<SqlRecords>,
     script: Arc<Scripted>,
-    instance: Arc<Instance>,
-    settings: Arc<OutboxSettings>,
+    pub instance: Arc<Instance>,
+    pub settings: Arc<OutboxSettings>,
     folder: tempfile::TempDir,
 }
 
@@ -89,7 +89,7 @@ impl Senders for World {
     }
 }
 
-fn world(name: &str, batch: usize) -> World {
+pub(super) fn world(name: &str, batch: usize) -> World {
     let folder = tempfile::tempdir().unwrap();
     let usual = SendSettings {
         schedule: vec![Duration::ZERO, Duration::from_millis(1), Duration::from_millis(1), Duration::from_millis(1)],
@@ -115,7 +115,7 @@ fn world(name: &str, batch: usize) -> World {
     World { outbox, records, script, instance, settings, folder }
 }
 
-fn delivery(id: &str, script: &'static str) -> Delivery {
+pub(super) fn delivery(id: &str, script: &'static str) -> Delivery {
     Delivery::new("there", "text/plain", script).with_id(id)
 }
 

@@ -11,7 +11,7 @@ use super::receivers::Receivers;
 use super::{OnFull, Outbox, OutboxSettings, Senders, message, millis, schedule};
 use crate::evidence::DeliveryEntry;
 use crate::plugin::{Delivered, Instance};
-use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled, Standing};
+use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled};
 
 /// Deliveries carried to the store at once.
 pub(super) const CARRIED: usize = 128;
@@ -25,6 +25,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at what waits in all, at what was given up long ago, and at receivers that want nothing.
 const ROUND: Duration = Duration::from_secs(2);
+/// Deliveries given up long ago that one look takes away.
+const EXPIRED: u32 = 1_000;
 /// Between two looks for what processes beside this one leave behind: the one before an upgrade drains for a while yet.
 const LOOKING: Duration = Duration::from_secs(5);
 /// After how long what is known of an origin that nobody takes from is forgotten.
@@ -285,15 +287,25 @@ impl Worker {
                 until: millis(now + sending.timeout * attempts + SPARE),
                 limit: u32::try_from(if batch > 1 { batch } else { free.min(LEASED) }).unwrap_or(1),
             };
-            let mut messages = Vec::new();
-            for probe in &openings.probes {
-                messages.extend(self.records.lease_messages(MessageLease { except: &[], only: Some(probe), limit: 1, ..usual }).await?);
+            let probes = openings.probes.iter().map(|probe| MessageLease { except: &[], only: Some(probe), limit: 1, ..usual });
+            let (mut messages, mut failed) = (Vec::new(), None);
+            for wish in probes.chain([usual]) {
+                match self.records.lease_messages(wish).await {
+                    Ok(some) => messages.extend(some),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
             }
-            messages.extend(self.records.lease_messages(usual).await?);
             count += messages.len();
             for group in Group::of(instance, messages) {
                 self.receivers.begins(&instance.name, &group.destination);
                 self.under_way.spawn(group.send(sending.timeout));
+            }
+            // Said when what was leased before it is under way: nobody else gets that until its lease runs out.
+            if let Some(error) = failed {
+                return Err(error);
             }
         }
         Ok(count)
@@ -331,12 +343,12 @@ impl Worker {
         let (state, settled, external_id) = match result {
             None => return (message.id, Settled::Back),
             Some(Delivered::Done { external_id }) => ("sent", Settled::Sent, external_id),
-            Some(Delivered::Dead { why }) => ("dead", Settled::Dead(bounded(&why)), None),
+            Some(Delivered::Dead { why }) => ("dead", given_up(bounded(&why)), None),
             Some(Delivered::Disable { why }) => {
                 self.receivers.disable(name, &message.destination);
                 self.looked_around = None;
                 log::warn!(target: "outbox", plugin = name, destination = message.destination.as_str(); "a destination wants nothing any more");
-                ("disabled", Settled::Dead(bounded(&why)), None)
+                ("disabled", given_up(bounded(&why)), None)
             }
             Some(Delivered::Retry { after, why }) => {
                 if let Some(after) = after {
@@ -344,12 +356,12 @@ impl Worker {
                 }
                 match schedule::next(&sending.schedule, message.attempt, after, rand::random()) {
                     Some(wait) => ("retry", Settled::Retry(millis(SystemTime::now() + wait), bounded(&why)), None),
-                    None => ("dead", Settled::Dead(format!("given up after {} attempts: {}", message.attempt, bounded(&why))), None),
+                    None => ("dead", given_up(format!("given up after {} attempts: {}", message.attempt, bounded(&why))), None),
                 }
             }
         };
         let error = match &settled {
-            Settled::Retry(_, why) | Settled::Dead(why) => Some(why.as_str()),
+            Settled::Retry(_, why) | Settled::Dead(_, why) => Some(why.as_str()),
             Settled::Sent | Settled::Back => None,
         };
         self.outbox.0.metrics.took(name, took);
@@ -373,7 +385,7 @@ impl Worker {
             return Ok(());
         }
         self.records.settle_messages(&self.outbox.0.run, &self.unsettled).await?;
-        self.fewer(self.unsettled.iter().filter(|(_, settled)| matches!(settled, Settled::Sent | Settled::Dead(_))).count() as u64);
+        self.fewer(self.unsettled.iter().filter(|(_, settled)| matches!(settled, Settled::Sent | Settled::Dead(..))).count() as u64);
         self.unsettled.clear();
         Ok(())
     }
@@ -387,8 +399,9 @@ impl Worker {
             self.outbox.0.metrics.outcomes(instance, "disabled", count);
         }
         let kept = now.checked_sub(settings.keep_dead).unwrap_or(SystemTime::UNIX_EPOCH);
-        let old = MessageFilter { standing: Some(Standing::Dead), before: Some(millis(kept)), ..MessageFilter::default() };
-        self.records.drop_messages(&old, millis(now)).await?;
+        for row in self.records.drop_dead(millis(kept), EXPIRED).await? {
+            self.outbox.told(&DeliveryEntry { error: Some("kept for as long as `keep_dead` says"), ..of_row(&row, "expired") });
+        }
         let depths = self.records.depths().await?;
         self.outbox.0.stored.store(depths.iter().map(|depth| depth.pending).sum(), Ordering::Relaxed);
         let (at, metrics) = (Instant::now(), &self.outbox.0.metrics);
@@ -458,6 +471,11 @@ fn read(entries: &[super::spool::Entry]) -> Vec<NewMessage> {
     entries.iter().filter_map(message).collect()
 }
 
+/// Given up now.
+fn given_up(why: String) -> Settled {
+    Settled::Dead(millis(SystemTime::now()), why)
+}
+
 /// A text for the store in one line of at most 200 characters.
 fn bounded(why: &str) -> String {
     why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
@@ -477,3 +495,8 @@ fn of_row<'a>(row: &'a MessageRow, state: &'static str) -> DeliveryEntry<'a> {
         at: SystemTime::now(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "worker_test.rs"]
+mod tests;

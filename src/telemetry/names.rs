@@ -136,7 +136,7 @@ families! {
     ASYNC_DROPPED = Counter "gateway_async_dropped_total" ["async_pool_name"],
         "Background jobs refused because the queue was full.";
     OUTBOX_DELIVERIES = Counter "gateway_outbox_deliveries_total" ["plugin_name", "outcome"],
-        "Deliveries by instance and what came of them: accepted, refused, dropped or would_send when handed over; sent, retry, dead or disabled at an attempt.";
+        "Deliveries by instance and what came of them: accepted, refused, dropped or would_send when handed over; sent, retry, dead or disabled at an attempt; expired when one was given up `keep_dead` ago.";
     OUTBOX_ATTEMPT_DURATION = Histogram "gateway_outbox_attempt_duration_seconds" ["plugin_name"] REQUEST_SECONDS,
         "Time of an attempt to deliver.";
     OUTBOX_PENDING = Gauge "gateway_outbox_pending" ["plugin_name"],

@@ -8,7 +8,7 @@ use super::families::{Counters, Gauges, Histograms};
 use super::{MetricsError, names};
 
 /// `outcome` of a delivery; anything else, which would be a defect, is not counted.
-const OUTCOMES: [&str; 8] = ["accepted", "refused", "dropped", "would_send", "sent", "retry", "dead", "disabled"];
+const OUTCOMES: [&str; 9] = ["accepted", "refused", "dropped", "would_send", "sent", "retry", "dead", "disabled", "expired"];
 
 /// Counts deliveries by instance. Instances are named by the configuration, now or when they handed something over.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ pub struct Outbox {
     pub on_full: OutboxFull,
     /// Deliveries under way at once.
     pub in_flight: usize,
-    /// How long given-up deliveries are kept for `odock-edge outbox retry`.
+    /// How long deliveries are kept after they were given up, for `odock-edge outbox retry`.
     pub keep_dead: Span,
     /// Time before each attempt, the first included, give or take a fifth; after the last a delivery is given up.
     pub schedule: Vec<Span>,

@@ -70,7 +70,7 @@ async fn a_message_is_sent_by_one_sender_until_somebody_says_what_became_of_it()
         let taken = other.lease_messages(lease("s2", 250, 500, 10)).await.unwrap();
         assert_eq!(names(&taken), [("m3", 2)], "{name}");
         assert_eq!(records.settle_messages("s1", &[(taken[0].id, Settled::Sent)]).await.unwrap(), 0, "{name}");
-        assert_eq!(other.settle_messages("s2", &[(taken[0].id, Settled::Dead("status 410".into()))]).await.unwrap(), 1, "{name}");
+        assert_eq!(other.settle_messages("s2", &[(taken[0].id, Settled::Dead(260, "status 410".into()))]).await.unwrap(), 1, "{name}");
         let depth = Depth { topic: "hook".into(), pending: 2, dead: 1, oldest: Some(50) };
         assert_eq!(records.depths().await.unwrap(), [depth], "{name}");
         let row = &records.messages(&dedup("m3"), 250, 0, 10).await.unwrap()[0];
@@ -90,6 +90,27 @@ async fn a_message_is_sent_by_one_sender_until_somebody_says_what_became_of_it()
         assert_eq!((dropped.len(), dropped[0].dedup.as_str()), (1, "m3"), "{name}: the oldest that is not given up");
         assert_eq!(records.drop_messages(&MessageFilter::default(), 700).await.unwrap(), 2, "{name}");
         assert_eq!(records.depths().await.unwrap(), [], "{name}");
+    }
+}
+
+/// What counts is when it was given up, not when it came to be: the attempts in between may take days.
+#[tokio::test]
+async fn what_was_given_up_is_kept_from_then_on() {
+    for database in databases().await {
+        let (records, other, name) = (&database.records, &database.other, database.name);
+        records.put_messages(&[message(1), message(2), message(3)], None).await.unwrap();
+        let mine = records.lease_messages(lease("s1", 100, 200, 2)).await.unwrap();
+        // The second was given up by a build that did not say when.
+        let settled = [(mine[0].id, Settled::Dead(1000, "never".into())), (mine[1].id, Settled::Dead(0, "never".into()))];
+        records.settle_messages("s1", &settled).await.unwrap();
+        assert_eq!(records.bury_messages(&dedup("m3"), 2000, "asked").await.unwrap(), 1, "{name}");
+        let dropped =
+            async |before| -> Vec<String> { other.drop_dead(before, 10).await.unwrap().into_iter().map(|row| row.dedup).collect() };
+        assert_eq!(dropped(50).await, [""; 0], "{name}");
+        assert_eq!(dropped(1000).await, ["m2"], "{name}: it came to be at 50");
+        assert_eq!(dropped(1001).await, ["m1"], "{name}");
+        assert_eq!(dropped(2000).await, [""; 0], "{name}");
+        assert_eq!(dropped(2001).await, ["m3"], "{name}");
     }
 }
 
@@ -141,7 +162,7 @@ async fn of_a_key_only_the_beginning_is_given_out() {
         assert_eq!(names(&other.lease_messages(lease("s2", 110, 200, 10)).await.unwrap()), [("m6", 1)], "{name}: k waits for its first");
         assert_eq!(names(&records.lease_messages(lease("s1", 300, 400, 2)).await.unwrap()), [("m1", 2), ("m2", 1)], "{name}");
         // Given up, it holds nobody up.
-        records.settle_messages("s1", &[(first[0].id, Settled::Dead(String::new())), (first[1].id, Settled::Sent)]).await.unwrap();
+        records.settle_messages("s1", &[(first[0].id, Settled::Dead(300, String::new())), (first[1].id, Settled::Sent)]).await.unwrap();
         assert_eq!(names(&records.lease_messages(lease("s1", 300, 400, 1)).await.unwrap()), [("m4", 1)], "{name}");
     }
 }

@@ -89,8 +89,8 @@ pub enum Settled {
     Sent,
     /// To be tried again at a time, and why.
     Retry(i64, String),
-    /// Given up, and why.
-    Dead(String),
+    /// Given up at a time, and why.
+    Dead(i64, String),
     /// It was not attempted.
     Back,
 }
@@ -137,7 +137,7 @@ pub struct MessageRow {
     pub request: Option<String>,
     /// When it came to be.
     pub created: i64,
-    /// When it is tried next.
+    /// When it is tried next; of one that was given up, when that was.
     pub due: i64,
     /// Attempts so far.
     pub attempts: u32,
@@ -160,8 +160,6 @@ pub struct MessageFilter {
     pub dedup: Option<String>,
     /// That stand so.
     pub standing: Option<Standing>,
-    /// That came to be before.
-    pub before: Option<i64>,
 }
 
 /// How much waits under a topic.
@@ -242,6 +240,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer.
     async fn drop_oldest(&self, now: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError>;
+    /// Removes messages that were given up before a time, the oldest first, and says which.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    async fn drop_dead(&self, before: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError>;
     /// How much waits, by topic.
     ///
     /// # Errors

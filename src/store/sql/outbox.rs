@@ -69,9 +69,6 @@ fn filtered(statement: &mut Statement, filter: &MessageFilter, now: i64, free: b
             conditions.and(statement, column).push(" = ").bind(value);
         }
     }
-    if let Some(before) = filter.before {
-        conditions.and(statement, "created < ").bind(before);
-    }
     match filter.standing {
         None => {}
         Some(Standing::Dead) => {
@@ -195,7 +192,7 @@ impl Outbox for SqlRecords {
                 let (dead, due, why) = match settled {
                     Settled::Sent | Settled::Back => continue,
                     Settled::Retry(due, why) => (false, *due, why),
-                    Settled::Dead(why) => (true, 0, why),
+                    Settled::Dead(at, why) => (true, *at, why),
                 };
                 let text = "UPDATE outbox SET dead = $1, due = $2, why = $3, sender = NULL, leased_until = 0 \
                             WHERE id = $4 AND sender = $5 AND dead = FALSE";
@@ -240,8 +237,8 @@ impl Outbox for SqlRecords {
     }
 
     async fn bury_messages(&self, filter: &MessageFilter, now: i64, why: &str) -> Result<u64, RecordError> {
-        let mut statement = Statement::fixed("UPDATE outbox SET dead = TRUE, why = ");
-        statement.bind(why);
+        let mut statement = Statement::fixed("UPDATE outbox SET dead = TRUE, due = ");
+        statement.bind(now).push(", why = ").bind(why);
         let mut conditions = filtered(&mut statement, filter, now, true);
         conditions.and(&mut statement, "dead = FALSE");
         self.within(self.engine.execute(statement)).await
@@ -259,6 +256,16 @@ impl Outbox for SqlRecords {
         statement.bind(now).push(" ORDER BY id LIMIT ").bind(limit).push(") RETURNING ").push(ROW);
         let mut rows = self.within(self.engine.change(statement)).await?;
         rows.iter_mut().map(|found| row(found, now)).collect()
+    }
+
+    async fn drop_dead(&self, before: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError> {
+        // Builds before wrote no time when they gave one up.
+        let mut statement = Statement::fixed(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead = TRUE AND CASE WHEN due > 0 THEN due ELSE created END < ",
+        );
+        statement.bind(before).push(" ORDER BY id LIMIT ").bind(limit).push(") RETURNING ").push(ROW);
+        let mut rows = self.within(self.engine.change(statement)).await?;
+        rows.iter_mut().map(|found| row(found, before)).collect()
     }
 
     async fn depths(&self) -> Result<Vec<Depth>, RecordError> {
