@@ -2,8 +2,10 @@
 
 use crate::plugin::prelude::*;
 
+mod parts;
 mod rows;
 
+use parts::Parts;
 use rows::{CREATE, Row, insert};
 
 /// What `plugins show analytics_export` prints.
@@ -98,21 +100,19 @@ impl Plugin for AnalyticsExport {
     }
 
     async fn deliver_all(&self, deliveries: &[Delivery]) -> Vec<Delivered> {
-        let mut rows = Vec::with_capacity(deliveries.len());
-        let mut outcomes = vec![Delivered::done(); deliveries.len()];
-        for (delivery, outcome) in deliveries.iter().zip(&mut outcomes) {
-            match Row::read(&delivery.body) {
-                Some(row) => rows.push(row),
-                None => *outcome = Delivered::dead("the event is of another format"),
+        let read: Vec<Option<Row>> = deliveries.iter().map(|delivery| Row::read(&delivery.body)).collect();
+        let readable: Vec<bool> = read.iter().map(Option::is_some).collect();
+        let rows: Vec<Row> = read.into_iter().flatten().collect();
+        let mut parts = Parts::of(rows.len());
+        while let Some(part) = parts.next() {
+            if let Err(error) = self.write(&rows[part.clone()]).await {
+                // A table that somebody removed is made again.
+                self.ready.store(false, std::sync::atomic::Ordering::Release);
+                parts.failed(part, &error);
             }
         }
-        if let Err(error) = self.write(&rows).await {
-            // A table that somebody removed is made again.
-            self.ready.store(false, std::sync::atomic::Ordering::Release);
-            for outcome in outcomes.iter_mut().filter(|outcome| matches!(outcome, Delivered::Done { .. })) {
-                *outcome = Delivered::of_error(&error);
-            }
-        }
-        outcomes
+        let mut written = parts.outcomes().into_iter();
+        let strange = || Delivered::dead("the event is of another format");
+        readable.into_iter().map(|readable| if readable { written.next() } else { None }.unwrap_or_else(strange)).collect()
     }
 }

@@ -182,6 +182,7 @@ impl Delivered {
             | HostError::BadHeader(_)
             | HostError::NoSecret(_)
             | HostError::FileNotGranted(_)
+            | HostError::SqlValue(_)
             | HostError::MailRefused(_) => Self::dead(error.to_string()),
             other => Self::retry(other.to_string()),
         }

@@ -64,6 +64,9 @@ pub enum HostError {
     /// PostgreSQL did not do it. The text quotes no value.
     #[error("{0}")]
     Sql(String),
+    /// PostgreSQL takes the statement, and one of its values never. The text quotes none.
+    #[error("{0}")]
+    SqlValue(String),
     /// The file is under no directory of `grant.files`.
     #[error("{0} is not under a directory of grant.files")]
     FileNotGranted(String),

@@ -13,7 +13,7 @@ use super::manifest::{Need, NeedSet, StorageScope};
 use crate::budget::Account;
 use crate::identity::{Directory, Home, KeyEntry, Keyring, ModelEntry, Organisation, Team, User};
 use crate::limit::Policy;
-use crate::store::records::{RecordStore, Statements, UsageBy, UsageFilter, UsageSum};
+use crate::store::records::{RecordError, RecordStore, Statements, UsageBy, UsageFilter, UsageSum};
 use crate::store::{StateKey, StateStore, Values};
 
 pub use crate::store::records::SqlValue;
@@ -278,9 +278,10 @@ impl Tables {
     /// Runs one statement in a transaction of its own; says how many rows it touched.
     ///
     /// # Errors
-    /// [`HostError::Sql`] with what the server says, as far as it quotes no value.
+    /// [`HostError::Sql`] with what the server says, as far as it quotes no value; [`HostError::SqlValue`] where a value is what
+    /// it does not take.
     pub async fn execute(&self, text: &str, values: &[SqlValue]) -> Result<u64, HostError> {
-        self.statements.execute(&self.schema, text, values).await.map_err(|error| HostError::Sql(error.to_string()))
+        self.statements.execute(&self.schema, text, values).await.map_err(|error| refused(&error))
     }
 
     /// The rows of one statement, at most 10,000.
@@ -288,8 +289,13 @@ impl Tables {
     /// # Errors
     /// As [`Self::execute`]; also for more rows, and for columns of a type that [`SqlValue`] has not.
     pub async fn query(&self, text: &str, values: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, HostError> {
-        self.statements.query(&self.schema, text, values, ROWS).await.map_err(|error| HostError::Sql(error.to_string()))
+        self.statements.query(&self.schema, text, values, ROWS).await.map_err(|error| refused(&error))
     }
+}
+
+fn refused(error: &RecordError) -> HostError {
+    let text = error.to_string();
+    if matches!(error, RecordError::Value(_)) { HostError::SqlValue(text) } else { HostError::Sql(text) }
 }
 
 /// Values on Redis, under names that are the instance's own. Every one ends with its time to live.

@@ -21,6 +21,8 @@ async fn statements_of_others_have_a_schema_of_their_own() {
     let insert = "INSERT INTO facts VALUES ($1, $2, $3, $4, $5)";
     assert_eq!(records.execute("plugin_a", insert, &row).await, Ok(1));
     assert!(matches!(records.execute("plugin_a", insert, &row).await, Err(RecordError::Conflict(_))));
+    let nul = [&[SqlValue::Int(9), SqlValue::Text("a\0b".into())], &row[2..]].concat();
+    assert!(matches!(records.execute("plugin_a", insert, &nul).await, Err(RecordError::Value(_))));
     let nulls = "INSERT INTO facts VALUES (8, $1, CAST($2 AS double precision))";
     assert_eq!(records.execute("plugin_a", nulls, &[SqlValue::Null, SqlValue::Null]).await, Ok(1));
     let all = "SELECT id, what, share, raw, good FROM facts ORDER BY id";

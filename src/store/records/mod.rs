@@ -38,6 +38,9 @@ pub enum RecordError {
     /// The store answered and refused, or what it holds is not what was written.
     #[error("the record store refused: {0}")]
     Refused(Cow<'static, str>),
+    /// The store answered and refused a value, such as a text with a NUL: without it the rest may be taken.
+    #[error("the record store refused a value: {0}")]
+    Value(Cow<'static, str>),
     /// The call itself makes no sense, whatever the store.
     #[error("invalid use of the record store: {0}")]
     Invalid(&'static str),

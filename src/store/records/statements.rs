@@ -28,8 +28,8 @@ pub trait Statements: Send + Sync + 'static {
     /// those of `schema`, which is made with the first call.
     ///
     /// # Errors
-    /// When the store does not answer; [`RecordError::Refused`] for a statement the server does not take, and
-    /// [`RecordError::Conflict`] for a row that is there already.
+    /// When the store does not answer; [`RecordError::Refused`] for a statement the server does not take,
+    /// [`RecordError::Value`] for a value, and [`RecordError::Conflict`] for a row that is there already.
     async fn execute(&self, schema: &str, text: &str, values: &[SqlValue]) -> Result<u64, RecordError>;
 
     /// The same for one that returns rows, at most `limit` of them.

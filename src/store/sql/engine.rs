@@ -246,7 +246,15 @@ pub(super) fn failed(error: sqlx::Error) -> RecordError {
                 // SQLITE_BUSY and SQLITE_LOCKED, with their extended codes.
                 None => code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6)),
             };
-            if gone { RecordError::Unavailable(format!("code {code}").into()) } else { RecordError::Refused(format!("code {code}").into()) }
+            // Data that the column or PostgreSQL itself has no room for, and constraints.
+            let value = ["22", "23", "54"].iter().any(|class| code.starts_with(class));
+            let of_postgres = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some();
+            let why = format!("code {code}").into();
+            match gone {
+                true => RecordError::Unavailable(why),
+                false if value && of_postgres => RecordError::Value(why),
+                false => RecordError::Refused(why),
+            }
         }
         sqlx::Error::Io(error) => RecordError::Unavailable(error.kind().to_string().into()),
         sqlx::Error::Tls(_) => RecordError::Unavailable("TLS failed".into()),
