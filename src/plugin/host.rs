@@ -357,7 +357,8 @@ impl Host {
     }
 
     /// Calls a granted host. The name is resolved once, every address it has is judged, and the connection goes to an
-    /// address that was judged. Redirects are handed back, not followed.
+    /// address that was judged. Redirects are handed back, not followed. Where a connection had lain idle and the other end closed
+    /// it before anything of an answer came, the call is made once more over a new one.
     ///
     /// # Errors
     /// See [`HostError`]; a refusal leaves no trace on the network but the resolution of a granted name.
