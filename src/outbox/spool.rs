@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -42,6 +43,8 @@ pub(super) struct Spool {
     dir: PathBuf,
     run: String,
     writer: Mutex<Writer>,
+    /// Places at which a file could not be read on and that nobody was told of.
+    broken: AtomicU64,
 }
 
 struct Writer {
@@ -54,8 +57,10 @@ struct Writer {
     number: u64,
     /// Of the last entry that the store has.
     taken: u64,
-    /// Files that are full and still have something for the store, with their lock.
-    full: BTreeMap<u64, File>,
+    /// Half an entry stands behind the whole ones and could not be taken away: what follows goes into another file.
+    torn: bool,
+    /// Files that are full and still have something for the store, with their lock, and the bytes of their whole entries.
+    full: BTreeMap<u64, (File, u64)>,
     /// Where reading goes on: file and offset.
     read: Place,
 }
@@ -72,8 +77,9 @@ impl Spool {
     pub fn open(dir: &Path, run: &str) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let file = create(dir, run, 0)?;
-        let writer = Writer { file, segment: 0, written: 0, number: 0, taken: 0, full: BTreeMap::new(), read: Place::default() };
-        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), writer: Mutex::new(writer) })
+        let writer =
+            Writer { file, segment: 0, written: 0, number: 0, taken: 0, torn: false, full: BTreeMap::new(), read: Place::default() };
+        Ok(Self { dir: dir.to_owned(), run: run.to_owned(), writer: Mutex::new(writer), broken: AtomicU64::new(0) })
     }
 
     /// Appends an entry. When this returns, a kill of the process does not lose it.
@@ -93,16 +99,17 @@ impl Spool {
         bytes.extend_from_slice(payload);
         let sum = crc32fast::hash(&bytes[8..]);
         bytes[4..8].copy_from_slice(&sum.to_le_bytes());
-        if writer.written >= SEGMENT {
+        if writer.written >= SEGMENT || writer.torn {
             let next = create(&self.dir, &self.run, writer.segment + 1)?;
             let (segment, full) = (writer.segment, std::mem::replace(&mut writer.file, next));
-            writer.full.insert(segment, full);
-            (writer.segment, writer.written) = (segment + 1, 0);
+            let written = writer.written;
+            writer.full.insert(segment, (full, written));
+            (writer.segment, writer.written, writer.torn) = (segment + 1, 0, false);
         }
         if let Err(error) = writer.file.write_all(&bytes) {
             // Half an entry would hide all that follow it.
             let whole = writer.written;
-            writer.file.set_len(whole)?;
+            writer.torn = writer.file.set_len(whole).is_err();
             return Err(error);
         }
         writer.written += bytes.len() as u64;
@@ -118,15 +125,23 @@ impl Spool {
 
     /// The next entries in their order, at most `limit` and about 4 MiB, and the place behind them for [`Self::taken`].
     pub fn next(&self, limit: usize) -> io::Result<(Vec<Entry>, Place)> {
-        let (mut at, end) = {
+        let (mut at, end, lengths) = {
             let writer = self.writer.lock();
-            (writer.read, Place { segment: writer.segment, offset: writer.written })
+            let lengths: BTreeMap<u64, u64> = writer.full.iter().map(|(segment, (_, written))| (*segment, *written)).collect();
+            (writer.read, Place { segment: writer.segment, offset: writer.written }, lengths)
         };
         let mut entries = Vec::new();
         let mut bytes = 0;
         loop {
-            let until = if at.segment == end.segment { end.offset } else { u64::MAX };
+            let until = if at.segment == end.segment { end.offset } else { lengths.get(&at.segment).copied().unwrap_or(0) };
             let more = read_some(&path(&self.dir, &self.run, at.segment), &mut at.offset, until, limit, &mut bytes, &mut entries)?;
+            if !more && at.offset < until {
+                if !entries.is_empty() {
+                    // Those first: when they are taken, this is where reading begins.
+                    return Ok((entries, at));
+                }
+                self.passed_over(&mut at, until);
+            }
             if entries.len() >= limit || bytes >= 4 * PIECE as usize || (!more && at.segment == end.segment) {
                 return Ok((entries, at));
             }
@@ -134,6 +149,26 @@ impl Spool {
                 at = Place { segment: at.segment + 1, offset: 0 };
             }
         }
+    }
+
+    /// What cannot be read is lost, and told once.
+    fn passed_over(&self, at: &mut Place, until: u64) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+        log::error!(
+            target: "outbox", file = at.segment, offset = at.offset, bytes = until - at.offset;
+            "deliveries that were written can not be read"
+        );
+        at.offset = until;
+        let mut writer = self.writer.lock();
+        writer.read = *at;
+        if *at == (Place { segment: writer.segment, offset: writer.written }) {
+            writer.taken = writer.number;
+        }
+    }
+
+    /// How many places could not be read since this was asked last.
+    pub fn take_broken(&self) -> u64 {
+        self.broken.swap(0, Ordering::Relaxed)
     }
 
     /// The store has entries up to this one. Files that nobody needs any more are deleted.
@@ -207,6 +242,8 @@ pub(super) struct Leftover {
     files: Vec<(PathBuf, File)>,
     unread: VecDeque<PathBuf>,
     offset: u64,
+    /// Files of it that could not be read to their end.
+    pub broken: u64,
 }
 
 impl Leftover {
@@ -229,7 +266,7 @@ impl Leftover {
             return Ok(None);
         }
         let unread = files.iter().map(|(path, _)| path.clone()).collect();
-        Ok(Some(Self { run, files, unread, offset: 0 }))
+        Ok(Some(Self { run, files, unread, offset: 0, broken: 0 }))
     }
 
     /// The next entries behind a number, in their order; none when all were read.
@@ -242,6 +279,13 @@ impl Leftover {
                 break;
             }
             if !more {
+                if self.offset < fs::metadata(path)?.len() {
+                    self.broken += 1;
+                    log::error!(
+                        target: "outbox", file = path.display().to_string().as_str(), offset = self.offset;
+                        "a kill, a full disk or a fault ended this file in the middle of a delivery: what stands behind is not read"
+                    );
+                }
                 self.unread.pop_front();
                 self.offset = 0;
             }
@@ -355,7 +399,48 @@ mod tests {
         assert_eq!(numbers(&leftover.next(40, 6).unwrap()), (41..=46).collect::<Vec<_>>());
         assert_eq!(numbers(&leftover.next(40, 6).unwrap()), (47..=50).collect::<Vec<_>>());
         assert!(leftover.next(40, 6).unwrap().is_empty());
+        assert_eq!(leftover.broken, 1);
         found.remove(0).done().unwrap();
         assert_eq!(listed(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_behind_it_and_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), "a").unwrap();
+        (0..3).for_each(|n| spool.append(&[n]).unwrap());
+        // The second of three changed on the disk.
+        let file = path(dir.path(), "a", 0);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[HEAD + 1 + HEAD] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let (entries, place) = spool.next(10).unwrap();
+        assert_eq!((numbers(&entries), spool.take_broken()), (vec![1], 0));
+        spool.taken(1, place).unwrap();
+        assert!(spool.next(10).unwrap().0.is_empty() && spool.next(10).unwrap().0.is_empty());
+        assert_eq!((spool.waiting(), spool.take_broken()), (0, 1));
+        // A write that failed half, where not even that could be taken back.
+        spool.writer.lock().file.write_all(&[20, 0, 0, 0, 1, 2]).unwrap();
+        spool.writer.lock().torn = true;
+        (3..5).for_each(|n| spool.append(&[n]).unwrap());
+        let (entries, place) = spool.next(10).unwrap();
+        assert_eq!((numbers(&entries), spool.take_broken()), (vec![4, 5], 0));
+        spool.taken(5, place).unwrap();
+        spool.close().unwrap();
+        assert!(!any(dir.path()));
+    }
+
+    #[test]
+    fn a_write_that_cannot_be_taken_back_begins_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(dir.path(), "a").unwrap();
+        // Neither written to nor cut.
+        let good = std::mem::replace(&mut spool.writer.lock().file, File::open(path(dir.path(), "a", 0)).unwrap());
+        assert!(spool.append(&[1]).is_err());
+        assert!(spool.writer.lock().torn);
+        spool.writer.lock().file = good;
+        spool.append(&[2]).unwrap();
+        assert_eq!(listed(dir.path()).unwrap().len(), 2);
+        assert_eq!(numbers(&spool.next(10).unwrap().0), [1]);
     }
 }

@@ -156,6 +156,7 @@ impl Worker {
             }
             let released = self.records.release_messages(&leftover.run).await.map_err(text)?;
             log::info!(target: "outbox", waited = count, leased = released; "took over what an earlier process left");
+            self.outbox.0.metrics.unreadable(leftover.broken);
             let run = leftover.run.clone();
             leftover.done().map_err(|error| error.to_string())?;
             let before = millis(SystemTime::now().checked_sub(ORIGIN).unwrap_or(SystemTime::UNIX_EPOCH));
@@ -405,7 +406,9 @@ impl Worker {
         let depths = self.records.depths().await?;
         self.outbox.0.stored.store(depths.iter().map(|depth| depth.pending).sum(), Ordering::Relaxed);
         let (at, metrics) = (Instant::now(), &self.outbox.0.metrics);
-        metrics.spooled(self.outbox.0.spool.get().map_or(0, super::Spool::waiting));
+        let spool = self.outbox.0.spool.get();
+        metrics.spooled(spool.map_or(0, super::Spool::waiting));
+        metrics.unreadable(spool.map_or(0, super::Spool::take_broken));
         let known: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
         for depth in &depths {
             let oldest = depth.oldest.map_or(0, |oldest| (millis(now) - oldest).max(0) / 1000);

@@ -149,6 +149,8 @@ families! {
         "Destinations to which this process sends nothing for now.";
     OUTBOX_SPOOLED = Gauge "gateway_outbox_spooled" [],
         "Deliveries that wait in files for the record store.";
+    OUTBOX_UNREADABLE = Counter "gateway_outbox_unreadable_total" [],
+        "Places at which a file of the outbox could not be read on: what stood behind them in it is lost, if it was more than half a delivery.";
     EVIDENCE_WRITTEN = Counter "gateway_evidence_written_total" [],
         "Evidence records written: one per request, one per later background execution, one per end of a delivery.";
     EVIDENCE_DROPPED = Counter "gateway_evidence_dropped_total" [],

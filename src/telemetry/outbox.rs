@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{IntGauge, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::families::{Counters, Gauges, Histograms};
 use super::{MetricsError, names};
@@ -23,6 +23,7 @@ struct Inner {
     oldest: Gauges<1>,
     paused: Gauges<1>,
     spooled: IntGauge,
+    unreadable: IntCounter,
 }
 
 impl OutboxMetrics {
@@ -35,6 +36,7 @@ impl OutboxMetrics {
             oldest: Gauges::new(registry, names::OUTBOX_OLDEST)?,
             paused: Gauges::new(registry, names::OUTBOX_PAUSED)?,
             spooled: Gauges::<0>::new(registry, names::OUTBOX_SPOOLED)?.with([]),
+            unreadable: Counters::<0>::new(registry, names::OUTBOX_UNREADABLE)?.with([]),
         })))
     }
 
@@ -66,6 +68,11 @@ impl OutboxMetrics {
     /// So many destinations are paused or want nothing.
     pub fn paused(&self, instance: &str, count: usize) {
         self.0.paused.with([instance]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Files could not be read on at so many places.
+    pub fn unreadable(&self, count: u64) {
+        self.0.unreadable.inc_by(count);
     }
 
     /// So much waits for the store.
