@@ -1,7 +1,7 @@
 //! The bus: one connection that listens, made with the first listener and again whenever it is lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -18,6 +18,8 @@ use crate::store::{Reach, StateError};
 const CHANNEL: &str = "odock:cache-invalidation";
 /// How often a quiet connection is asked whether it is still there, and how long it may take to say so.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Between two connections, of which the first did not last; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The listeners of this process. One task serves them all and ends with the last of them.
@@ -72,19 +74,20 @@ impl Drop for Guard {
 }
 
 async fn listen(link: Arc<Link>, hub: Guard) {
-    let mut pause = Duration::from_millis(20);
+    let mut pause = MIN_PAUSE;
     while !hub.0.deserted() {
-        match tokio::time::timeout(link.connect_timeout(), connect(&link)).await {
-            Ok(Ok((sink, stream))) => {
-                pause = Duration::from_millis(20);
-                let _ = hub.0.notices.send(Notice::Gap);
-                forward(&hub.0, sink, stream).await;
-            }
-            Ok(Err(_)) | Err(_) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(MAX_PAUSE);
+        if let Ok(Ok((sink, stream))) = tokio::time::timeout(link.connect_timeout(), connect(&link)).await {
+            let _ = hub.0.notices.send(Notice::Gap);
+            let began = Instant::now();
+            forward(&hub.0, sink, stream).await;
+            // One that breaks at once is no better than none.
+            if began.elapsed() >= MAX_PAUSE {
+                pause = MIN_PAUSE;
+                continue;
             }
         }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -115,5 +118,29 @@ async fn forward(hub: &Hub, mut sink: PubSubSink, mut stream: PubSubStream) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::link::tests::server;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_at_once_is_not_made_again_without_a_pause() {
+        let (link, made) = server(|text| {
+            let subscribed = format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n{CHANNEL}\r\n:1\r\n", CHANNEL.len());
+            if text.contains("SUBSCRIBE") { (subscribed, false) } else { ("+OK\r\n".to_owned(), true) }
+        })
+        .await;
+        let hub = Hub::new();
+        let mut notices = hub.notices.subscribe();
+        let listening = tokio::spawn(listen(link, Guard(Arc::clone(&hub))));
+        assert!(matches!(notices.recv().await, Ok(Notice::Gap)), "it was subscribed");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        listening.abort();
+        let made = made.load(std::sync::atomic::Ordering::Relaxed);
+        assert!((2..8).contains(&made), "{made} connections in 400 ms");
     }
 }

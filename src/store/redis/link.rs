@@ -38,9 +38,23 @@ enum Connection {
 }
 
 enum Slot {
-    Up { connection: Connection, generation: u64 },
-    Connecting { done: watch::Receiver<()>, generation: u64 },
-    Down { until: Instant, pause: Duration, why: Cow<'static, str>, generation: u64 },
+    /// Since when, and how long to wait before the next if this one is of no use either.
+    Up {
+        connection: Connection,
+        since: Instant,
+        pause: Duration,
+        generation: u64,
+    },
+    Connecting {
+        done: watch::Receiver<()>,
+        generation: u64,
+    },
+    Down {
+        until: Instant,
+        pause: Duration,
+        why: Cow<'static, str>,
+        generation: u64,
+    },
 }
 
 impl Slot {
@@ -91,7 +105,11 @@ impl Link {
                 Err(error) => error,
             };
             if lost(&error) {
-                self.forget(generation);
+                if error.is_io_error() {
+                    self.forget(generation);
+                } else {
+                    self.give_up(generation, reason(&error));
+                }
                 // Once more on a new connection: mostly the old one had died while nobody used it. A decision taken
                 // twice counts on the safe side, and reservations know their own.
                 if !std::mem::replace(&mut repeated, true) {
@@ -107,7 +125,7 @@ impl Link {
             let mut done = {
                 let mut slot = self.slot.lock();
                 match &*slot {
-                    Slot::Up { connection, generation } => return Ok((connection.clone(), *generation)),
+                    Slot::Up { connection, generation, .. } => return Ok((connection.clone(), *generation)),
                     Slot::Connecting { done, .. } => done.clone(),
                     Slot::Down { until, why, .. } if Instant::now() < *until => return Err(StateError::Unavailable(why.clone())),
                     Slot::Down { pause, generation, .. } => {
@@ -131,6 +149,21 @@ impl Link {
         if slot.generation() == generation && matches!(*slot, Slot::Up { .. }) {
             *slot = Slot::Down { until: Instant::now(), pause: MIN_PAUSE, why: "the connection was lost".into(), generation };
         }
+    }
+
+    /// The same where the server answers and is of no use, as while it loads or as a replica: a call may find another server
+    /// behind the address, but not every call anew.
+    fn give_up(&self, generation: u64, why: Cow<'static, str>) {
+        let mut slot = self.slot.lock();
+        let (since, pause) = match &*slot {
+            Slot::Up { since, pause, generation: current, .. } if *current == generation => (*since, *pause),
+            _ => return,
+        };
+        let (wait, pause) = match since.elapsed() < MAX_PAUSE {
+            true => (pause, (pause * 2).min(MAX_PAUSE)),
+            false => (Duration::ZERO, MIN_PAUSE),
+        };
+        *slot = Slot::Down { until: Instant::now() + wait, pause, why, generation };
     }
 
     async fn connect(&self) -> RedisResult<Connection> {
@@ -187,7 +220,8 @@ impl Attempt {
     async fn run(self) {
         let why = match tokio::time::timeout(self.link.connect_timeout, self.link.connect()).await {
             Ok(Ok(connection)) => {
-                *self.link.slot.lock() = Slot::Up { connection, generation: self.generation };
+                let (since, pause) = (Instant::now(), self.pause);
+                *self.link.slot.lock() = Slot::Up { connection, since, pause, generation: self.generation };
                 return;
             }
             Ok(Err(error)) => reason(&error),
@@ -261,5 +295,62 @@ fn reason(error: &RedisError) -> Cow<'static, str> {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()).into(),
         None => error.category().to_owned().into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A server that answers every command the same way, with what was read of it before, and whether it stays; and how
+    /// many connections were made to it.
+    pub async fn server(answer: impl Fn(&str) -> (String, bool) + Copy + Send + 'static) -> (Arc<Link>, Arc<AtomicUsize>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::open(format!("redis://{}", listener.local_addr().unwrap())).unwrap();
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&made);
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let (mut bytes, mut before) = (vec![0; 1 << 16], *b"\r\n");
+                    while let Ok(n @ 1..) = connection.read(&mut bytes).await {
+                        let (answer, stays) = answer(&String::from_utf8_lossy(&bytes[..n]));
+                        let mut answers = String::new();
+                        for byte in &bytes[..n] {
+                            if *byte == b'*' && before == *b"\r\n" {
+                                answers.push_str(&answer);
+                            }
+                            before = [before[1], *byte];
+                        }
+                        if connection.write_all(answers.as_bytes()).await.is_err() || !stays {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let second = Duration::from_secs(1);
+        (Link::new(Target::Single(Box::new(client)), second, second), made)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_and_is_of_no_use_is_not_connected_to_by_every_call() {
+        let (link, made) = server(|_| ("-READONLY You can't write against a read only replica.\r\n".to_owned(), true)).await;
+        let began = Instant::now();
+        let mut calls = 0;
+        while began.elapsed() < Duration::from_millis(400) {
+            let error = link.ask::<i64>(redis::cmd("PUBLISH").arg("a").arg("b")).await.unwrap_err();
+            assert!(matches!(&error, StateError::Unavailable(why) if why.contains("READONLY")), "{error:?}");
+            calls += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let made = made.load(Ordering::Relaxed);
+        assert!((2..10).contains(&made), "{made} connections for {calls} calls");
     }
 }
