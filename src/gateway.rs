@@ -43,7 +43,9 @@ use crate::gate::{Background, Worker};
 use crate::identity::{KeyHasher, Keyring, is_minted_id};
 use crate::outbox::Outbox;
 use crate::plugin::{Manifest, Roster, SharedHost, Stores};
-use crate::proxy::{Admin, Edge, Flights, Governor, Live, LiveError, Patient, PingoraEgress, Readiness, State, watch_health};
+use crate::proxy::{
+    Admin, Edge, Flights, Governor, Live, LiveError, Patient, PingoraEgress, Readiness, State, watch_addresses, watch_health,
+};
 use crate::safety::modules::{self, Blueprint};
 use crate::store::StateError;
 use crate::store::memory::MemoryState;
@@ -489,6 +491,7 @@ impl Shared {
         tokio::spawn(Sessions::keep_telling(Arc::downgrade(&self.live.load().sessions)));
         for balancer in self.live.load().balancers() {
             tokio::spawn(watch_health(Arc::downgrade(balancer)));
+            tokio::spawn(watch_addresses(Arc::downgrade(balancer)));
         }
     }
 }

@@ -15,10 +15,11 @@ use pingora::upstreams::peer::{H1UpgradePolicy, HttpPeer};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora_load_balancing::health_check::{HealthCheck as Probe, HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::RoundRobin;
-use pingora_load_balancing::{Backend, Backends, LoadBalancer, discovery};
+use pingora_load_balancing::{Backends, LoadBalancer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::addresses::Addresses;
 use super::egress::PingoraEgress;
 use super::mcp::Called;
 use super::resolve::Address;
@@ -74,14 +75,14 @@ pub enum LiveError {
         /// What is wrong with it.
         reason: String,
     },
-    /// An address of a plain upstream does not resolve.
+    /// An address of a plain upstream is none.
     #[error("route {route}: address {address}: {source}")]
     Upstream {
         /// The route's name.
         route: String,
         /// The address as configured.
         address: String,
-        /// The resolver's error.
+        /// What is wrong with it.
         source: std::io::Error,
     },
     /// The credential is not a header value.
@@ -216,27 +217,21 @@ fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, 
 /// The addresses of a plain upstream with Pingora's weights and health checks.
 pub struct Balancer {
     upstream: Upstream,
+    addresses: Addresses,
     balancer: LoadBalancer<RoundRobin>,
 }
 
 impl Balancer {
     fn new(route: &str, upstream: &Upstream) -> Result<Arc<Self>, LiveError> {
-        let mut backends = std::collections::BTreeSet::new();
-        for entry in &upstream.addresses {
-            let bad = |source| LiveError::Upstream { route: route.to_owned(), address: entry.address.clone(), source };
-            let mut found = std::net::ToSocketAddrs::to_socket_addrs(entry.address.as_str()).map_err(bad)?;
-            let address = found.next().ok_or_else(|| bad(std::io::Error::from(std::io::ErrorKind::NotFound)))?;
-            let backend = Backend::new_with_weight(&address.to_string(), entry.weight as usize)
-                .map_err(|_| bad(std::io::Error::from(std::io::ErrorKind::InvalidInput)))?;
-            backends.insert(backend);
-        }
-        let mut balancer: LoadBalancer<RoundRobin> = LoadBalancer::from_backends(Backends::new(discovery::Static::new(backends)));
+        let bad = |(address, source)| LiveError::Upstream { route: route.to_owned(), address, source };
+        let addresses = Addresses::of(upstream.addresses.iter().map(|entry| (&*entry.address, entry.weight as usize))).map_err(bad)?;
+        let mut balancer: LoadBalancer<RoundRobin> = LoadBalancer::from_backends(Backends::new(Box::new(addresses.clone())));
         if let Some(check) = &upstream.health_check {
             balancer.set_health_check(probe(upstream, &check.check));
         }
-        // A static list resolves at once; the future has nothing to wait for.
+        // The addresses are known; the future has nothing to wait for.
         let _ = futures::FutureExt::now_or_never(balancer.update());
-        Ok(Arc::new(Self { upstream: upstream.clone(), balancer }))
+        Ok(Arc::new(Self { upstream: upstream.clone(), addresses, balancer }))
     }
 
     /// `Host` for the addresses, where the route names one.
@@ -281,11 +276,24 @@ pub async fn watch_health(balancer: Weak<Balancer>) {
     }
 }
 
+/// Follows an upstream's names until the configuration it belongs to is gone.
+pub async fn watch_addresses(balancer: Weak<Balancer>) {
+    loop {
+        let Some(again) = balancer.upgrade().and_then(|balancer| balancer.addresses.again()) else { return };
+        tokio::time::sleep(again).await;
+        let Some(balancer) = balancer.upgrade() else { return };
+        balancer.addresses.look_up().await;
+        if let Err(error) = balancer.balancer.update().await {
+            log::warn!(target: "upstream", "the addresses of an upstream stay as they are: {error}");
+        }
+    }
+}
+
 impl Live {
     /// Makes a snapshot ready for traffic.
     ///
     /// # Errors
-    /// A certificate that cannot be read, an address that does not resolve.
+    /// A certificate that cannot be read, an address that is none.
     pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics, state: &State) -> Result<Self, LiveError> {
         let mut targets = ByName::default();
         for provider in snapshot.providers.values() {
@@ -368,8 +376,8 @@ impl Live {
         self.balancers.get(route).and_then(Option::as_ref)
     }
 
-    /// Every balancer that wants probing.
+    /// Every balancer.
     pub fn balancers(&self) -> impl Iterator<Item = &Arc<Balancer>> {
-        self.balancers.iter().flatten().filter(|b| b.upstream.health_check.is_some())
+        self.balancers.iter().flatten()
     }
 }

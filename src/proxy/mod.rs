@@ -8,6 +8,7 @@
 //! | `logging` | `post_response` | [`settle`]: evidence, metrics, queued plugins |
 
 mod address;
+mod addresses;
 mod admin;
 mod admin_keys;
 mod admin_usage;
@@ -44,7 +45,7 @@ pub use context::{Context, Flights};
 pub use egress::PingoraEgress;
 pub use govern::Governor;
 pub use holding::thresholds;
-pub use live::{Live, LiveError, State, watch_health};
+pub use live::{Live, LiveError, State, watch_addresses, watch_health};
 pub use patience::Patient;
 pub use readiness::Readiness;
 
