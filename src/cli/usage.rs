@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
 use super::{FAILED, INVALID_CONFIG, print, tell, tell_diagnostics};
 use crate::config::{self, RecordsSettings};
 use crate::gateway::Builder;
 use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecords};
 use crate::store::sql::{Options, SqlRecords};
-use crate::usage::{Table, moment, named};
+use crate::usage::{Table, by_name, moment, named};
 
 const EXAMPLES: &str = "Examples:
   odock-edge usage -c conf/odock.yaml                                  the sum of everything that is kept
@@ -23,8 +25,8 @@ pub struct Args {
     #[arg(short, long, env = "ODOCK_CONFIG", value_name = "FILE")]
     config: PathBuf,
     /// One line for each
-    #[arg(long, value_enum)]
-    by: Option<By>,
+    #[arg(long, value_parser = by())]
+    by: Option<UsageBy>,
     /// The newest records instead of sums, at most so many
     #[arg(long, value_name = "N", conflicts_with = "by", value_parser = clap::value_parser!(u32).range(1..))]
     list: Option<u32>,
@@ -61,41 +63,23 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum By {
-    Organisation,
-    Key,
-    Team,
-    User,
-    Provider,
-    Model,
-    /// A request counts for each plugin that ran
-    Plugin,
-    Status,
-    /// Days of UTC
-    Day,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
 enum Format {
     Table,
     Json,
     Csv,
 }
 
-impl By {
-    fn of(self) -> UsageBy {
-        match self {
-            Self::Organisation => UsageBy::Organisation,
-            Self::Key => UsageBy::Key,
-            Self::Team => UsageBy::Team,
-            Self::User => UsageBy::User,
-            Self::Provider => UsageBy::Provider,
-            Self::Model => UsageBy::Model,
-            Self::Plugin => UsageBy::Plugin,
-            Self::Status => UsageBy::Status,
-            Self::Day => UsageBy::Day,
+/// The names of what sums are told apart by.
+fn by() -> impl TypedValueParser<Value = UsageBy> {
+    let described = |(name, by): (&'static str, UsageBy)| {
+        let name = PossibleValue::new(name);
+        match by {
+            UsageBy::Plugin => name.help("A request counts for each plugin that ran"),
+            UsageBy::Day => name.help("Days of UTC"),
+            _ => name,
         }
-    }
+    };
+    PossibleValuesParser::new(UsageBy::NAMED.map(described)).map(|name: String| by_name(&name).unwrap_or(UsageBy::Nothing))
 }
 
 impl Format {
@@ -172,7 +156,7 @@ async fn ask(args: &Args, store: &SqlRecords, filter: &UsageFilter) -> Result<Ta
     match (args.list, args.by) {
         (Some(limit), _) => store.usage(filter, None, limit).await.map(|records| Table::of_records(&records)),
         (None, by) => {
-            let by = by.map_or(UsageBy::Nothing, By::of);
+            let by = by.unwrap_or(UsageBy::Nothing);
             store.sum_usage(filter, by).await.map(|sums| Table::of_sums(by, &sums))
         }
     }

@@ -100,7 +100,7 @@ impl Table {
                 json!(r.reasoning_tokens),
                 json!(r.total_tokens),
                 json!(r.units),
-                json!(r.cost_nanos.map(|cost| NanoUsd(cost).to_string())),
+                json!(r.cost_nanos.map(|nanos| NanoUsd(nanos).to_string())),
                 json!(r.latency_ms),
                 json!(r.overhead_us),
                 json!(r.provider_request_id),
@@ -210,25 +210,12 @@ fn derived(r: &UsageRecord, mut details: Value) -> Value {
 
 /// The name of the column that tells sums apart; empty for one sum.
 fn column(by: UsageBy) -> &'static str {
-    NAMES.iter().find(|(_, known)| *known == by).map_or("", |(name, _)| name)
+    UsageBy::NAMED.iter().find(|(_, known)| *known == by).map_or("", |(name, _)| name)
 }
-
-/// What sums are told apart by, as people write it.
-const NAMES: [(&str, UsageBy); 9] = [
-    ("organisation", UsageBy::Organisation),
-    ("key", UsageBy::Key),
-    ("team", UsageBy::Team),
-    ("user", UsageBy::User),
-    ("provider", UsageBy::Provider),
-    ("model", UsageBy::Model),
-    ("plugin", UsageBy::Plugin),
-    ("status", UsageBy::Status),
-    ("day", UsageBy::Day),
-];
 
 /// What sums are told apart by, by its name.
 pub fn by_name(name: &str) -> Option<UsageBy> {
-    NAMES.iter().find(|(known, _)| *known == name).map(|(_, by)| *by)
+    UsageBy::NAMED.iter().find(|(known, _)| *known == name).map(|(_, by)| *by)
 }
 
 /// A day, or a moment of RFC 3339, as milliseconds since the Unix epoch.

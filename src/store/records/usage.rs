@@ -115,6 +115,21 @@ pub enum UsageBy {
     Day,
 }
 
+impl UsageBy {
+    /// All that tell sums apart, as people write them.
+    pub const NAMED: [(&'static str, Self); 9] = [
+        ("organisation", Self::Organisation),
+        ("key", Self::Key),
+        ("team", Self::Team),
+        ("user", Self::User),
+        ("provider", Self::Provider),
+        ("model", Self::Model),
+        ("plugin", Self::Plugin),
+        ("status", Self::Status),
+        ("day", Self::Day),
+    ];
+}
+
 /// A sum over records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageSum {
