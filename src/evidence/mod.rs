@@ -23,7 +23,7 @@ mod writer;
 
 pub use entry::{Anchor, Checkpoint, Reason};
 pub use key::{KeyError, PUBLIC_FILE, PublicKey, Signer};
-pub use read::{entries, files_below};
+pub use read::{Written, entries, files_below};
 pub use record::DeliveryEntry;
 pub use show::{Found, show};
 pub use summary::summary;

@@ -20,25 +20,36 @@ pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Hands every entry of the files that holds `text` to `each`, as JSON; lines that are none are passed over.
+/// One entry of a log, as it stands there.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// Where.
+    pub file: &'a Path,
+    /// Its line there, counted from 1.
+    pub line: u64,
+    /// JSON.
+    pub entry: &'a [u8],
+}
+
+/// Hands every entry of the files that holds `text` to `each`; lines that are none are passed over.
 ///
 /// # Errors
 /// What the file system says.
-pub fn entries(paths: &[PathBuf], text: &str, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+pub fn entries(paths: &[PathBuf], text: &str, each: &mut dyn FnMut(Written<'_>)) -> io::Result<()> {
     let needle = memchr::memmem::Finder::new(text.as_bytes());
-    let mut line = Vec::new();
-    for path in paths {
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line)? == 0 {
+    let mut bytes = Vec::new();
+    for file in paths {
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(file)?);
+        for line in 1.. {
+            bytes.clear();
+            if reader.read_until(b'\n', &mut bytes)? == 0 {
                 break;
             }
-            if needle.find(&line).is_none() {
+            if needle.find(&bytes).is_none() {
                 continue;
             }
-            if let Some(found) = Line::parse(line.strip_suffix(b"\n").unwrap_or(&line)) {
-                each(found.entry);
+            if let Some(found) = Line::parse(bytes.strip_suffix(b"\n").unwrap_or(&bytes)) {
+                each(Written { file, line, entry: found.entry });
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Finding what the log says about one request.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::entry::Head;
-use super::line::Line;
-use super::log::files;
+use super::read::{entries, files_below};
 
 /// One entry about the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,35 +25,14 @@ pub struct Found {
 /// What the file system says.
 pub fn show(directory: &Path, request_id: &str) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for directory in logs(directory)? {
-        for (_, path) in files(&directory)? {
-            search(&path, request_id, &mut found)?;
-        }
-    }
-    Ok(found)
-}
-
-fn search(path: &Path, request_id: &str, found: &mut Vec<Found>) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-    let (mut text, mut number) = (Vec::new(), 0);
-    let needle = memchr::memmem::Finder::new(request_id.as_bytes());
-    loop {
-        text.clear();
-        if reader.read_until(b'\n', &mut text)? == 0 {
-            return Ok(());
-        }
-        number += 1;
-        if needle.find(&text).is_none() {
-            continue;
-        }
-        let line = Line::parse(text.strip_suffix(b"\n").unwrap_or(&text));
-        let Some(entry) = line.map(|line| line.entry) else { continue };
-        if Head::parse(entry).is_some_and(|head| head.request_id.as_deref() == Some(request_id))
-            && let Ok(entry) = serde_json::from_slice(entry)
+    entries(&files_below(directory)?, request_id, &mut |written| {
+        if Head::parse(written.entry).is_some_and(|head| head.request_id.as_deref() == Some(request_id))
+            && let Ok(entry) = serde_json::from_slice(written.entry)
         {
-            found.push(Found { file: path.to_owned(), line: number, entry });
+            found.push(Found { file: written.file.to_owned(), line: written.line, entry });
         }
-    }
+    })?;
+    Ok(found)
 }
 
 /// The directory and those that overlapping processes made below it.

@@ -89,7 +89,7 @@ fn counted(args: &Args, roster: &Roster) -> Result<Tally, i32> {
         };
         let files = if place.is_dir() { files_below(&place).map_err(failed)? } else { vec![place.clone()] };
         // Instances may have other names than the argument; every entry of a request is looked at.
-        entries(&files, "\"kind\":\"", &mut |entry| tally.add(entry)).map_err(failed)?;
+        entries(&files, "\"kind\":\"", &mut |written| tally.add(written.entry)).map_err(failed)?;
     }
     if !known && tally.all.requests == 0 && tally.skipped == 0 && tally.deliveries.is_empty() {
         tell(&format!("`{}` is no plugin of this build, no instance of a configuration, and not in this evidence", args.name));
