@@ -102,17 +102,7 @@ impl Plugin for Webhook {
     }
 
     async fn post_response(&self, cx: &PostResponse<'_>) -> Result<(), PluginError> {
-        let mut count = 0;
-        for event in Event::of_request(cx) {
-            if let Some(id) = self.tell(&event)? {
-                count += 1;
-                cx.external(self.destination.as_str(), Some(id.to_string()));
-            }
-        }
-        if count > 0 {
-            cx.note("events", count.to_string());
-        }
-        Ok(())
+        Ok(Event::told(cx, self.destination.as_str(), |event| self.tell(event))?)
     }
 
     async fn notice(&self, notice: &Notice) -> Result<(), PluginError> {

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::delivery::Notice;
+use super::delivery::{DeliveryId, Notice};
 use super::view::PostResponse;
-use super::{Mode, Subject};
+use super::{HostError, Mode, Subject};
 use crate::gate::{End, Execution, Finished, RequestId, guard};
 use crate::identity::Caller;
 use crate::telemetry::time::Rfc3339;
@@ -61,6 +61,29 @@ impl Event {
             events.push(Self::about(finished, "security.finding", data));
         }
         events
+    }
+
+    /// Tells `system` what a finished request comes to: `tell` hands an event over, or says `None` where it is not wanted. What
+    /// was told is on record with the plugin's execution, as is how many events that were, under `events`.
+    ///
+    /// # Errors
+    /// The first of `tell`.
+    pub fn told(
+        cx: &PostResponse<'_>,
+        system: &str,
+        tell: impl Fn(&Self) -> Result<Option<DeliveryId>, HostError>,
+    ) -> Result<(), HostError> {
+        let mut count = 0;
+        for event in Self::of_request(cx) {
+            if let Some(id) = tell(&event)? {
+                count += 1;
+                cx.external(system, Some(id.to_string()));
+            }
+        }
+        if count > 0 {
+            cx.note("events", count.to_string());
+        }
+        Ok(())
     }
 
     /// What a plugin has seen in a request by itself: `kind` is its own, and so is `name`, which makes the id with the
