@@ -1,5 +1,7 @@
 //! How long a connection may take to say what it wants. Pingora bounds each read of a head, but neither all of them together
 //! nor the first bytes, by which it tells HTTP/2 from HTTP/1: whoever sends a byte now and then would hold a place for ever.
+//! For those bytes it waits until there are as many as HTTP/2 begins with, which a short request of HTTP/1 never has. So they
+//! are told apart here, by the first byte that differs.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -9,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as Cleartext;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
 
 use super::Live;
 
@@ -40,15 +45,38 @@ pub fn head_awaited() {
 /// their own once they are known to be such.
 pub struct Patient<A> {
     app: Arc<A>,
+    one: Arc<Http1<A>>,
     live: Arc<ArcSwap<Live>>,
 }
 
-impl<A> Patient<A> {
-    /// Serves `app`; times are those of the configuration in force.
-    pub fn new(app: A, live: Arc<ArcSwap<Live>>) -> Self {
-        Self { app: Arc::new(app), live }
+/// The application for connections that are known to speak HTTP/1: Pingora need not look at their first bytes again.
+struct Http1<A> {
+    app: Arc<A>,
+    options: HttpServerOptions,
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Http1<A> {
+    async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        self.app.process_new_http(session, shutdown).await
     }
 
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+impl<A: HttpServerApp> Patient<A> {
+    /// Serves `app`; times are those of the configuration in force.
+    pub fn new(app: A, live: Arc<ArcSwap<Live>>) -> Self {
+        let app = Arc::new(app);
+        let mut options = app.server_options().cloned().unwrap_or_default();
+        options.h2c = false;
+        Self { one: Arc::new(Http1 { app: Arc::clone(&app), options }), app, live }
+    }
+}
+
+impl<A> Patient<A> {
     /// To be quiet, and then to send a head.
     fn limit(&self) -> Duration {
         let live = self.live.load();
@@ -57,40 +85,56 @@ impl<A> Patient<A> {
 }
 
 /// What a connection turned out to be.
+#[derive(Debug, PartialEq, Eq)]
 enum Speaks {
     Http1,
     Http2,
-    /// Nothing, for too long, or until the process ends.
-    Nothing,
 }
 
-impl<A: ServerApp + Send + Sync + 'static> Patient<A> {
-    async fn listen(&self, stream: &mut Stream, shutdown: &ShutdownWatch) -> Speaks {
-        if stream.get_ssl_digest().is_some() {
-            return if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { Speaks::Http2 } else { Speaks::Http1 };
+/// Reads until it is clear what a connection speaks, and puts back what was read; `None` if it ends before it said anything.
+async fn first_words(stream: &mut Cleartext) -> Option<Speaks> {
+    let mut first = [0; PREFACE.len()];
+    let mut length = 0;
+    let speaks = loop {
+        let read = stream.read(&mut first[length..]).await.ok()?;
+        length += read;
+        let so_far = &first[..length];
+        match () {
+            () if length == 0 => return None,
+            () if so_far == PREFACE => break Speaks::Http2,
+            () if read == 0 || !PREFACE.starts_with(so_far) => break Speaks::Http1,
+            () => {}
         }
-        let mut first = [0; PREFACE.len()];
+    };
+    stream.rewind(&first[..length]);
+    Some(speaks)
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Patient<A> {
+    async fn listen(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<(Stream, Speaks)> {
+        if stream.get_ssl_digest().is_some() {
+            let two = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+            return Some((stream, if two { Speaks::Http2 } else { Speaks::Http1 }));
+        }
+        // What is not encrypted is the socket itself.
+        let mut stream = stream.into_any().downcast::<Cleartext>().ok()?;
         let mut shutdown = shutdown.clone();
         let ending = async {
             let _ = shutdown.wait_for(|ending| *ending).await;
             tokio::time::sleep(GRACE).await;
         };
-        let peeked = tokio::select! {
+        let speaks = tokio::select! {
             biased;
-            peeked = stream.try_peek(&mut first) => peeked,
-            () = tokio::time::sleep(self.limit()) => return Speaks::Nothing,
-            () = ending => return Speaks::Nothing,
+            speaks = first_words(&mut stream) => speaks,
+            () = tokio::time::sleep(self.limit()) => return None,
+            () = ending => return None,
         };
-        match peeked {
-            Ok(true) if first == PREFACE => Speaks::Http2,
-            Ok(_) => Speaks::Http1,
-            Err(_) => Speaks::Nothing,
-        }
+        Some((stream, speaks?))
     }
 
     /// Serves a connection for as long as it does not owe a head for too long.
     async fn watched(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let mut serving = pin!(self.app.process_new(stream, shutdown));
+        let mut serving = pin!(self.one.process_new(stream, shutdown));
         let mut alarm = pin!(tokio::time::sleep(self.limit()));
         let mut set = false;
         std::future::poll_fn(|cx| {
@@ -120,13 +164,13 @@ impl<A: ServerApp + Send + Sync + 'static> Patient<A> {
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Patient<A> {
-    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Patient<A> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let owes = Cell::new(Some(Instant::now()));
-        match self.listen(&mut stream, shutdown).await {
+        let (stream, speaks) = self.listen(stream, shutdown).await?;
+        match speaks {
             Speaks::Http1 => OWES.scope(owes, self.watched(stream, shutdown)).await,
             Speaks::Http2 => self.app.process_new(stream, shutdown).await,
-            Speaks::Nothing => None,
         }
     }
 
