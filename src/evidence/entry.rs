@@ -12,7 +12,7 @@ const DOMAIN: &[u8] = b"odock-edge evidence checkpoint v1\0";
 /// What any entry says about itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Head {
-    /// `open`, `resumed`, `recovered`, `request`, `execution`, `delivery` or `checkpoint`.
+    /// `open`, `resumed`, `recovered`, `overlap`, `request`, `execution`, `delivery` or `checkpoint`.
     pub kind: String,
     /// Its number in the log.
     pub seq: u64,

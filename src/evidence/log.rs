@@ -15,6 +15,8 @@ use serde::Serialize;
 use super::entry::{Anchor, Checkpoint, Head, Open, Reason, Resume};
 use super::key::Signer;
 use super::line::{Hash, Line, Link, hex, sha256_hex};
+use super::overlap::Overlap;
+use super::show::logs;
 use crate::telemetry::time::Rfc3339;
 
 /// A process that finds the directory in use (during an upgrade, while the old one drains) writes a log of its own below.
@@ -41,6 +43,15 @@ pub struct Log {
     link: Link,
     buffer: Vec<u8>,
     buffered: u64,
+}
+
+/// A write that was refused, perhaps half way.
+#[derive(Debug)]
+pub struct Refused {
+    /// What the file system says.
+    pub error: io::Error,
+    /// Entries of the buffer that were written whole before.
+    pub whole: u64,
 }
 
 /// The exclusive right to write in a directory; ends with the process.
@@ -183,12 +194,28 @@ impl Log {
         self.size
     }
 
-    /// Writes the buffer. After an error this log must be dropped and opened again, which finds out what was written.
+    /// Writes the buffer. After an error this log must be dropped and opened again, which goes on behind what was written.
     ///
     /// # Errors
     /// What the file system says.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.buffer)?;
+        self.flush_counted().map_err(|refused| refused.error)
+    }
+
+    /// The same; an error says how many entries of the buffer were written whole.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn flush_counted(&mut self) -> Result<(), Refused> {
+        let mut written = 0;
+        while let Some(rest) = self.buffer.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return Err(self.refused(written, io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.refused(written, error)),
+            }
+        }
         self.size += self.buffer.len() as u64;
         self.lines += self.buffered;
         self.buffer.clear();
@@ -196,11 +223,20 @@ impl Log {
         Ok(())
     }
 
+    /// An entry that only lacks its line feed is whole: whoever goes on with the file adds it.
+    fn refused(&self, written: usize, error: io::Error) -> Refused {
+        let ends = memchr::memchr_iter(b'\n', &self.buffer).filter(|end| (1..=written).contains(end));
+        Refused { error, whole: ends.count() as u64 }
+    }
+
     /// Signs for everything up to here, brings it to the disk and replaces the anchor.
     ///
     /// # Errors
     /// What the file system says.
     pub fn checkpoint(&mut self, reason: Reason, totals: Totals) -> io::Result<()> {
+        if matches!(reason, Reason::Open | Reason::Close) {
+            self.name_overlaps()?;
+        }
         let previous = self.link.hash;
         let checkpoint = Checkpoint {
             at: now(),
@@ -222,9 +258,20 @@ impl Log {
         }
         // The journal is another place than this directory: what it holds cannot be changed together with the log.
         log::info!(
-            target: "evidence", file = file_name(self.index).as_str(), line = self.lines, seq = checkpoint.seq,
+            target: "evidence", directory = &*self.directory.to_string_lossy(), file = file_name(self.index).as_str(), line = self.lines, seq = checkpoint.seq,
             hash = hex(&self.link.hash).as_str(); "checkpoint"
         );
+        Ok(())
+    }
+
+    /// Names the logs of overlapping processes, so that one of them that is taken away is missed.
+    fn name_overlaps(&mut self) -> io::Result<()> {
+        for directory in logs(&self.directory)? {
+            if directory != self.directory && !files(&directory)?.is_empty() {
+                let overlap = Overlap::of(now(), &directory, &self.signer.public(), self.link.next);
+                self.push_entry(&overlap)?;
+            }
+        }
         Ok(())
     }
 
@@ -328,4 +375,26 @@ fn file_name(index: u32) -> String {
 
 fn now() -> String {
     Rfc3339(SystemTime::now()).to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::SigningKey;
+
+    /// What a disk takes before it is full is written, and only the rest is lost.
+    #[test]
+    fn a_refused_write_says_what_was_written_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let signer = Arc::new(Signer::load(&SigningKey::File(dir.path().join("signing.pk8"))).unwrap());
+        let mut log = Log::open(dir.path(), signer, Totals::default()).unwrap();
+        log.buffer.extend_from_slice(b"one\ntwo\nthree\n");
+        let whole = |written| log.refused(written, io::ErrorKind::StorageFull.into()).whole;
+        assert_eq!([0, 2, 3, 4, 6, 7, 8, 12, 13, 14].map(whole), [0, 0, 1, 1, 1, 2, 2, 2, 3, 3]);
+        // A disk that is always full.
+        log.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let refused = log.flush_counted().unwrap_err();
+        assert_eq!((refused.whole, refused.error.kind()), (0, io::ErrorKind::StorageFull));
+    }
 }

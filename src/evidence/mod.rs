@@ -11,6 +11,7 @@ mod entry;
 mod key;
 mod line;
 mod log;
+mod overlap;
 mod read;
 mod record;
 mod show;

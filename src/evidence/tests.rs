@@ -422,6 +422,76 @@ fn a_second_process_writes_beside_the_first() {
     assert_eq!(show(dir.path(), &RequestId([2; 16]).to_string()).unwrap().len(), 1);
 }
 
+/// The log of a process that wrote beside another is missed when it is gone, whole or in part: the main log names it, when
+/// the old process ends and when the next one begins.
+#[test]
+fn a_log_beside_the_main_one_is_missed() {
+    for named_by_next in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("overlap-1");
+        let (old, _) = start(&settings(dir.path()));
+        let (new, _) = start(&settings(dir.path()));
+        for id in 1..6 {
+            new.request(&finished(id), &policy());
+        }
+        if named_by_next {
+            assert!(new.close(PATIENCE) && old.close(PATIENCE));
+            drop((new, old));
+            run(&settings(dir.path()), 1);
+        } else {
+            assert!(old.close(PATIENCE) && new.close(PATIENCE));
+        }
+        let all = verify_directory(dir.path(), None, false).unwrap();
+        assert!(all.len() == 2 && all.iter().all(|(_, report)| report.intact()), "{all:?}");
+        assert!(all[0].1.overlaps.iter().all(|overlap| overlap.directory == "overlap-1" && overlap.mark().is_some()), "{all:?}");
+
+        // Another log in its place, as good in itself: signed by the same key.
+        let path = below.join("evidence-000001.jsonl");
+        let [text, anchor] = [path.clone(), below.join(Anchor::FILE)].map(|path| fs::read(path).unwrap());
+        let other = tempfile::tempdir().unwrap();
+        run(&EvidenceSettings { signing_key: settings(dir.path()).signing_key, ..settings(other.path()) }, 9);
+        for name in ["evidence-000001.jsonl", Anchor::FILE] {
+            fs::copy(other.path().join(name), below.join(name)).unwrap();
+        }
+        let swapped = verify_directory(dir.path(), None, false).unwrap();
+        assert!(!swapped[1].1.intact(), "{swapped:?}");
+        fs::write(&path, text).unwrap();
+        fs::write(below.join(Anchor::FILE), anchor).unwrap();
+        assert!(verify_directory(dir.path(), None, false).unwrap().iter().all(|(_, report)| report.intact()));
+
+        fs::remove_dir_all(&below).unwrap();
+        let left = verify_directory(dir.path(), None, false).unwrap();
+        let [(_, report)] = &left[..] else { panic!("{left:?}") };
+        assert!(matches!(&report.findings[..], [one] if one.fault == Fault::Deleted && one.file == below), "{report:?}");
+        assert!(verify_directory(dir.path(), None, true).unwrap()[0].1.intact(), "who asks for a part does not miss the rest");
+    }
+}
+
+/// What a refused disk took whole is in the log, and what it did not is told even if nobody closed the log.
+#[test]
+fn a_process_that_did_not_close_its_log_has_said_what_it_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Arc::new(Signer::load(&settings(dir.path()).signing_key).unwrap());
+    signer.publish(dir.path()).unwrap();
+    let dropped = |dropped| super::log::Totals { records: 0, dropped };
+    let told = |wanted: &[&str]| {
+        let notes = check(dir.path()).notes;
+        let of: Vec<_> = notes.iter().filter_map(|note| note.split_once(" records were dropped")).map(|(count, _)| count).collect();
+        assert_eq!(of, wanted, "{notes:?}");
+    };
+    let mut log = super::log::Log::open(dir.path(), signer.clone(), dropped(0)).unwrap();
+    for count in [20, 40, 60] {
+        log.checkpoint(Reason::Time, dropped(count)).unwrap();
+    }
+    drop(log);
+    told(&["60"]);
+    // The next process counts anew, and is told of by itself.
+    let mut log = super::log::Log::open(dir.path(), signer, dropped(0)).unwrap();
+    told(&["60"]);
+    log.checkpoint(Reason::Close, dropped(7)).unwrap();
+    told(&["60", "7"]);
+}
+
 #[test]
 fn time_alone_brings_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Anchor, Head};
 use super::key::{PUBLIC_FILE, PublicKey};
-use super::line::Line;
+use super::line::{Hash, Line};
 use super::log::files;
+use super::overlap::Overlap;
 use super::show::logs;
 use super::walk::Walk;
 
@@ -27,6 +28,8 @@ pub struct Log {
     pub from_start: bool,
     /// The files must reach the anchor or end with a closing checkpoint.
     pub to_end: bool,
+    /// Lines that must be there, by number and hash: another log says so.
+    pub marks: Vec<(u64, Hash)>,
 }
 
 /// What kind of damage.
@@ -102,6 +105,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What is worth knowing and no damage.
     pub notes: Vec<String>,
+    /// What it says of logs below its directory.
+    pub overlaps: Vec<Overlap>,
     /// How it ends.
     pub end: End,
 }
@@ -122,18 +127,31 @@ pub fn verify_directory(directory: &Path, keys: Option<&[PublicKey]>, partial: b
         Some(keys) => keys.to_vec(),
         None => published(directory)?,
     };
-    let mut reports = Vec::new();
+    let mut reports: Vec<(PathBuf, Report)> = Vec::new();
+    let mut named: Vec<Overlap> = Vec::new();
     for log in logs(directory)? {
         let anchor = anchor(&log)?;
         let files: Vec<PathBuf> = files(&log)?.into_iter().map(|(_, path)| path).collect();
-        let mut report = verify(&Log { files, anchor: anchor.clone(), keys: published.clone(), from_start: !partial, to_end: !partial })?;
+        let is = |overlap: &&Overlap| !partial && log != directory && log.ends_with(&overlap.directory);
+        let marks = named.iter().filter(is).filter_map(Overlap::mark).collect();
+        let mut report =
+            verify(&Log { files, anchor: anchor.clone(), keys: published.clone(), from_start: !partial, to_end: !partial, marks })?;
         if !partial && anchor.is_none() {
             report.missing(log.join(Anchor::FILE), "the last checkpoint is missing, a cut could not be seen");
         }
         if !partial && published.is_empty() {
             report.missing(directory.join(PUBLIC_FILE), "the public key is missing, nobody knows who signed");
         }
+        named.extend_from_slice(&report.overlaps);
         reports.push((log, report));
+    }
+    named.sort_by(|a, b| a.directory.cmp(&b.directory));
+    named.dedup_by(|a, b| a.directory == b.directory);
+    let gone: Vec<PathBuf> = named.iter().map(|overlap| directory.join(&overlap.directory)).filter(|path| !path.is_dir()).collect();
+    if let Some((_, report)) = reports.first_mut().filter(|_| !partial) {
+        for path in gone {
+            report.missing(path, "the log of an overlapping process is missing, which this log names");
+        }
     }
     Ok(reports)
 }
@@ -164,7 +182,7 @@ pub fn verify_files(paths: &[PathBuf], keys: Option<&[PublicKey]>, partial: bool
     // Somebody who names every file there is means the log, and would miss the first file.
     let whole = anchor.is_some() && files(directory)?.iter().all(|(_, path)| given(path));
     let files = ordered.into_iter().map(|(_, path)| path).collect();
-    verify(&Log { files, anchor, keys, from_start: whole && !partial, to_end: !partial })
+    verify(&Log { files, anchor, keys, from_start: whole && !partial, to_end: !partial, marks: Vec::new() })
 }
 
 fn published(directory: &Path) -> io::Result<Vec<PublicKey>> {

@@ -1,12 +1,13 @@
 //! The lines of a log from first to last. After a fault the check goes on with the next line that can be placed, so that
 //! a report names every damaged place and not only the first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::entry::{Anchor, Checkpoint, Head, Open, Reason, Resume};
 use super::key::PublicKey;
 use super::line::{GENESIS, Hash, Line, hex, linked, sha256_hex, unhex};
+use super::overlap::Overlap;
 use super::verify::{End, Fault, Finding, Log, Report};
 
 /// Bytes that are no lines, until a later line accounts for them.
@@ -42,6 +43,10 @@ pub struct Walk {
     unanchored: u64,
     anchor: Option<(Checkpoint, Hash)>,
     anchor_seen: Option<Hash>,
+    /// Lines that another log says are here, and that have not come yet.
+    marks: BTreeMap<u64, Hash>,
+    /// What the last checkpoint of a process that has not closed the log says was written and dropped.
+    open: (u64, u64),
 }
 
 impl Walk {
@@ -56,6 +61,7 @@ impl Walk {
             checkpoints: 0,
             findings: Vec::new(),
             notes: Vec::new(),
+            overlaps: Vec::new(),
             end: End::Open { unanchored: 0 },
         };
         let mut walk = Self {
@@ -74,6 +80,8 @@ impl Walk {
             unanchored: 0,
             anchor: None,
             anchor_seen: None,
+            marks: log.marks.iter().copied().collect(),
+            open: (0, 0),
         };
         if let Some(anchor) = &log.anchor {
             // With keys that are only claimed, the claim is not read yet: the anchor's own must do.
@@ -172,7 +180,7 @@ impl Walk {
             let whole = rest.is_some_and(|rest| rest.is_empty() || rest == b"\n");
             if whole && lost.map(sha256_hex) == resume.lost_sha256 {
                 self.report.notes.push(format!(
-                    "{}:{}: {} bytes that a process left when it was killed, accounted for by the line after them",
+                    "{}:{}: {} bytes of a line that was not written to its end, accounted for by the line after them",
                     torn.file.display(),
                     torn.line,
                     resume.lost_bytes
@@ -193,7 +201,14 @@ impl Walk {
         if self.anchor.as_ref().is_some_and(|(point, _)| point.seq == head.seq) {
             self.anchor_seen = Some(line.hash);
         }
+        if self.marks.get(&head.seq) == Some(&line.hash) {
+            self.marks.remove(&head.seq);
+        }
         match head.kind.as_str() {
+            "overlap" => match serde_json::from_slice::<Overlap>(line.entry) {
+                Ok(overlap) => self.report.overlaps.push(overlap),
+                Err(_) => self.find(Fault::Edited, "the entry about another log cannot be read".to_owned()),
+            },
             "request" => self.report.requests += 1,
             "execution" => self.report.executions += 1,
             "delivery" => self.report.deliveries += 1,
@@ -207,9 +222,7 @@ impl Walk {
                     self.report.checkpoints += 1;
                     self.unanchored = 0;
                     self.last = Some(point.reason);
-                    if point.dropped > 0 && point.reason == Reason::Close {
-                        self.report.notes.push(format!("{} records were dropped and are not in the log", point.dropped));
-                    }
+                    self.dropped(&point);
                 }
                 Some(Err(reason)) => self.find(Fault::Signature, reason.to_owned()),
                 // The line before it is damaged, which is a finding already.
@@ -217,6 +230,27 @@ impl Walk {
             },
             "open" | "resumed" | "recovered" => {}
             _ => self.find(Fault::Edited, "an entry of a kind that is not ours".to_owned()),
+        }
+    }
+
+    /// Counts begin anew with each process: one that was killed has said in its last checkpoint what it had dropped by then.
+    fn dropped(&mut self, point: &Checkpoint) {
+        if point.records < self.open.0 || point.dropped < self.open.1 {
+            self.dropped_unclosed();
+        }
+        self.open = (point.records, point.dropped);
+        if point.reason == Reason::Close {
+            if point.dropped > 0 {
+                self.report.notes.push(format!("{} records were dropped and are not in the log", point.dropped));
+            }
+            self.open = (0, 0);
+        }
+    }
+
+    fn dropped_unclosed(&mut self) {
+        if self.open.1 > 0 {
+            let told = "by the last checkpoint of a process that did not close it";
+            self.report.notes.push(format!("{} records were dropped and are not in the log, {told}", self.open.1));
         }
     }
 
@@ -231,6 +265,7 @@ impl Walk {
                 finding.detail = format!("{} stands further down", numbers(gap.from, gap.to));
             }
         }
+        self.dropped_unclosed();
         let torn = self.torn.take();
         self.report.end = match self.last {
             Some(Reason::Close) if torn.is_none() => End::Closed,
@@ -238,6 +273,11 @@ impl Walk {
             _ => End::Open { unanchored: self.unanchored },
         };
         let reached = self.reached(log);
+        let ends = self.next.unwrap_or(0);
+        for seq in std::mem::take(&mut self.marks).into_keys() {
+            let fault = if ends <= seq { Fault::Truncated } else { Fault::Edited };
+            self.find(fault, format!("number {seq} is missing or another: the log above it names it with its hash"));
+        }
         if let Some(torn) = torn {
             self.report.notes.push(format!("{}:{}: the last {} bytes are no whole line", torn.file.display(), torn.line, torn.bytes.len()));
             // A write that broke off leaves one piece without a line feed; anything else was put there.

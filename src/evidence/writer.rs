@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::entry::Reason;
 use super::key::{KeyError, Signer};
-use super::log::{Claim, Log, Totals};
+use super::log::{Claim, Log, Refused, Totals};
 use super::record::{DeliveryEntry, LaterEntry, RequestEntry};
 use crate::config::EvidenceSettings;
 use crate::gate::{Execution, Finished, RequestId};
@@ -308,15 +308,16 @@ impl Writer {
             }
         }
         let lost = self.log.is_none();
-        match self.log.as_mut().map_or(Ok(()), Log::flush) {
+        match self.log.as_mut().map_or(Ok(()), Log::flush_counted) {
             Ok(()) if lost => self.metrics.dropped.inc_by(taken),
             Ok(()) => {
                 self.metrics.written.inc_by(taken);
                 self.unsigned += taken;
                 self.sign();
             }
-            Err(error) => {
-                self.metrics.dropped.inc_by(taken);
+            Err(Refused { error, whole }) => {
+                self.metrics.written.inc_by(whole.min(taken));
+                self.metrics.dropped.inc_by(taken.saturating_sub(whole));
                 self.refused(&error);
             }
         }
