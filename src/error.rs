@@ -103,7 +103,7 @@ pub mod codes {
         ANSWER_TOO_LARGE = 502 "held_response_too_large", "the answer is larger than this gateway may hold for inspection",
             "The route's chain must read the whole answer and it exceeds `server.max_held_response`.", "Raise the limit, or set `held_response: {overflow: allow}` on the route.";
         ANSWER_UNREADABLE = 502 "upstream_unreadable", "the answer could not be decoded for inspection",
-            "The route's chain or SafetySec must read the answer, and its encoding is unknown or broken, or it is not the JSON or the text that it says it is.", "Let the provider answer with identity or gzip.";
+            "The route's chain or SafetySec must read the answer, and its encoding is unknown or broken, it is only a part of one, or it is not the JSON or the text that it says it is.", "Let the provider answer with identity or gzip.";
         OVERLOADED = 503 "overloaded", "the gateway is at its limit, try again",
             "More requests are in flight than `server.max_concurrent_requests`.", "Retry after the time in Retry-After; scale out.";
         PLUGIN_UNAVAILABLE = 503 "plugin_unavailable", "a required check is unavailable",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Gate, Step, Style};
+use super::{Draft, Facts, Gate, Step, Style};
 use crate::plugin::{Instance, Manifest, Need};
 use crate::telemetry::Metrics;
 
@@ -13,6 +13,8 @@ pub struct Chain {
     /// 16 hex digits of a SHA-256 over everything that decides what the chain does; evidence and receipts carry it.
     pub id: String,
     gates: [Stage; 4],
+    /// A step at `post_upstream` reads answers, whole or frame by frame.
+    reads: bool,
     /// How many executions a request has at most.
     steps: usize,
     max_parallel: usize,
@@ -34,6 +36,19 @@ impl Stage {
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Step>> {
         self.sequential.iter().chain(&self.parallel).chain(&self.background)
     }
+}
+
+/// What the steps at `post_upstream` do with the body of one answer, see [`Chain::readers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readers {
+    /// A step whose verdict counts reads it: what that step cannot read may not leave.
+    pub enforces: bool,
+    /// One of those must have it whole: it is held.
+    pub holds: bool,
+    /// A step that only observes wants it whole: it gets a copy when the answer is over.
+    pub watches: bool,
+    /// A step that only observes wants the stream's frames as they pass.
+    pub follows: bool,
 }
 
 /// What a chain is compiled from.
@@ -116,7 +131,7 @@ pub fn placement(manifest: &Manifest, gate: Gate, style: Style) -> Result<(), Mi
 impl Default for Chain {
     /// The empty chain.
     fn default() -> Self {
-        Self { id: digest(""), gates: Default::default(), steps: 0, max_parallel: 1 }
+        Self { id: digest(""), gates: Default::default(), reads: false, steps: 0, max_parallel: 1 }
     }
 }
 
@@ -146,7 +161,8 @@ impl Chain {
         }
         // A background step has an entry for its place in the queue as well.
         let steps = gates.iter().map(|stage| stage.all().count() + stage.background.len()).sum();
-        Ok(Self { id: digest(&effective), gates, steps, max_parallel: spec.max_parallel.max(1) })
+        let reads = gates[Gate::PostUpstream.index()].all().any(|step| step.reads_answers() || step.instance().manifest.streams);
+        Ok(Self { id: digest(&effective), gates, reads, steps, max_parallel: spec.max_parallel.max(1) })
     }
 
     /// Who runs at a gate.
@@ -185,14 +201,33 @@ impl Chain {
         self.stage(gate).all().map(line).collect()
     }
 
-    /// A step reads the answer's body: an answer that is no stream must be held for it.
-    pub fn reads_response(&self) -> bool {
-        self.stage(Gate::PostUpstream).all().any(|step| reads_response(step))
+    /// What the steps that run for this request do with the body of its answer. Who is not meant by a step's scope or
+    /// rollout is answered as if the step were not there.
+    pub fn readers(&self, facts: &Facts, draft: &Draft, streamed: bool) -> Readers {
+        let mut readers = Readers::default();
+        if !self.reads {
+            return readers;
+        }
+        for step in self.stage(Gate::PostUpstream).all() {
+            let frames = streamed && step.instance().manifest.streams;
+            let whole = step.reads_answers() && !frames;
+            if !(whole || frames) || step.admit(facts, draft).is_err() {
+                continue;
+            }
+            if step.observes() {
+                readers.watches |= whole;
+                readers.follows |= frames;
+            } else {
+                readers.enforces = true;
+                readers.holds |= whole;
+            }
+        }
+        readers
     }
 
     /// A step reads the answer's body and cannot do so frame by frame: even a stream must be held for it.
     pub fn needs_response_body(&self) -> bool {
-        self.stage(Gate::PostUpstream).all().any(|step| reads_response(step) && !step.instance().manifest.streams)
+        self.stage(Gate::PostUpstream).all().any(|step| step.reads_answers() && !step.instance().manifest.streams)
     }
 
     /// The steps that filter streams, in order.
@@ -207,10 +242,6 @@ impl Chain {
     pub(super) fn max_parallel(&self) -> usize {
         self.max_parallel
     }
-}
-
-fn reads_response(step: &Step) -> bool {
-    step.instance().needs.contains(Need::ReadResponse)
 }
 
 fn digest(text: &str) -> String {

@@ -15,14 +15,14 @@ mod step;
 mod stream;
 
 pub use background::{Background, Job, QueueStats, Worker};
-pub use chain::{Chain, ChainSpec, Misplaced, Stage, StageSpec, placement};
+pub use chain::{Chain, ChainSpec, Misplaced, Readers, Stage, StageSpec, placement};
 pub use close::close;
 pub use exchange::{
     Decision, Draft, End, Exchange, Execution, External, Facts, Finished, HeaderEdit, Outcome, RequestId, Response, Shadowed, Unenforced,
 };
 pub use guard::{Guard, Guarded};
 pub use later::{Ledger, post_response};
-pub use run::run;
+pub use run::{Turn, run, run_turn};
 pub use step::Step;
 pub use stream::{FrameVerdict, StreamChain};
 

@@ -19,6 +19,9 @@ use crate::plugin::{
 use crate::telemetry::Metrics;
 use crate::wire::{Dialect, Endpoint};
 
+#[path = "turn_test.rs"]
+mod turns;
+
 /// Does at every gate what its configuration says.
 struct Puppet {
     act: String,

@@ -78,6 +78,11 @@ impl Step {
         self.instance.mode == Mode::Observe
     }
 
+    /// Whether it may see the body of answers.
+    pub(super) fn reads_answers(&self) -> bool {
+        self.instance.needs.contains(Need::ReadResponse)
+    }
+
     /// Whether its changes may have to be taken back.
     pub(super) fn revertible(&self) -> bool {
         self.observes() || self.instance.on_error == OnError::Allow

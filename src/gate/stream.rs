@@ -82,6 +82,11 @@ impl StreamChain {
         if this.lanes.is_empty() { None } else { Some(this) }
     }
 
+    /// Whether bytes of the stream may leave other than they came, or it may be ended.
+    pub fn acts(&self) -> bool {
+        self.denial.is_some() || self.lanes.iter().any(|lane| !lane.step.observes())
+    }
+
     /// Shows one event to the filters: its `data` and its `event`. After [`Self::finish`] nothing leaves any more: an
     /// event behind the end of a stream would be one that nobody looked at.
     pub fn frame(&mut self, data: &str, event: Option<&str>) -> FrameVerdict {

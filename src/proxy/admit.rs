@@ -223,6 +223,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             Verdict::Abort(denial) => return Err(Refusal::Denied { denial, close: false }),
         }
         if before.as_ptr() != exchange.draft.body.as_ptr() || before.len() != exchange.draft.body.len() {
+            cx.rewritten = true;
             steering = None;
         }
     }

@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
 use super::context::{Context, Destination, rpc_id};
-use super::fields::{apply_edits, clean_head, fields};
+use super::fields::{BYTES, apply_edits, clean_head, fields, forget_bytes, is_part};
 use super::inflate::{self, Inflate, decoded};
 use super::tap::{Answer, Judge, Overflow};
+use super::upstream::same;
+use super::watch::Watched;
 use super::{mcp, receipt, respond};
 use crate::error::{Denial, codes};
 use crate::gate::guard::{Claim, Flow, StreamGuard};
-use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, RequestId, Response, StreamChain, Verdict};
+use crate::gate::{self, End, Exchange, FrameVerdict, Gate, Guard, RequestId, Response, StreamChain, Turn, Verdict};
 use crate::route::{self, McpServer, Route};
 use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::UsageStream};
 
-/// Of an answer that passes unheld, at most this much is kept to read its usage from.
-const METERED: usize = 1024 * 1024;
 /// One SSE event may be this large; a provider's largest carry a whole tool call.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
 /// Where providers tell their own id of a request.
@@ -44,7 +44,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
     }
     if head.status.is_informational() {
-        return Ok(());
+        return fields(head, |fields| drop(fields.remove(receipt::RECEIPT)));
     }
     let (Some(exchange), Some(route), Some(tap)) = (&mut cx.exchange, &cx.route, &cx.tap) else {
         return Ok(());
@@ -62,6 +62,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     let streamed = is_event_stream(head);
     let chain = &route.chain;
     let guarded = !chain.is_empty(Gate::PostUpstream);
+    let readers = chain.readers(&exchange.facts, &exchange.draft, streamed);
     // What only observes must not make a difference: it looks where it can.
     let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers_of(exchange.facts.dialect));
     let enforcing = guard.is_some_and(|guard| guard.enforces());
@@ -70,24 +71,30 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         Some(Destination::Mcp(called)) if !called.server.tools.is_empty() => Some(Arc::clone(&called.server)),
         _ => None,
     };
+    let strict = readers.enforces || enforcing || offer.is_some();
+    if strict && is_part(head) {
+        // What is to be found may begin in another part, and nobody here sees both.
+        return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
+    }
     let mut inflate = None;
-    if streamed && head.headers.contains_key(CONTENT_ENCODING) {
-        if guarded || enforcing || offer.is_some() {
-            let mut encodings = head.headers.get_all(CONTENT_ENCODING).iter();
-            inflate = encodings.next().and_then(Inflate::of).filter(|_| encodings.next().is_none());
-            if inflate.is_none() {
+    let mut follows = readers.follows;
+    if streamed && (strict || follows || guard.is_some()) && head.headers.contains_key(CONTENT_ENCODING) {
+        let mut encodings = head.headers.get_all(CONTENT_ENCODING).iter();
+        inflate = encodings.next().and_then(Inflate::of).filter(|_| encodings.next().is_none());
+        if inflate.is_none() {
+            if strict {
                 return cx.refuse(Denial::of(codes::ANSWER_UNREADABLE));
             }
-        } else if guard.take().is_some() {
-            exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
+            for (who, _) in [("safety", guard.take().is_some()), ("plugins", std::mem::take(&mut follows))].iter().filter(|(_, due)| *due) {
+                exchange.draft.tags.push(((*who).to_owned(), "answer_unread".to_owned()));
+            }
         }
     }
-    let hold = guarded && if streamed { chain.needs_response_body() } else { chain.reads_response() };
-    if hold || (enforcing || offer.is_some()) && !streamed {
-        let cap = cx.live.snapshot.server.max_held_response;
-        let claimed = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-        let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
-        if !bodiless && claimed.is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
+    let cap = cx.live.snapshot.server.max_held_response;
+    let claimed = |head: &ResponseHeader| head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let bodiless = exchange.facts.method == http::Method::HEAD || matches!(cx.upstream_status, 204 | 304);
+    if readers.holds || (enforcing || offer.is_some()) && !streamed {
+        if !bodiless && claimed(head).is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
         // The judge reads the usage of what it sees whole.
@@ -98,80 +105,44 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         }
         return Ok(());
     }
+    // Of no body there is no copy to wait for.
+    let bodiless = bodiless || (readers.watches || guard.is_some()) && claimed(head) == Some(0);
+    let watches = readers.watches && !bodiless;
     if guarded {
-        exchange.draft.response = Some(Response { status: cx.upstream_status, headers: head.headers.clone(), body: None });
-        if let Verdict::Abort(denial) = gate::run(chain, Gate::PostUpstream, exchange, &HeaderMap::new()).await {
+        let body = (readers.watches && bodiless).then(Bytes::new);
+        exchange.draft.response = Some(Response { status: cx.upstream_status, headers: head.headers.clone(), body });
+        let turn = if watches { Turn::Head { streamed } } else { Turn::All };
+        if let Verdict::Abort(denial) = gate::run_turn(chain, Gate::PostUpstream, exchange, &HeaderMap::new(), turn).await {
             exchange.outcome.denial = Some((*denial).clone());
             return cx.refuse(*denial);
         }
         apply_edits(head, &exchange.draft.response_edits)?;
     }
-    if let Some(guard) = guard.filter(|_| !streamed) {
-        let encodings = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
-        let cap = cx.live.snapshot.server.max_held_response;
-        let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let (guard, status) = (Arc::clone(guard), head.status.as_u16());
-        cx.watched = Some(Box::new(Watched { guard, encodings, status, content_type, cap, whole: false }));
-    }
+    let watcher = guard.filter(|_| !streamed && !bodiless).cloned();
     if streamed {
-        let scanner = if guarded { StreamChain::start(chain, exchange) } else { None };
+        let scanner = if guarded && (strict || follows) { StreamChain::start(chain, exchange) } else { None };
         let guard = guard.and_then(|guard| guard.stream(exchange));
-        if inflate.is_some() {
+        let aside = !strict;
+        if inflate.is_some() && !aside {
             head.remove_header(&CONTENT_ENCODING);
         }
         // What is compressed passes as it is.
         let unasked = cx.usage_unasked && !head.headers.contains_key(CONTENT_ENCODING);
-        if unasked || inflate.is_some() || scanner.is_some() || offer.is_some() || guard.as_ref().is_some_and(StreamGuard::acts) {
+        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
+        let theirs = rpc_id(exchange.facts.dialect, exchange);
+        let streaming = Streaming { offer, inflate, aside, unasked, theirs, ..streaming };
+        if unasked || streaming.inflate.is_some() && !aside || streaming.acts() {
+            forget_bytes(head)?;
             // What leaves may be longer or shorter than what came.
             head.remove_header(&CONTENT_LENGTH);
             if cx.attempts > 0 && head.version != http::Version::HTTP_2 {
                 head.insert_header(http::header::TRANSFER_ENCODING, "chunked")?;
             }
         }
-        let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
-        let theirs = rpc_id(exchange.facts.dialect, exchange);
-        let streaming = Streaming { offer, inflate, unasked, theirs, ..streaming };
         cx.streaming = Some(Box::new(parking_lot::Mutex::new(streaming)));
     }
+    cx.watched = Watched::of(head, watcher, watches.then(|| Arc::clone(route)), streamed, cap);
     receipt::write(head, route, exchange)
-}
-
-/// An answer that nobody holds, and that a guard which only observes looks at when the caller has it.
-pub struct Watched {
-    guard: Arc<Guard>,
-    encodings: Vec<HeaderValue>,
-    /// Its status and `content-type`.
-    status: u16,
-    content_type: Option<String>,
-    /// More than this is not kept [bytes].
-    cap: usize,
-    /// It has come to its end.
-    whole: bool,
-}
-
-impl Watched {
-    /// Shows the answer to the guard, which refuses nothing.
-    pub async fn look(self, exchange: &mut Exchange, body: &mut std::collections::VecDeque<Bytes>) {
-        if !self.whole {
-            exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
-            return;
-        }
-        if body.len() > 1 {
-            let whole = body.make_contiguous().concat();
-            body.clear();
-            body.push_back(Bytes::from(whole));
-        }
-        let Some(whole) = body.front_mut() else { return };
-        match decoded(&self.encodings, whole.clone(), self.cap) {
-            Ok(text) => {
-                // Usage is read from it as well.
-                *whole = text.clone();
-                let claim = Claim { status: self.status, content_type: self.content_type.as_deref(), must_read: false };
-                let _ = self.guard.answer(exchange, text, claim).await;
-            }
-            Err(_) => exchange.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned())),
-        }
-    }
 }
 
 /// What an answer's head says of its body.
@@ -190,27 +161,7 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
         cx.upstream_ended.get_or_insert_with(Instant::now);
     }
     cx.bytes_received += body.as_ref().map_or(0, Bytes::len) as u64;
-    let Some(streaming) = &mut cx.streaming else {
-        if let Some(chunk) = body
-            && !cx.unmetered
-        {
-            cx.metered_bytes += chunk.len();
-            cx.metered.push_back(chunk.clone());
-            // Usage stands at the end: of a large answer the tail is enough, unless somebody wants to see all of it.
-            let most = cx.watched.as_ref().map_or(METERED, |watched| watched.cap.max(METERED));
-            while cx.metered_bytes > most
-                && let Some(first) = cx.metered.front()
-                && cx.metered_bytes - first.len() >= METERED
-            {
-                cx.metered_bytes -= first.len();
-                cx.metered.pop_front();
-            }
-        }
-        if let Some(watched) = cx.watched.as_mut().filter(|_| end) {
-            watched.whole = cx.metered_bytes <= watched.cap;
-        }
-        return;
-    };
+    let Some(streaming) = &mut cx.streaming else { return cx.keep(body.as_ref(), end) };
     let streaming = streaming.get_mut();
     let passed = streaming.push(body.take().unwrap_or_default(), end);
     if let Some(denial) = streaming.denied.take() {
@@ -218,6 +169,9 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
             tap.end_early();
         }
         cx.denial = Some(denial);
+    }
+    if cx.watched.is_some() {
+        cx.keep(Some(&passed), end && cx.denial.is_none());
     }
     *body = Some(passed);
 }
@@ -227,6 +181,8 @@ pub struct Streaming {
     parser: sse::Parser,
     /// Undoes the provider's encoding, of a stream that somebody must read.
     inflate: Option<Inflate>,
+    /// Who reads it decoded only looks: the caller gets it as it came.
+    aside: bool,
     guard: Option<StreamGuard>,
     scanner: Option<StreamChain>,
     /// Whose rules say which tools an event may offer.
@@ -250,6 +206,7 @@ impl Streaming {
         Self {
             parser: sse::Parser::new(MAX_EVENT),
             inflate: None,
+            aside: false,
             guard,
             scanner,
             offer: None,
@@ -270,6 +227,11 @@ impl Streaming {
         self.usage.usage()
     }
 
+    /// A part of it was not read by those who only observe.
+    pub fn unread(&self) -> bool {
+        self.unread && (self.guard.is_some() || self.scanner.is_some())
+    }
+
     /// What the stream's filters and its guard did, once it is over.
     pub fn into_parts(self) -> (Option<StreamChain>, Option<StreamGuard>) {
         (self.scanner, self.guard)
@@ -277,12 +239,22 @@ impl Streaming {
 
     /// Whether bytes may leave other than they came.
     fn acts(&self) -> bool {
-        self.scanner.is_some() || self.offer.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
+        self.scanner.as_ref().is_some_and(StreamChain::acts) || self.offer.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
     }
 
     fn push(&mut self, chunk: Bytes, end: bool) -> Bytes {
         let Some(mut inflate) = self.inflate.take() else { return self.read(chunk, end) };
         let mut out = Vec::new();
+        if self.aside {
+            if !self.unread && inflate.each(&chunk, |piece| drop(self.read(piece.into(), false))).is_err() {
+                self.unread = true;
+            }
+            if end && !self.unread {
+                self.read(Bytes::new(), true);
+            }
+            self.inflate = Some(inflate);
+            return chunk;
+        }
         let inflated = inflate.each(&chunk, |piece| out.extend(self.read(piece.into(), false)));
         self.inflate = Some(inflate);
         match inflated {
@@ -327,9 +299,7 @@ impl Streaming {
                 if self.unasked {
                     out.extend_from_slice(&event.raw);
                 }
-                if let Some(guard) = self.guard.as_mut().filter(|_| !event.data.is_empty()) {
-                    guard.frame(event.event.as_deref(), &event.data);
-                }
+                self.look(&event);
                 continue;
             }
             if event.data.is_empty() && !event.is_well_formed() {
@@ -357,6 +327,21 @@ impl Streaming {
         }
         let whole = as_it_is && self.parser.held() == 0;
         if acts || self.unasked && !whole { Bytes::from(out) } else { chunk }
+    }
+
+    /// Shows an event to those who only observe.
+    fn look(&mut self, event: &sse::Event) {
+        if event.data.is_empty() {
+            return;
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.frame(event.event.as_deref(), &event.data);
+        }
+        match &mut self.scanner {
+            Some(scanner) if event.data == "[DONE]" => drop(scanner.finish()),
+            Some(scanner) => drop(scanner.frame(&event.data, event.event.as_deref())),
+            None => {}
+        }
     }
 
     /// Looks at what stands beside the data of an event: fields that no reader knows go, and so do a name, an id and comments
@@ -468,6 +453,7 @@ impl AnswerJudge {
     async fn decide(&mut self, head: &mut ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
         let encodings: Vec<HeaderValue> = head.headers.get_all(CONTENT_ENCODING).iter().cloned().collect();
         let plain = body.is_empty() || encodings.iter().all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+        let came = body.clone();
         let body = decoded(&encodings, body, self.cap)?;
         if !plain {
             head.remove_header(&CONTENT_ENCODING);
@@ -490,7 +476,16 @@ impl AnswerJudge {
             exchange.draft.response = None;
             return Err(denial);
         }
-        let (own, body) = exchange.draft.response.take().map(|seen| (seen.headers, seen.body.unwrap_or_default())).unwrap_or_default();
+        let seen = exchange.draft.response.take();
+        let (mut own, body) = seen.map(|seen| (seen.headers, seen.body.unwrap_or_default())).unwrap_or_default();
+        let changed = !same(&came, &body) && came != body;
+        if exchange.facts.method == http::Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
+            // Of what a GET would bring it says nothing: that might be changed.
+            BYTES.iter().chain([&CONTENT_LENGTH]).for_each(|name| drop(own.remove(name)));
+        } else if changed {
+            BYTES.iter().for_each(|name| drop(own.remove(name)));
+        }
+        own.remove(ACCEPT_RANGES);
         fields(head, |fields| *fields = own).map_err(broken)?;
         let edited = apply_edits(head, &exchange.draft.response_edits);
         let written = edited.and_then(|()| receipt::write(head, &self.route, exchange));

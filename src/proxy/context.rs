@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use pingora_proxy::Session;
 use tokio::sync::Notify;
 
-use super::answer::{AnswerJudge, Streaming, Watched};
+use super::answer::{AnswerJudge, Streaming};
 use super::govern::Governed;
 use super::live::{Balancer, Live, Target};
 use super::mcp::Called;
 use super::receipt;
 use super::tap::TapHandle;
+use super::watch::Watched;
 use crate::error::Denial;
 use crate::gate::{Exchange, RequestId};
 use crate::identity::Caller;
@@ -50,6 +51,8 @@ pub struct Context {
     pub ask_usage: Option<Insertion>,
     /// The provider was asked for usage that the caller did not ask for: the caller does not get to see it.
     pub usage_unasked: bool,
+    /// What is sent on is another body than the caller's.
+    pub rewritten: bool,
     /// The refusal that an `Err` from a filter stands for.
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
@@ -127,6 +130,7 @@ impl Context {
             destination: None,
             ask_usage: None,
             usage_unasked: false,
+            rewritten: false,
             denial: None,
             attempts: 0,
             stale: 0,

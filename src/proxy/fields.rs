@@ -1,12 +1,22 @@
 //! The fields of an answer's head: what ends at this gateway, and what plugins change.
 
-use http::header::{CONNECTION, MaxSizeReached};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_RANGES, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, ETAG, MaxSizeReached};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora_http::ResponseHeader;
 
 use super::respond;
 use crate::gate::HeaderEdit;
+
+/// What is said of the bytes of a body (RFC 9110 §8.8.3, §14.3; RFC 9530; RFC 1864): of other bytes it would be wrong.
+pub const BYTES: [HeaderName; 6] = [
+    ETAG,
+    ACCEPT_RANGES,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
 
 /// Takes out what is not the caller's to see and puts our request id in, and what `tell` adds.
 ///
@@ -52,11 +62,35 @@ pub fn fields<T>(head: &mut ResponseHeader, work: impl FnOnce(&mut HeaderMap) ->
     Ok(done)
 }
 
+/// Takes out what is said of the bytes of a body that will leave as others.
+///
+/// # Errors
+/// Pingora refuses the reason phrase that it read itself.
+pub fn forget_bytes(head: &mut ResponseHeader) -> Result<()> {
+    if BYTES.iter().any(|name| head.headers.contains_key(name)) {
+        fields(head, |fields| BYTES.iter().for_each(|name| drop(fields.remove(name))))?;
+    }
+    Ok(())
+}
+
+/// Whether an answer is only a part of what was asked for, though nobody asked for a part.
+pub fn is_part(head: &ResponseHeader) -> bool {
+    let told = || head.status != StatusCode::RANGE_NOT_SATISFIABLE && head.headers.contains_key(CONTENT_RANGE);
+    // Both names: the older one stands in servers still.
+    let names = [&b"multipart/byteranges"[..], b"multipart/x-byteranges"];
+    let is = |v: &HeaderValue, name: &[u8]| v.as_bytes().get(..name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name));
+    let several = || head.headers.get(CONTENT_TYPE).is_some_and(|v| names.iter().any(|name| is(v, name)));
+    head.status == StatusCode::PARTIAL_CONTENT || told() || several()
+}
+
 /// Whether a field of the upstream's head ends at this gateway: it describes the upstream's connection (RFC 9110 §7.6.1), the
-/// gateway's account at the provider, or the provider's host, which callers would take for the gateway's.
+/// gateway's account at the provider, or the provider's host, which callers would take for the gateway's, or it is in the
+/// gateway's own words.
 fn ends_here(name: &str, from_provider: bool) -> bool {
     match name {
-        "keep-alive" | "proxy-connection" | "proxy-authenticate" | "trailer" | "te" => true,
+        "keep-alive" | "proxy-connection" | "proxy-authenticate" | "trailer" | "te" | "odock-receipt" => true,
+        // Parts of an answer are not asked for there.
+        "accept-ranges" => from_provider,
         "openai-organization" | "openai-project" | "set-cookie" | "alt-svc" | "strict-transport-security" => from_provider,
         _ => from_provider && (name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")),
     }

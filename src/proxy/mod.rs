@@ -39,6 +39,7 @@ mod settle;
 mod tap;
 mod token;
 mod upstream;
+mod watch;
 
 pub use admin::Admin;
 pub use context::{Context, Flights};
@@ -145,12 +146,8 @@ impl ProxyHttp for Edge {
         Ok(None)
     }
 
-    async fn response_trailer_filter(
-        &self,
-        _session: &mut Session,
-        _trailers: &mut HeaderMap,
-        cx: &mut Self::CTX,
-    ) -> Result<Option<Bytes>> {
+    async fn response_trailer_filter(&self, _session: &mut Session, trailers: &mut HeaderMap, cx: &mut Self::CTX) -> Result<Option<Bytes>> {
+        trailers.remove(receipt::RECEIPT);
         // With trailers no body task says that it is the last: what a scanner still holds leaves here, and what was gathered is
         // whole.
         let mut rest = None;

@@ -13,7 +13,8 @@ use crate::gate::{Decision, Exchange};
 use crate::limit::Fields;
 use crate::route::Route;
 
-const RECEIPT: HeaderName = HeaderName::from_static("odock-receipt");
+/// The receipt's field; from an upstream it would be a forged one.
+pub const RECEIPT: HeaderName = HeaderName::from_static("odock-receipt");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Writes both headers, as far as the route has them switched on.

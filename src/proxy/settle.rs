@@ -139,6 +139,9 @@ fn settle(
     if let Some(streaming) = cx.streaming.take() {
         let streaming = streaming.into_inner();
         outcome.usage = streaming.usage();
+        if streaming.unread() {
+            exchange.draft.tags.push(("stream".to_owned(), "answer_unread".to_owned()));
+        }
         let (scanner, watched) = streaming.into_parts();
         if let Some(scanner) = scanner {
             scanner.settle(&mut exchange.executions);

@@ -78,9 +78,9 @@ struct Hold<J> {
 pub struct TapHandle<J>(Arc<Mutex<Shared<J>>>);
 
 impl<J: Judge> TapHandle<J> {
-    /// Replaces the request body; takes effect at the start of the next attempt.
-    pub fn set_body(&self, body: Bytes) {
-        self.0.lock().body = body;
+    /// Replaces the request body; takes effect at the start of the next attempt. Gives the one that was there.
+    pub fn set_body(&self, body: Bytes) -> Bytes {
+        std::mem::replace(&mut self.0.lock().body, body)
     }
 
     /// Keeps the response back, up to `cap` bytes of body, until `judge` has seen it whole. Called from `response_filter`,

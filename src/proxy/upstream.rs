@@ -203,16 +203,23 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
             exchange.outcome.denial = Some(denial.clone());
             return cx.refuse(denial);
         }
-        tap.set_body(exchange.draft.body.clone());
+        let was = tap.set_body(exchange.draft.body.clone());
+        cx.rewritten |= !same(&was, &exchange.draft.body);
     }
     let proxied =
         matches!(destination, Destination::Upstream(_)) && address::is_behind_a_proxy(session, &cx.live.snapshot.server.trusted_proxies);
-    let written = write_head(head, exchange, destination, route.auth, proxied, &cx.id_value);
+    let reads = || {
+        let guard = cx.live.guard(route.index);
+        guard.is_some_and(|guard| guard.enforces() && guard.reads_answers_of(exchange.facts.dialect))
+            || route.chain.readers(&exchange.facts, &exchange.draft, false).enforces
+    };
+    let unfit = Unfit { parts: !matches!(destination, Destination::Upstream(_)) || reads(), digests: cx.rewritten };
+    let written = write_head(head, exchange, destination, (route.auth, proxied), unfit, &cx.id_value);
     written.or_else(|_| cx.refuse(Denial::of(codes::INTERNAL)))
 }
 
 /// Whether nobody has put another body in the place of this one.
-fn same(before: &Bytes, now: &Bytes) -> bool {
+pub(super) fn same(before: &Bytes, now: &Bytes) -> bool {
     before.as_ptr() == now.as_ptr() && before.len() == now.len()
 }
 
@@ -250,12 +257,32 @@ fn address(
     }
 }
 
+/// Fields of the caller's head that do not fit what becomes of its request here.
+#[derive(Clone, Copy)]
+struct Unfit {
+    /// Those that ask for a part of the answer: it is read here, and a part of it tells nobody what is in the whole.
+    parts: bool,
+    /// Those that vouch for the bytes of the body: another one is sent.
+    digests: bool,
+}
+
+impl Unfit {
+    fn has(self, name: &str) -> bool {
+        match name {
+            // The last is an older name, which servers take still.
+            "range" | "if-range" | "request-range" => self.parts,
+            "content-md5" | "digest" | "content-digest" | "repr-digest" => self.digests,
+            _ => false,
+        }
+    }
+}
+
 fn write_head(
     head: &mut RequestHeader,
     exchange: &Exchange,
     destination: &Destination,
-    authenticated: bool,
-    proxied: bool,
+    (authenticated, proxied): (bool, bool),
+    unfit: Unfit,
     id: &HeaderValue,
 ) -> Result<()> {
     // Pingora keeps the caller's spelling of every name beside the fields and parses a name again for each change. Names have
@@ -272,7 +299,8 @@ fn write_head(
     // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
     // caller's below.
     let replaced = |name: &HeaderName| credential.as_ref().is_some_and(|(own, _)| own == name);
-    let ends = |name: &&HeaderName| stays_here(name.as_str(), authenticated, to_provider, proxied) && !replaced(name);
+    let unwanted = |name: &str| stays_here(name, authenticated, to_provider, proxied) || unfit.has(name);
+    let ends = |name: &&HeaderName| unwanted(name.as_str()) && !replaced(name);
     let mut unwanted: Vec<HeaderName> = fields.keys().filter(ends).cloned().collect();
     let before = unwanted.len();
     if to_provider {
@@ -324,8 +352,8 @@ fn write_head(
                 set_target(&mut parts.uri, Some(path))?;
             }
             *head = RequestHeader::from(parts);
-            if !keyed && let Some(raw) = raw_target {
-                head.set_raw_path(&raw)?;
+            if !keyed && let Some(raw) = raw_target.as_deref().and_then(origin_form) {
+                head.set_raw_path(raw)?;
             }
         }
     }
@@ -386,6 +414,17 @@ fn stays_here(name: &str, authenticated: bool, to_provider: bool, proxied: bool)
 /// Path and query as they go on the wire.
 fn target(uri: &http::Uri) -> &str {
     uri.path_and_query().map_or("", PathAndQuery::as_str)
+}
+
+/// A target as a server takes it that is no proxy: one that begins with scheme and host would be about that host, whatever the
+/// `Host` field says (RFC 9112 §3.2.2). `None` if the URI's own path and query say the same.
+fn origin_form(raw: &[u8]) -> Option<&[u8]> {
+    if raw.starts_with(b"/") || raw == b"*" {
+        return Some(raw);
+    }
+    let rest = raw.get(raw.windows(3).position(|at| at == b"://")? + 3..)?;
+    let path = rest.get(rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'))?..)?;
+    path.starts_with(b"/").then_some(path)
 }
 
 /// Leaves nothing of a URI but path and query: these, or those it has.
@@ -457,6 +496,21 @@ mod tests {
         for name in ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"] {
             assert!(stays_here(name, false, false, false) && !stays_here(name, false, false, true), "{name}");
             assert!(stays_here(name, false, true, true), "{name}: no business of a provider");
+        }
+    }
+
+    #[test]
+    fn a_target_with_a_host_in_it_loses_it() {
+        for (raw, sent) in [
+            ("/p/x?a=://b/c", Some("/p/x?a=://b/c")),
+            ("*", Some("*")),
+            ("http://internal.vhost/p/x?q=1", Some("/p/x?q=1")),
+            ("HTTP://[::1]:80//p", Some("//p")),
+            ("http://internal.vhost?q=/1", None),
+            ("http://internal.vhost", None),
+            ("internal.vhost:443", None),
+        ] {
+            assert_eq!(origin_form(raw.as_bytes()), sent.map(str::as_bytes), "{raw}");
         }
     }
 

@@ -167,3 +167,177 @@ async fn head_has_no_body_to_hold() {
     let got = connection.send(&Request::new("GET", "/raw/x").bearer(KEY)).await.unwrap();
     assert!(got.status == 200 && got.complete, "the connection is still in step");
 }
+
+const RANGES: [(&str, &str); 3] = [("range", "bytes=0-16"), ("if-range", "\"1\""), ("request-range", "bytes=17-")];
+
+/// Routes to a plain upstream: `judged` has a chain that reads answers, `changed` one that changes them, `bare` one that does
+/// neither.
+fn plain(upstream: &Upstream) -> Setup {
+    let mut setup = judged(upstream)
+        .plugin("{name: grow, use: rewrite, config: {edit: append, text: more}}")
+        .plugin("{name: frames, use: frames, config: {how: pass, at: 0}}")
+        .plain("judged", "default", "")
+        .plain("changed", "changed", "")
+        .plain("streamed", "streamed", "")
+        .plain("bare", "bare", "");
+    setup.chains = vec![
+        "changed: {pre_upstream: {sequential: [grow]}, post_upstream: {sequential: [grow]}}".into(),
+        "streamed: {post_upstream: {sequential: [frames]}}".into(),
+        "bare: {}".into(),
+    ];
+    setup
+}
+
+/// Whoever could ask for parts of an answer would get from no part what a gate would have taken out of the whole.
+#[tokio::test]
+async fn parts_of_an_answer_are_not_asked_for_and_not_passed_on_where_it_is_read() {
+    let upstream = Upstream::start().await;
+    let edge = plain(&upstream).start().await;
+    for (path, passes) in [("/judged/x", false), ("/streamed/x", false), ("/bare/x", true), ("/v1/chat/completions", false)] {
+        let mut request = if path.starts_with("/v1") { Request::chat(KEY, "fast", false) } else { Request::new("GET", path).bearer(KEY) };
+        for (name, value) in RANGES {
+            request = request.header(name, value);
+        }
+        upstream.next([Act::Answer(Answer::json("{}").header("accept-ranges", "bytes"))]);
+        let got = edge.send(&request).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+        assert_eq!(got.header("accept-ranges").is_some(), passes, "{path}");
+        for (name, _) in RANGES {
+            assert_eq!(upstream.last().header(name).is_some(), passes, "{path} {name}");
+        }
+    }
+    for (name, part) in [
+        ("206", Answer::json("{}").status(206)),
+        ("a range", Answer::json("{}").header("content-range", "bytes 0-1/9")),
+        ("parts", Answer { headers: vec![("content-type".into(), "Multipart/ByteRanges; boundary=a".into())], ..Answer::json("{}") }),
+        ("206 of a stream", Answer::stream(vec![Bytes::from_static(b"data: {}\n\n")], std::time::Duration::ZERO).status(206)),
+    ] {
+        for (path, passes) in [("/judged/x", false), ("/streamed/x", false), ("/bare/x", true)] {
+            upstream.next([Act::Answer(part.clone())]);
+            let got = edge.send(&Request::new("GET", path).bearer(KEY)).await;
+            assert_eq!(got.status, if passes { part.status } else { 502 }, "{name} {path}: {}", got.text());
+            assert!(passes || got.code() == "upstream_unreadable", "{name} {path}: {}", got.text());
+        }
+    }
+}
+
+/// What is said of the bytes of a body would be wrong of the bytes that leave.
+#[tokio::test]
+async fn validators_and_digests_go_with_the_bytes_they_speak_of() {
+    const FIELDS: [&str; 5] = ["etag", "content-md5", "digest", "content-digest", "repr-digest"];
+    let upstream = Upstream::start().await;
+    let edge = plain(&upstream).start().await;
+    let vouched = |mut answer: Answer| {
+        for name in FIELDS {
+            answer = answer.header(name, "\"v\"");
+        }
+        Act::Answer(answer)
+    };
+    let stream = || Answer::stream(vec![Bytes::from_static(b"data: {}\n\n")], std::time::Duration::ZERO);
+    let packed = || Answer::json(gzip("{}")).header("content-encoding", "gzip");
+    let cases = [
+        ("judged", "GET", Answer::json("{}"), true),
+        ("judged", "GET", packed(), false),
+        ("judged", "HEAD", Answer::json("{}"), false),
+        ("judged", "HEAD", Answer::json("").status(304), true),
+        ("changed", "GET", Answer::json("{}"), false),
+        ("streamed", "GET", stream(), false),
+        ("bare", "GET", packed(), true),
+        ("bare", "GET", stream(), true),
+        ("bare", "HEAD", Answer::json("{}"), true),
+    ];
+    for (route, method, answer, kept) in cases {
+        upstream.next([vouched(answer)]);
+        let mut connection = Http1::connect(edge.port).await;
+        let got = connection.send(&Request::new(method, &format!("/{route}/x")).bearer(KEY)).await.unwrap();
+        for name in FIELDS {
+            assert_eq!(got.header(name).is_some(), kept, "{route} {method} {name}: {:?}", got.headers);
+        }
+        assert!(method != "HEAD" || got.status == 304 || got.header("content-length").is_some() == kept, "{route}: {:?}", got.headers);
+    }
+    for (route, kept) in [("judged", true), ("changed", false), ("bare", true)] {
+        let mut request = Request::post(&format!("/{route}/x"), "{}").bearer(KEY);
+        for name in &FIELDS[1..] {
+            request = request.header(name, "v");
+        }
+        edge.send(&request).await;
+        for name in &FIELDS[1..] {
+            assert_eq!(upstream.last().header(name).is_some(), kept, "{route} {name}");
+        }
+    }
+}
+
+/// Only the gateway knows what its chain did.
+#[tokio::test]
+async fn nobody_else_writes_receipts() {
+    let upstream = Upstream::start().await;
+    let mut setup = plain(&upstream);
+    setup.routes.push("{name: told, match: {path: /v1/chat/completions, headers: {x-case: told}}, chain: bare, receipt: true}".into());
+    let edge = setup.start().await;
+    let forged = || Act::Answer(Answer::json("{}").header("Odock-Receipt", "chain=forged"));
+    for request in [
+        Request::chat(KEY, "fast", false),
+        Request::chat(KEY, "fast", false).header("x-case", "told"),
+        Request::new("GET", "/bare/x").bearer(KEY),
+        Request::new("GET", "/judged/x").bearer(KEY),
+    ] {
+        upstream.next([forged()]);
+        let got = edge.send(&request).await;
+        let receipts: Vec<_> = got.headers.iter().filter(|(name, _)| name == "odock-receipt").map(|(_, value)| value.as_str()).collect();
+        assert!(!receipts.contains(&"chain=forged"), "{}: {receipts:?}", request.path);
+        assert_eq!(receipts.len(), usize::from(request.headers.iter().any(|(name, _)| name == "x-case")), "{}", request.path);
+    }
+    let heads = b"HTTP/1.1 103 Early Hints\r\nodock-receipt: forged\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.next([Act::Raw(heads.to_vec())]);
+    let mut connection = Http1::connect(edge.port).await;
+    connection.write(&Request::new("GET", "/bare/x").bearer(KEY).encode()).await.unwrap();
+    while let Some(head) = connection.head().await {
+        assert_eq!(head.header("odock-receipt"), None, "{}", head.status);
+        if head.status == 200 {
+            return;
+        }
+    }
+    panic!("there was no answer");
+}
+
+/// A target with a host in it would be about that host, whatever the operator fixed.
+#[tokio::test]
+async fn a_plain_upstream_gets_paths_and_not_the_hosts_of_callers() {
+    let upstream = Upstream::start().await;
+    let mut setup = plain(&upstream);
+    setup.routes.push(format!(
+        "{{name: fixed, match: {{path_prefix: /p/}}, chain: bare, upstream: {{addresses: [\"127.0.0.1:{}\"], host: fixed.host}}}}",
+        upstream.port
+    ));
+    let edge = setup.start().await;
+    for (target, sent) in [("http://internal.vhost/p/x?q=1", "/p/x?q=1"), ("/p/x?q=2", "/p/x?q=2")] {
+        let mut connection = Http1::connect(edge.port).await;
+        let head = format!("GET {target} HTTP/1.1\r\nhost: internal.vhost\r\nauthorization: Bearer {KEY}\r\n\r\n");
+        connection.write(head.as_bytes()).await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, 200, "{target}");
+        let seen = upstream.last();
+        assert_eq!((seen.path.as_str(), seen.header("host")), (sent, Some("fixed.host")), "{target}");
+    }
+}
+
+/// HTTP/2 begins with more bytes than a short request has: nobody waits for them.
+#[tokio::test]
+async fn a_request_shorter_than_the_preface_of_http2_is_answered() {
+    let upstream = Upstream::start().await;
+    let edge = plain(&upstream).start().await;
+    for request in ["GET / HTTP/1.0\r\n\r\n", "P / HTTP/1.0\r\n\r\n", "PRI / HTTP/1.0\r\n\r\n"] {
+        let mut connection = Http1::connect(edge.port).await;
+        connection.write(request.as_bytes()).await.unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(3), connection.response()).await;
+        let status = answer.ok().flatten().map(|answer| answer.status);
+        assert!(status.is_some_and(|status| [404, 405].contains(&status)), "{request:?}: {status:?}");
+    }
+    // In pieces it is HTTP/2 all the same, and HTTP/1 too.
+    let mut connection = Http1::connect(edge.port).await;
+    for piece in ["G", "ET /bare/x HTTP/1.1\r\nhost: a\r\n", &format!("authorization: Bearer {KEY}\r\n\r\n")] {
+        connection.write(piece.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(connection.response().await.unwrap().status, 200);
+    assert_eq!(edge.send(&Request::new("GET", "/bare/x").bearer(KEY).framing(Framing::H2)).await.status, 200);
+}
