@@ -19,6 +19,8 @@ pub struct Ask<'a> {
     pub input: Option<&'a RawValue>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    instructions: Option<&'a RawValue>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     pub dimensions: Option<usize>,
@@ -73,6 +75,16 @@ impl<'a> Ask<'a> {
     /// The model as the JSON it came in.
     pub fn model_json(&self) -> &'a str {
         self.model.map_or("\"mock-model\"", RawValue::get)
+    }
+
+    /// System text of the Responses API, which answers repeat, as the JSON it came in.
+    pub fn instructions_json(&self) -> &'a str {
+        self.instructions.map_or("null", RawValue::get)
+    }
+
+    /// The tools, which such answers repeat too.
+    pub fn tools_json(&self) -> &'a str {
+        self.tools.map_or("[]", RawValue::get)
     }
 
     pub fn streams(&self) -> bool {

@@ -149,7 +149,8 @@ pub fn response(ask: &Ask<'_>, reply: &Reply) -> Answer {
     let object = |status: &str, done: bool| {
         let mut out = Vec::with_capacity(512 + item.len());
         json!(&mut out, r#"{"id":"resp_mock","object":"response","created_at":1700000000,"status":"#, Quoted(status));
-        json!(&mut out, r#","error":null,"incomplete_details":null,"model":"#, ask.model_json(), r#","output":["#);
+        json!(&mut out, r#","error":null,"incomplete_details":null,"instructions":"#, ask.instructions_json());
+        json!(&mut out, r#","model":"#, ask.model_json(), r#","tools":"#, ask.tools_json(), r#","output":["#);
         if done {
             out.extend_from_slice(&item);
             let (input, output) = (reply.input_tokens, reply.output_tokens());

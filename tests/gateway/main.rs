@@ -44,6 +44,7 @@ mod safety;
 mod safety_cli;
 mod safety_edges;
 mod safety_modules;
+mod safety_places;
 mod safety_sessions;
 mod services;
 mod syslog_server;

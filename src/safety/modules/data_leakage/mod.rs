@@ -19,7 +19,7 @@ use crate::safety::entity::{Detector, Entity};
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::{Memory, reading, skeleton};
 use crate::safety::{Findings, ModuleError, OnError, Order, Passage, Phase, SafetyModule, Scanner, Side};
-use crate::wire::Kind;
+use crate::wire::{Kind, Role};
 use canary::{Canaries, Canary};
 use scan::LeakScanner;
 use values::Told;
@@ -116,7 +116,10 @@ impl SafetyModule for DataLeakage {
     }
 
     fn reads(&self, passage: &Passage<'_>) -> bool {
-        passage.side == Side::Response && passage.kind != Kind::Structural
+        // System text and tools that an answer tells of are no words of the model: a provider repeats what it was asked with.
+        // What a tool's server says of itself is its own.
+        let repeated = passage.role == Role::System || passage.kind == Kind::ToolDefinition && passage.role != Role::Tool;
+        passage.side == Side::Response && passage.kind != Kind::Structural && !repeated
     }
 
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {

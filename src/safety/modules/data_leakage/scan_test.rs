@@ -404,3 +404,14 @@ proptest! {
         prop_assert_eq!(whole(&asked, &answer), cut(&asked, cuts));
     }
 }
+
+#[test]
+fn what_a_provider_repeats_of_its_request_is_no_answer() {
+    let module = module();
+    let reads = |kind, role| module.reads(&Passage::new(SYSTEM, Side::Response, kind, role));
+    assert!(!reads(Kind::Instruction, Role::System) && !reads(Kind::Metadata, Role::System) && !reads(Kind::ToolDefinition, Role::Unknown));
+    for kind in Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Structural) {
+        assert!(reads(kind, Role::Tool), "a server of tools speaks for itself: {kind:?}");
+        assert_eq!(reads(kind, Role::Assistant), kind != Kind::ToolDefinition, "{kind:?}");
+    }
+}
