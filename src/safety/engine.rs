@@ -24,6 +24,9 @@ pub type Admitted = u64;
 /// All of them.
 pub const EVERYONE: Admitted = u64::MAX;
 
+/// The most that a module says of what another tells of in its stead.
+const RETOLD: f32 = 0.45;
+
 /// A module that was built, shared by every engine that uses it.
 pub struct Built {
     /// What was known before.
@@ -110,6 +113,8 @@ pub struct Engine {
     members: Vec<Member>,
     /// Members by phase, in the order in which they run.
     plan: [Vec<usize>; 6],
+    /// By member: who may tell of a finding in its stead, a bit each by their place.
+    stand_ins: Vec<Admitted>,
     verdicts: Option<Arc<Verdicts>>,
     ruleset: u64,
 }
@@ -260,7 +265,22 @@ impl Engine {
                 Some(Order::Background) | None => 2,
             });
         }
-        Self { mode, rule, members, plan, verdicts, ruleset: hasher.finish() }
+        let stands_in = |member: &Member, other: &Member| {
+            let bound = |member: &Member| mode.min(member.policy.mode);
+            member.built.module.kin().is_some_and(|kin| other.built.module.kin() == Some(kin))
+                && bound(other) >= bound(member)
+                && other.policy.does_at_least(&member.policy)
+        };
+        let stand_ins: Vec<Admitted> = members
+            .iter()
+            .enumerate()
+            .map(|(place, member)| {
+                let others = members.iter().enumerate().take(MOST_MODULES).filter(|(at, other)| *at != place && stands_in(member, other));
+                others.fold(0, |bits, (at, _)| bits | 1 << at)
+            })
+            .collect();
+        stand_ins.hash(&mut hasher);
+        Self { mode, rule, members, plan, stand_ins, verdicts, ruleset: hasher.finish() }
     }
 
     /// Every built-in module as it comes, in mode `security`, without memory of texts: what `safety scan` runs without a
@@ -357,7 +377,7 @@ impl Engine {
         let mut fresh = Findings::new();
         let mut whole = true;
         let mut started = None;
-        for ((_, member), run) in team.iter().zip(runs.iter_mut()) {
+        for ((place, member), run) in team.iter().zip(runs.iter_mut()) {
             let remembered = memo.holds(member);
             if known.is_some() && remembered || !member.reads(passage) {
                 continue;
@@ -365,7 +385,13 @@ impl Engine {
             let since = started.unwrap_or_else(Instant::now);
             let into = if remembered { &mut fresh } else { &mut found };
             let before = into.len();
-            let result = guarded(|| member.built.module.scan(passage, into));
+            let result = guarded(|| {
+                member.built.module.scan(passage, into)?;
+                if into.len() > before && self.told_by_another(*place, member, passage, team) {
+                    into.iter_mut().skip(before).for_each(|finding| finding.score = finding.score.min(RETOLD));
+                }
+                Ok(())
+            });
             into.iter().skip(before).for_each(|finding| run.note(finding));
             if let Err(failure) = result {
                 whole &= !remembered;
@@ -380,6 +406,15 @@ impl Engine {
         }
         found.append(&mut fresh);
         (found, known.is_some())
+    }
+
+    /// Whether somebody who looks at the passage too, and may do as much about it, is surer of what this member found: one
+    /// attack then is one finding, and its caller not twice as suspect.
+    fn told_by_another(&self, place: usize, member: &Member, passage: &Passage<'_>, team: &[(usize, &Member)]) -> bool {
+        let stand_ins = self.stand_ins.get(place).copied().unwrap_or_default();
+        let mut others = team.iter().filter(|(at, other)| stand_ins >> at & 1 == 1 && other.reads(passage));
+        let sure = |member: &Member| member.built.module.certainty(passage);
+        others.any(|(at, other)| if *at < place { sure(other) >= sure(member) } else { sure(other) > sure(member) })
     }
 
     /// Whether anything would be done to a text besides looking at it: redacting or blocking.

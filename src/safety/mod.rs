@@ -155,6 +155,17 @@ pub trait SafetyModule: Send + Sync + 'static {
         false
     }
 
+    /// Names what it looks for together with others, each from its side: what several of a kin find in a passage is one
+    /// finding, told by the one that is surest of it. `None` for who looks alone.
+    fn kin(&self) -> Option<u64> {
+        None
+    }
+
+    /// How sure it is of that, on a scale it has in common with its kin.
+    fn certainty(&self, _passage: &Passage<'_>) -> f32 {
+        f32::NEG_INFINITY
+    }
+
     /// A scanner for one text of a streamed answer; `None` if the module does not look at streams. Whatever the cuts, its
     /// findings equal those of [`Self::scan`] over the whole text.
     fn scanner(&self, _first: &Passage<'_>) -> Option<Box<dyn Scanner>> {

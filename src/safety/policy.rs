@@ -48,6 +48,14 @@ pub struct Policy {
     pub kinds: Option<Vec<Kind>>,
 }
 
+impl Policy {
+    /// Whether a finding leads to as much under this policy as under the other, whoever may carry it out.
+    pub fn does_at_least(&self, other: &Self) -> bool {
+        let acts = self.action == other.action || self.action == Action::Block || other.action == Action::Observe;
+        acts && self.threshold <= other.threshold && self.weight >= other.weight
+    }
+}
+
 /// How findings become a session's score, and a score a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SessionRule {

@@ -72,3 +72,29 @@ async fn instructions_that_a_provider_repeats_are_no_leak_and_what_the_model_say
     let got = ask(&edge, "/v1/responses", &json!({"model": "fast", "instructions": SYSTEM, "input": "hello"})).await;
     assert_eq!((got.status, got.code().as_str()), (403, "safety_blocked"), "{}", got.text());
 }
+
+/// Of two modules that see one attack the surer tells of it. Where that one does not run, reads something else or may only look,
+/// the other one does.
+#[tokio::test]
+async fn an_attack_is_told_by_whoever_may_act() {
+    let upstream = Upstream::start().await;
+    let jailbreak = "jailbreak: {action: block}";
+    for other in
+        ["{enabled: false}", "{mode: observe}", "{action: observe}", "{kinds: [tool_result]}", "{scope: {models: [secret]}}", "{weight: 0}"]
+    {
+        let edge = guarded(upstream.port, &format!("{jailbreak}, prompt_injection: {other}")).start().await;
+        let got = ask(&edge, "/v1/chat/completions", &said(ATTACK)).await;
+        assert_eq!((got.status, got.code().as_str()), (403, "safety_blocked"), "{other}: {}", got.text());
+    }
+    let mut setup = guarded(upstream.port, jailbreak);
+    setup.route = "safety: {modules: {prompt_injection: {enabled: false}}}".into();
+    let got = ask(&setup.start().await, "/v1/chat/completions", &said(ATTACK)).await;
+    assert_eq!(got.status, 403, "{}", got.text());
+    // Both in force, it is one attack: the one tells of it, the other stays below the point of decision.
+    let edge = guarded(upstream.port, "").start().await;
+    let got = ask(&edge, "/v1/chat/completions", &said(ATTACK)).await;
+    let record = edge.record(got.header("x-request-id").unwrap()).await;
+    let scores: Vec<(&str, f64)> =
+        record["safety"].as_array().unwrap().iter().filter_map(|r| Some((r["module"].as_str()?, r["score"].as_f64()?))).collect();
+    assert!(matches!(scores[..], [("prompt_injection", first), ("jailbreak", second)] if first >= 0.85 && second <= 0.45), "{scores:?}");
+}

@@ -47,8 +47,8 @@ pub struct Hit {
     pub span: Range<usize>,
     /// What sort of attack its words speak of; empty below [`FAINTEST`].
     pub family: &'static str,
-    /// How far beyond the point of decision, in raw sums.
-    margin: f32,
+    /// How far beyond the point of decision, in raw sums, which heads have in common.
+    pub(super) margin: f32,
 }
 
 impl Default for Hit {
@@ -57,7 +57,7 @@ impl Default for Hit {
     }
 }
 
-/// What the heads say about a text in its strongest form.
+/// What the heads say about a text in its strongest form, each by itself.
 pub type Hits = [Hit; HEADS];
 
 impl Detector {
@@ -105,7 +105,6 @@ impl Detector {
                 }
             }
         }
-        count_once(&mut hits);
         hits
     }
 
@@ -148,22 +147,6 @@ impl Detector {
                 hits[head] = Hit { score, span: stretch.start + start..stretch.start + end, family, margin };
             }
         }
-    }
-}
-
-/// The most that a head says of an attack that is more another's.
-const FAINT: f32 = 0.45;
-
-/// Lets an attack count once: the heads have most of their weights in common, so that one attack would be two findings, and
-/// its caller twice as suspect.
-fn count_once(hits: &mut Hits) {
-    let strongest = hits.iter().map(|hit| hit.margin).fold(f32::NEG_INFINITY, f32::max);
-    let mut told = false;
-    for hit in hits {
-        if told || hit.margin < strongest {
-            hit.score = hit.score.min(FAINT);
-        }
-        told |= hit.margin >= strongest;
     }
 }
 

@@ -101,6 +101,15 @@ impl SafetyModule for Guard {
         side && passage.kind != Kind::Structural
     }
 
+    /// Whoever asks the same detector: its heads have most of their weights in common.
+    fn kin(&self) -> Option<u64> {
+        Some(self.detector.id())
+    }
+
+    fn certainty(&self, passage: &Passage<'_>) -> f32 {
+        passage.weighed(&self.detector)[self.head].margin
+    }
+
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError> {
         if let Some(span) = self.phrase(passage) {
             out.push(self.finding("literal_phrase", span, FLOOR));
