@@ -220,6 +220,9 @@ fn threshold(threshold: Option<f64>, here: &str, problems: &mut Problems<'_>) ->
 fn kinds_of(names: &[String], here: &str, problems: &mut Problems<'_>) -> Vec<Kind> {
     let known = || Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Structural);
     let mut kinds = Vec::new();
+    if names.is_empty() {
+        problems.error(here, "no kind of text is left to read; leave `kinds` out, or say `enabled: false`");
+    }
     for (number, name) in names.iter().enumerate() {
         match known().find(|kind| kind.as_str() == name) {
             Some(kind) => kinds.push(kind),

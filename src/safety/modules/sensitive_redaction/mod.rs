@@ -85,6 +85,10 @@ impl SensitiveRedaction {
         }
         let categories = own.iter().map(|own| Cow::Owned(own.name().to_owned())).collect();
         let chosen = settings.entities.iter().copied().filter(|entity| !settings.except.contains(entity));
+        if own.is_empty() && chosen.clone().next().is_none() {
+            let which = if settings.entities.is_empty() { "entities" } else { "except" };
+            return Err(ModuleError(format!("{which}: nothing is left to look for; leave it out, or switch the module off")));
+        }
         let rules = Rules { detector: Arc::new(Detector::new(chosen, own)), own: categories };
         Ok(Self { rules: Arc::new(rules), tool_definitions: settings.tool_definitions })
     }
@@ -232,6 +236,10 @@ mod tests {
         );
         let many: Vec<_> = (0..=MOST_PATTERNS).map(|n| json!({"name": format!("n{n}"), "regex": "a"})).collect();
         assert!(error(json!({"patterns": many})).starts_with("patterns: at most 100"));
+        assert!(error(json!({"entities": []})).starts_with("entities: nothing is left"));
+        assert!(error(json!({"entities": ["email"], "except": ["email"]})).starts_with("except: nothing is left"));
+        let own = json!({"entities": [], "patterns": [{"name": "x", "regex": "xyz"}]});
+        assert_eq!(redacted(&own, "xyz to ada@example.com"), "[REDACTED:x] to ada@example.com", "patterns of one's own are enough");
         assert!(error(json!({"entities": ["mail"]})).contains("unknown variant"));
         assert!(error(json!({"entity": []})).contains("unknown field"));
     }
