@@ -163,8 +163,7 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
         let admitted = (asks || matches!(destination, Destination::Mcp(_))).then(|| exchange.draft.body.clone());
         if let Some(guard) = cx.live.guard(route.index) {
             let before = exchange.draft.body.clone();
-            // What a query of a provider's may be, its API says; of any other server it may be anything.
-            if let (Destination::Upstream(_), Some(query)) = (destination, head.uri.query())
+            if let Some(query) = head.uri.query()
                 && let Err(denial) = guard.query(exchange, query).await
             {
                 exchange.outcome.denial = Some(denial.clone());

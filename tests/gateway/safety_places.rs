@@ -98,3 +98,20 @@ async fn an_attack_is_told_by_whoever_may_act() {
         record["safety"].as_array().unwrap().iter().filter_map(|r| Some((r["module"].as_str()?, r["score"].as_f64()?))).collect();
     assert!(matches!(scores[..], [("prompt_injection", first), ("jailbreak", second)] if first >= 0.85 && second <= 0.45), "{scores:?}");
 }
+
+#[tokio::test]
+async fn queries_are_read_wherever_they_go() {
+    let upstream = Upstream::start().await;
+    let edge = with_tools(upstream.port, "").start().await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    for (path, body) in [("/v1/chat/completions", said("hello")), ("/v1/mcp/desk", call)] {
+        for query in [format!("note={EMAIL}"), format!("x={}", ATTACK.replace(' ', "%20"))] {
+            let got = ask(&edge, &format!("{path}?{query}"), &body).await;
+            assert!(got.status == 403 && got.text().contains("safety_blocked"), "{path} {query}: {}", got.text());
+        }
+        assert_eq!(upstream.count(), 0, "nothing was sent");
+    }
+    let got = ask(&edge, "/v1/chat/completions?api-version=2024-10-21&cursor=Zq9xK7bbW2mPz4TnR8sLQe5v1YdF", &said("hello")).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(upstream.last().path.ends_with("?api-version=2024-10-21&cursor=Zq9xK7bbW2mPz4TnR8sLQe5v1YdF"), "{}", upstream.last().path);
+}
