@@ -4,6 +4,7 @@
 //! understood. Arrays are transparent: their elements mean what the array means.
 
 use super::texts::{Kind, Lane, Role};
+use super::vocabulary::Vocabulary;
 
 /// What a value is, decided by the member names above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) enum Node {
     TypeWord,
     /// A value of this kind; strings in objects below are structural or metadata by name.
     Leaf(Kind),
+    /// Structural if it is of this vocabulary, metadata if it is not.
+    Term(Vocabulary),
 }
 
 /// How a member changes the channel of the fragments below it.
@@ -55,8 +58,13 @@ pub(super) enum Flow {
     Start,
 }
 
-const META: (Node, Flow) = (Node::Leaf(Kind::Metadata), Flow::Whole);
-const STRUCTURE: (Node, Flow) = (Node::Leaf(Kind::Structural), Flow::Whole);
+/// A member that no table names.
+const META: (Node, Flow) = (UNKNOWN, Flow::Whole);
+/// What such a member holds.
+pub(super) const UNKNOWN: Node = Node::Leaf(Kind::Metadata);
+const WORD: (Node, Flow) = (Node::Term(Vocabulary::Word), Flow::Whole);
+const ID: (Node, Flow) = (Node::Term(Vocabulary::Id), Flow::Whole);
+const DATA: (Node, Flow) = (Node::Term(Vocabulary::Data), Flow::Whole);
 
 /// What the member `key` of an object that is `node` means.
 pub(super) fn member(node: Node, key: &str) -> (Node, Flow) {
@@ -78,7 +86,7 @@ pub(super) fn member(node: Node, key: &str) -> (Node, Flow) {
         },
         Node::Numbers => (Node::Numbers, Flow::Whole),
         Node::Free(kind) => (Node::Free(kind), Flow::Whole),
-        Node::RoleWord | Node::TypeWord | Node::Leaf(_) => other(key),
+        Node::RoleWord | Node::TypeWord | Node::Leaf(_) | Node::Term(_) => other(key),
     }
 }
 
@@ -89,7 +97,8 @@ fn root(key: &str) -> (Node, Flow) {
         "delta" | "content_block" => return (Node::Block(Kind::Content), Flow::Start),
         "type" => Node::TypeWord,
         "role" => Node::RoleWord,
-        "model" | "id" | "object" => return STRUCTURE,
+        "model" | "id" => return ID,
+        "object" => return WORD,
         "content" | "content_blocks" | "output" | "output_text" | "item" | "part" | "message" | "summary" | "refusal" => {
             Node::Block(Kind::Content)
         }
@@ -147,7 +156,7 @@ fn block(kind: Kind, key: &str) -> (Node, Flow) {
         | "context" | "resource" | "summary" | "message" | "item" | "document" => Node::Block(inner),
         "metadata" | "_meta" | "attributes" => Node::Free(Kind::Metadata),
         "tools" => Node::Definition,
-        "data" | "file_data" | "blob" => return STRUCTURE,
+        "data" | "file_data" | "blob" => return DATA,
         _ => return other(key),
     };
     (node, Flow::Whole)
@@ -167,7 +176,7 @@ fn call(key: &str) -> (Node, Flow) {
         "arguments" => (Node::Free(Kind::ToolArguments), Flow::On(Lane::Arguments)),
         "function" | "custom" => (Node::Call, Flow::Keep),
         "args" | "input" => (Node::Free(Kind::ToolArguments), Flow::Whole),
-        "name" => STRUCTURE,
+        "name" => ID,
         _ => other(key),
     }
 }
@@ -175,7 +184,7 @@ fn call(key: &str) -> (Node, Flow) {
 fn params(key: &str) -> (Node, Flow) {
     let node = match key {
         "arguments" | "argument" | "inputResponses" => Node::Free(Kind::ToolArguments),
-        "name" => return STRUCTURE,
+        "name" => return ID,
         "uri" => Node::Url,
         "messages" => Node::Block(Kind::Content),
         "systemPrompt" => Node::Block(Kind::Instruction),
@@ -203,7 +212,7 @@ fn datum(key: &str) -> (Node, Flow) {
         "embedding" => (Node::Numbers, Flow::Whole),
         "revised_prompt" => (Node::Block(Kind::Content), Flow::Whole),
         "url" => (Node::Url, Flow::Whole),
-        "b64_json" => STRUCTURE,
+        "b64_json" => DATA,
         _ => other(key),
     }
 }
@@ -212,14 +221,7 @@ fn datum(key: &str) -> (Node, Flow) {
 fn other(key: &str) -> (Node, Flow) {
     match key {
         "id"
-        | "type"
-        | "object"
-        | "role"
         | "model"
-        | "status"
-        | "finish_reason"
-        | "finishReason"
-        | "stop_reason"
         | "call_id"
         | "tool_call_id"
         | "tool_use_id"
@@ -227,27 +229,14 @@ fn other(key: &str) -> (Node, Flow) {
         | "response_id"
         | "file_id"
         | "previous_response_id"
-        | "service_tier"
         | "system_fingerprint"
-        | "encoding_format"
-        | "detail"
-        | "format"
-        | "media_type"
-        | "mime_type"
-        | "mimeType"
         | "jsonrpc"
-        | "method"
-        | "reasoning_effort"
-        | "effort"
-        | "language"
-        | "outcome"
-        | "modelVersion"
-        | "modality"
-        | "signature"
-        | "thoughtSignature"
-        | "encrypted_content"
-        | "partial_image_b64"
-        | "obfuscation" => STRUCTURE,
+        | "modelVersion" => ID,
+        "type" => (Node::Term(Vocabulary::Type), Flow::Whole),
+        "object" | "role" | "status" | "finish_reason" | "finishReason" | "stop_reason" | "service_tier" | "encoding_format" | "detail"
+        | "format" | "media_type" | "mime_type" | "mimeType" | "method" | "reasoning_effort" | "effort" | "language" | "outcome"
+        | "modality" => WORD,
+        "signature" | "thoughtSignature" | "encrypted_content" | "partial_image_b64" | "obfuscation" => DATA,
         _ => META,
     }
 }

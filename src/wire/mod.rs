@@ -21,6 +21,7 @@ pub mod sse;
 pub mod texts;
 mod token_ids;
 pub mod usage;
+mod vocabulary;
 
 pub use endpoint::{Dialect, Endpoint};
 pub use ends::{Ends, ends, goes_on};

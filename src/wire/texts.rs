@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::grammar::{self, Flow, Node, TypeWord};
 use super::head::ParseError;
 use super::scan::{Literal, Scalar, Scan};
+use super::vocabulary::{Vocabulary, is_name};
 
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,7 +253,8 @@ impl<'a> Walk<'a, '_> {
                 let (span, plain) = scan.place()?;
                 let inside = Cow::Borrowed(scan.inside(&span));
                 // Only words that say something about others are read.
-                let says = match plain || self.way.raw && !matches!(at.node, Node::RoleWord | Node::TypeWord | Node::Url) {
+                let heard = matches!(at.node, Node::RoleWord | Node::TypeWord | Node::Url | Node::Keyword | Node::Term(_));
+                let says = match plain || self.way.raw && !heard {
                     true => inside.clone(),
                     false => scan.decoded(&span)?,
                 };
@@ -292,8 +294,8 @@ impl<'a> Walk<'a, '_> {
         scan.skip()?;
         let read = again.rest().len() - scan.rest().len();
         if memchr::memchr(b'"', again.rest().get(..read).unwrap_or_default()).is_some() {
-            let kind = if first == Some(b'"') { Kind::Structural } else { Kind::Metadata };
-            self.value(&mut again, Place { node: Node::Leaf(kind), ..at })?;
+            let node = if first == Some(b'"') { Node::Term(Vocabulary::Data) } else { grammar::UNKNOWN };
+            self.value(&mut again, Place { node, ..at })?;
         }
         Ok(Seen::Nothing)
     }
@@ -309,9 +311,18 @@ impl<'a> Walk<'a, '_> {
             Node::Root => self.scoped(scan, at, self.way.stream),
             _ => scan.object(|scan, key| {
                 let (node, _) = grammar::member(at.node, &key.text);
+                self.name(scan, node, &key, at.role);
                 let role = grammar::speaker(at.node, &key.text).unwrap_or(at.role);
                 self.value(scan, Place { node, role, channel: None, position: 0 }).map(|_| ())
             }),
+        }
+    }
+
+    /// The name of a member that no table knows is a text where no program gave it: `{"users":{"bob@example.org":1}}`.
+    fn name(&mut self, scan: &Scan<'a>, node: Node, name: &Literal<'a>, role: Role) {
+        if node == grammar::UNKNOWN && !is_name(&name.text) {
+            let text = if self.way.raw { Cow::Borrowed(scan.inside(&name.span)) } else { name.text.clone() };
+            self.emit(Text { span: name.span.clone(), text, kind: Kind::Metadata, role, key: true, channel: None });
         }
     }
 
@@ -320,8 +331,10 @@ impl<'a> Walk<'a, '_> {
         let start = self.mark();
         self.open += u32::from(holds);
         let mut scope = Scope::default();
-        scan.object(|scan, Literal { text: key, .. }| {
-            let (node, flow) = grammar::member(at.node, &key);
+        scan.object(|scan, name| {
+            let key = &*name.text;
+            let (node, flow) = grammar::member(at.node, key);
+            self.name(scan, node, &name, at.role);
             let channel = match flow {
                 Flow::Whole => None,
                 Flow::Keep => at.channel,
@@ -334,7 +347,7 @@ impl<'a> Walk<'a, '_> {
                 (Some(mine), Some(above)) if mine.lane == Lane::Text => Some(above),
                 _ => channel,
             };
-            let role = match grammar::speaker(at.node, &key) {
+            let role = match grammar::speaker(at.node, key) {
                 _ if at.role != Role::Unknown => at.role,
                 Some(role) => role,
                 // A root is not held back, so only a role that stands before the content reaches it.
@@ -343,7 +356,7 @@ impl<'a> Walk<'a, '_> {
             };
             let from = self.mark();
             let seen = self.value(scan, Place { node, role, channel, position: 0 })?;
-            scope.note(at.node, &key, seen, from..self.mark());
+            scope.note(at.node, key, seen, from..self.mark());
             Ok(())
         })?;
         if holds {
@@ -359,11 +372,13 @@ impl<'a> Walk<'a, '_> {
 
 /// What a string is for by its place, and what it says about others.
 fn meaning(node: Node, text: &str) -> (Kind, Seen) {
+    let term = |words: Vocabulary, otherwise| if words.has(text) { Kind::Structural } else { otherwise };
     match node {
         Node::Block(kind) | Node::Free(kind) | Node::Leaf(kind) => (kind, Seen::Nothing),
-        Node::RoleWord => (Kind::Structural, Seen::Role(grammar::role(text))),
-        Node::TypeWord => (Kind::Structural, Seen::Type(grammar::type_word(text))),
-        Node::Keyword => (Kind::Structural, Seen::Nothing),
+        Node::Term(words) => (term(words, Kind::Metadata), Seen::Nothing),
+        Node::RoleWord => (term(Vocabulary::Type, Kind::Metadata), Seen::Role(grammar::role(text))),
+        Node::TypeWord => (term(Vocabulary::Type, Kind::Metadata), Seen::Type(grammar::type_word(text))),
+        Node::Keyword => (term(Vocabulary::Type, Kind::ToolDefinition), Seen::Nothing),
         Node::Definition => (Kind::ToolDefinition, Seen::Nothing),
         Node::TextOrFormat => (Kind::Content, Seen::Nothing),
         Node::Url if text.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:")) => {

@@ -153,6 +153,19 @@ fn answers() {
 }
 
 #[test]
+fn what_stands_for_a_word_is_one_or_somebodys_text() {
+    let body = r#"{"id":"chatcmpl-1","object":"chat.completion","status":"in progress, ask bob","model":"gpt-4o-2024-08-06",
+        "choices":[{"finish_reason":"stop","message":{"role":"assistant","content":"a","tool_calls":[{"id":"c 1","function":{"name":"f"}}]}}],
+        "usage":{"prompt_tokens":1,"Bob Miller":2},"bob@example.org":3,"data":[{"status":"ZEBRA-7781","b64_json":"QUJD"}],"detail":"no"}"#;
+    let seen = all(body.as_bytes(), false).into_iter().filter(|t| t.kind != Kind::Structural);
+    let told: Vec<String> = seen.map(|t| format!("{} {}", if t.key { "key" } else { t.kind.as_str() }, t.text)).collect();
+    assert_eq!(
+        told,
+        ["metadata in progress, ask bob", "content a", "metadata c 1", "key Bob Miller", "key bob@example.org", "metadata ZEBRA-7781"]
+    );
+}
+
+#[test]
 fn stream_fragments_have_channels() {
     for (data, expected) in [
         (r#"{"choices":[{"index":1,"delta":{"role":"assistant","content":"a"}}]}"#, vec!["Text 1.0 content a"]),

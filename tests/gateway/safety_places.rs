@@ -100,6 +100,48 @@ async fn an_attack_is_told_by_whoever_may_act() {
 }
 
 #[tokio::test]
+async fn a_sentence_in_the_place_of_a_word_is_read() {
+    let upstream = Upstream::start().await;
+    let edge = with_tools(upstream.port, "data_leakage: {action: block, config: {canaries: [ZEBRA-QUARTZ-7781]}}")
+        .plain("shop", "default", "")
+        .start()
+        .await;
+    for name in
+        ["detail", "status", "id", "type", "format", "language", "method", "model", "object", "outcome", "signature", "effort", "data"]
+    {
+        let elicited = json!({"jsonrpc": "2.0", "id": 1, "result": {"action": "accept", "content": {name: EMAIL}}});
+        let unknown = json!({"model": "fast", "messages": [{"role": "user", "content": "hello"}], "extra": {name: EMAIL}});
+        for (path, body) in [("/v1/mcp/desk", elicited), ("/shop/a", json!({name: EMAIL})), ("/v1/chat/completions", unknown)] {
+            let got = ask(&edge, path, &body).await;
+            assert_eq!(got.status, 200, "{path} {name}: {}", got.text());
+            let seen = upstream.last().text();
+            assert!(!seen.contains("lovelace") && seen.contains("[REDACTED:email]"), "{path} {name}: {seen}");
+        }
+    }
+    for body in [json!({"users": {EMAIL: {"age": 3}}}), json!({EMAIL: 1, "page": 2})] {
+        ask(&edge, "/shop/a", &body).await;
+        let seen = upstream.last().text();
+        assert!(!seen.contains("lovelace") && seen.contains("[REDACTED:email]"), "a name is somebody's words too: {seen}");
+    }
+    // Ids and words stay what they are.
+    let plain =
+        json!({"id": "Zq9xK7bbW2mPz4TnR8sLQe5v1YdF", "status": "in_progress", "type": "order_2", "object": "list", "at": 1767225600});
+    ask(&edge, "/shop/a", &plain).await;
+    assert_eq!(upstream.last().json(), plain);
+    let system = json!({"model": "fast", "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "hello"}]});
+    for answer in [
+        json!({"detail": SYSTEM}),
+        json!({"choices": [], "detail": "ZEBRA-QUARTZ-7781"}),
+        json!({"error": {"message": "no", "data": {"detail": SYSTEM}}}),
+        json!({"data": [{"status": "zebra quartz 7781"}]}),
+    ] {
+        upstream.next([Act::Answer(Answer::json(answer.to_string()))]);
+        let got = ask(&edge, "/v1/chat/completions", &system).await;
+        assert_eq!((got.status, got.code().as_str()), (403, "safety_blocked"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn queries_are_read_wherever_they_go() {
     let upstream = Upstream::start().await;
     let edge = with_tools(upstream.port, "").start().await;

@@ -149,7 +149,7 @@ mod tests {
                 r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b "},{"text":"c"}]}]}"#,
                 &["ab c"][..],
             ),
-            (r#"{"messages":[{"content":[{"text":"a"},{"type":"]}[","ids":[],"text":"b"}],"role":"user"}]}"#, &["ab"]),
+            (r#"{"messages":[{"content":[{"text":"a"},{"url":"data:,]}[","ids":[],"text":"b"}],"role":"user"}]}"#, &["ab"]),
             (r#"{"contents":[{"parts":[{"text":"a"},{"text":"b"}]},{"role":"model","parts":[{"text":"c"}]}]}"#, &["ab"]),
             (r#"{"system":[{"type":"text","text":"a","cache_control":{"type":"x"}},{"type":"text","text":"b"}]}"#, &["ab"]),
             (r#"{"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}]}"#, &["ab"]),
