@@ -67,7 +67,9 @@ impl<'a> Passage<'a> {
     /// How much it looks like an attack; worked out once for all modules that ask the same detector, as they do unless
     /// their weights are the operator's own.
     pub fn weighed(&self, detector: &Detector) -> Cow<'_, Hits> {
-        let weigh = || detector.weigh(&self.normal, self.role == Role::System || self.kind == Kind::Instruction);
+        // Whoever runs the application wrote its instructions; a tool's server writes its own.
+        let system = self.role == Role::System || self.kind == Kind::Instruction && self.role != Role::Tool;
+        let weigh = || detector.weigh(&self.normal, system);
         match self.weighed.get_or_init(|| (detector.id(), weigh())) {
             (id, hits) if *id == detector.id() => Cow::Borrowed(hits),
             _ => Cow::Owned(weigh()),

@@ -200,7 +200,8 @@ fn outcome(key: &str) -> (Node, Flow) {
         "content" | "contents" => Node::Block(Kind::ToolResult),
         "structuredContent" => Node::Free(Kind::ToolResult),
         "messages" => Node::Block(Kind::Content),
-        "tools" | "prompts" | "resources" | "resourceTemplates" | "description" | "inputRequests" => Node::Definition,
+        "tools" | "prompts" | "inputRequests" => Node::Definition,
+        "resources" | "resourceTemplates" | "description" => UNKNOWN,
         "instructions" => Node::Block(Kind::Instruction),
         _ => Node::Free(Kind::Metadata),
     };
@@ -245,12 +246,11 @@ fn other(key: &str) -> (Node, Flow) {
 pub(super) fn speaker(node: Node, key: &str) -> Option<Role> {
     match (node, key) {
         (Node::Root, "system" | "instructions" | "systemInstruction" | "system_instruction" | "developer")
-        | (Node::Params, "systemPrompt")
-        | (Node::Outcome, "instructions") => Some(Role::System),
+        | (Node::Params, "systemPrompt") => Some(Role::System),
         (Node::Root, "choices" | "candidates" | "output" | "output_text" | "delta" | "content_block" | "tool_calls")
         | (Node::Root, "part" | "item" | "arguments" | "refusal")
         | (Node::Datum, "revised_prompt") => Some(Role::Assistant),
-        (Node::Outcome, "content" | "contents" | "structuredContent") => Some(Role::Tool),
+        (Node::Outcome, "content" | "contents" | "structuredContent" | "instructions") => Some(Role::Tool),
         _ => None,
     }
 }

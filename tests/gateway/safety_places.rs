@@ -142,6 +142,48 @@ async fn a_sentence_in_the_place_of_a_word_is_read() {
 }
 
 #[tokio::test]
+async fn whatever_a_server_of_tools_says_is_read() {
+    let upstream = Upstream::start().await;
+    let edge = with_tools(upstream.port, "").start().await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "f", "arguments": {}}});
+    let result = |result: Value| json!({"jsonrpc": "2.0", "id": 1, "result": result});
+    let words = |text: &str| json!([{"role": "user", "content": {"type": "text", "text": text}}]);
+    let answers = |text: &str| {
+        vec![
+            result(json!({"tools": [{"name": "f", "description": text, "inputSchema": {"type": "object"}}]})),
+            result(json!({"messages": words(text)})),
+            result(json!({"description": text, "messages": []})),
+            result(json!({"instructions": text, "serverInfo": {"name": "s"}})),
+            result(json!({"resources": [{"uri": "file:///a", "name": "a", "description": text}]})),
+            json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -1, "message": text}}),
+            json!({"jsonrpc": "2.0", "id": 9, "method": "sampling/createMessage", "params": {"messages": words(text)}}),
+        ]
+    };
+    for (number, answer) in answers(ATTACK).into_iter().enumerate() {
+        for stream in [false, true] {
+            let acted = match stream {
+                false => Answer::json(answer.to_string()),
+                true => Answer::stream(vec![Bytes::from(format!("event: message\ndata: {answer}\n\n"))], Duration::ZERO),
+            };
+            upstream.next([Act::Answer(acted)]);
+            let agent = format!("tools-{number}-{stream}");
+            let got = edge.send(&Request::post("/v1/mcp/desk", call.to_string()).bearer(KEY).header("user-agent", &agent)).await;
+            assert!(got.text().contains("safety_blocked") && !got.text().contains("hidden system prompt"), "{answer}: {}", got.text());
+        }
+    }
+    // What describes tools is for the model; what describes resources and prompts may hold anybody's data.
+    for answer in answers(EMAIL).into_iter().skip(1) {
+        upstream.next([Act::Answer(Answer::json(answer.to_string()))]);
+        let got = ask(&edge, "/v1/mcp/desk", &call).await;
+        assert!(got.text().contains("[REDACTED:email]") && !got.text().contains("lovelace"), "{answer}: {}", got.text());
+    }
+    let resource = result(json!({"resources": [{"uri": format!("mailto:{EMAIL}"), "name": EMAIL, "mimeType": "text/plain"}]}));
+    upstream.next([Act::Answer(Answer::json(resource.to_string()))]);
+    let got = ask(&edge, "/v1/mcp/desk", &call).await;
+    assert!(!got.text().contains("lovelace") && got.text().contains("text/plain"), "{}", got.text());
+}
+
+#[tokio::test]
 async fn queries_are_read_wherever_they_go() {
     let upstream = Upstream::start().await;
     let edge = with_tools(upstream.port, "").start().await;

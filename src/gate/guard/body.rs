@@ -33,6 +33,8 @@ pub(super) struct Order<'a> {
     pub phase: Phase,
     pub side: Side,
     pub admitted: Admitted,
+    /// The server of tools answers: whatever it says, a tool says.
+    pub tools: bool,
     /// What the request said, for an answer.
     pub asked: Option<Arc<Fingerprints>>,
     /// The answer to this request will be compared with it.
@@ -55,7 +57,10 @@ impl Order<'_> {
         let named = |number: usize| named.iter().find(|(place, _)| *place == number).map(|(_, named)| named);
         let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
         let turn = latest_turn(texts);
-        let before = |number: usize, kind, role| self.side == Side::Request && (number < turn || standing(kind, role));
+        let before = |number: usize, kind, role| match self.side {
+            Side::Request => number < turn || standing(kind, role),
+            Side::Response => self.tools && standing(kind, Role::Tool),
+        };
         let mut passages: Vec<Passage<'_>> = texts
             .iter()
             .enumerate()
@@ -133,6 +138,7 @@ impl Order<'_> {
     }
 
     fn passage<'t>(&'t self, text: &'t str, kind: Kind, role: Role) -> Passage<'t> {
+        let role = if self.tools { Role::Tool } else { role };
         let passage = Passage::new(text, self.side, kind, role);
         match &self.asked {
             Some(asked) => passage.answering(asked),
@@ -148,8 +154,8 @@ fn latest_turn(texts: &[Text<'_>]) -> usize {
     texts.iter().take(last).rposition(|text| text.role == Role::Assistant).map_or(0, |answer| answer + 1)
 }
 
-/// What an application says with every request, whoever asks.
-fn standing(kind: Kind, role: Role) -> bool {
+/// What an application says with every request, whoever asks, and a server of tools whenever it tells of them.
+pub(super) fn standing(kind: Kind, role: Role) -> bool {
     role == Role::System || matches!(kind, Kind::Instruction | Kind::ToolDefinition)
 }
 

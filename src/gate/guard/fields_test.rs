@@ -152,6 +152,7 @@ fn answers() -> Vec<(&'static str, Value)> {
                 {"type": "resource", "resource": {"uri": HERE, "mimeType": "text/plain", "text": HERE}}], "structuredContent": {"a": [HERE]}, "_meta": {"m": HERE}}}),
         ),
         ("mcp", json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": HERE, "data": {"why": [HERE], "detail": HERE}}})),
+        ("mcp", json!({"jsonrpc": "2.0", "id": 1, "result": {"resources": [{"uri": HERE, "name": HERE, "description": HERE}]}})),
         ("plain", json!({"detail": HERE, "type": HERE, "data": [{"status": HERE, "object": HERE}]})),
         ("mcp", json!({"jsonrpc": "2.0", "id": 1, "result": {"contents": [{"uri": HERE, "text": HERE}]}})),
         (
@@ -199,7 +200,7 @@ fn a_canary_is_seen_and_replaced_wherever_text_can_stand() {
                 count += 1;
                 let mut with = body.clone();
                 *with.pointer_mut(&place).unwrap() = json!("the attack: \"secret\"\n");
-                let order = Order { engine: &engine, phase, side, admitted: EVERYONE, asked: None, keep: false };
+                let order = Order { engine: &engine, phase, side, admitted: EVERYONE, tools: false, asked: None, keep: false };
                 let look = order.json(&serde_json::to_vec(&with).unwrap()).unwrap();
                 assert_eq!(engine.decide(&look.judgement, Some(1.0)).action, SafetyAction::Block, "{dialect} {side:?} {place}");
                 let redacted = look.redacted.unwrap_or_else(|| panic!("{dialect} {side:?} {place} is not seen"));
@@ -217,7 +218,7 @@ fn card_numbers_that_are_numbers_or_names_of_members_become_words() {
     let engine = Arc::new(Engine::default_pack().unwrap());
     let card = 4_539_578_763_621_486_u64;
     let redacted = |phase, side, body: Value| -> Value {
-        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, asked: None, keep: false };
+        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, tools: false, asked: None, keep: false };
         let look = order.json(&serde_json::to_vec(&body).unwrap()).unwrap();
         look.redacted.map_or(body, |redacted| serde_json::from_slice(&redacted).unwrap())
     };
@@ -235,7 +236,7 @@ fn card_numbers_that_are_numbers_or_names_of_members_become_words() {
 fn values_are_known_by_the_names_of_their_members() {
     let engine = Arc::new(Engine::default_pack().unwrap());
     let redacted = |phase, side, body: Value| -> Value {
-        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, asked: None, keep: false };
+        let order = Order { engine: &engine, phase, side, admitted: EVERYONE, tools: false, asked: None, keep: false };
         let look = order.json(&serde_json::to_vec(&body).unwrap()).unwrap();
         look.redacted.map_or(body, |redacted| serde_json::from_slice(&redacted).unwrap())
     };

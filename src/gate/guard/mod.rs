@@ -26,7 +26,8 @@ use crate::error::{Denial, codes};
 use crate::plugin::Scope;
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
-    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Member, Mode, OnError, Order as Style, Passage, Phase, SafetyAction, Side,
+    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Member, Mode, OnError, Order as Style, Passage, Phase, SafetyAction,
+    Side,
 };
 use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics, TextMetrics};
 use crate::wire::{Dialect, Endpoint, Kind, Role};
@@ -256,7 +257,8 @@ impl Guard {
         let session = self.session(ex);
         let known = if self.scores_answers && self.enforces() { Some(self.sessions.ask(session)) } else { None };
         let asked = ex.safety.as_ref().and_then(|kept| kept.asked.clone());
-        Some(StreamGuard::new(Arc::clone(self), admitted, asked, session, known, began))
+        let tools = from_tools(ex, Side::Response);
+        Some(StreamGuard::new(Arc::clone(self), admitted, tools, asked, session, known, began))
     }
 
     /// Puts on record what a stream's guard did.
@@ -293,10 +295,10 @@ impl Guard {
             return self.order(ex, phase, side).json(&body);
         }
         let this = Arc::clone(self);
-        let (admitted, asked) = (self.admitted(ex), self.asked(ex, side));
+        let (admitted, tools, asked) = (self.admitted(ex), from_tools(ex, side), self.asked(ex, side));
         let work = move || {
             let keep = this.compares && side == Side::Request;
-            Order { engine: &this.engine, phase, side, admitted, asked, keep }.json(&body)
+            Order { engine: &this.engine, phase, side, admitted, tools, asked, keep }.json(&body)
         };
         // A panic outside of modules, whose own are caught, is a defect; the body then was not read.
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Unreadable))
@@ -304,7 +306,8 @@ impl Guard {
 
     fn order(&self, ex: &Exchange, phase: Phase, side: Side) -> Order<'_> {
         let keep = self.compares && side == Side::Request;
-        Order { engine: &self.engine, phase, side, admitted: self.admitted(ex), asked: self.asked(ex, side), keep }
+        let (admitted, tools) = (self.admitted(ex), from_tools(ex, side));
+        Order { engine: &self.engine, phase, side, admitted, tools, asked: self.asked(ex, side), keep }
     }
 
     fn asked(&self, ex: &Exchange, side: Side) -> Option<Arc<Fingerprints>> {
@@ -446,6 +449,11 @@ impl Guard {
 /// What SafetySec keeps of a request; made when it is first needed, so that unguarded ones carry nothing.
 fn guarded(ex: &mut Exchange) -> &mut Guarded {
     ex.safety.get_or_insert_default()
+}
+
+/// Whether these are the words of a server of tools.
+fn from_tools(ex: &Exchange, side: Side) -> bool {
+    side == Side::Response && ex.facts.dialect == Dialect::Mcp
 }
 
 /// One word for a phase's decision; what only would have been says so.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::body::standing;
 use super::frame::{alone, ended};
 use super::named::Named;
 use super::{Guard, SessionKey};
@@ -18,7 +19,7 @@ use crate::safety::{
     Action, Admitted, Category, Decision, Decoder, Embedded, Findings, Judgement, Mode, Opening, Passage, Phase, Risk, Run, SafetyAction,
     Scanner, Side, redact,
 };
-use crate::wire::{self, Channel, Ends, Kind, Lane, Text, without_probabilities};
+use crate::wire::{self, Channel, Ends, Kind, Lane, Role, Text, without_probabilities};
 
 /// Texts of one stream at the most; a provider that opens more is not one.
 const MOST_LINES: usize = 4096;
@@ -71,6 +72,8 @@ struct Watch {
 pub struct StreamGuard {
     guard: Arc<Guard>,
     admitted: Admitted,
+    /// The server of tools answers: whatever it says, a tool says.
+    tools: bool,
     asked: Option<Arc<Fingerprints>>,
     session: SessionKey,
     /// What the session's score was, once the store has said.
@@ -92,6 +95,7 @@ impl StreamGuard {
     pub(super) fn new(
         guard: Arc<Guard>,
         admitted: Admitted,
+        tools: bool,
         asked: Option<Arc<Fingerprints>>,
         session: SessionKey,
         known: Option<Arc<Mutex<f64>>>,
@@ -102,6 +106,7 @@ impl StreamGuard {
         Self {
             guard,
             admitted,
+            tools,
             asked,
             session,
             known,
@@ -173,8 +178,7 @@ impl StreamGuard {
         if let Some(denial) = &self.blocked {
             return Err(denial.clone());
         }
-        let text =
-            Text { span: 0..text.len(), text: text.into(), kind: Kind::Metadata, role: wire::Role::Unknown, key: false, channel: None };
+        let text = Text { span: 0..text.len(), text: text.into(), kind: Kind::Metadata, role: Role::Unknown, key: false, channel: None };
         let mut edits = Vec::new();
         if let Err(denial) = self.whole(&text, None, &mut edits).and_then(|()| self.weigh()) {
             self.blocked = Some(denial.clone());
@@ -257,10 +261,7 @@ impl StreamGuard {
             (None, Some((decoded, _))) => decoded,
             (None, None) => &*text.text,
         };
-        let mut passage = Passage::new(shown, Side::Response, text.kind, text.role);
-        if let Some(asked) = &self.asked {
-            passage = passage.answering(asked);
-        }
+        let passage = self.passage(shown, text);
         let engine = Arc::clone(&self.guard.engine);
         let judgement = engine.judge_for(Phase::PostUpstream, &[passage], self.admitted);
         // Some dialects repeat at the end what has streamed: that is no second finding.
@@ -284,6 +285,15 @@ impl StreamGuard {
         };
         edits.push((text.span.clone(), new));
         Ok(())
+    }
+
+    fn passage<'p>(&'p self, shown: &'p str, text: &Text<'_>) -> Passage<'p> {
+        let role = if self.tools { Role::Tool } else { text.role };
+        let passage = Passage::new(shown, Side::Response, text.kind, role).said_before(self.tools && standing(text.kind, role));
+        match &self.asked {
+            Some(asked) => passage.answering(asked),
+            None => passage,
+        }
     }
 
     fn fragment(
@@ -332,10 +342,7 @@ impl StreamGuard {
     }
 
     fn open(&self, text: &Text<'_>, channel: Channel, data: &str) -> Line {
-        let mut passage = Passage::new(&text.text, Side::Response, text.kind, text.role);
-        if let Some(asked) = &self.asked {
-            passage = passage.answering(asked);
-        }
+        let passage = self.passage(&text.text, text);
         let engine = &self.guard.engine;
         let mut scanners = Vec::new();
         for (place, member) in engine.at(Phase::PostUpstream) {
@@ -400,7 +407,7 @@ impl StreamGuard {
         let engine = &self.guard.engine;
         let risk = engine.risk_of(&self.runs);
         let more = Risk { add: risk.add - self.told.add, faint: risk.faint - self.told.faint, ..risk };
-        if more.add > 1e-9 || more.faint > 1e-9 {
+        if more.add > 1e-9 || more.faint > 1e-9 || risk.before > self.told.before + 1e-9 {
             let more = Risk { add: more.add.max(0.0), faint: more.faint.max(0.0), ..more };
             let known = self.score.unwrap_or_else(|| self.known.as_ref().map_or(0.0, |known| *known.lock()));
             self.score = Some(self.guard.sessions.add_now(self.session, more, known, engine.rule()));

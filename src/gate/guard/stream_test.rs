@@ -240,6 +240,7 @@ fn json_in_a_text_stays_json_however_it_is_cut() {
             phase: Phase::PostUpstream,
             side: Side::Response,
             admitted: crate::safety::EVERYONE,
+            tools: false,
             asked: None,
             keep: false,
         };
