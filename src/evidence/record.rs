@@ -272,6 +272,13 @@ fn write_reading(reading: &Reading, page: &mut Page<'_>) {
     }
     entry.number("duration_us", micros(reading.took));
     bounded(&mut entry, "error", reading.error.as_deref());
+    if !reading.kinds.is_empty() {
+        let list = entry.member("kinds");
+        for (place, kind) in reading.kinds.names().enumerate() {
+            list.put_all([if place > 0 { &b",\""[..] } else { b"[\"" }, kind.as_bytes(), b"\""]);
+        }
+        list.put(b"]");
+    }
     entry.text("module", reading.module);
     entry.word("phase", reading.phase.as_str());
     if reading.outcome.is_notable() {

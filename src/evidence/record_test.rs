@@ -129,6 +129,8 @@ struct ReadingEntry<'a> {
     duration_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kinds: Vec<&'static str>,
     module: &'a str,
     phase: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,6 +243,7 @@ impl<'a> ReadingEntry<'a> {
             categories: reading.categories.iter().map(|(category, count)| (category.as_ref(), *count)).collect(),
             duration_us: micros(reading.took),
             error: reading.error.as_deref().map(text),
+            kinds: reading.kinds.names().collect(),
             module: reading.module,
             phase: reading.phase.as_str(),
             reason: reading.outcome.is_notable().then_some(reading.reason),
@@ -255,13 +258,19 @@ impl<'a> ReadingEntry<'a> {
 
 fn any_reading() -> impl Strategy<Value = Reading> {
     use crate::gate::guard::{Level, Outcome as Read};
-    use crate::safety::{Phase, SafetyAction, Side};
+    use crate::safety::{Kinds, Phase, SafetyAction, Side};
+    use crate::wire::Kind;
     let outcomes =
         vec![Read::Done(SafetyAction::Allow), Read::Done(SafetyAction::Block), Read::Would(SafetyAction::Redact), Read::Panicked];
     let categories = proptest::collection::btree_map("[a-d_]{1,2}", any::<u32>(), 0..4);
     let levels = option::of(proptest::sample::select(vec![Level::Low, Level::Over, Level::Unknown]));
     let score = (0_u8..=100).prop_map(|hundredths| f32::from(hundredths) / 100.0);
-    let what = (proptest::sample::select(outcomes), 0..Phase::ALL.len(), any::<bool>(), levels, score);
+    let kinds = proptest::sample::subsequence(Kind::ALL.to_vec(), 0..=3).prop_map(|kinds| {
+        let mut found = Kinds::default();
+        kinds.into_iter().for_each(|kind| found.insert(kind));
+        found
+    });
+    let what = (proptest::sample::select(outcomes), 0..Phase::ALL.len(), any::<bool>(), levels, score, kinds);
     (what, categories, option::of(any_text()), any_duration(), any_duration()).prop_map(|(what, categories, error, started, took)| {
         Reading {
             module: "prompt_injection",
@@ -269,6 +278,7 @@ fn any_reading() -> impl Strategy<Value = Reading> {
             side: if what.2 { Side::Request } else { Side::Response },
             outcome: what.0,
             categories: categories.into_iter().map(|(category, count)| (category.into(), count)).collect(),
+            kinds: what.5,
             reason: "nothing found",
             score: what.4,
             session: what.3,

@@ -42,7 +42,13 @@ fn of_request(entry: &Value) -> String {
         let by = by.collect::<Vec<_>>().join(", ");
         if by.is_empty() { "no".to_owned() } else { format!("by {by}") }
     };
-    let answer = if refused.is_some() { "the refusal stands in its place".to_owned() } else { changed("answer_changed") };
+    let sent = entry["stream"] == true && entry["bytes_out"].as_u64() > Some(0) && matches!(entry["status"].as_u64(), Some(200..300));
+    let answer = match refused {
+        // A stream that had begun has its status, and its beginning.
+        Some(_) if sent => "its beginning was sent, the refusal cut it off".to_owned(),
+        Some(_) => "the refusal stands in its place".to_owned(),
+        None => changed("answer_changed"),
+    };
     let _ = writeln!(lines, "changed   request: {}; answer: {answer}", changed("request_changed"));
     lines
 }
@@ -62,6 +68,10 @@ fn of_reading(reading: &Value) -> String {
     let found = found.collect::<Vec<_>>().join(", ");
     if !found.is_empty() {
         let _ = write!(line, " ({found})");
+    }
+    let kinds = list(reading, "kinds").filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    if !kinds.is_empty() {
+        let _ = write!(line, " in {kinds}");
     }
     if let Some(score) = reading["score"].as_f64() {
         let _ = write!(line, ", score {score}");
@@ -111,14 +121,19 @@ mod tests {
             {"plugin": "audit", "moment": "pre_route", "action": "allowed", "visible": "none"},
             {"plugin": "mask", "moment": "pre_upstream", "action": "changed", "visible": "request_changed"}],
             "safety": [{"module": "jailbreak", "phase": "pre_upstream", "action": "block", "categories": {"persona": 2},
-            "score": 0.97, "reason": "over", "visible": "refused"}, {"module": "every_other", "action": "allow"}]});
+            "kinds": ["content", "tool_result"], "score": 0.97, "reason": "over", "visible": "refused"}, {"module": "every_other", "action": "allow"}]});
         assert_eq!(
             summary(&blocked),
             "decision  refused 403 safety_blocked (end=blocked)\n\
-             why       jailbreak pre_upstream: block (persona 2), score 0.97; over\n\
+             why       jailbreak pre_upstream: block (persona 2) in content, tool_result, score 0.97; over\n\
              \x20         mask pre_upstream: changed\n\
              changed   request: by mask; answer: the refusal stands in its place\n"
         );
+        let begun = json!({"kind": "request", "status": 200, "stream": true, "bytes_out": 90, "code": "safety_blocked", "end": "blocked"});
+        assert!(summary(&begun).ends_with("answer: its beginning was sent, the refusal cut it off\n"), "{}", summary(&begun));
+        let stopped =
+            json!({"kind": "request", "status": 403, "stream": true, "bytes_out": 90, "code": "safety_blocked", "end": "blocked"});
+        assert!(summary(&stopped).ends_with("answer: the refusal stands in its place\n"), "{}", summary(&stopped));
         let limited = json!({"kind": "request", "status": 402, "code": "budget_exceeded", "end": "refused", "budget": "month",
             "scope": "team", "limit": "COST"});
         assert!(summary(&limited).contains("why       team month COST\n"), "{}", summary(&limited));

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::cache::Verdicts;
 use super::modules::{self, Blueprint};
 use super::policy::{Action, Policy, SessionRule};
-use super::{Category, Finding, Findings, Mode, ModuleError, Order, Passage, Phase, SafetyModule};
+use super::{Category, Finding, Findings, Kinds, Mode, ModuleError, Order, Passage, Phase, SafetyModule};
 use crate::wire::Kind;
 
 /// Which members of an engine look at a request, a bit each by their place.
@@ -153,6 +153,8 @@ pub struct Run {
     pub counts: Vec<(Category, u32)>,
     /// Spans of them it wants redacted.
     pub redactions: u32,
+    /// In what kinds of text it found something.
+    pub kinds: Kinds,
     /// Why it could not look at everything.
     pub failure: Option<Failure>,
     /// How long it looked.
@@ -188,13 +190,15 @@ impl Run {
             before: false,
             counts: Vec::new(),
             redactions: 0,
+            kinds: Kinds::default(),
             failure: None,
             took: Duration::ZERO,
         }
     }
 
-    /// Takes note of a finding.
-    pub fn note(&mut self, finding: &Finding) {
+    /// Takes note of a finding in a text of this kind.
+    pub fn note(&mut self, finding: &Finding, kind: Kind) {
+        self.kinds.insert(kind);
         if finding.score.is_finite() {
             let score = finding.score.clamp(0.0, 1.0);
             self.peak = self.peak.max(score);
@@ -215,6 +219,7 @@ impl Run {
         self.peak = self.peak.max(other.peak);
         self.fresh = self.fresh.max(other.fresh);
         self.took += other.took;
+        self.kinds.join(other.kinds);
         if counted {
             self.redactions += other.redactions;
             for (category, count) in other.counts {
@@ -231,6 +236,7 @@ impl Run {
         self.counts.retain(|(name, _)| name != category);
         if self.counts.is_empty() {
             self.redactions = 0;
+            self.kinds = Kinds::default();
         }
     }
 
@@ -369,7 +375,7 @@ impl Engine {
         if let Some(known) = &known {
             for finding in known.iter() {
                 if let Some(run) = runs.iter_mut().find(|run| run.module == finding.module) {
-                    run.note(finding);
+                    run.note(finding, passage.kind);
                 }
                 found.push(finding.clone());
             }
@@ -392,7 +398,7 @@ impl Engine {
                 }
                 Ok(())
             });
-            into.iter().skip(before).for_each(|finding| run.note(finding));
+            into.iter().skip(before).for_each(|finding| run.note(finding, passage.kind));
             if let Err(failure) = result {
                 whole &= !remembered;
                 run.failure = Some(failure);

@@ -31,7 +31,7 @@ pub use embedded::{Decoder, Embedded, Opening};
 #[cfg(test)]
 pub(crate) use engine::tests::pair as test_pair;
 pub use engine::{Admitted, Built, EVERYONE, Engine, Failure, Judgement, MOST_MODULES, Member, Run, guarded, verdicts};
-pub use finding::{Category, Finding, Findings};
+pub use finding::{Category, Finding, Findings, Kinds};
 pub use passage::{Passage, Side};
 pub use policy::{Action, OnError, Policy, Risk, SessionRule};
 pub use scanner::{Scanner, Settled};

@@ -199,3 +199,34 @@ async fn queries_are_read_wherever_they_go() {
     assert_eq!(got.status, 200, "{}", got.text());
     assert!(upstream.last().path.ends_with("?api-version=2024-10-21&cursor=Zq9xK7bbW2mPz4TnR8sLQe5v1YdF"), "{}", upstream.last().path);
 }
+
+/// The record says in which texts something was found, and the summary whether a stream had begun when it was refused.
+#[tokio::test]
+async fn evidence_tells_where_and_how_far() {
+    let upstream = Upstream::start().await;
+    let edge = guarded(upstream.port, "data_leakage: {action: block}").start().await;
+    let summary = |got: &Response| {
+        let (code, shown, said) =
+            cli(&["evidence", "show", got.header("x-request-id").unwrap(), "--dir", &edge.evidence_dir().display().to_string()]);
+        assert_eq!(code, 0, "{said}");
+        shown + &said
+    };
+    let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hello", "name": EMAIL},
+        {"role": "tool", "tool_call_id": "c", "content": EMAIL}]});
+    let got = ask(&edge, "/v1/chat/completions", &body).await;
+    let record = edge.record(got.header("x-request-id").unwrap()).await;
+    let found = record["safety"].as_array().unwrap().iter().find(|reading| reading["action"] == "redact").unwrap();
+    assert_eq!(found["kinds"], json!(["metadata", "tool_result"]), "{record}");
+    assert!(summary(&got).contains("(email 2) in metadata, tool_result"), "{}", summary(&got));
+
+    let parts: Vec<&str> = ["Good evening, and welcome. "].into_iter().chain(SYSTEM.split_inclusive(' ')).collect();
+    let system =
+        json!({"model": "fast", "stream": true, "messages": [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "hello"}]});
+    upstream.next([Act::Answer(Answer::stream(chat_events("m", &parts), Duration::ZERO))]);
+    let got = ask(&edge, "/v1/chat/completions", &system).await;
+    let told: Vec<String> = events(&got.body);
+    assert!(got.status == 200 && got.text().contains("welcome") && got.text().contains("safety_blocked"), "{told:?}");
+    let record = edge.record(got.header("x-request-id").unwrap()).await;
+    assert!(record["safety"].as_array().unwrap().iter().any(|r| r["action"] == "block" && r["kinds"] == json!(["content"])), "{record}");
+    assert!(summary(&got).contains("answer: its beginning was sent, the refusal cut it off"), "{}", summary(&got));
+}

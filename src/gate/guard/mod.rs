@@ -26,7 +26,7 @@ use crate::error::{Denial, codes};
 use crate::plugin::Scope;
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{
-    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Member, Mode, OnError, Order as Style, Passage, Phase, SafetyAction,
+    Admitted, Decision, EVERYONE, Engine, Failure, Judgement, Kinds, Member, Mode, OnError, Order as Style, Passage, Phase, SafetyAction,
     Side,
 };
 use crate::telemetry::{DecisionMetrics, Metrics, ModuleMetrics, TextMetrics};
@@ -410,6 +410,7 @@ impl Guard {
                 side,
                 outcome,
                 categories: run.counts.clone(),
+                kinds: run.kinds,
                 reason: ruling.reason,
                 score: run.peak,
                 session: level.filter(|_| run.peak > 0.0),
@@ -427,6 +428,7 @@ impl Guard {
                 side,
                 outcome: Outcome::Done(SafetyAction::Allow),
                 categories: Vec::new(),
+                kinds: Kinds::default(),
                 reason: "nothing found",
                 score: 0.0,
                 session: None,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::safety::{Category, Phase, SafetyAction, Side};
+use crate::safety::{Category, Kinds, Phase, SafetyAction, Side};
 use crate::telemetry::names;
 
 /// What one module did at one phase.
@@ -20,6 +20,8 @@ pub struct Reading {
     pub outcome: Outcome,
     /// What was found, counted by category.
     pub categories: Vec<(Category, u32)>,
+    /// In what kinds of text.
+    pub kinds: Kinds,
     /// Why, for people. Stable, and never shown to the caller.
     pub reason: &'static str,
     /// The highest score it gave, 0 to 1; 0 for what is only redacted.

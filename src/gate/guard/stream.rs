@@ -40,6 +40,7 @@ pub enum Flow {
 /// One text of the stream.
 struct Line {
     channel: Channel,
+    kind: Kind,
     scanners: Vec<Watch>,
     /// What has not left yet, raw.
     tail: String,
@@ -359,6 +360,7 @@ impl StreamGuard {
         let json = channel.lane == Lane::Arguments && !free;
         Line {
             channel,
+            kind: text.kind,
             scanners,
             tail: String::new(),
             sent: 0,
@@ -441,11 +443,12 @@ impl Line {
         let mut found = Findings::new();
         let mut failed = false;
         let mut since = Instant::now();
+        let kind = self.kind;
         self.scanners.retain_mut(|watch| {
             let Some(run) = runs.get_mut(watch.run) else { return false };
             let before = found.len();
             let result = crate::safety::guarded(|| Ok(watch.scanner.feed(&fragment, &mut found)));
-            found.iter().skip(before).for_each(|finding| run.note(finding));
+            found.iter().skip(before).for_each(|finding| run.note(finding, kind));
             match result {
                 Ok(settled) => watch.settled = settled.max(watch.settled),
                 Err(failure) => run.failure = Some(failure),
@@ -467,6 +470,7 @@ impl Line {
         let mut found = Findings::new();
         let mut failed = false;
         let unfinished = self.decoder.finish();
+        let kind = self.kind;
         for mut watch in self.scanners.drain(..) {
             let Some(run) = runs.get_mut(watch.run) else { continue };
             let before = found.len();
@@ -477,7 +481,7 @@ impl Line {
                 watch.scanner.finish(&mut found);
                 Ok(())
             });
-            found.iter().skip(before).for_each(|finding| run.note(finding));
+            found.iter().skip(before).for_each(|finding| run.note(finding, kind));
             if let Err(failure) = result {
                 run.failure = Some(failure);
                 failed = true;
