@@ -274,7 +274,7 @@ async fn act(action: &Action, desk: &Desk<'_>, store: &SqlRecords) -> Result<Val
             let mut all = Vec::new();
             loop {
                 let keys = store.keys(&filter, &page).await?;
-                all.extend(keys.iter().map(describe));
+                all.extend(keys.iter().map(|key| desk.shown(key)));
                 match keys.last() {
                     Some(last) if keys.len() as u64 == u64::from(page.limit) => page.after = Some(last.id.clone()),
                     _ => break,
@@ -283,7 +283,7 @@ async fn act(action: &Action, desk: &Desk<'_>, store: &SqlRecords) -> Result<Val
             Value::Array(all)
         }
         Action::Show { id } => {
-            let mut shown = describe(&desk.key(id).await?);
+            let mut shown = desk.shown(&desk.key(id).await?);
             shown["history"] = store.rotations(id).await?.iter().map(rotation).collect();
             shown
         }

@@ -28,6 +28,26 @@ impl Policy {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether every number is one that is kept as it is written.
+    ///
+    /// # Errors
+    /// Which is not, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let RatePolicy { requests, tokens, concurrency, .. } = &self.ratelimit;
+        let bounds = [
+            ("requests.per_second", requests.per_second, 1_000_000),
+            ("requests.per_minute", requests.per_minute, 60_000_000),
+            ("requests.burst", requests.burst, 1_000_000),
+            ("tokens.per_minute", tokens.per_minute, 1_000_000_000_000),
+            ("concurrency.max", concurrency.max, 1_000_000),
+            ("concurrency.lease_ttl_seconds", concurrency.lease_ttl_seconds, 86_400),
+        ];
+        match bounds.into_iter().find(|(_, written, most)| written > most) {
+            Some((name, _, most)) => Err(format!("ratelimit.{name} is at most {most}")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// From where calls may come. A blocked address is refused even if it is on the allowlist.

@@ -33,7 +33,7 @@ impl From<DeskError> for Failed {
         let (status, code) = match &error {
             DeskError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             DeskError::NoKey(_) => (StatusCode::NOT_FOUND, "key_not_found"),
-            DeskError::Store(RecordError::Conflict(_)) => (StatusCode::CONFLICT, "key_exists"),
+            DeskError::Taken(_) | DeskError::Store(RecordError::Conflict(_)) => (StatusCode::CONFLICT, "key_exists"),
             DeskError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
             DeskError::Chance(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal_error"),
         };

@@ -95,7 +95,11 @@ async fn life_of_a_key(edge: &Edge, upstream: &Upstream) {
     let (dated, _) = create(edge, "dated", &["--model", "*", "--expiry", "2999-01-31"]);
     assert_eq!(done(edge, &["rotate", &dated])["expiry"], json!("2999-01-31T00:00:00Z"));
     assert_eq!(done(edge, &["rotate", &dated, "--expiry", "2999-02-01"])["expiry"], json!("2999-02-01T00:00:00Z"));
+    let zoned = done(edge, &["rotate", &dated, "--expiry", "2999-02-01T12:00", "--timezone", "Asia/Tokyo"]);
+    assert_eq!((&zoned["expiry"], &zoned["timezone"]), (&json!("2999-02-01T03:00:00Z"), &json!("Asia/Tokyo")));
     assert_eq!(done(edge, &["rotate", &dated, "--expiry", "never"])["expiry"], json!(null));
+    let (status, _, err) = command(edge, &["create", "--organisation", "acme", "--name", "dated"]);
+    assert!(status == 1 && err.contains("has a key `dated` already"), "{status} {err}");
 
     let expiry = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(12)).to_string();
     let (_, short) = create(edge, "short", &["--model", "*", "--expiry", &expiry]);
@@ -122,6 +126,10 @@ async fn what_makes_no_sense_is_refused_before_anything_is_kept() {
     for (arguments, why) in [
         (&["--organisation", "nobody"][..], "no organisation"),
         (&["--organisation", "acme", "--team", "nobody"], "no team"),
+        (
+            &["--organisation", "acme", "--policies", r#"{"ratelimit":{"requests":{"per_minute":9000000000000000000}}}"#],
+            "requests.per_minute is at most 60000000",
+        ),
         (&["--organisation", "acme", "--type", "USER"], "one of type user a user"),
         (&["--organisation", "acme", "--model", "nothing"], "no model"),
         (&["--organisation", "acme", "--expiry", "2020-01-01"], "has passed"),
@@ -348,4 +356,19 @@ async fn a_revocation_is_everywhere_within_a_second_and_within_five_without_the_
         }
         eprintln!("revoked on both after {times:?}, bus {bus}");
     }
+}
+
+#[tokio::test]
+async fn a_key_whose_team_is_gone_is_named() {
+    let upstream = Upstream::start().await;
+    let edge = setup(&upstream).start().await;
+    let (id, secret) = create(&edge, "app", &["--team", "support", "--model", "fast"]);
+    becomes(&edge, &secret, "fast", (200, ""), SOON).await;
+    let text = std::fs::read_to_string(&edge.file).unwrap();
+    std::fs::write(&edge.file, text.replace("name: support", "name: others")).unwrap();
+    edge.signal("HUP", None);
+    edge.logged("keys made at run time are refused", 0).await;
+    assert_eq!(code(&edge, &secret, "fast").await, (401, "unauthorized".into()));
+    let listed = done(&edge, &["list"]);
+    assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!(id), &json!("ownerless")), "{listed:#}");
 }

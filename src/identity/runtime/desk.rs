@@ -20,7 +20,10 @@ pub enum DeskError {
     /// There is no such key.
     #[error("there is no key `{0}` made at run time")]
     NoKey(String),
-    /// The record store does not answer, or has such a key already.
+    /// A key of the organisation has this name.
+    #[error("the organisation has a key `{0}` already, active or revoked: give another name")]
+    Taken(String),
+    /// The record store does not answer.
     #[error(transparent)]
     Store(#[from] RecordError),
     /// The system has no randomness.
@@ -105,7 +108,7 @@ impl Desk<'_> {
     /// Makes a key.
     ///
     /// # Errors
-    /// See [`DeskError`]; a name that is taken is a conflict of the store.
+    /// See [`DeskError`].
     pub async fn create(&self, ask: &KeyAsk) -> Result<Issued, DeskError> {
         let home = self.home(&ask.organisation)?;
         let well = (1..=64).contains(&ask.name.len()) && ask.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
@@ -115,6 +118,7 @@ impl Desk<'_> {
         let owner = owner(ask, home)?;
         let grants = grants(home, &GrantChange { models: ask.models.clone(), mcp_servers: ask.mcp_servers.clone() })?;
         let (expires, timezone) = expiry(ask.expiry.as_deref(), ask.timezone.as_deref())?;
+        ask.policies.check().map_err(DeskError::Invalid)?;
         let policies = if ask.policies.is_default() { "{}".to_owned() } else { json!(ask.policies).to_string() };
         let (secret, hint) = mint()?;
         let new = NewKey {
@@ -130,7 +134,11 @@ impl Desk<'_> {
             grants,
             created: now(),
         };
-        Ok(Issued { secret, key: self.records.create_key(&new).await? })
+        match self.records.create_key(&new).await {
+            Ok(key) => Ok(Issued { secret, key }),
+            Err(RecordError::Conflict(_)) => Err(DeskError::Taken(ask.name.clone())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Replaces the secret in place; the old one is refused from then on.
@@ -142,18 +150,18 @@ impl Desk<'_> {
         if before.revoked {
             return Err(invalid("the key is revoked; unrevoke it first"));
         }
-        let expires = match ask.expiry.as_deref() {
+        let (expires, timezone) = match ask.expiry.as_deref() {
             None if before.expires.is_some_and(|at| at <= now()) => {
                 return Err(invalid("the key has expired: say until when the new secret is good, or `never`"));
             }
-            None => before.expires,
-            Some(NEVER) => None,
-            Some(told) => expiry(Some(told), ask.timezone.as_deref())?.0,
+            None => (before.expires, before.timezone),
+            Some(NEVER) => (None, before.timezone),
+            Some(told) => expiry(Some(told), ask.timezone.as_deref())?,
         };
         let (secret, hint) = mint()?;
         let fingerprint = self.hasher.fingerprint(secret.expose().as_bytes());
         let by = ask.by.clone().unwrap_or_else(|| "operator".to_owned());
-        let rotation = Rotation { fingerprint, hint, expires, at: now(), by };
+        let rotation = Rotation { fingerprint, hint, expires, timezone, at: now(), by };
         let key = self.records.rotate_key(id, &rotation).await?.ok_or_else(|| DeskError::NoKey(id.to_owned()))?;
         Ok(Issued { secret, key })
     }
@@ -191,6 +199,22 @@ impl Desk<'_> {
     pub async fn revoke_grant(&self, id: &str, change: &GrantChange) -> Result<KeyRow, DeskError> {
         let remove: Vec<_> = named(change).collect();
         self.records.change_grants(id, &[], &remove).await?.ok_or_else(|| DeskError::NoKey(id.to_owned()))
+    }
+
+    /// A key as JSON, with the state `ownerless` where the configuration has no such organisation, team or user: gateways refuse
+    /// it then.
+    pub fn shown(&self, key: &KeyRow) -> Value {
+        let mut shown = describe(key);
+        let (kind, owner) = match &key.owner {
+            KeyOwner::Organisation => (KeyKind::Organisation, None),
+            KeyOwner::Team(team) => (KeyKind::Team, Some(team.as_str())),
+            KeyOwner::User(user) => (KeyKind::User, Some(user.as_str())),
+        };
+        let there = self.homes.get(key.organisation.as_str()).is_some_and(|home| home.has(kind, owner));
+        if !there && shown["state"] == "active" {
+            shown["state"] = json!("ownerless");
+        }
+        shown
     }
 
     fn home(&self, organisation: &str) -> Result<&Home, DeskError> {

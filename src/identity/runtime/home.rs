@@ -49,6 +49,15 @@ pub(super) struct Kept<'a> {
 }
 
 impl Home {
+    /// Whether a key of this sort has its owner here, which is its identifier.
+    pub(super) fn has(&self, kind: KeyKind, owner: Option<&str>) -> bool {
+        match (kind, owner) {
+            (KeyKind::Organisation, _) => true,
+            (KeyKind::Team, owner) => owner.is_some_and(|team| self.teams.contains_key(team)),
+            (KeyKind::User, owner) => owner.is_some_and(|user| self.users.contains_key(user)),
+        }
+    }
+
     /// The principal that a key stands for; `None` when its team or user is gone or its policies cannot be read, and then
     /// the key is refused.
     pub(super) fn caller(&self, key: &Kept<'_>) -> Option<Caller> {

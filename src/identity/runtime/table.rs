@@ -185,11 +185,16 @@ impl KeyTable {
     /// Another configuration was loaded: what keys stand for is found anew. Callers are served all the while.
     pub fn rehome(&self, homes: Arc<Homes>) {
         self.homes.store(Arc::clone(&homes));
+        let mut strays = 0_usize;
         for shard in &self.shards {
             let found = shard.upgradable_read();
             let callers: Vec<_> = found.values().map(|slot| ready(&homes, slot)).collect();
+            strays += found.values().filter(|slot| !slot.revoked && is_stray(&homes, &slot.common)).count();
             let mut shard = RwLockUpgradableReadGuard::upgrade(found);
             shard.values_mut().zip(callers).for_each(|(slot, caller)| slot.caller = caller);
+        }
+        if strays > 0 {
+            log::warn!(target: "keys", keys = strays; "keys made at run time are refused: the configuration has no such organisation, team or user (`keys list` says which)");
         }
     }
 
@@ -361,6 +366,11 @@ fn ready(homes: &Homes, slot: &Slot) -> OnceLock<Option<Arc<Caller>>> {
         Some(_) => OnceLock::new(),
         None => OnceLock::from(caller(homes, slot)),
     }
+}
+
+/// Whether the owner of keys is not configured.
+fn is_stray(homes: &Homes, common: &Common) -> bool {
+    homes.get(&common.organisation).is_none_or(|home| !home.has(common.kind, common.owner.as_deref()))
 }
 
 /// What a key stands for under this configuration.

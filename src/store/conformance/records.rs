@@ -119,9 +119,24 @@ async fn a_key_lives_through_rotation_and_revocation() {
             assert!(matches!(records.create_key(&twin).await, Err(RecordError::Conflict(_))), "{name}");
         }
 
-        let rotation = Rotation { fingerprint: [7; 32], hint: "sk_…ffff".into(), expires: None, at: 5, by: "ada".into() };
+        let rotation = Rotation {
+            fingerprint: [7; 32],
+            hint: "sk_…ffff".into(),
+            expires: None,
+            timezone: Some("Asia/Tokyo".into()),
+            at: 5,
+            by: "ada".into(),
+        };
         let rotated = database.other.rotate_key(&new.id, &rotation).await.unwrap().unwrap();
-        let after = KeyRow { fingerprint: [7; 32], hint: "sk_…ffff".into(), expires: None, rotations: 1, version: 2, ..expected };
+        let after = KeyRow {
+            fingerprint: [7; 32],
+            hint: "sk_…ffff".into(),
+            expires: None,
+            timezone: rotation.timezone.clone(),
+            rotations: 1,
+            version: 2,
+            ..expected
+        };
         assert_eq!(rotated, after, "{name}: id, owner and grants stay, and what failed counted no version");
         assert_eq!(records.key_by_fingerprint(&new.fingerprint).await.unwrap(), None, "{name}: the old secret is dead");
         assert_eq!(records.key_by_fingerprint(&[7; 32]).await.unwrap(), Some(after.clone()), "{name}");

@@ -128,6 +128,8 @@ pub struct Rotation {
     pub hint: String,
     /// The new expiry.
     pub expires: Option<i64>,
+    /// The zone that it was given in.
+    pub timezone: Option<String>,
     /// When.
     pub at: i64,
     /// Who asked for it, for people.

@@ -282,9 +282,10 @@ impl VirtualKeys for SqlRecords {
             history.rows([row]);
             tx.execute(history).await?;
             let change = Statement::fixed(
-                "UPDATE api_keys SET fingerprint = $1, hint = $2, expires = $3, rotations = $4, version = $5 WHERE id = $6",
+                "UPDATE api_keys SET fingerprint = $1, hint = $2, expires = $3, timezone = $4, rotations = $5, version = $6 WHERE id = $7",
             );
-            let change = change.value(rotation.fingerprint.as_slice()).value(&rotation.hint).value(rotation.expires);
+            let change =
+                change.value(rotation.fingerprint.as_slice()).value(&rotation.hint).value(rotation.expires).value(&rotation.timezone);
             tx.execute(change.value(number).value(version).value(id)).await?;
             let key = key_within(&mut tx, id).await?;
             tx.commit().await?;
