@@ -381,6 +381,7 @@ impl Shared {
                 }
                 let hash = live.snapshot.hash.clone();
                 let homes = live.snapshot.homes.clone();
+                live.snapshot.follows(&self.live.load().snapshot);
                 self.live.store(Arc::new(live));
                 if let Some(keyring) = &self.keyring {
                     keyring.table().rehome(homes);
@@ -420,6 +421,8 @@ impl Shared {
     fn govern(self: &Arc<Self>) {
         let governor = self.governor.clone();
         tokio::spawn(async move { governor.renew().await });
+        let governor = self.governor.clone();
+        tokio::spawn(async move { governor.compare().await });
         let shared = self.clone();
         tokio::spawn(async move {
             loop {

@@ -1,7 +1,8 @@
 //! A budget or quota with its counters: which window is open, what may be taken from it, what became of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -11,6 +12,9 @@ use crate::store::{MAX_COUNT, Reservations, StateError, StateKey};
 
 /// A window's counter is kept for two weeks more: for those who settle late, and for the next window's rollover.
 const KEPT: i64 = 14 * 86_400_000;
+
+/// A request is on record a moment before its counters have heard of its end.
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// What is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,8 +45,11 @@ pub enum AccountError {
     #[error("a limit of zero would refuse every request; switch the key or the model off instead")]
     Zero,
     /// More than can be counted exactly.
-    #[error("a limit is below 2^53: 9007199 USD, or 9007199254740991 of a metric")]
+    #[error("a limit is at most 9007199.254740991 USD, or 9007199254740991 of a metric")]
     TooLarge,
+    /// The same where a window may hold twice as much.
+    #[error("with rollover, which may double it, a limit is at most 4503599.627370495 USD, or 4503599627370495 of a metric")]
+    TooLargeToDouble,
     /// A threshold outside 1 to 1000.
     #[error("a threshold is a percentage from 1 to 1000")]
     Threshold,
@@ -57,6 +64,9 @@ pub trait Past: Send + Sync + 'static {
     /// # Errors
     /// When the records cannot be read.
     async fn used(&self, account: &Account, window: Window) -> Result<i64, StateError>;
+
+    /// A counter was told what had been used while requests may have been under way that nobody told it of.
+    fn doubt(&self, _account: &Arc<Account>, _window: Window) {}
 }
 
 /// One budget or quota.
@@ -79,6 +89,8 @@ pub struct Account {
     schedule: Schedule,
     rollover: bool,
     tag: Arc<str>,
+    /// The configuration before this one did not have it: its counter may have been counted on without it.
+    returned: AtomicBool,
     open: ArcSwapOption<Open>,
     /// Held by who opens a window; with it, when that failed last, and why.
     opening: tokio::sync::Mutex<Option<(Instant, StateError)>>,
@@ -128,9 +140,11 @@ impl Account {
         if limit <= 0 {
             return Err(AccountError::Zero);
         }
-        // Rollover can double it.
-        if limit > MAX_COUNT / 2 {
+        if limit > MAX_COUNT {
             return Err(AccountError::TooLarge);
+        }
+        if entry.rollover && limit > MAX_COUNT / 2 {
+            return Err(AccountError::TooLargeToDouble);
         }
         if thresholds.iter().any(|percent| !(1..=1000).contains(percent)) {
             return Err(AccountError::Threshold);
@@ -149,6 +163,7 @@ impl Account {
             schedule,
             rollover: entry.rollover,
             tag: tag.into(),
+            returned: AtomicBool::new(false),
             open: ArcSwapOption::empty(),
             opening: tokio::sync::Mutex::default(),
         }))
@@ -181,7 +196,7 @@ impl Account {
     ///
     /// # Errors
     /// When a window had to be opened and a store did not answer.
-    pub async fn open(&self, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
+    pub async fn open(self: &Arc<Self>, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
         if let Some(open) = self.is_open(now) {
             return Ok(Some(open));
         }
@@ -199,7 +214,7 @@ impl Account {
         opened
     }
 
-    async fn opened(&self, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
+    async fn opened(self: &Arc<Self>, store: &dyn Reservations, past: &dyn Past, now: i64) -> Result<Option<Arc<Open>>, StateError> {
         let Some(window) = self.schedule.window(now) else { return Ok(None) };
         let mut limit = self.limit;
         if self.rollover
@@ -207,7 +222,21 @@ impl Account {
         {
             limit = limit.saturating_add((self.limit - self.used(store, past, before).await?).clamp(0, self.limit));
         }
-        self.used(store, past, window).await?;
+        let returned = self.returned.load(Ordering::Acquire);
+        let (counted, told) = self.counted(store, past, window).await?;
+        if returned && told == 0 {
+            // Nobody charged it what was used since the configuration lost it, and the records have it.
+            let said = past.used(self, window).await?;
+            if said > counted {
+                tokio::time::sleep(SETTLED).await;
+                self.raise(store, window, said).await?;
+            }
+        }
+        // A counter that has never counted, of a window that has just begun, has missed nothing.
+        if returned || told > 0 {
+            past.doubt(self, window);
+        }
+        self.returned.store(false, Ordering::Release);
         let open = Arc::new(Open { window, key: self.key(window), limit, keep_until: window.end / 1000 + KEPT });
         self.open.store(Some(Arc::clone(&open)));
         Ok(Some(open))
@@ -223,19 +252,47 @@ impl Account {
     ///
     /// # Errors
     /// When a store did not answer.
-    pub async fn tell(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<(), StateError> {
-        self.used(store, past, window).await.map(drop)
+    pub async fn tell(self: &Arc<Self>, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<(), StateError> {
+        self.used(store, past, window).await?;
+        past.doubt(self, window);
+        Ok(())
     }
 
-    /// What a window's counter says was used; one that has never counted is told what the records say.
+    /// The configuration before this one did not have this account. Its counter, if there is one, is compared with the records
+    /// when its window is opened.
+    pub fn returns(&self) {
+        self.returned.store(true, Ordering::Release);
+    }
+
+    /// Raises a counter to what the records say was used, if it says less. Says by how much.
+    ///
+    /// # Errors
+    /// When the store did not answer.
+    pub async fn raise(&self, store: &dyn Reservations, window: Window, said: i64) -> Result<i64, StateError> {
+        let key = self.key(window);
+        let counted = store.counters(&[&key]).await?.first().copied().unwrap_or_default();
+        let missing = said.min(MAX_COUNT) - counted.used;
+        // One that was not told anything is told when it is asked next.
+        if !counted.seeded || missing <= 0 {
+            return Ok(0);
+        }
+        store.adjust(&key, missing, window.end / 1000 + KEPT).await?;
+        Ok(missing)
+    }
+
     async fn used(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<i64, StateError> {
+        self.counted(store, past, window).await.map(|(used, _)| used)
+    }
+
+    /// What a window's counter says was used; one that has never counted is told what the records say, which is told too.
+    async fn counted(&self, store: &dyn Reservations, past: &dyn Past, window: Window) -> Result<(i64, i64), StateError> {
         let key = self.key(window);
         let counted = store.counters(&[&key]).await?.first().copied().unwrap_or_default();
         if counted.seeded {
-            return Ok(counted.used);
+            return Ok((counted.used, 0));
         }
-        let before = past.used(self, window).await?;
-        store.seed(&key, before.clamp(0, MAX_COUNT), window.end / 1000 + KEPT).await?;
-        Ok(store.counters(&[&key]).await?.first().map_or(0, |counted| counted.used))
+        let before = past.used(self, window).await?.clamp(0, MAX_COUNT);
+        store.seed(&key, before, window.end / 1000 + KEPT).await?;
+        Ok((store.counters(&[&key]).await?.first().map_or(0, |counted| counted.used), before))
     }
 }

@@ -8,6 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::store::MAX_COUNT;
+
 /// Nano-USD in one USD.
 const UNIT: i64 = 1_000_000_000;
 
@@ -25,7 +27,7 @@ pub enum AmountError {
     #[error("an amount has at most nine digits after the point")]
     TooFine,
     /// Beyond what can be counted.
-    #[error("an amount is at most 9000000000 USD")]
+    #[error("an amount is at most 9007199.254740991 USD")]
     TooLarge,
 }
 
@@ -45,10 +47,8 @@ impl FromStr for NanoUsd {
         }
         let whole: i64 = whole.parse().map_err(|_| AmountError::TooLarge)?;
         let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9).fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
-        if whole > 9_000_000_000 {
-            return Err(AmountError::TooLarge);
-        }
-        Ok(Self(whole * UNIT + nanos))
+        let nanos = whole.checked_mul(UNIT).and_then(|whole| whole.checked_add(nanos));
+        nanos.filter(|nanos| *nanos <= MAX_COUNT).map(Self).ok_or(AmountError::TooLarge)
     }
 }
 
@@ -132,7 +132,8 @@ mod tests {
             assert_eq!(text.parse::<NanoUsd>(), Err(AmountError::NotDecimal), "{text:?}");
         }
         assert_eq!("0.0000000001".parse::<NanoUsd>(), Err(AmountError::TooFine));
-        assert_eq!("9000000001".parse::<NanoUsd>(), Err(AmountError::TooLarge));
+        assert_eq!("9007199.254740991".parse(), Ok(NanoUsd(MAX_COUNT)));
+        assert_eq!("9007199.254740992".parse::<NanoUsd>(), Err(AmountError::TooLarge));
         assert_eq!("99999999999999999999".parse::<NanoUsd>(), Err(AmountError::TooLarge));
     }
 
@@ -151,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(nanos in 0..=9_000_000_000 * UNIT) {
+        fn what_is_written_is_read_again(nanos in 0..=MAX_COUNT) {
             prop_assert_eq!(NanoUsd(nanos).to_string().parse(), Ok(NanoUsd(nanos)));
         }
     }

@@ -7,6 +7,7 @@
 mod account;
 mod amount;
 mod document;
+mod doubts;
 mod estimate;
 mod metric;
 mod reservation;
@@ -15,6 +16,7 @@ mod schedule;
 pub use account::{Account, AccountError, AccountKind, Open, Past};
 pub use amount::{AmountError, NanoUsd};
 pub use document::{BudgetEntry, Currency, Owner, OwnerKind, QuotaEntry, ScheduleEntry};
+pub use doubts::Doubts;
 pub use estimate::{MissingUsage, input_tokens, output_tokens};
 pub use metric::Metric;
 pub use reservation::{Actual, BudgetNotice, Crossing, Reservation, Worst};

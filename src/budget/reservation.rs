@@ -254,6 +254,11 @@ impl Reservation {
         }
     }
 
+    /// Its accounts, each with the window that it draws on.
+    pub fn windows(&self) -> impl Iterator<Item = (&Arc<Account>, Window)> {
+        self.holds.iter().map(|held| (&held.account, held.open.window))
+    }
+
     /// Its counters.
     pub fn keys(&self) -> Vec<&StateKey> {
         self.holds.iter().map(|held| &held.open.key).collect()

@@ -41,6 +41,16 @@ impl Period {
         }
     }
 
+    /// Days of its longest window, with an hour that a clock change adds.
+    pub const fn longest_days(self) -> u64 {
+        match self {
+            Self::Daily => 2,
+            Self::Weekly => 8,
+            Self::Monthly => 32,
+            Self::Quarterly => 93,
+        }
+    }
+
     fn times(self, n: i64) -> Span {
         match self {
             Self::Daily => n.days(),

@@ -1,7 +1,8 @@
 //! Everything a request needs, immutable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -11,6 +12,7 @@ use super::problems::Problems;
 use super::resolve::{InstancePart, Parts, RoutePart, StepPart, resolve};
 use super::schema::{Unknown, unknown_in};
 use super::settings::{AdminSettings, EvidenceSettings, GovernanceSettings, LogSettings, PluginSettings, SafetySettings, ServerSettings};
+use crate::budget::Account;
 use crate::gate::{Chain, ChainSpec, Style};
 use crate::identity::{Directory, Homes, Keys};
 use crate::limit::ScopePlan;
@@ -71,6 +73,17 @@ impl Snapshot {
         let mut problems = Problems::new(config);
         let built = build(config, roster, host, metrics, &mut problems);
         built.ok_or_else(|| problems.into_found())
+    }
+
+    /// This configuration takes the place of another: of budgets and quotas that that one did not have the counters may be
+    /// there, from before it, without what was used under it.
+    pub fn follows(&self, before: &Self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        let counter = |account: &Arc<Account>| account.window(now).map(|open| open.key.as_str().to_owned());
+        let accounts = |of: &Self| of.homes.values().flat_map(|home| home.accounts.iter().cloned()).collect::<Vec<_>>();
+        let known: HashSet<String> = accounts(before).iter().filter_map(counter).collect();
+        let lacked = |account: &&Arc<Account>| counter(account).is_none_or(|key| !known.contains(&key));
+        accounts(self).iter().filter(lacked).for_each(|account| account.returns());
     }
 
     /// Whether there is any policy, budget or quota: without one no request asks the state store for anything.

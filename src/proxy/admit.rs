@@ -453,6 +453,11 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
     }
     match wire::head(exchange.facts.endpoint, body) {
         Ok(head) => {
+            // Any of them may be one that this key must not use, or that costs something else.
+            if let Some(others) = head.others.filter(|_| route.upstream.is_none()) {
+                let message = format!("`{others}` names other models: name one, in `model`");
+                return Err(Denial::of(codes::INVALID_REQUEST).with_message(message).into());
+            }
             exchange.facts.stream = head.stream;
             exchange.draft.model = head.model.as_deref().map(str::to_owned);
             exchange.facts.requested_model = exchange.draft.model.clone();
@@ -460,9 +465,7 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
                 provider: head.provider.map(std::borrow::Cow::into_owned),
                 model_span: head.model_span,
                 ask_usage: head.ask_usage,
-                max_tokens: head.max_tokens,
-                choices: head.choices,
-                inputs: head.inputs,
+                wants: head.wants,
             })
         }
         Err(_) if route.upstream.is_some() && !route.guard_unparsed => Ok(Steering::default()),

@@ -232,6 +232,11 @@ impl Streaming {
         self.unread && (self.guard.is_some() || self.scanner.is_some())
     }
 
+    /// Whether an event told that the provider failed.
+    pub fn failed(&self) -> bool {
+        self.usage.failed()
+    }
+
     /// What the stream's filters and its guard did, once it is over.
     pub fn into_parts(self) -> (Option<StreamChain>, Option<StreamGuard>) {
         (self.scanner, self.guard)
@@ -508,6 +513,9 @@ impl AnswerJudge {
         let mut streaming = Streaming { offer: self.offer.clone(), unasked: self.unasked, theirs, ..streaming };
         let body = streaming.push(body, true);
         exchange.outcome.usage = streaming.usage();
+        if streaming.failed() {
+            exchange.outcome.end = End::UpstreamError;
+        }
         let denied = streaming.denied.take();
         let (scanner, watched) = streaming.into_parts();
         if let Some(scanner) = scanner {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use http::HeaderMap;
 use http::header::MaxSizeReached;
 
 use super::ask::{Due, ask};
 use super::context::Context;
-use super::holding::{Held, Holding, Holdings, RENEWAL, done_at_once, go_on, tell};
-use super::quantities::quantities;
-use crate::budget::{self, Account, Actual, MissingUsage, Reservation, Worst};
+use super::holding::{Held, Holding, Holdings, RENEWAL, SETTLED, done_at_once, go_on, tell};
+use super::quantities::{Reserved, estimate, quantities};
+use crate::budget::{self, Account, Actual, Reservation, Worst};
 use crate::config::{GovernanceSettings, Snapshot};
 use crate::error::{Denial, codes};
 use crate::gate::{Decision, End, Exchange, Guarded, RequestId, Shadowed, Unenforced};
@@ -23,7 +24,7 @@ use crate::store::records::UsageRecord;
 use crate::store::{LeaseId, MAX_COUNT, StateError, StateStore};
 use crate::telemetry::{GovernanceMetrics, Sparse};
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Ran, Who};
-use crate::wire::{Dialect, Endpoint, Insertion, Usage, UsageSource, method_name};
+use crate::wire::{Dialect, Endpoint, Insertion, UsageSource, Wants, method_name};
 
 /// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
 /// limit reaches this far.
@@ -69,12 +70,8 @@ pub struct Steering {
     pub provider: Option<String>,
     /// How a stream would be asked for its usage.
     pub ask_usage: Option<Insertion>,
-    /// The most tokens that are wanted.
-    pub max_tokens: Option<u64>,
-    /// How many answers are wanted.
-    pub choices: Option<u64>,
-    /// How many texts are to be embedded.
-    pub inputs: Option<u64>,
+    /// How much is asked for.
+    pub wants: Wants,
 }
 
 /// The governed side of one request, from its key to its end.
@@ -97,6 +94,8 @@ pub struct Governed {
     recorded: bool,
     /// Its tokens were looked at.
     weighed: bool,
+    /// Its answer is made after it is over.
+    background: bool,
     pub(super) due: Due,
     /// Checks that were skipped because a store did not answer, and refusals of policies in shadow mode.
     pub(super) unenforced: Unenforced,
@@ -167,12 +166,11 @@ impl Governor {
         }
         let settings = &turn.snapshot.governance;
         let body = &exchange.draft.body;
-        let (asked, choices, inputs) = match read {
-            Some(read) => (read.max_tokens, read.choices, read.inputs),
-            None if server.is_some() => (None, None, None),
+        let Wants { max_tokens: asked, choices, inputs, calls, background } = match read {
+            Some(read) => read.wants,
+            None if server.is_some() => Wants::default(),
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
-            None => crate::wire::head(exchange.facts.endpoint, body)
-                .map_or((None, None, None), |head| (head.max_tokens, head.choices, head.inputs)),
+            None => crate::wire::head(exchange.facts.endpoint, body).map(|head| head.wants).unwrap_or_default(),
         };
         // Who only asks how many tokens a prompt has uses none of them.
         let counts_only = exchange.facts.endpoint == Endpoint::CountTokens;
@@ -184,6 +182,7 @@ impl Governor {
         let pricing = model.filter(|_| !counts_only).and_then(|model| model.pricing.as_ref());
         let governed = turn.governed.get_or_insert_default();
         governed.weighed = true;
+        governed.background = background;
         governed.pricing = pricing.cloned();
         governed.tools = tools;
         // What a price of other units is not for is not counted by it.
@@ -195,7 +194,7 @@ impl Governor {
         };
         let cost = match governed.tool_cost(body.len() as u64, 0) {
             Some(cost) => cost.total,
-            None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out, governed.units)),
+            None => pricing.map_or(0, |pricing| pricing.at_most(tokens_in, tokens_out, governed.units, calls)),
         };
         governed.worst = Worst { tokens_in, tokens_out, cost: cost.min(MAX_COUNT) };
         let ask = Ask {
@@ -319,6 +318,12 @@ impl Governor {
         }
     }
 
+    /// Compares counters that may have missed something with the usage records, for as long as the process runs.
+    pub async fn compare(&self) {
+        let settled = if self.state.is_remote() { SETTLED } else { Duration::from_secs(1) };
+        self.books.doubts().watch(self.state.as_ref(), &self.books, settled).await;
+    }
+
     /// Releases what processes that are gone had reserved, of these organisations.
     pub async fn reap(&self, organisations: impl IntoIterator<Item = Arc<str>>) {
         for organisation in organisations {
@@ -352,9 +357,10 @@ impl Governor {
     /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
     /// what a remote store has to be asked goes on beside the next requests.
     pub fn finished(&self, cx: &mut Context, exchange: &mut Exchange, took: Duration) {
-        let owed = owes(cx, exchange.outcome.end);
+        let owed = owes(cx, exchange.outcome.end) && exchange.outcome.usage.source != UsageSource::Failed;
         if owed {
-            estimate(exchange, cx.governed.as_deref(), cx.live.snapshot.governance.missing_usage);
+            let reserved = cx.governed.as_deref().and_then(Governed::reserved);
+            estimate(exchange, reserved, cx.live.snapshot.governance.missing_usage);
         }
         let Some(governed) = cx.governed.as_deref_mut() else {
             if self.books.keeps_any() {
@@ -397,7 +403,7 @@ impl Governor {
         // The state of this process answers at once: nothing has to outlive the request.
         if !self.state.is_remote()
             && (held.close(self.state.as_ref(), tokens, paid, &self.metrics)
-                || done_at_once(held.give_back(self.state.as_ref(), tokens, paid, &self.metrics)))
+                || done_at_once(held.give_back(self.state.as_ref(), tokens, paid, &self.metrics).map(drop)))
         {
             return;
         }
@@ -408,9 +414,14 @@ impl Governor {
     /// What was held goes back beside the next requests; an orderly end waits for it.
     fn settle(&self, held: Arc<Held>, tokens: u64, paid: Option<Actual>) {
         let (state, metrics, settling) = (Arc::clone(&self.state), Arc::clone(&self.metrics), Arc::clone(&self.settling));
+        let doubts = Arc::clone(self.books.doubts());
         self.settling.fetch_add(1, Ordering::AcqRel);
         go_on(async move {
-            held.give_back(state.as_ref(), tokens, paid.as_ref(), &metrics).await;
+            if !held.give_back(state.as_ref(), tokens, paid.as_ref(), &metrics).await
+                && let Some(reservation) = held.reservation.as_ref().filter(|_| paid.is_some())
+            {
+                doubts.unpaid(reservation);
+            }
             settling.fetch_sub(1, Ordering::AcqRel);
         });
     }
@@ -489,6 +500,12 @@ impl Governed {
         Some(Cost { tool, input, output, total, ..Cost::default() })
     }
 
+    /// What was reserved of tokens, if they were looked at.
+    fn reserved(&self) -> Option<Reserved> {
+        let Worst { tokens_in, tokens_out, .. } = self.worst;
+        (self.weighed && self.tools.is_none()).then_some(Reserved { tokens_in, tokens_out, later: self.background })
+    }
+
     /// What the request used, as far as anybody knows.
     fn used(&self, exchange: &Exchange, owed: bool) -> Quantities {
         if !owed || exchange.facts.endpoint == Endpoint::CountTokens {
@@ -499,37 +516,6 @@ impl Governed {
         }
         quantities(&exchange.outcome.usage, exchange.facts.endpoint, self.units)
     }
-}
-
-/// What the provider did not tell is estimated, or whatever `missing` says: the prompt as it was reserved, the answer by four
-/// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already.
-fn estimate(exchange: &mut Exchange, governed: Option<&Governed>, missing: MissingUsage) {
-    if exchange.facts.endpoint == Endpoint::CountTokens {
-        // The number that is answered is what was asked for, not what was used.
-        exchange.outcome.usage = Usage::default();
-        return;
-    }
-    let usage = exchange.outcome.usage;
-    let worst = governed.filter(|governed| governed.weighed && governed.tools.is_none()).map(|governed| governed.worst);
-    let (input, output) = match (usage.source, worst) {
-        (UsageSource::Provider, _) | (UsageSource::None, None) => return,
-        // A stream may have told its prompt before it broke off.
-        (UsageSource::Estimated, _) if usage.input > 0 => (usage.input, usage.output),
-        (UsageSource::Estimated, None) => (budget::input_tokens(&exchange.draft.body), usage.output),
-        (UsageSource::Estimated, Some(worst)) => (worst.tokens_in, usage.output),
-        (UsageSource::None, Some(worst)) => match exchange.facts.endpoint {
-            // Numbers, pictures and sound: their length says nothing of tokens.
-            Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => (worst.tokens_in, 0),
-            _ => (worst.tokens_in, exchange.outcome.bytes_received / 4),
-        },
-    };
-    let estimated =
-        |input: u64, output: u64| Usage { input, output, total: input.saturating_add(output), source: UsageSource::Estimated, ..usage };
-    exchange.outcome.usage = match (missing, worst) {
-        (MissingUsage::Nothing, Some(_)) => Usage::default(),
-        (MissingUsage::Worst, Some(worst)) => estimated(worst.tokens_in, worst.tokens_out),
-        _ => estimated(input, output),
-    };
 }
 
 /// Whether whoever was called did what it was asked: only that costs.

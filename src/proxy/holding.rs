@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::budget::{Actual, BudgetNotice, Reservation};
 use crate::limit::{Part, Receipt};
 use crate::store::{Charge, End, LeaseId, Settled, StateError, StateKey, StateStore};
-use crate::telemetry::GovernanceMetrics;
+use crate::telemetry::{GovernanceMetrics, Sparse};
 
 /// What one request holds.
 #[derive(Debug, Default)]
@@ -58,8 +58,9 @@ impl Held {
         true
     }
 
-    /// Gives back what was counted for this request; `tokens` is what it really took, and without `actual` it never left.
-    pub async fn give_back(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) {
+    /// Gives back what was counted for this request; `tokens` is what it really took, and without `actual` it never left. Says
+    /// whether the store heard all of it.
+    pub async fn give_back(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) -> bool {
         let mut failed = false;
         for part in parts(state) {
             let reservation = self.reservation.as_ref().filter(|_| *part != Part::Global);
@@ -86,7 +87,11 @@ impl Held {
         }
         if failed {
             metrics.store_errors.inc();
+            if let Some(more) = UNPAID.due() {
+                log::error!(target: "governance", more; "what a request took could not be counted, the store did not answer; its usage record says it");
+            }
         }
+        !failed
     }
 
     async fn renew(&self, state: &dyn StateStore, extend: bool) -> Result<(), StateError> {
@@ -105,6 +110,9 @@ impl Held {
         done
     }
 }
+
+/// Requests whose end the store was not told of.
+static UNPAID: Sparse = Sparse::new();
 
 const SHARDS: usize = 16;
 
@@ -225,8 +233,11 @@ impl Holdings {
 }
 
 /// Between tries to give back; a store that was only slow has recovered by then, and a reservation lives longer than all of
-/// them.
+/// them. What is not paid then is found in the usage records: see [`crate::budget::Doubts`], which waits for longer.
 const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(20)];
+
+/// After so long a settlement was made, or is given up: the pauses, and what a store takes to fail between them.
+pub(super) const SETTLED: Duration = Duration::from_secs(60);
 
 /// Gives back slots of which nobody knows whether a request has them.
 pub(super) async fn release(slots: &[StateKey], lease: LeaseId, state: &dyn StateStore) {

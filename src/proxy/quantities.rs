@@ -1,7 +1,57 @@
 //! What is charged of what a provider told.
 
+use crate::budget::{self, MissingUsage};
+use crate::gate::Exchange;
 use crate::usage::Quantities;
-use crate::wire::{Endpoint, Usage};
+use crate::wire::{Endpoint, Usage, UsageSource};
+
+/// What was reserved for a request, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reserved {
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    /// Its answer is made after it is over.
+    pub later: bool,
+}
+
+/// What the provider did not tell is estimated, or whatever `missing` says: the prompt as it was reserved, the answer by four
+/// bytes a token. Of a request that nothing is asked of only the prompt of a stream is estimated, whose answer was already. An
+/// answer that is made after its request is over costs what was reserved.
+pub(super) fn estimate(exchange: &mut Exchange, reserved: Option<Reserved>, missing: MissingUsage) {
+    let endpoint = exchange.facts.endpoint;
+    if endpoint == Endpoint::CountTokens {
+        // The number that is answered is what was asked for, not what was used.
+        exchange.outcome.usage = Usage::default();
+        return;
+    }
+    if endpoint == Endpoint::Embeddings {
+        exchange.outcome.usage = exchange.outcome.usage.of_prompt();
+    }
+    let usage = exchange.outcome.usage;
+    let estimated =
+        |input: u64, output: u64| Usage { input, output, total: input.saturating_add(output), source: UsageSource::Estimated, ..usage };
+    if let Some(reserved) = reserved.filter(|reserved| reserved.later && (usage.source != UsageSource::Provider || usage.output == 0)) {
+        exchange.outcome.usage = estimated(reserved.tokens_in, reserved.tokens_out);
+        return;
+    }
+    let (input, output) = match (usage.source, reserved) {
+        (UsageSource::Provider | UsageSource::Failed, _) | (UsageSource::None, None) => return,
+        // A stream may have told its prompt before it broke off.
+        (UsageSource::Estimated, _) if usage.input > 0 => (usage.input, usage.output),
+        (UsageSource::Estimated, None) => (budget::input_tokens(&exchange.draft.body), usage.output),
+        (UsageSource::Estimated, Some(reserved)) => (reserved.tokens_in, usage.output),
+        (UsageSource::None, Some(reserved)) => match endpoint {
+            // Numbers, pictures and sound: their length says nothing of tokens.
+            Endpoint::Embeddings | Endpoint::Images | Endpoint::ImageEdits | Endpoint::Audio => (reserved.tokens_in, 0),
+            _ => (reserved.tokens_in, exchange.outcome.bytes_received / 4),
+        },
+    };
+    exchange.outcome.usage = match (missing, reserved) {
+        (MissingUsage::Nothing, Some(_)) => Usage::default(),
+        (MissingUsage::Worst, Some(reserved)) => estimated(reserved.tokens_in, reserved.tokens_out),
+        _ => estimated(input, output),
+    };
+}
 
 /// Every kind by its own price, and each token once. `units` are pictures that are made, or texts that are embedded.
 pub(super) fn quantities(told: &Usage, endpoint: Endpoint, units: u64) -> Quantities {

@@ -11,7 +11,7 @@ use super::context::{Context, Destination};
 use super::{Edge, answer, mcp, respond, tap, upstream};
 use crate::error::{Denial, codes};
 use crate::evidence::{Evidence, Policy};
-use crate::gate::{self, Exchange, Execution, Facts, Finished, Gate, Guarded, Ledger, RequestId};
+use crate::gate::{self, End, Exchange, Execution, Facts, Finished, Gate, Guarded, Ledger, RequestId};
 use crate::telemetry;
 use crate::wire::{Dialect, Endpoint, UsageSource, method_name};
 
@@ -122,6 +122,8 @@ fn settle(
         cx.denial = outcome.denial.clone();
     }
     outcome.status = if cx.caller_gone && cx.status == 0 { codes::CALLER_GONE.status } else { cx.status };
+    // The judge of an answer that was held has read it already.
+    let mut told_failure = outcome.end == End::UpstreamError;
     outcome.end = answer::end_of(cx, error.is_some());
     outcome.attempts = cx.attempts;
     outcome.bytes_out = bytes_out;
@@ -139,6 +141,7 @@ fn settle(
     if let Some(streaming) = cx.streaming.take() {
         let streaming = streaming.into_inner();
         outcome.usage = streaming.usage();
+        told_failure |= streaming.failed();
         if streaming.unread() {
             exchange.draft.tags.push(("stream".to_owned(), "answer_unread".to_owned()));
         }
@@ -151,6 +154,10 @@ fn settle(
         }
     } else if outcome.usage.source == UsageSource::None && !cx.metered.is_empty() {
         outcome.usage = metered_usage(exchange.facts.dialect, cx.metered.make_contiguous(), cx.upstream_status);
+    }
+    let outcome = &mut exchange.outcome;
+    if outcome.end == End::Complete && (told_failure || outcome.usage.source == UsageSource::Failed) {
+        outcome.end = End::UpstreamError;
     }
     if let Some(guard) = guard {
         guard.over(&mut exchange, streamed);
@@ -280,6 +287,7 @@ fn access_line(exchange: &Exchange, took: Duration) {
         if let Some(denial) = &outcome.denial {
             line.text_if("scope", denial.scope);
             line.text_if("limit", denial.limit);
+            line.text_if("account", denial.room.as_ref().map(|room| &*room.name));
             line.text_if("reason", denial.reason);
         }
         line.text("end", outcome.end.as_str());

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::record::{self, AtMost, How, Ran, Who};
 use super::spool::{Begun, Spool};
-use crate::budget::{Account, Metric, OwnerKind, Past, Window};
+use crate::budget::{Account, Doubts, Metric, OwnerKind, Past, Window};
 use crate::store::StateError;
 use crate::store::records::{RecordError, RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord};
 use crate::telemetry::{GovernanceMetrics, Sparse};
@@ -56,6 +56,7 @@ struct Inner {
     /// Held by who carries records to the store.
     carrying: tokio::sync::Mutex<()>,
     metrics: Arc<GovernanceMetrics>,
+    doubts: Arc<Doubts>,
 }
 
 /// What `pack` writes, for `keep`. Every request has two records, and the memory that the last was written to does for the
@@ -79,7 +80,13 @@ impl Books {
     pub fn open(spool: Option<&Path>, metrics: Arc<GovernanceMetrics>) -> std::io::Result<Self> {
         let run = format!("{:x}-{}", SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()), std::process::id());
         let spool = spool.map(|dir| Spool::open(dir, &run, SEGMENT)).transpose()?;
-        Ok(Self(Arc::new(Inner { spool, records: OnceLock::new(), carrying: tokio::sync::Mutex::default(), metrics })))
+        Ok(Self(Arc::new(Inner {
+            spool,
+            records: OnceLock::new(),
+            carrying: tokio::sync::Mutex::default(),
+            metrics,
+            doubts: Arc::default(),
+        })))
     }
 
     /// Whether anything is kept.
@@ -231,6 +238,11 @@ impl Books {
         self.0.spool.is_none() || self.0.records.get().is_some()
     }
 
+    /// Counters that may have missed what is on record.
+    pub fn doubts(&self) -> &Arc<Doubts> {
+        &self.0.doubts
+    }
+
     /// The record store, once it was reached.
     pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
         self.0.records.get()
@@ -251,6 +263,12 @@ async fn forget(records: &dyn RecordStore, retention: Duration) {
 
 #[async_trait]
 impl Past for Books {
+    fn doubt(&self, account: &Arc<Account>, window: Window) {
+        if self.keeps_any() {
+            self.0.doubts.put(account, window);
+        }
+    }
+
     async fn used(&self, account: &Account, window: Window) -> Result<i64, StateError> {
         let Some(records) = self.0.records.get() else {
             return if self.0.spool.is_none() {

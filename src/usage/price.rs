@@ -204,9 +204,9 @@ impl Pricing {
         cost
     }
 
-    /// The most that so many tokens of prompt and answer and so many units can cost, whatever kinds of tokens they turn out to
-    /// be, nano-USD.
-    pub fn at_most(&self, input: u64, output: u64, units: u64) -> i64 {
+    /// The most that so many tokens of prompt and answer, so many units and so many calls of the provider's tools can cost,
+    /// whatever kinds of tokens they turn out to be, nano-USD.
+    pub fn at_most(&self, input: u64, output: u64, units: u64, calls: u64) -> i64 {
         let dearer = |price: NanoUsd, other: Option<NanoUsd>| NanoUsd(price.0.max(other.map_or(i64::MIN, |other| other.0)));
         let dearest = |side: &SidePrices| {
             let kinds = [
@@ -226,7 +226,8 @@ impl Pricing {
             .add(input, input_tools)
             .add(output, dearest(&self.output))
             .add(output, tools.input_cost_per_1k_tokens)
-            .add(units, self.units_cost_per_1k.unwrap_or_default());
+            .add(units, self.units_cost_per_1k.unwrap_or_default())
+            .add(calls.saturating_mul(1000), tools.cost_per_call);
         // Rounded part by part a cost can be half a nano-USD a part above its rounded sum.
         sum.nanos().saturating_add(6)
     }
@@ -344,7 +345,12 @@ mod tests {
                 cached_input_discount_percent: discount,
                 cached_write_cost_per_1k_tokens: nano(4),
                 embeddings_cost_per_1k_tokens: nano(5),
-                tools: ToolPrices { definition_cost_per_1k_tokens: NanoUsd(prices[6]), input_cost_per_1k_tokens: NanoUsd(prices[7]), ..ToolPrices::default() },
+                tools: ToolPrices {
+                    definition_cost_per_1k_tokens: NanoUsd(prices[6]),
+                    input_cost_per_1k_tokens: NanoUsd(prices[7]),
+                    cost_per_call: NanoUsd(prices[0]),
+                    ..ToolPrices::default()
+                },
                 ..Pricing::default()
             };
             let of = |total: u64, share: f64| (total as f64 * share) as u64;
@@ -352,12 +358,12 @@ mod tests {
             let q = Quantities {
                 input, input_image: image, cached: of(input, shares[1] * 0.3), cache_write: of(input, shares[2] * 0.3),
                 output, reasoning: of(output, shares[3]),
-                tool_definition: of(input, shares[4]), tool_input: of(output, shares[4]),
+                tool_definition: of(input, shares[4]), tool_input: of(output, shares[4]), tool_calls: 3,
                 ..Quantities::default()
             };
             let cost = price.cost(&q);
             prop_assert_eq!(cost.total, cost.input + cost.cached_input + cost.output + cost.embeddings + cost.tool + cost.units);
-            prop_assert!(cost.total <= price.at_most(input, output, 0), "{} > {}", cost.total, price.at_most(input, output, 0));
+            prop_assert!(cost.total <= price.at_most(input, output, 0, 3), "{} > {}", cost.total, price.at_most(input, output, 0, 3));
         }
     }
 }

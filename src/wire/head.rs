@@ -19,7 +19,7 @@ pub enum ParseError {
     },
     /// JSON, but no object.
     NotAnObject,
-    /// A steering member (`model`, `stream`) stands twice, also under another case: parsers would disagree on it.
+    /// `model` or `stream` stands twice, or a steering member under another case: parsers would disagree on it.
     Ambiguous(&'static str),
     /// A steering member has a value of the wrong type.
     WrongType(&'static str),
@@ -59,12 +59,59 @@ pub struct Head<'a> {
     /// (`stream_options.include_usage`); `None` where it asks already, where there is no stream, and where the option is
     /// nothing that could be understood.
     pub ask_usage: Option<Insertion>,
+    /// How much is asked for.
+    pub wants: Wants,
+    /// A member that names models beside `model`, of which a provider might take another than was asked for.
+    pub others: Option<&'static str>,
+}
+
+/// How much a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wants {
     /// The most tokens that one answer may have, under the name that the endpoint has for it; the largest of several.
     pub max_tokens: Option<u64>,
-    /// How many answers are wanted: the larger of `n` and `best_of`, where the endpoint knows them.
+    /// How many answers are wanted: the larger of `n` and `best_of`, where the endpoint knows them, for each of its prompts.
     pub choices: Option<u64>,
     /// How many texts stand in `input`, as embeddings take them; a list of tokens is one.
     pub inputs: Option<u64>,
+    /// How often the provider's own tools may be called that tell their calls (Anthropic's `max_uses`).
+    pub calls: u64,
+    /// The answer is made after the request is over (`background` of responses).
+    pub background: bool,
+}
+
+/// Calls of a provider's own tool that names no maximum.
+const CALLS: u64 = 5;
+
+/// Members that steer a request at some endpoint.
+const STEERING: [&str; 13] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "best_of",
+    "prompt",
+    "input",
+    "background",
+    "models",
+    "fallbacks",
+];
+
+/// Whether a member steers a request of this endpoint. Of endpoints that nobody here knows only `model` and `stream` do.
+fn steers(endpoint: Endpoint, name: &str) -> bool {
+    match name {
+        "model" | "stream" => true,
+        _ if endpoint == Endpoint::Other => false,
+        "max_tokens" | "max_completion_tokens" | "max_output_tokens" => bounds(endpoint, name),
+        "n" | "best_of" => multiplies(endpoint, name),
+        "prompt" => multiplies(endpoint, "best_of"),
+        "input" => endpoint == Endpoint::Embeddings,
+        "background" => endpoint == Endpoint::Responses,
+        _ => true,
+    }
 }
 
 /// Whether a member bounds the tokens of an answer of this endpoint. Of those that nobody here knows any may.
@@ -111,6 +158,7 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
     // Before the first member of the body.
     let mut ask = Some(Insertion { at: at(body, &scan) + 1..at(body, &scan) + 1, text: r#""stream_options":{"include_usage":true},"# });
     let (mut model, mut stream) = (Once("model", false), Once("stream", false));
+    let mut prompts = 1;
     scan.object(|scan, name| {
         match name.text.as_ref() {
             "model" => {
@@ -137,10 +185,24 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
             // What a provider does not know at this endpoint it ignores, and so does who counts: else a small number under
             // another endpoint's name would hide a large answer.
             name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") if bounds(endpoint, name) => {
-                head.max_tokens = head.max_tokens.max(whole(&scan.scalar()?));
+                head.wants.max_tokens = head.wants.max_tokens.max(bound(endpoint, name, scan)?);
             }
-            name @ ("n" | "best_of") if multiplies(endpoint, name) => head.choices = head.choices.max(whole(&scan.scalar()?)),
-            "input" => head.inputs = Some(inputs(scan)?),
+            name @ ("n" | "best_of") if multiplies(endpoint, name) => {
+                head.wants.choices = head.wants.choices.max(bound(endpoint, name, scan)?);
+            }
+            "prompt" if multiplies(endpoint, "best_of") => prompts = prompts.max(inputs(scan)?),
+            "input" => head.wants.inputs = Some(inputs(scan)?),
+            "tools" if endpoint == Endpoint::Messages => head.wants.calls = head.wants.calls.saturating_add(calls(scan)?),
+            "background" if endpoint == Endpoint::Responses => match scan.scalar()? {
+                Scalar::Bool(wanted) => head.wants.background |= wanted,
+                Scalar::Null => {}
+                _ => return Err(ParseError::WrongType("background")),
+            },
+            "models" | "fallbacks" => {
+                if scan.scalar()? != Scalar::Null {
+                    head.others = STEERING.into_iter().find(|other| *other == name.text);
+                }
+            }
             "provider" if scan.peek() == Some(b'"') => {
                 if let Scalar::Text(text) = scan.scalar()? {
                     head.provider = Some(text.text);
@@ -148,7 +210,7 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
             }
             other => {
                 // Go servers match members without regard to case: `Model` beside `model` would steer past us.
-                if let Some(steering) = ["model", "stream"].into_iter().find(|name| other.eq_ignore_ascii_case(name)) {
+                if let Some(steering) = STEERING.into_iter().find(|name| folds_to(other, name)).filter(|name| steers(endpoint, name)) {
                     return Err(ParseError::Ambiguous(steering));
                 }
                 scan.skip()?;
@@ -157,6 +219,9 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
         Ok(())
     })?;
     scan.end()?;
+    if prompts > 1 {
+        head.wants.choices = Some(head.wants.choices.unwrap_or(1).max(1).saturating_mul(prompts));
+    }
     head.ask_usage = ask.filter(|_| head.stream);
     Ok(head)
 }
@@ -200,21 +265,67 @@ fn ask_in_options(body: &[u8], scan: &mut Scan<'_>) -> Result<Option<Insertion>,
     Ok(ask)
 }
 
+/// Whether a name is another one but for the case of its letters, as Go's parsers see it: they take the sign of the Kelvin for
+/// a k, and the long s for an s.
+fn folds_to(name: &str, other: &str) -> bool {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    name.eq_ignore_ascii_case(other) || !name.is_ascii() && name.chars().map(fold).eq(other.chars())
+}
+
+/// A number that bounds what a request takes. What cannot be read leaves as it is, and somebody there might read it.
+fn bound(endpoint: Endpoint, name: &str, scan: &mut Scan<'_>) -> Result<Option<u64>, ParseError> {
+    let value = scan.scalar()?;
+    let read = whole(&value);
+    match STEERING.into_iter().find(|steering| *steering == name) {
+        Some(name) if read.is_none() && value != Scalar::Null && steers(endpoint, name) => Err(ParseError::WrongType(name)),
+        _ => Ok(read),
+    }
+}
+
+/// How often a list of tools lets those be called that a provider carries out itself and counts in its usage.
+fn calls(scan: &mut Scan<'_>) -> Result<u64, ParseError> {
+    let mut sum = 0_u64;
+    if scan.peek() != Some(b'[') {
+        return scan.skip().map(|()| sum);
+    }
+    scan.array(|scan| {
+        if scan.peek() != Some(b'{') {
+            return scan.skip();
+        }
+        let (mut counted, mut most) = (false, None);
+        scan.object(|scan, name| {
+            match name.text.as_ref() {
+                "type" => counted |= matches!(scan.scalar()?, Scalar::Text(kind) if kind.text.starts_with("web_")),
+                "max_uses" => most = most.max(whole(&scan.scalar()?)),
+                _ => scan.skip()?,
+            }
+            Ok(())
+        })?;
+        sum = sum.saturating_add(if counted { most.unwrap_or(CALLS) } else { 0 });
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
 /// How many texts a value stands for.
 fn inputs(scan: &mut Scan<'_>) -> Result<u64, ParseError> {
     if scan.peek() != Some(b'[') {
         return scan.skip().map(|()| 1);
     }
-    let (mut count, mut tokens) = (0, false);
+    let (mut count, mut tokens) = (0, true);
     scan.array(|scan| {
         count += 1;
-        tokens |= matches!(scan.peek(), Some(b'-' | b'0'..=b'9'));
+        tokens &= matches!(scan.peek(), Some(b'-' | b'0'..=b'9'));
         scan.skip()
     })?;
-    Ok(if tokens { 1 } else { count })
+    Ok(if tokens { count.min(1) } else { count })
 }
 
-/// A whole number of tokens; fractions are rounded up, and what is negative or no number says nothing.
+/// A whole number that is not negative; fractions are rounded up.
 fn whole(value: &Scalar<'_>) -> Option<u64> {
     let Scalar::Number(number) = value else { return None };
     // `as` saturates, so 1e300 is u64::MAX.
@@ -237,7 +348,7 @@ mod tests {
         assert!(matches!(head.model, Some(Cow::Borrowed("gpt-4o"))));
         assert_eq!(&body[head.model_span.clone().unwrap()], br#""gpt-4o""#);
         assert!(head.stream && head.ask_usage.is_none());
-        assert_eq!((head.max_tokens, head.choices), (Some(9), Some(3)));
+        assert_eq!((head.wants.max_tokens, head.wants.choices), (Some(9), Some(3)));
     }
 
     #[test]
@@ -253,24 +364,101 @@ mod tests {
             (Endpoint::Other, Some(3), Some(5)),
         ] {
             let head = head(endpoint, body).unwrap();
-            assert_eq!((head.max_tokens, head.choices), (max_tokens, choices), "{endpoint:?}");
+            assert_eq!((head.wants.max_tokens, head.wants.choices), (max_tokens, choices), "{endpoint:?}");
         }
+    }
+
+    #[test]
+    fn every_prompt_of_a_completion_has_answers_of_its_own() {
+        for (members, choices) in [
+            (r#""prompt":"a""#, None),
+            (r#""prompt":["a","b","c"]"#, Some(3)),
+            (r#""prompt":["a","b","c"],"n":2"#, Some(6)),
+            (r#""best_of":4,"n":2,"prompt":["a","b"]"#, Some(8)),
+            (r#""prompt":[1,2,3]"#, None),
+            (r#""prompt":[[1,2],[3]]"#, Some(2)),
+            (r#""prompt":["a",1,2]"#, Some(3)),
+            (r#""prompt":[]"#, None),
+        ] {
+            let body = format!("{{{members}}}");
+            assert_eq!(head(Endpoint::Completions, body.as_bytes()).unwrap().wants.choices, choices, "{members}");
+            assert!(
+                head(ChatCompletions, body.as_bytes()).unwrap().wants.choices.is_none_or(|n| n == 2),
+                "{members}: chats have no prompt"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bound_that_cannot_be_read_is_refused() {
+        use ParseError::{Ambiguous, WrongType};
+        for (endpoint, member, name) in [
+            (ChatCompletions, "max_tokens", "max_tokens"),
+            (ChatCompletions, "max_completion_tokens", "max_completion_tokens"),
+            (ChatCompletions, "n", "n"),
+            (Endpoint::Completions, "best_of", "best_of"),
+            (Endpoint::Responses, "max_output_tokens", "max_output_tokens"),
+            (Endpoint::Messages, "max_tokens", "max_tokens"),
+        ] {
+            for value in [r#""100000""#, "true", "-1", "-0.5", "{}", "[1]"] {
+                let body = format!(r#"{{"{member}":{value}}}"#);
+                assert_eq!(head(endpoint, body.as_bytes()), Err(WrongType(name)), "{endpoint:?} {body}");
+                assert!(head(Endpoint::Other, body.as_bytes()).is_ok(), "nobody knows what it means there: {body}");
+            }
+            for value in ["null", "5", "1e3", "100.0", "0"] {
+                assert!(head(endpoint, format!(r#"{{"{member}":{value}}}"#).as_bytes()).is_ok(), "{endpoint:?} {member} {value}");
+            }
+            let shouted = format!(r#"{{"{}":5}}"#, member.to_uppercase());
+            assert_eq!(head(endpoint, shouted.as_bytes()), Err(Ambiguous(name)), "{endpoint:?}");
+            assert!(head(Endpoint::Other, shouted.as_bytes()).is_ok());
+        }
+        // The sign of the Kelvin, and the long s.
+        assert_eq!(head(ChatCompletions, "{\"max_to\u{212a}ens\":5}".as_bytes()), Err(Ambiguous("max_tokens")));
+        assert_eq!(head(ChatCompletions, "{\"\u{17f}tream\":true}".as_bytes()), Err(Ambiguous("stream")));
+        // What this endpoint does not know bounds nothing here.
+        assert!(head(ChatCompletions, br#"{"max_output_tokens":"x","Max_Output_Tokens":1,"best_of":"x","background":"x"}"#).is_ok());
+        assert_eq!(head(Endpoint::Responses, br#"{"background":"yes"}"#), Err(WrongType("background")));
+        assert_eq!(head(Endpoint::Responses, br#"{"Background":true}"#), Err(Ambiguous("background")));
+    }
+
+    #[test]
+    fn what_is_asked_for_beside_tokens() {
+        let wants = |endpoint, body: &str| head(endpoint, body.as_bytes()).unwrap().wants;
+        assert!(wants(Endpoint::Responses, r#"{"background":true}"#).background);
+        assert!(!wants(Endpoint::Responses, r#"{"background":null}"#).background);
+        let tools = r#"{"tools":[{"type":"web_search_20250305","name":"web_search","max_uses":10},{"name":"f","input_schema":{}},
+            {"type":"web_fetch_20250910","name":"web_fetch"},{"type":"custom","max_uses":9},3]}"#;
+        assert_eq!(wants(Endpoint::Messages, tools).calls, 10 + CALLS);
+        assert_eq!(wants(ChatCompletions, tools).calls, 0, "nobody tells them there");
+    }
+
+    #[test]
+    fn other_models_than_the_one_are_seen() {
+        let others = |body: &str| head(ChatCompletions, body.as_bytes()).unwrap().others;
+        assert_eq!(others(r#"{"model":"m","models":["secret"]}"#), Some("models"));
+        assert_eq!(others(r#"{"model":"m","fallbacks":[{"model":"secret"}]}"#), Some("fallbacks"));
+        assert_eq!(others(r#"{"model":"m","models":null,"metadata":{"models":["x"]}}"#), None);
+        assert_eq!(head(ChatCompletions, br#"{"Models":["secret"]}"#), Err(ParseError::Ambiguous("models")));
     }
 
     #[test]
     fn texts_of_an_input_are_counted() {
         for (input, count) in [(r#""a""#, 1), (r#"["a","b"]"#, 2), ("[1,2,3]", 1), ("[[1,2],[3]]", 2), ("[]", 0)] {
-            assert_eq!(head(Endpoint::Embeddings, format!(r#"{{"input":{input}}}"#).as_bytes()).unwrap().inputs, Some(count), "{input}");
+            assert_eq!(
+                head(Endpoint::Embeddings, format!(r#"{{"input":{input}}}"#).as_bytes()).unwrap().wants.inputs,
+                Some(count),
+                "{input}"
+            );
         }
     }
 
     #[test]
     fn an_escaped_model_is_found_where_it_stands() {
-        let body = Bytes::from_static(br#"{"a\n":"\"","n":[1.5,true,null],"mod\u0065l":"g\u0070t","z":1}"#);
+        let body = Bytes::from_static(br#"{"a\n":"\"","m":[1.5,true,null],"mod\u0065l":"g\u0070t","z":1}"#);
         let head = head(ChatCompletions, &body).unwrap();
         assert_eq!(head.model.as_deref(), Some("gpt"));
         let changed = set_string(&body, head.model_span.unwrap(), "q\"\n");
-        assert_eq!(&changed[..], br#"{"a\n":"\"","n":[1.5,true,null],"mod\u0065l":"q\"\n","z":1}"#);
+        assert_eq!(&changed[..], br#"{"a\n":"\"","m":[1.5,true,null],"mod\u0065l":"q\"\n","z":1}"#);
     }
 
     #[test]

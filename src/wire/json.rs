@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_stands_beside_an_edit_moves_with_it() {
-        let body = r#"{"a":"to x@y.z, u@v.w","model":"m","b":"é r@s.t","n":[4111,12]}"#;
+        let body = r#"{"a":"to x@y.z, u@v.w","model":"m","b":"é r@s.t","v":[4111,12]}"#;
         let span = || crate::wire::head(crate::wire::Endpoint::ChatCompletions, body.as_bytes()).unwrap().model_span.unwrap();
         for edits in [
             vec![edit(body, "x@y.z", "[[1]]"), edit(body, "u@v.w", ""), edit(body, "r@s.t", "[[12345]]")],
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_edit_that_may_change_more_than_a_part_of_a_string_is_not_told() {
-        let body = r#"{"model":"m","b":"\n@1 \u0040@2 @3\"@4","k@ey":1,"n":[4111,12,true]}"#;
+        let body = r#"{"model":"m","b":"\n@1 \u0040@2 @3\"@4","k@ey":1,"v":[4111,12,true]}"#;
         let span = || crate::wire::head(crate::wire::Endpoint::ChatCompletions, body.as_bytes()).unwrap().model_span.unwrap();
         for (old, new) in [
             ("4111", "\"[[1]]\""),

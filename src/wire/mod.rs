@@ -27,7 +27,7 @@ pub use endpoint::{Dialect, Endpoint};
 pub use ends::{Ends, ends, goes_on};
 pub use failure::tells_error;
 pub use form::Form;
-pub use head::{Head, Insertion, ParseError, head};
+pub use head::{Head, Insertion, ParseError, Wants, head};
 pub use json::{SpliceError, moved, overwrite, patch, set_string, splice};
 pub use method::method_name;
 pub use parts::{Part, Parts, PartsError};

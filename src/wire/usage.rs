@@ -3,6 +3,7 @@
 use memchr::{memmem, memrchr_iter};
 
 use super::endpoint::Dialect;
+use super::failure;
 use super::head::ParseError;
 use super::scan::{Scalar, Scan};
 use super::texts::{Kind, stream_texts};
@@ -17,6 +18,8 @@ pub enum UsageSource {
     /// Nothing is known.
     #[default]
     None,
+    /// The answer is a failure, whatever its status: nothing was used.
+    Failed,
 }
 
 impl UsageSource {
@@ -25,7 +28,7 @@ impl UsageSource {
         match self {
             Self::Provider => "provider",
             Self::Estimated => "estimated",
-            Self::None => "none",
+            Self::None | Self::Failed => "none",
         }
     }
 }
@@ -198,8 +201,11 @@ impl Told {
     }
 
     fn usage(self) -> Usage {
-        let (input, output) = (self.input.unwrap_or(0), self.output.unwrap_or(0));
-        let sum = input.saturating_add(output);
+        let (input, told) = (self.input.unwrap_or(0), self.output.unwrap_or(0));
+        let sum = input.saturating_add(told);
+        // What is in the total and in none of its parts is nobody's prompt: some count so what was thought, some tell the
+        // total alone.
+        let output = told.saturating_add(self.total.unwrap_or(sum).saturating_sub(sum));
         let kinds = |[image, audio, video]: [Option<u64>; 3]| Kinds {
             image: image.unwrap_or(0),
             audio: audio.unwrap_or(0),
@@ -214,7 +220,7 @@ impl Told {
             input_kinds: kinds(self.kinds[0]),
             output_kinds: kinds(self.kinds[1]),
             calls: self.calls.unwrap_or(0),
-            total: self.total.unwrap_or(sum).max(sum),
+            total: input.saturating_add(output),
             source: UsageSource::Provider,
         }
     }
@@ -286,9 +292,10 @@ pub fn from_body(dialect: Dialect, body: &[u8]) -> Usage {
     if !metered(dialect) {
         return Usage::default();
     }
-    match Told::read(body) {
-        Some(told) if !told.is_empty() => told.usage(),
-        _ => Usage::default(),
+    match Told::read(body).filter(|told| !told.is_empty()).map(Told::usage) {
+        Some(usage) if usage.total > 0 => usage,
+        _ if failure::is_error(body) => Usage::failed(),
+        told => told.unwrap_or_default(),
     }
 }
 
@@ -302,6 +309,17 @@ pub fn estimate(input_bytes: usize, output_bytes: usize) -> Usage {
     Usage { input, output, total: input + output, source: UsageSource::Estimated, ..Usage::default() }
 }
 
+impl Usage {
+    fn failed() -> Self {
+        Self { source: UsageSource::Failed, ..Self::default() }
+    }
+
+    /// The same of a request that has no tokens but its prompt's: what was told in sum is what that has.
+    pub fn of_prompt(self) -> Self {
+        Self { input: self.input.saturating_add(self.output), output: 0, ..self }
+    }
+}
+
 /// Collects usage from the events of a stream.
 #[derive(Debug, Clone)]
 pub struct UsageStream {
@@ -309,8 +327,11 @@ pub struct UsageStream {
     told: Told,
     /// The last word on the answer's length was heard, not only an opening count.
     closed: bool,
-    /// Bytes of fragments seen, for the estimate.
+    /// Bytes of fragments seen, for the estimate; and of those that came after the last word.
     text: usize,
+    after: usize,
+    /// An event was a failure.
+    failed: bool,
     /// An event was seen, and one with text that is no fragment as anybody knows it.
     began: bool,
     odd: bool,
@@ -319,7 +340,7 @@ pub struct UsageStream {
 impl UsageStream {
     /// A collector for a stream of this dialect.
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, told: Told::default(), closed: false, text: 0, began: false, odd: false }
+        Self { dialect, told: Told::default(), closed: false, text: 0, after: 0, failed: false, began: false, odd: false }
     }
 
     /// Takes the name and the `data` of one event. Says whether it told anything of usage.
@@ -333,16 +354,26 @@ impl UsageStream {
         };
         // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
         let opening = event == Some("message_start") || event.is_none() && memmem::find(data.as_bytes(), b"\"message_start\"").is_some();
-        self.closed |= told.output.is_some() && !opening;
+        let counted = told.output.is_some() && !opening;
+        self.closed |= counted;
         self.told.join(told);
-        if !self.closed {
+        // Who counts while it speaks has counted what it says there, unless it says that it said nothing.
+        if counted && told.output != Some(0) {
+            self.after = 0;
+        } else {
             self.fragments(data);
         }
         !told.is_empty()
     }
 
+    /// Whether an event of the stream was a failure.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
     /// Counts the fragments of one event.
     fn fragments(&mut self, data: &str) {
+        let before = self.text;
         let (text, odd) = (&mut self.text, &mut self.odd);
         let read = stream_texts(data.as_bytes(), &mut |part| match part.channel {
             _ if part.kind == Kind::Structural => {}
@@ -350,11 +381,19 @@ impl UsageStream {
             None => *odd = true,
         });
         self.began |= read.is_ok();
+        self.after = self.after.saturating_add(self.text - before);
+        // What says something is no failure, and most events do.
+        if self.text == before && !self.failed {
+            self.failed = failure::tells_error(data);
+        }
     }
 
     /// What is known so far. While the provider has not told the output, it is estimated from the text that passed;
     /// a stream that breaks off is never free.
     pub fn usage(&self) -> Usage {
+        if self.failed && self.text == 0 && self.told.usage().total == 0 {
+            return Usage::failed();
+        }
         if self.told.is_empty() {
             // Of an answer that broke off before its first word it is known that it has none.
             return match estimate(0, self.text) {
@@ -365,13 +404,16 @@ impl UsageStream {
             };
         }
         let mut usage = self.told.usage();
-        if !self.closed {
-            let estimated = estimate(0, self.text).output;
-            if estimated > usage.output {
-                usage.output = estimated;
-                usage.total = usage.input.saturating_add(estimated);
-                usage.source = UsageSource::Estimated;
-            }
+        // An answer may go on behind the last that was told of it.
+        let estimated = match self.closed {
+            true if self.after == 0 => return usage,
+            true => usage.output.saturating_add(estimate(0, self.after).output),
+            false => estimate(0, self.text).output,
+        };
+        if estimated > usage.output {
+            usage.output = estimated;
+            usage.total = usage.input.saturating_add(estimated);
+            usage.source = UsageSource::Estimated;
         }
         usage
     }
@@ -401,120 +443,5 @@ pub fn stands_alone(data: &str) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn counts(usage: Usage) -> [u64; 5] {
-        [usage.input, usage.output, usage.cached, usage.reasoning, usage.total]
-    }
-
-    #[test]
-    fn bodies() {
-        use Dialect::{Anthropic, Gemini, Mcp, OpenAi};
-        for (dialect, body, expected) in [
-            (
-                OpenAi,
-                r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
-                [10, 5, 4, 2, 15],
-            ),
-            (
-                OpenAi,
-                r#"{"output":[],"usage":{"input_tokens":10,"output_tokens":5,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":2}}}"#,
-                [10, 5, 4, 2, 15],
-            ),
-            (OpenAi, r#"{"data":[],"usage":{"prompt_tokens":8.0,"total_tokens":8,"prompt_tokens_details":null}}"#, [8, 0, 0, 0, 8]),
-            (OpenAi, r#"{"content":"hi","input_tokens":3,"output_tokens":4}"#, [3, 4, 0, 0, 7]),
-            (
-                Anthropic,
-                r#"{"usage":{"input_tokens":10,"cache_creation_input_tokens":1,"cache_read_input_tokens":2,"output_tokens":5}}"#,
-                [13, 5, 2, 0, 18],
-            ),
-            (
-                Gemini,
-                r#"{"usageMetadata":{"promptTokenCount":10,"candidatesTokenCount":5,"thoughtsTokenCount":3,"cachedContentTokenCount":4,"totalTokenCount":18}}"#,
-                [10, 8, 4, 3, 18],
-            ),
-            (Mcp, r#"{"usage":{"prompt_tokens":1}}"#, [0; 5]),
-            (OpenAi, r#"{"usage":null}"#, [0; 5]),
-            (OpenAi, r#"{"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":9}"}}]}"#, [0; 5]),
-            (OpenAi, "usage", [0; 5]),
-        ] {
-            let usage = from_body(dialect, body.as_bytes());
-            assert_eq!(counts(usage), expected, "{body}");
-            assert_eq!(usage.source, if expected == [0; 5] { UsageSource::None } else { UsageSource::Provider }, "{body}");
-        }
-    }
-
-    fn stream(dialect: Dialect, events: &[&str]) -> Usage {
-        let mut stream = UsageStream::new(dialect);
-        for event in events {
-            stream.event(None, event);
-        }
-        stream.usage()
-    }
-
-    #[test]
-    fn streams() {
-        let chat = [
-            r#"{"choices":[{"index":0,"delta":{"content":"Hello"}}],"usage":null}"#,
-            r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"completion_tokens_details":{"reasoning_tokens":2}}}"#,
-            "[DONE]",
-        ];
-        let usage = stream(Dialect::OpenAi, &chat);
-        assert_eq!((counts(usage), usage.source), ([10, 5, 0, 2, 15], UsageSource::Provider));
-
-        let responses = [
-            r#"{"type":"response.output_text.delta","delta":"Hello"}"#,
-            r#"{"type":"response.completed","response":{"usage":{"input_tokens":10,"output_tokens":5,"total_tokens":15}}}"#,
-        ];
-        assert_eq!(counts(stream(Dialect::OpenAi, &responses)), [10, 5, 0, 0, 15]);
-
-        let messages = [
-            r#"{"type":"message_start","message":{"content":[],"usage":{"input_tokens":10,"cache_read_input_tokens":2,"cache_creation_input_tokens":0,"output_tokens":1}}}"#,
-            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello, you there"}}"#,
-            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
-        ];
-        assert_eq!(counts(stream(Dialect::Anthropic, &messages)), [12, 5, 2, 0, 17]);
-        let cut = stream(Dialect::Anthropic, &messages[..2]);
-        assert_eq!((counts(cut), cut.source), ([12, 4, 2, 0, 16], UsageSource::Estimated));
-    }
-
-    #[test]
-    fn a_silent_stream_is_estimated_and_an_empty_one_is_nothing() {
-        let usage = stream(Dialect::OpenAi, &[r#"{"choices":[{"index":0,"delta":{"content":"12345"}}]}"#]);
-        assert_eq!((usage.output, usage.source), (2, UsageSource::Estimated));
-        let usage = stream(Dialect::OpenAi, &[r#"{"choices":[{"index":0,"delta":{"role":"assistant"}}]}"#]);
-        assert_eq!((counts(usage), usage.source), ([0; 5], UsageSource::Estimated), "broken off before its first word");
-        assert_eq!(stream(Dialect::OpenAi, &["[DONE]"]), Usage::default());
-        assert_eq!(stream(Dialect::Plain, &["x"]), Usage::default());
-    }
-
-    #[test]
-    fn the_last_chunk_of_a_chat_stands_alone() {
-        for (data, alone) in [
-            (r#"{"id":"1","choices":[],"usage":{"prompt_tokens":1}}"#, true),
-            (r#"{"usage":{"prompt_tokens":1},"choices":[ ]}"#, true),
-            (r#"{"choices":[],"usage":null}"#, false),
-            (r#"{"choices":[],"prompt_filter_results":[]}"#, false),
-            (r#"{"choices":[{"index":0}],"usage":{"prompt_tokens":1}}"#, false),
-            (r#"{"choices":null,"usage":{"prompt_tokens":1}}"#, false),
-            (r#"{"usage":{"prompt_tokens":1}}"#, false),
-            ("[DONE]", false),
-        ] {
-            assert_eq!(stands_alone(data), alone, "{data}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..200), data in any::<String>(), n in any::<f64>()) {
-            for dialect in Dialect::ALL {
-                let _ = from_body(*dialect, &body);
-                let near = format!(r#"{{"usage":{{"prompt_tokens":{n:e},"completion_tokens":{},"input_tokens":[]}},"m":{data:?}}}"#, u64::MAX);
-                let _ = from_body(*dialect, near.as_bytes());
-                let _ = stream(*dialect, &[&data, &near, &near]);
-            }
-        }
-    }
-}
+#[path = "usage_test.rs"]
+mod tests;

@@ -22,6 +22,7 @@ mod failures;
 mod framing;
 mod governance;
 mod governance_calls;
+mod governance_costs;
 mod governance_load;
 mod governance_shared;
 mod held;

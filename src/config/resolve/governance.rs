@@ -11,7 +11,7 @@ use super::secrets;
 use crate::budget::{Account, AccountError, AccountKind, MissingUsage, Owner, OwnerKind};
 use crate::config::Config;
 use crate::config::problems::Problems;
-use crate::config::sections::{ApiKeyEntry, Certainty, OnStoreError, OrganisationEntry, RecordsKind};
+use crate::config::sections::{ApiKeyEntry, Certainty, OnStoreError, OrganisationEntry, RecordsKind, StateKind};
 use crate::config::settings::{GovernanceSettings, HashingKey, KeySettings};
 use crate::identity::is_minted_id;
 use crate::limit::{Policy, Scope, ScopePlan};
@@ -56,7 +56,7 @@ fn note(
         Err(error) => {
             let member = match &error {
                 AccountError::Schedule(_) => "schedule",
-                AccountError::Zero | AccountError::TooLarge => amount,
+                AccountError::Zero | AccountError::TooLarge | AccountError::TooLargeToDouble => amount,
                 AccountError::Threshold => "thresholds",
             };
             problems.error(&format!("{at}.{member}"), error.to_string());
@@ -129,6 +129,9 @@ pub(super) fn plan(
             problems.error(format!("{at}.policies.overlays[{number}].scale_percent").trim_start_matches('.'), "is 1 to 10000");
         }
     }
+    if let Err(error) = policy.check() {
+        problems.error(format!("{at}.policies").trim_start_matches('.'), error);
+    }
     ScopePlan::new(scope, organisation, owner, policy).map(Arc::new)
 }
 
@@ -142,6 +145,7 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
         problems.error("governance.unknown_price", "is deny or allow: there is nothing to estimate a price from");
     }
     positive("governance.usage_retention", written.usage_retention, problems);
+    remembered(config, problems);
     GovernanceSettings {
         keys: keys(config, problems),
         invalidation_secret: written
@@ -159,6 +163,29 @@ pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> Governan
         usage_retention: written.usage_retention.0,
         usage_spool: written.usage.then(|| written.usage_spool.clone()),
         record_denials: written.record_denials,
+    }
+}
+
+/// Counters that begin anew are told what the records say: those must reach as far back as any window does.
+fn remembered(config: &Config, problems: &mut Problems<'_>) {
+    let written = &config.root.governance;
+    let organisations = || config.root.organisations.iter();
+    let budgets = organisations().flat_map(|entry| &entry.budgets).map(|budget| (budget.period, &budget.schedule));
+    let quotas = organisations().flat_map(|entry| &entry.quotas).map(|quota| (quota.period, &quota.schedule));
+    let active = budgets.chain(quotas).filter(|(_, schedule)| schedule.active);
+    // The window before is read as well where it leaves something over.
+    let days =
+        active.map(|(period, schedule)| (period.longest_days() * if schedule.rollover { 2 } else { 1 }, period)).max_by_key(|it| it.0);
+    let Some((days, period)) = days else { return };
+    if written.usage {
+        if written.usage_retention.0 < Duration::from_secs(days * 86_400) {
+            let message = format!("is shorter than what a {} budget or quota reads after a restart: {days}d", period.as_str());
+            let help = "counters that begin anew are told what the usage records say; keep them for as long".to_owned();
+            problems.error("governance.usage_retention", message).help(help);
+        }
+    } else if config.root.state.kind == StateKind::Embedded {
+        let finding = problems.warn("governance.usage", "every start begins budgets and quotas anew: no usage record says what was used");
+        finding.help("set `governance.usage: true`, or share counters: `state: {kind: redis}`".to_owned());
     }
 }
 

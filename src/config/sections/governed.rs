@@ -80,7 +80,7 @@ pub struct Governance {
     pub reservation_ttl: Span,
     /// Keep usage records, one for each request whose key is known.
     pub usage: bool,
-    /// How long usage records are kept.
+    /// How long usage records are kept: at least for the longest window of a budget or quota, twice that with rollover.
     pub usage_retention: Span,
     /// Where usage waits on its way to the record store.
     pub usage_spool: PathBuf,
@@ -107,7 +107,7 @@ impl Default for Governance {
             missing_usage: Certainty::Estimate,
             reservation_ttl: Span::seconds(120),
             usage: true,
-            usage_retention: Span::seconds(90 * 86_400),
+            usage_retention: Span::seconds(190 * 86_400),
             usage_spool: "./var/usage".into(),
             virtual_keys: true,
             key_hash_secret: None,
