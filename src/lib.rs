@@ -3,7 +3,7 @@
 //! The path of a request is [`proxy`]: four of Pingora's callbacks are the four lifecycle gates, and at each gate the
 //! route's plugin [`gate`] chain runs. Everything a request needs is in one immutable [`config::Snapshot`].
 
-// So that a plugin's file reads the same within this tree and in a crate of its own.
+// Lets a plugin's source say `odock_edge::…` both in this tree and in a crate of its own.
 extern crate self as odock_edge;
 
 pub mod budget;

@@ -1,4 +1,4 @@
-//! Whose request is it: the caller's address, seen through proxies that the operator trusts and no others.
+//! The caller's address: `X-Forwarded-For` is believed only as far as it was written by proxies that the operator trusts.
 
 use std::net::{IpAddr, SocketAddr};
 

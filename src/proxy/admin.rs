@@ -1,5 +1,5 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, and the API for keys and
-//! usage where a token for it is configured. Loopback unless configured otherwise.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, and the key and usage APIs where `admin.token` is
+//! configured. Bound to loopback unless configured otherwise.
 
 use std::sync::Arc;
 
@@ -21,32 +21,32 @@ use crate::store::StateStore;
 use crate::telemetry::Metrics;
 use crate::usage::Books;
 
-/// The type of answers for people.
+/// The content type of plain-text answers.
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What everybody may see here.
+/// Pages that need no token: path and description.
 const PAGES: [(&str, &str); 4] = [
     ("/metrics", "for Prometheus"),
     ("/livez", "whether the process lives"),
     ("/readyz", "whether traffic should come, and how the stores stand"),
     ("/version", "version, configuration and process as JSON"),
 ];
-/// What is for whoever has the token.
+/// APIs that need the admin token: path and description.
 const API: [(&str, &str); 2] = [(admin_keys::PATH, "keys made at run time"), (admin_usage::PATH, "what was used, and records")];
 
-/// What the admin listener shows.
+/// What the admin listener reads its answers from.
 pub struct Admin {
-    /// The registry to render.
+    /// The metrics that `/metrics` renders.
     pub metrics: Arc<Metrics>,
-    /// Whether traffic should come.
+    /// What `/readyz` answers from.
     pub readiness: Arc<Readiness>,
     /// The configuration in use.
     pub live: Arc<ArcSwap<Live>>,
-    /// Keys made at run time.
+    /// Keys made at run time; `None` when that feature is off.
     pub keyring: Option<Arc<Keyring>>,
-    /// What was used.
+    /// The usage records.
     pub books: Books,
-    /// Where changes of keys are told.
+    /// The bus on which changes of keys are published to the other replicas.
     pub bus: Arc<dyn StateStore>,
     /// The hash of the configuration in use.
     pub config_hash: Box<dyn Fn() -> String + Send + Sync>,
@@ -85,7 +85,7 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
-    /// What is here, a line each.
+    /// The index page: one line per page and API.
     fn contents(&self) -> String {
         let api = if self.live.load().snapshot.admin.token.is_some() { "with the token" } else { "switched off: no admin.token" };
         let own = PAGES.iter().map(|(path, what)| format!("{path:<10} {what}\n"));
@@ -94,7 +94,7 @@ impl Admin {
     }
 }
 
-/// Whether a request has the token of the API; what to answer when it has not.
+/// Checks the admin token of a request, in constant time. The error is the answer: status, code and message.
 pub(super) fn authorized(admin: &Admin, head: &RequestHeader) -> Result<(), (StatusCode, &'static str, &'static str)> {
     let live = admin.live.load();
     let Some(token) = live.snapshot.admin.token.as_ref() else {

@@ -1,6 +1,6 @@
-//! The API for keys made at run time on the admin listener, for whoever has the token:
+//! The API for keys made at run time, on the admin listener. Every request needs the admin token.
 //!
-//! | Request | does |
+//! | Request | Effect |
 //! |---|---|
 //! | `GET /v1/keys?organisation=&team=&user=&revoked=&after=&limit=` | lists |
 //! | `POST /v1/keys` | creates; the answer has the secret, this once |
@@ -19,11 +19,11 @@ use super::asked;
 use crate::identity::{CHANGED, Desk, DeskError, Issued, KeyAsk, describe, rotation};
 use crate::store::records::{KeyFilter, Page, RecordError};
 
-/// Where it begins.
+/// The prefix of every path of this API.
 pub(super) const PATH: &str = "/v1/keys";
-/// The largest request.
+/// The largest request body [bytes].
 const LARGEST: usize = 64 << 10;
-/// Keys on a page unless another number is asked for, and at most.
+/// Keys per page: by default, and at most.
 const PAGE: (u32, u32) = (100, 1000);
 
 struct Failed(StatusCode, &'static str, String);
@@ -47,7 +47,7 @@ impl From<RecordError> for Failed {
     }
 }
 
-/// Answers, with the token alone.
+/// Answers a request to this API, provided it has the admin token.
 pub(super) async fn respond(admin: &Admin, session: &mut ServerSession) -> Response<Vec<u8>> {
     let (status, body) = match handle(admin, session).await {
         Ok(body) => (StatusCode::OK, body),
@@ -90,7 +90,7 @@ async fn handle(admin: &Admin, session: &mut ServerSession) -> Result<Value, Fai
         (&Method::POST, [id, "revoke-grant"]) => describe(&desk.revoke_grant(id, &read(session).await?).await?),
         _ => return Err(Failed(StatusCode::NOT_FOUND, "not_found", "there is no such path".to_owned())),
     };
-    // Who does not hear it asks the store within a second or two.
+    // A replica that misses the message notices the change in the store within a second or two.
     if let Err(error) = admin.bus.publish(CHANGED).await {
         log::warn!(target: "keys", "replicas hear of a change later: {error}");
     }
@@ -121,7 +121,7 @@ fn listing(query: &str) -> Result<(KeyFilter, Page), Failed> {
     Ok((filter, page))
 }
 
-/// The body as JSON; an empty one is an empty object.
+/// Reads the request body as JSON; an empty body counts as an empty object.
 async fn read<T: DeserializeOwned>(session: &mut ServerSession) -> Result<T, Failed> {
     let mut body = Vec::new();
     let broken = |error: String| Failed(StatusCode::BAD_REQUEST, "invalid_request", error);

@@ -1,9 +1,9 @@
-//! Usage on the admin listener, for whoever has the token:
+//! The usage API of the admin listener. Every request needs the admin token.
 //!
-//! `GET /v1/usage` answers with one sum, with `by=` organisation, key, team, user, provider, model, plugin, status or day with
-//! one for each, and with `list=N` with the newest N records. `organisation=`, `key=`, `team=`, `user=`, `provider=`, `model=`,
-//! `plugin=`, `from=` and `until=` say which records; `format=csv` writes CSV instead of `{"data": […], "next": …}`. `next`
-//! is there when more records may follow, and goes into `after=` for the page behind.
+//! `GET /v1/usage` answers with one total; with `by=` (organisation, key, team, user, provider, model, plugin, status or day)
+//! with one total per value; with `list=N` with the newest N records. `organisation=`, `key=`, `team=`, `user=`, `provider=`,
+//! `model=`, `plugin=`, `from=` and `until=` filter the records. `format=csv` writes CSV instead of
+//! `{"data": […], "next": …}`; `next`, present when more records may follow, is the `after=` of the next page.
 
 use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
@@ -14,12 +14,12 @@ use super::asked;
 use crate::store::records::{UsageBy, UsageFilter};
 use crate::usage::{Table, by_name, moment};
 
-/// Where it is.
+/// The path of this API.
 pub(super) const PATH: &str = "/v1/usage";
-/// Records on a page at most.
+/// The most records on one page.
 const MOST: u32 = 10_000;
 
-/// What is asked for.
+/// A query string, parsed.
 #[derive(Default)]
 struct Question {
     filter: UsageFilter,
@@ -35,7 +35,7 @@ fn invalid(why: String) -> Failed {
     Failed(StatusCode::BAD_REQUEST, "invalid_request", why)
 }
 
-/// Answers, with the token alone.
+/// Answers a request to this API, provided it has the admin token.
 pub(super) async fn respond(admin: &Admin, session: &mut ServerSession) -> Response<Vec<u8>> {
     match handle(admin, session).await {
         Ok((content_type, body)) => answer(StatusCode::OK, content_type, body.into_bytes()),

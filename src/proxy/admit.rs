@@ -1,19 +1,19 @@
-//! From the request head to a destination: everything `request_filter` does, in this order.
+//! From the request head to a destination: everything that `request_filter` does, in this order.
 //!
-//! 1. The head: sound framing, a path that means one thing, no change of protocol.
-//! 2. The gateway's own services, which end here ([`counter`]).
-//! 3. The route; from here on the request is on record.
-//! 4. The cap of the process.
-//! 5. SafetySec on the head, before the key.
-//! 6. The gateway's own policy.
+//! 1. The head: unambiguous framing, an unambiguous path, no protocol upgrade.
+//! 2. The gateway's own services, answered by [`counter`].
+//! 3. The route; from here on the request is recorded as evidence.
+//! 4. The cap of requests in flight in this process.
+//! 5. SafetySec on the head, before the key is known.
+//! 6. The gateway-wide policy.
 //! 7. The key.
-//! 8. The policies of organisation, team and key; SafetySec on the head again, with the key known.
-//! 9. What the endpoint takes at all; the list of models ends here; the MCP server that is called, and whether this key may.
+//! 8. The policies of organisation, team and key; then SafetySec on the head again, now with the key known.
+//! 9. Whether the endpoint is served at all; `GET /models` is answered here; the MCP server of the path, and the key's grant.
 //! 10. The body, bounded in bytes and in time, and decoded.
 //! 11. The plugins at `pre_route`.
-//! 12. The tools that are called; else the model, its grant and its provider; else the route's own upstream.
-//! 13. Limits, budgets and quotas of the whole, as far as steps 6 and 8 left them for one question; what is taken is held.
-//! 14. The token of an MCP server.
+//! 12. The tools that an MCP request calls; else the model, its grant and its provider; else the route's own upstream.
+//! 13. Limits, budgets and quotas, together with the counters that steps 6 and 8 deferred; what they grant is held.
+//! 14. The access token of an MCP server.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -41,19 +41,19 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
-/// Bodies up to this length come along with their heads, mostly.
+/// A body up to this length has usually arrived together with its head.
 const ALONG: u64 = 16 << 10;
 
-/// How admission ended, when it did not end with a destination.
+/// Why admission ended without a destination.
 pub enum Refusal {
-    /// Answer with this. `close` when the rest of the body is still on its way.
+    /// Answer with this denial.
     Denied {
         /// The answer.
         denial: Box<Denial>,
-        /// Whether the connection must end.
+        /// Whether the connection must be closed, because the rest of the body is still on its way.
         close: bool,
     },
-    /// The gateway's own answer has been sent, or nobody is left to be answered.
+    /// Nothing is left to do: the gateway's own answer has been sent, or the caller is gone.
     Done,
 }
 
@@ -67,10 +67,10 @@ fn refuse(code: &crate::error::Code) -> Refusal {
     Denial::of(code).into()
 }
 
-/// Runs admission. `Ok(true)` means the caller has its answer and nothing goes upstream.
+/// Runs admission. `Ok(true)` means that the caller has been answered and nothing is sent upstream.
 ///
 /// # Errors
-/// The caller's connection broke while it was answered.
+/// The caller's connection broke while the answer was written.
 pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pingora::Result<bool> {
     let mut admitted = admit(edge, session, cx).await;
     if admitted.is_err()
@@ -100,7 +100,7 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
                 // Closing with unread bytes resets the connection, and a reset can destroy the answer on its way.
                 let began = std::time::Instant::now();
                 let rest = tokio::time::timeout(std::time::Duration::from_secs(2), session.as_mut().drain_request_body()).await;
-                // Waiting for the caller is no time of ours.
+                // Time spent waiting for the caller does not count as the gateway's overhead.
                 cx.reading += began.elapsed();
                 if !matches!(rest, Ok(Ok(()))) {
                     session.set_keepalive(None);
@@ -111,13 +111,13 @@ pub async fn request(edge: &Edge, session: &mut Session, cx: &mut Context) -> pi
     }
 }
 
-/// Whether nothing of a refused request is still on its way, or so little that it is read off once the caller has its answer:
-/// a flood of refusals is not one of connections as well.
+/// Whether the rest of a refused request is here already, or short enough to be read off after the answer, so that the
+/// connection can be kept: a flood of refused requests must not become a flood of new connections.
 fn soon_over(session: &mut Session) -> bool {
     session.as_mut().is_body_done() || declared_length(session).is_some_and(|length| length <= ALONG)
 }
 
-/// Limits that were left for later and are asked now because nothing comes later.
+/// Asks the limits of the head that were deferred, because the request ends here and there is no later question.
 async fn overdue(edge: &Edge, cx: &mut Context) -> Result<(), Denial> {
     let live = cx.live.clone();
     let caller = cx.exchange.as_ref().and_then(|exchange| exchange.facts.caller.clone());
@@ -138,7 +138,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         return Err(refuse(codes::ROUTE_NOT_FOUND));
     }
     if session.as_downstream().is_upgrade_req() && !offers_http2(&head.headers) {
-        // A connection that stops being HTTP is one that no gate can see.
+        // After an upgrade the connection is not HTTP any more, and no gate could inspect it.
         return Err(refuse(codes::METHOD_NOT_ALLOWED));
     }
     if let Some(service) = counter::Service::of(snapshot, path) {
@@ -165,7 +165,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         guard.head(Phase::PreAuth, exchange).await?;
     }
     let length = declared_length(session);
-    // Who is called at `pre_route` is called for nobody whom a limit refuses.
+    // A plugin at `pre_route` that calls other hosts must not be run for a request that a limit refuses.
     let ends_here = !route.auth || endpoint == Endpoint::Models;
     let later = edge.governor.may_wait(length) && !ends_here && !route.chain.calls_out(Gate::PreRoute);
     edge.governor.pre_auth(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, client_ip, length).await?;
@@ -207,7 +207,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
         edge.governor.weighed(snapshot, cx.id, body.len() as u64)?;
     }
     let mut steering = match &called {
-        // What it asks for is known when the plugins have had their turn.
+        // An MCP body is inspected after the plugins at `pre_route`, which may change it.
         Some(_) => None,
         None => Some(decode(&route, &body, exchange)?),
     };
@@ -251,7 +251,7 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
             .last(Turn { snapshot, id: cx.id, governed: &mut cx.governed, later, keyed: route.auth }, exchange, caller, steering, tools)
             .await?;
     }
-    // Last of all: nobody fetches a token for who may not ask.
+    // Last, so that no token is fetched for a request that is refused.
     if let Some(Destination::Mcp(called)) = &mut cx.destination {
         called.authorize().await?;
     }
@@ -259,12 +259,12 @@ async fn admit(edge: &Edge, session: &mut Session, cx: &mut Context) -> Result<(
     Ok(())
 }
 
-/// What the head says of the body's length; `None` for a body that comes in chunks.
+/// The body's length as `Content-Length` declares it; `None` for a chunked body.
 fn declared_length(session: &Session) -> Option<u64> {
     session.req_header().headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
-/// The exchange as it stands when the head has been read.
+/// The exchange of a request of which only the head has been read.
 fn begin(
     session: &Session,
     cx: &Context,
@@ -302,7 +302,7 @@ fn begin(
     })
 }
 
-/// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
+/// The trace id of a `traceparent` header (W3C Trace Context §3.2), or `None` if the header is malformed.
 fn trace_id(traceparent: &str) -> Option<String> {
     let mut parts = traceparent.split('-');
     let (version, trace) = (parts.next()?, parts.next()?);
@@ -320,10 +320,10 @@ fn host_of<'a>(headers: &'a HeaderMap, uri: &'a http::Uri) -> &'a str {
     }
 }
 
-/// Whether a path could mean another one to the next hop. Routes are matched on the path as it was sent and it is sent on
-/// as it came, so what normalises to something else must not pass a route that was meant for something else.
+/// Whether the next hop could read the path as another one. Routes are matched on the path exactly as it was sent, and it is
+/// forwarded unchanged; a path that normalises to another one could therefore bypass the route meant for that other path.
 fn is_ambiguous(path: &str) -> bool {
-    // Nearly no path has a byte that could make it so.
+    // Most paths contain none of the bytes that matter.
     if !path.bytes().any(|b| matches!(b, b'%' | b'\\' | b'.')) && !path.contains("//") {
         return false;
     }
@@ -338,8 +338,8 @@ fn is_ambiguous(path: &str) -> bool {
         || path.match_indices('%').any(|(at, _)| encoded(at, b"2f") || encoded(at, b"5c") || unreserved(at))
 }
 
-/// Finds the caller by the credential it presented. Several credentials at once are taken in the order of the
-/// documentation: `Authorization`, `x-api-key`, `x-goog-api-key`, `?key=`.
+/// Finds the caller by the credential it presented. Of several credentials the first counts, in the documented order:
+/// `Authorization`, `x-api-key`, `x-goog-api-key`, `?key=`.
 pub(super) fn authenticate(
     session: &Session,
     keys: &identity::Keys,
@@ -359,7 +359,7 @@ pub(super) fn authenticate(
     }
 }
 
-/// The methods that a path takes, whatever was asked of it (RFC 9110 §10.2.1).
+/// The value of `Allow` for a path: the methods it supports, whichever was sent (RFC 9110 §10.2.1).
 fn allowed(live: &Live, head: &pingora_http::RequestHeader) -> Option<http::HeaderValue> {
     let (snapshot, path) = (&live.snapshot, head.uri.path());
     let takes = |method: &Method| match counter::Service::of(snapshot, path) {
@@ -374,25 +374,25 @@ fn allowed(live: &Live, head: &pingora_http::RequestHeader) -> Option<http::Head
     http::HeaderValue::from_str(&methods.join(", ")).ok().filter(|_| !methods.is_empty())
 }
 
-/// Whether a provider route takes a method at a path.
+/// Whether a provider route supports a method at a path.
 fn takes(method: &Method, path: &str) -> bool {
     match Endpoint::of(method, path).0 {
         Endpoint::Other => false,
         Endpoint::Models => method == Method::GET || method == Method::HEAD,
-        // A client ends its session with DELETE and listens with GET.
+        // An MCP client ends its session with DELETE and opens the server's event stream with GET.
         Endpoint::Mcp => [Method::GET, Method::POST, Method::DELETE].contains(method),
         _ => method == Method::POST,
     }
 }
 
-/// Refuses what a provider route has no meaning for, so that nothing passes it unread.
+/// Refuses endpoints and methods that a provider route does not know, so that nothing is forwarded without being read.
 fn served_here(session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     let path = session.req_header().uri.path();
     match endpoint {
         Endpoint::Other if [Method::GET, Method::POST].iter().any(|m| Endpoint::of(m, path).0 != Endpoint::Other) => {
             Err(refuse(codes::METHOD_NOT_ALLOWED))
         }
-        // No provider of this build serves these; forwarding them as they are would mean forwarding them unread.
+        // No provider of this build serves these endpoints; forwarding the requests would mean forwarding them unread.
         Endpoint::Other | Endpoint::UnifiedChat | Endpoint::Task => Err(refuse(codes::ROUTE_NOT_FOUND)),
         Endpoint::GenerateContent | Endpoint::StreamGenerateContent => Err(refuse(codes::PROVIDER_TYPE_UNSUPPORTED)),
         _ if takes(&session.req_header().method, path) => Ok(()),
@@ -422,13 +422,13 @@ async fn list_models(session: &mut Session, cx: &mut Context, caller: &Caller) -
     say(session, cx, 200, &answer).await
 }
 
-/// Whether the change of protocol that is asked for is the one to HTTP/2, which may be left undone (RFC 9110 §7.8). What
-/// leaves for the upstream does not ask for it.
+/// Whether the only upgrade asked for is to HTTP/2 (`h2c`), which a server may ignore (RFC 9110 §7.8). The header is not
+/// forwarded to the upstream.
 fn offers_http2(headers: &HeaderMap) -> bool {
     headers.get_all(UPGRADE).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"))
 }
 
-/// Answers with this.
+/// Sends a JSON answer of the gateway's own.
 pub(super) async fn say(session: &mut Session, cx: &mut Context, status: u16, answer: &serde_json::Value) -> Refusal {
     let body = Bytes::from(answer.to_string());
     let head = pingora_http::ResponseHeader::build(status, Some(4)).and_then(|mut head| {
@@ -446,7 +446,7 @@ pub(super) async fn say(session: &mut Session, cx: &mut Context, status: u16, an
     Refusal::Done
 }
 
-/// Reads model and stream flag out of the body. A guarded route refuses what it cannot read.
+/// Reads model, stream flag and token counts from the body. A guarded route refuses a body that it cannot parse.
 fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steering, Refusal> {
     if body.is_empty() && route.upstream.is_some() {
         return Ok(Steering::default());
@@ -475,7 +475,8 @@ fn decode(route: &Route, body: &Bytes, exchange: &mut Exchange) -> Result<Steeri
     }
 }
 
-/// Model → grant → provider, or the route's own addresses. `said` is the family that the body names.
+/// The provider of the request's model, once key and model pass all checks, or the route's own upstream. `said` is the
+/// provider family that the body names, if it names one.
 fn destination(
     live: &Live,
     route: &Route,
@@ -514,7 +515,7 @@ fn destination(
     Ok(Destination::Provider { target: target.clone(), slug: model.slug.clone() })
 }
 
-/// Whether a provider of this kind speaks the dialect of the endpoint that was called.
+/// Whether a provider of this kind speaks the dialect of the endpoint.
 fn serves(kind: ProviderKind, dialect: Dialect) -> bool {
     match dialect {
         Dialect::Anthropic => kind == ProviderKind::Anthropic,
@@ -523,12 +524,12 @@ fn serves(kind: ProviderKind, dialect: Dialect) -> bool {
     }
 }
 
-/// Whether a provider belongs to the family that a path names, if it names one.
+/// Whether a provider belongs to the family that the path names; `true` if the path names none.
 fn is_of_family(kind: ProviderKind, family: Option<&str>) -> bool {
     family.is_none_or(|family| kind.as_str() == family)
 }
 
-/// Whether the family that a body names is the endpoint's or the model's own: it may say so again and change nothing.
+/// Whether the provider family that the body names agrees with the endpoint's or the model's: it may repeat them, not override.
 fn confirms(said: &str, provider: &Provider, dialect: Dialect) -> bool {
     [provider.kind.as_str(), &provider.name, dialect.as_str()].iter().any(|family| said.eq_ignore_ascii_case(family))
 }

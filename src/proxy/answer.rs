@@ -1,4 +1,4 @@
-//! The answer's half of the path: what passes, what is held until it has been judged, what is scanned as it streams.
+//! The answer's half of the path: what passes through, what is held until it has been judged, and what is scanned as it streams.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,21 +25,21 @@ use crate::wire::{self, Dialect, Endpoint, Usage, UsageSource, sse, usage::Usage
 
 /// One SSE event may be this large; a provider's largest carry a whole tool call.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
-/// Where providers tell their own id of a request.
+/// The headers in which providers send their own request id.
 const PROVIDER_IDS: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("request-id")];
 
-/// `response_filter`: the head is known; decide how the body travels.
+/// `response_filter`: the head has arrived; decides how the body travels.
 ///
 /// # Errors
-/// A plugin refused on the head alone, or the answer can not be inspected; nothing has been sent.
+/// A plugin refused on the head alone, or the answer cannot be inspected. Nothing has been sent to the caller yet.
 pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked for it: an upgrade is not passed on, and what is no HTTP no gate can see.
+        // No upgrade was forwarded, so none was requested; and no gate could inspect a connection that is not HTTP any more.
         return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
     }
     let elsewhere = head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED;
     if elsewhere && !matches!(cx.destination, Some(Destination::Upstream(_))) {
-        // SDKs would follow it with the request as it was before any gate, past all of them.
+        // SDKs would follow the redirect with the request as the caller wrote it, past all gates.
         log::warn!(target: "proxy", request_id = cx.id.to_string().as_str(), status = head.status.as_u16(); "a provider's redirect is not passed on: its base_url is another");
         return cx.refuse(Denial::of(mcp::code_of_failure(cx.destination.as_ref())));
     }
@@ -66,7 +66,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
     // What only observes must not make a difference: it looks where it can.
     let mut guard = cx.live.guard(route.index).filter(|guard| guard.reads_answers_of(exchange.facts.dialect));
     let enforcing = guard.is_some_and(|guard| guard.enforces());
-    // What may not be called is not offered either.
+    // Tools that the server's rules forbid are removed from its tool lists too.
     let offer = match &cx.destination {
         Some(Destination::Mcp(called)) if !called.server.tools.is_empty() => Some(Arc::clone(&called.server)),
         _ => None,
@@ -97,7 +97,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         if !bodiless && claimed(head).is_some_and(|n| n > cap as u64) && route.held_overflow == route::Overflow::Deny {
             return cx.refuse(Denial::of(codes::ANSWER_TOO_LARGE));
         }
-        // The judge reads the usage of what it sees whole.
+        // The judge meters an answer that it is certain to see whole; one that may be released unread is metered here.
         cx.unmetered = route.held_overflow == route::Overflow::Deny;
         if let Some(exchange) = cx.exchange.take() {
             let guard = guard.cloned();
@@ -126,7 +126,7 @@ pub async fn head(head: &mut ResponseHeader, cx: &mut Context) -> Result<()> {
         if inflate.is_some() && !aside {
             head.remove_header(&CONTENT_ENCODING);
         }
-        // What is compressed passes as it is.
+        // A compressed stream that nothing needs to read passes unchanged.
         let unasked = cx.usage_unasked && !head.headers.contains_key(CONTENT_ENCODING);
         let streaming = Streaming::new(exchange.facts.dialect, exchange.facts.endpoint, cx.id, scanner, guard);
         let theirs = rpc_id(exchange.facts.dialect, exchange);
@@ -155,7 +155,7 @@ fn is_event_stream(head: &ResponseHeader) -> bool {
     head.headers.get(CONTENT_TYPE).is_some_and(|media| sse::is_event_stream(media.as_bytes()))
 }
 
-/// `response_body_filter`: the next piece of an answer that is not held.
+/// `response_body_filter`: the next chunk of an answer that is not held.
 pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
     if end {
         cx.upstream_ended.get_or_insert_with(Instant::now);
@@ -176,26 +176,26 @@ pub fn body(body: &mut Option<Bytes>, end: bool, cx: &mut Context) {
     *body = Some(passed);
 }
 
-/// One streamed answer on its way: frames are metered, and scanned when the chain wants to see them.
+/// One streamed answer on its way: events are metered, and scanned if a guard or plugin of the chain reads them.
 pub struct Streaming {
     parser: sse::Parser,
-    /// Undoes the provider's encoding, of a stream that somebody must read.
+    /// Decodes the provider's `content-encoding`, if a stream that must be read has one.
     inflate: Option<Inflate>,
     /// Who reads it decoded only looks: the caller gets it as it came.
     aside: bool,
     guard: Option<StreamGuard>,
     scanner: Option<StreamChain>,
-    /// Whose rules say which tools an event may offer.
+    /// The MCP server whose rules say which tools an event may list.
     offer: Option<Arc<McpServer>>,
     usage: UsageStream,
-    /// The event that tells usage is an answer to the gateway's question, not to the caller's.
+    /// Whether the gateway, not the caller, asked for the usage event, which is then removed from the stream.
     unasked: bool,
-    /// There was an event too large to be read: what comes passes as it is.
+    /// Whether an event was too large to be parsed; the rest of the stream passes unread.
     unread: bool,
     dialect: Dialect,
     endpoint: Endpoint,
     id: RequestId,
-    /// The id of the caller's JSON-RPC message.
+    /// The id of the caller's JSON-RPC message, as it stands in the body.
     theirs: Option<String>,
     denied: Option<Denial>,
     cut: bool,
@@ -222,7 +222,7 @@ impl Streaming {
         }
     }
 
-    /// What the provider said it used, as far as the stream got.
+    /// The usage that the stream has reported so far.
     pub fn usage(&self) -> Usage {
         self.usage.usage()
     }
@@ -242,7 +242,7 @@ impl Streaming {
         (self.scanner, self.guard)
     }
 
-    /// Whether bytes may leave other than they came.
+    /// Whether anything may change the stream's bytes.
     fn acts(&self) -> bool {
         self.scanner.as_ref().is_some_and(StreamChain::acts) || self.offer.is_some() || self.guard.as_ref().is_some_and(StreamGuard::acts)
     }
@@ -271,7 +271,7 @@ impl Streaming {
         out.into()
     }
 
-    /// The next piece of the stream in plain text.
+    /// Reads the next chunk of the decoded stream and returns the bytes to send instead.
     fn read(&mut self, chunk: Bytes, end: bool) -> Bytes {
         if self.cut {
             return Bytes::new();
@@ -283,11 +283,11 @@ impl Streaming {
         let (mut out, mut as_it_is) = (Vec::new(), self.parser.held() == 0);
         let mut events: Vec<_> = self.parser.push(&chunk).collect();
         if end {
-            // A tail without its blank line is an event too when nothing more comes.
+            // At the end of the stream a last event without its blank line counts as well.
             events.extend(self.parser.finish().map(Ok));
         }
         for event in events {
-            // An event above the cap cannot be read. Unguarded it passes unmetered, guarded the stream ends here.
+            // An event above the cap cannot be read: a stream that nothing acts on passes unmetered, any other is cut off here.
             let Ok(event) = event else {
                 if acts {
                     return self.cut_off(out, Denial::of(codes::ANSWER_UNREADABLE));
@@ -367,7 +367,7 @@ impl Streaming {
         refused.map_or(Ok(kept), Err)
     }
 
-    /// One event: SafetySec first, then the plugins' filters over what it leaves.
+    /// Passes one event through SafetySec and then, with what SafetySec leaves of it, through the plugins' filters.
     fn frame(&mut self, event: &sse::Event, out: &mut Vec<u8>) -> std::result::Result<(), Box<Denial>> {
         let data = match &self.offer {
             Some(server) => mcp::offered_in_event(server, &event.data),
@@ -383,7 +383,7 @@ impl Streaming {
         }
     }
 
-    /// What the guard and the filters still held.
+    /// Appends what the guard and the filters still hold back.
     fn finish(&mut self, out: &mut Vec<u8>) -> std::result::Result<(), Box<Denial>> {
         let rest = self.guard.as_mut().map_or_else(|| Ok(Vec::new()), StreamGuard::finish)?;
         for (name, data) in &rest {
@@ -396,7 +396,7 @@ impl Streaming {
         scanner.denial().cloned().map_or(Ok(()), |denial| Err(Box::new(denial)))
     }
 
-    /// Ends the stream with one well-formed error event of the caller's dialect and no `[DONE]`.
+    /// Ends the stream with one well-formed error event in the caller's dialect and without `[DONE]`.
     fn cut_off(&mut self, mut out: Vec<u8>, denial: Denial) -> Bytes {
         self.cut = true;
         out.extend_from_slice(&wire::envelope::stream_error(
@@ -411,7 +411,7 @@ impl Streaming {
     }
 }
 
-/// One frame through the plugins' filters. What the frame came in keeps its other fields.
+/// Passes one frame through the plugins' filters. The other fields of its event are kept.
 fn filtered(
     scanner: &mut Option<StreamChain>,
     name: Option<&str>,
@@ -437,12 +437,12 @@ fn filtered(
     Ok(())
 }
 
-/// Judges held answers: SafetySec and plugins of `post_upstream` see head and whole body before a byte has left.
+/// Judges held answers: SafetySec and the plugins at `post_upstream` see head and whole body before a byte is sent.
 pub struct AnswerJudge {
     exchange: Box<Exchange>,
     route: Arc<Route>,
     guard: Option<Arc<Guard>>,
-    /// Whose rules say which tools the answer may offer.
+    /// The MCP server whose rules say which tools the answer may list.
     offer: Option<Arc<McpServer>>,
     /// See [`Streaming::unasked`].
     unasked: bool,
@@ -450,7 +450,7 @@ pub struct AnswerJudge {
 }
 
 impl AnswerJudge {
-    /// The exchange, for whoever needs it next.
+    /// Returns the exchange, which the judge owns while it holds the answer.
     pub fn into_exchange(self) -> Box<Exchange> {
         self.exchange
     }
@@ -473,7 +473,7 @@ impl AnswerJudge {
             body = guard.answer(exchange, body, claim).await.map_err(Box::new)?;
         }
         let broken = |_| Box::new(Denial::of(codes::INTERNAL));
-        // The steps see the head's own fields; it has them back when they are done.
+        // Moved to the steps and back, not copied.
         let own = fields(head, std::mem::take).map_err(broken)?;
         exchange.draft.response = Some(Response { status: head.status.as_u16(), headers: own, body: Some(body) });
         let verdict = gate::run(&self.route.chain, Gate::PostUpstream, exchange, &HeaderMap::new()).await;
@@ -497,8 +497,8 @@ impl AnswerJudge {
         written.map(|()| body).map_err(broken)
     }
 
-    /// Meters the answer; a stream that is held for one step is still scanned frame by frame for the others, because what is
-    /// split over two frames is whole in none of them.
+    /// Meters the answer. A held stream is also scanned frame by frame, for the steps that read frames: text that is split over
+    /// two frames stands whole in neither.
     fn read(&mut self, head: &ResponseHeader, body: Bytes) -> std::result::Result<Bytes, Box<Denial>> {
         let exchange = &mut *self.exchange;
         let dialect = exchange.facts.dialect;
@@ -530,7 +530,7 @@ impl AnswerJudge {
         }
     }
 
-    /// Puts a refusal on record and renders it.
+    /// Records a refusal in the exchange and renders it.
     fn refuse(&mut self, denial: Denial) -> Answer {
         let facts = &self.exchange.facts;
         let theirs = rpc_id(facts.dialect, &self.exchange);
@@ -567,7 +567,7 @@ impl Judge for AnswerJudge {
     }
 }
 
-/// What the provider says it used; nothing for errors and for what is not JSON.
+/// The usage that a provider's JSON answer reports; none for errors and for answers that are not JSON.
 pub fn usage_of(dialect: Dialect, head: &ResponseHeader, body: &[u8]) -> Usage {
     let json = head
         .headers
@@ -579,16 +579,16 @@ pub fn usage_of(dialect: Dialect, head: &ResponseHeader, body: &[u8]) -> Usage {
     wire::usage::from_body(dialect, body)
 }
 
-/// How the request ended, as far as the answer's side can tell.
+/// How the request ended, as far as its answer tells.
 pub fn end_of(cx: &Context, failed: bool) -> End {
     match &cx.denial {
         _ if cx.caller_gone => End::ClientAbort,
-        // By code, not by status: a plugin may refuse with any.
+        // Compared by code, not by status: a plugin may refuse with any status.
         Some(denial) if [codes::UPSTREAM_TIMEOUT.code, codes::REQUEST_TIMEOUT.code].contains(&&*denial.code) => End::Timeout,
         Some(denial) if [codes::UPSTREAM_FAILED.code, codes::MCP_UPSTREAM_FAILED.code].contains(&&*denial.code) => End::UpstreamError,
         Some(_) => End::Blocked,
         None if failed => End::UpstreamError,
-        // The caller has all of it, and it is the provider's failure or refusal.
+        // The answer was complete, but it was a provider's error.
         None if cx.upstream_status >= 400 && !matches!(cx.destination, Some(Destination::Upstream(_))) => End::UpstreamError,
         None => End::Complete,
     }

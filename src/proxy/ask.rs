@@ -1,12 +1,14 @@
-//! What a request is asked of limits, budgets and quotas, in as few questions as can be.
+//! Asks the store about the limits, budgets and quotas of a request, in as few round trips as possible.
 //!
-//! The limits of the head wait for those of the body, and all of them are one question together with the reservation: a
-//! shared store is a round trip away, and who is refused by the last of them has taken nothing of the first. They do not wait
-//! where the body is long or of a length that nobody told, where a plugin at `pre_route` calls other hosts, and for the
-//! gateway's own policy in a cluster, whose counters lie on another node. A rate that the store said to be full is believed for
-//! up to a second, and refused without asking and without the body.
+//! The counters of the head (gateway, organisation, team, key) are deferred until the body is known, and then decided together
+//! with those of the body and the reservation, in one question: a shared store is a round trip away, and a request that one
+//! counter refuses takes nothing from the others. They are not deferred when the body is long or of unknown length, when a
+//! plugin at `pre_route` calls other hosts, or, for the gateway-wide policy, in a cluster that keeps its counters on another
+//! node. A rate limit that the store reported as full refuses for up to a second without asking again and without reading the
+//! body.
 //!
-//! State in this process mostly has room everywhere and says so at once. Only where it does not it is asked why.
+//! The in-process store is first asked to grant everything in one call ([`Governor::granted`]). Only where it does not is the
+//! full question built, which also says why.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,17 +25,17 @@ use crate::limit::{Ask, Course, Decision, Field, Outcome, Panel, ScopePlan, Stag
 use crate::store::{Decided, LeaseId, Question, Ruling, Stands, StateError, Whole};
 use crate::telemetry::Sparse;
 
-/// How long a request that found no place or no room waits before it is refused.
+/// Wait before the single retry when a slot or budget was full: it may be released in a moment.
 const GIVING_BACK: Duration = Duration::from_millis(10);
 
-/// Bodies up to this length are read before the limits that come before them are asked: these are then decided with all
-/// others, as one.
+/// The counters of the head are deferred only for bodies up to this length [bytes]: reading a longer body before its limits
+/// are asked would cost too much.
 const SHORT: u64 = 256 << 10;
 
-/// Requests that a store did not answer about: there may be thousands a second, and one line tells what is to be known.
+/// Throttles the log line about a store that does not answer, which may concern thousands of requests a second.
 static UNANSWERED: Sparse = Sparse::new();
 
-/// What was not asked yet.
+/// The stages whose counters were deferred.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Due {
     pre_auth: bool,
@@ -41,19 +43,19 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// Whether nothing was asked yet.
+    /// Whether every counter of the head is deferred, so that none has been taken yet.
     pub fn is_all(self, snapshot: &Snapshot, caller: &Caller) -> bool {
         (self.pre_auth || snapshot.policy.is_none()) && (self.early || caller.terms.scopes.is_empty())
     }
 
-    /// How many counters there are.
+    /// How many counters are deferred.
     pub fn count(self, snapshot: &Snapshot, caller: Option<&Caller>) -> usize {
         let global = snapshot.policy.iter().filter(|_| self.pre_auth);
         let early = caller.filter(|_| self.early).map_or(&[][..], |caller| &caller.terms.scopes);
         global.chain(early).map(|plan| plan.requests().len()).sum()
     }
 
-    /// Its counters.
+    /// Adds the deferred counters to a panel.
     pub fn of<'a>(self, snapshot: &'a Snapshot, caller: Option<&'a Caller>, now: i64, panel: &mut Panel<'a>) {
         if self.pre_auth
             && let Some(plan) = &snapshot.policy
@@ -69,20 +71,20 @@ impl Due {
 }
 
 impl Governor {
-    /// Whether the limits of the head may be asked together with those of the body, as far as the head tells: they are one
-    /// question then, and a body that is worth protecting is not read for nothing.
+    /// Whether the counters of the head may be deferred to those of the body, as far as the declared length tells: a short body
+    /// is cheap to read even if the request is refused then.
     pub fn may_wait(&self, length: Option<u64>) -> bool {
         length.is_some_and(|length| (1..=SHORT).contains(&length))
     }
 
-    /// The gateway's own policy, before anything is known of the caller but its address.
+    /// Asks the gateway-wide policy, which knows nothing of the caller but its address.
     ///
     /// # Errors
-    /// The policy refuses, or cannot be asked.
+    /// The policy refuses, or its store does not answer.
     pub async fn pre_auth(&self, turn: Turn<'_>, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
         let Some(plan) = &turn.snapshot.policy else { return Ok(()) };
-        // In a cluster these counters lie elsewhere: they cannot be asked with others. In this process they are asked with
-        // those of the key, as soon as it is known.
+        // In a cluster these counters lie on another node and cannot be deferred to those of the organisation. In this process they
+        // can be, to those of the key.
         let later = if self.state.is_remote() { turn.later && self.state.spans_tags() } else { turn.keyed };
         let ask = Ask { address: Some(address), body: length, ..asking(turn.id, 0) };
         let plans = std::slice::from_ref(plan);
@@ -95,7 +97,7 @@ impl Governor {
         self.head_asked(Stage::PreAuth, plans, turn.id, governed, turn.snapshot).await
     }
 
-    /// The length of a body that the head did not tell, for who is asked nothing later: nobody's key is known.
+    /// Checks the length of a body whose head did not declare it, on a route without keys, where no later question follows.
     ///
     /// # Errors
     /// The gateway's own policy refuses.
@@ -105,10 +107,10 @@ impl Governor {
         self.admitted(Stage::PreAuth, &ask, std::iter::empty(), std::iter::once(plan.as_ref()), &mut Vec::new())
     }
 
-    /// Organisation, team and key, before the body is read. `length` is what the head says of the body.
+    /// Asks the policies of organisation, team and key, before the body is read. `length` is what the head declares.
     ///
     /// # Errors
-    /// A policy refuses, or cannot be asked.
+    /// A policy refuses, or its store does not answer.
     pub async fn early(&self, turn: Turn<'_>, caller: &Caller, address: Option<IpAddr>, length: Option<u64>) -> Result<(), Denial> {
         let due = turn.governed.as_ref().is_some_and(|governed| governed.due.pre_auth);
         let plans = &caller.terms.scopes;
@@ -127,7 +129,7 @@ impl Governor {
         Ok(())
     }
 
-    /// What the head of a request is asked at one stage without a counter.
+    /// Checks everything about the head that needs no counter, and the rates that are remembered as full.
     fn head(&self, stage: Stage, plans: &[Arc<ScopePlan>], ask: &Ask, governed: &mut Governed) -> Result<(), Denial> {
         let scopes = || plans.iter().map(Arc::as_ref);
         self.admitted(stage, ask, scopes(), scopes(), &mut governed.shadowed)?;
@@ -141,7 +143,7 @@ impl Governor {
         }
     }
 
-    /// Its counters, and those that wait for them.
+    /// Asks the counters of a stage, together with those that were deferred.
     async fn head_asked(
         &self,
         stage: Stage,
@@ -159,11 +161,11 @@ impl Governor {
         self.decide(&panel, None, &ask, governed, &snapshot.governance).await
     }
 
-    /// A request is refused, or ends here, before the limits of its head were asked: it is counted
-    /// nevertheless, and a limit that refuses it is what its caller is told.
+    /// Asks the deferred counters of a request that is refused, or ends, before the question they were deferred to. The request
+    /// counts all the same, and a limit that refuses it takes the place of its other refusal.
     ///
     /// # Errors
-    /// A policy refuses, or cannot be asked.
+    /// A policy refuses, or its store does not answer.
     pub async fn overdue(&self, turn: Turn<'_>, caller: Option<&Caller>) -> Result<(), Denial> {
         let Some(governed) = turn.governed else { return Ok(()) };
         let due = std::mem::take(&mut governed.due);
@@ -175,7 +177,7 @@ impl Governor {
         self.decide(&panel, None, &ask, governed, &turn.snapshot.governance).await
     }
 
-    /// What needs no counter.
+    /// Checks addresses and sizes, which need no counter.
     pub(super) fn admitted<'a>(
         &self,
         stage: Stage,
@@ -184,7 +186,7 @@ impl Governor {
         sizes: impl Iterator<Item = &'a ScopePlan> + Clone,
         shadowed: &mut Vec<Shadowed>,
     ) -> Result<(), Denial> {
-        // Most policies only count.
+        // Most policies have counters alone: nothing to check.
         if networks.clone().chain(sizes.clone()).all(ScopePlan::counts_only) {
             let asked = networks.filter(|_| ask.address.is_some()).count() as u64;
             self.metrics.allowed(stage as usize, Field::Network as usize, asked);
@@ -201,7 +203,7 @@ impl Governor {
         }
     }
 
-    /// Takes everything at once, if there is room everywhere.
+    /// Takes everything in one call if there is room everywhere, else nothing. Says whether it did.
     pub(super) fn granted(
         &self,
         course: Arc<Course>,
@@ -235,7 +237,7 @@ impl Governor {
         true
     }
 
-    /// Whether budgets count money, and nobody knows what the request may cost.
+    /// Whether the request must be refused because a budget counts money and its cost is unknown.
     fn is_unpriced(&self, accounts: &[Arc<Account>], governed: &Governed, settings: &GovernanceSettings) -> bool {
         settings.refuse_unpriced
             && governed.pricing.is_none()
@@ -243,7 +245,7 @@ impl Governor {
             && accounts.iter().any(|account| account.metric == budget::Metric::Cost)
     }
 
-    /// Limits, and what is reserved of budgets and quotas.
+    /// Asks the counters of the panel together with a reservation in these accounts.
     pub(super) async fn with_accounts(
         &self,
         panel: &Panel<'_>,
@@ -273,7 +275,7 @@ impl Governor {
         }
     }
 
-    /// One question, asked again where what was in the way is given back in a moment.
+    /// Asks one question and applies its answer: what was granted goes into the receipt, a refusal becomes the denial.
     pub(super) async fn decide(
         &self,
         panel: &Panel<'_>,
@@ -285,12 +287,12 @@ impl Governor {
         if panel.is_empty() && reservation.is_none() {
             return Ok(());
         }
-        // What is remembered of a refusal counts from when it was asked.
+        // A refusal is remembered from when it was asked for, not from when it was answered.
         let asked = Instant::now();
         let decided = match self.asked(panel, reservation.as_ref(), ask, settings).await {
             Ok(decided) => decided,
             Err(error) => {
-                // The store may have heard the question without being heard: slots that it took then are in no receipt.
+                // The store may have applied the question although its answer was lost; slots taken then are in no receipt.
                 let slots = if matches!(error, StateError::Timeout(_)) { panel.slots() } else { Vec::new() };
                 if !slots.is_empty() {
                     let (state, lease) = (Arc::clone(&self.state), ask.lease);
@@ -299,7 +301,7 @@ impl Governor {
                 if let Some(unsure) = reservation {
                     self.metrics.budget("error");
                     if goes_on(&error, settings.allow_on_store_error) {
-                        // The request goes on: whether it is held shows when it is settled.
+                        // The request goes on. Whether the store made the reservation shows when it is settled.
                         governed.own().map_err(|error| self.unasked(&error))?.0.reservation = Some(unsure);
                     } else {
                         let (state, metrics) = (Arc::clone(&self.state), self.metrics.clone());
@@ -335,8 +337,9 @@ impl Governor {
         }
     }
 
-    /// The answer to a question. A caller has its answer a moment before what it had is given back, and may ask again in that
-    /// moment: who found no place or no room asks once more. A store that has forgotten what was used is told.
+    /// Puts one question to the store. A caller receives its answer a moment before its slots and reservation are released, and
+    /// may send its next request in that moment: a question that finds them full is therefore asked once more. A store that has
+    /// lost the used amounts (`Unseeded`) is given them again.
     async fn asked(
         &self,
         panel: &Panel<'_>,
@@ -369,14 +372,14 @@ impl Governor {
         }
     }
 
-    /// A defect: nothing is let through that could not be counted.
+    /// The denial for a question that is a defect of this gateway: what could not be counted is not let through.
     pub(super) fn unasked(&self, error: &StateError) -> Denial {
         self.metrics.store_errors.inc();
         log::error!(target: "governance", "{error}");
         Denial::of(codes::STORE_UNAVAILABLE)
     }
 
-    /// What a store that does not answer means for the request.
+    /// What becomes of a request when its store does not answer: let through or refused, as the configuration says.
     fn unanswered(&self, error: &StateError, governed: &mut Governed, settings: &GovernanceSettings) -> Result<(), Denial> {
         self.metrics.store_errors.inc();
         let goes_on = goes_on(error, settings.allow_on_store_error);
@@ -393,13 +396,12 @@ impl Governor {
     }
 }
 
-/// Whether a request goes on that could not be asked about. A question that no store could answer is a defect and no outage:
-/// it lets nobody through.
+/// Whether a request goes on whose question failed. `Invalid` is a defect, not an outage, and never lets a request through.
 fn goes_on(error: &StateError, allow: bool) -> bool {
     allow && !matches!(error, StateError::Invalid(_))
 }
 
-/// What a request tells of itself from its beginning.
+/// The question of a request, which begins now.
 pub(super) fn ask(id: RequestId) -> Ask {
     asking(id, SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
 }

@@ -1,4 +1,4 @@
-//! Reads the whole request body before routing: bounded in bytes and in time, never trusting what the head claims.
+//! Reads the whole request body before routing: bounded in bytes and in time, without trusting the declared length.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -10,22 +10,21 @@ use pingora_proxy::Session;
 
 use crate::error::{Denial, codes};
 
-/// The most that is set aside up front on the word of `Content-Length`.
+/// The most memory that is allocated up front because of `Content-Length` [bytes].
 const FIRST_ALLOCATION: usize = 256 * 1024;
 
-/// Why there is no body.
+/// Why the body could not be read.
 pub enum ReadError {
-    /// Answer this; the connection is closed afterwards, because the rest of the body is still on its way.
+    /// Answer with this denial and close the connection, because the rest of the body is still on its way.
     Denied(Denial),
-    /// The caller went away; nobody is there to be answered.
+    /// The caller went away; there is nobody to answer.
     CallerGone,
 }
 
 /// Reads the body of at most `limit` bytes within `deadline`.
 ///
 /// A caller that waits for `100 Continue` gets it here: Pingora would only relay the upstream's, and the upstream is not
-/// asked before the body is known.
-/// What was waited for it is added to `waited`.
+/// contacted before the body is known. The time spent waiting for the body is added to `waited`.
 pub async fn read(session: &mut Session, limit: usize, deadline: Duration, waited: &mut Duration) -> Result<Bytes, ReadError> {
     let claimed = session.req_header().headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if claimed.is_some_and(|n| n > limit as u64) {
@@ -37,10 +36,10 @@ pub async fn read(session: &mut Session, limit: usize, deadline: Duration, waite
     if session.req_header().headers.contains_key(EXPECT) && session.as_mut().write_continue_response().await.is_err() {
         return Err(ReadError::CallerGone);
     }
-    // The deadline below is for the whole body: no timer for each read of it.
+    // The deadline below covers the whole body: no timer for each read.
     session.as_mut().set_read_timeout(None);
     let mut whole = pin!(read_all(session, limit, claimed));
-    // The usual body arrived with the head: no timer is set up for what is here already.
+    // Most bodies arrive with their heads: no timer is set up for a body that is already here.
     if let Poll::Ready(result) = futures::poll!(whole.as_mut()) {
         return result;
     }
@@ -58,7 +57,7 @@ async fn read_all(session: &mut Session, limit: usize, claimed: Option<u64>) -> 
     if first.len() > limit {
         return Err(too_large(limit));
     }
-    // The usual small request is one chunk, which needs no copy.
+    // Most small bodies are one chunk, which needs no copy.
     let Some(second) = next(session).await? else { return Ok(first) };
     let mut whole = BytesMut::with_capacity((claimed.unwrap_or(0) as usize).min(FIRST_ALLOCATION).max(first.len() + second.len()));
     whole.extend_from_slice(&first);

@@ -1,5 +1,5 @@
-//! What Pingora carries along with a request: the pinned configuration, the exchange as the gates see it, and where on
-//! its path the request is.
+//! The state that Pingora carries along with a request: the pinned configuration, the exchange that the gates see, and how far
+//! the request has come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -25,31 +25,31 @@ use crate::wire::{Dialect, Insertion};
 
 /// The state of one request.
 pub struct Context {
-    /// The configuration this request runs on, whatever is loaded meanwhile.
+    /// The configuration this request runs on, even if another one is loaded meanwhile.
     pub live: Arc<Live>,
-    /// Ours, whatever the caller sent.
+    /// The gateway's request id, whatever id the caller sent.
     pub id: RequestId,
-    /// The id as it is sent, in both directions.
+    /// The same id as the header value sent to caller and upstream.
     pub id_value: http::HeaderValue,
     /// When the head was complete.
     pub received: Instant,
-    /// Counts this request as in flight while it lives.
+    /// Counts this request towards the cap while it lives.
     pub in_flight: Option<InFlight>,
-    /// The same for the gauge that is scraped.
+    /// Counts this request in the exported gauge while it lives.
     pub gauge: Option<crate::telemetry::InFlight>,
-    /// The service of the gateway's own that counts as a request, and whose key was presented.
+    /// The gateway's own service that was called, if it counts as a request, and the caller whose key was presented.
     pub service: Option<(&'static str, Option<Arc<Caller>>)>,
     /// Set when a route matched.
     pub route: Option<Arc<Route>>,
-    /// What the gates see. The judge of a held answer has it until the wrapper is taken off.
+    /// What the gates see. While an answer is held its judge owns it, until the wrapper is removed.
     pub exchange: Option<Box<Exchange>>,
-    /// The wrapper, once the body is read.
+    /// The wrapper around the caller's session, once the body is read.
     pub tap: Option<TapHandle<AnswerJudge>>,
     /// Where the request goes.
     pub destination: Option<Destination>,
-    /// How the stream would be asked for usage in the body as it was admitted.
+    /// What to insert into the admitted body to have the provider report a stream's usage.
     pub ask_usage: Option<Insertion>,
-    /// The provider was asked for usage that the caller did not ask for: the caller does not get to see it.
+    /// Whether the provider was asked for usage that the caller did not ask for; the caller does not see it then.
     pub usage_unasked: bool,
     /// What is sent on is another body than the caller's.
     pub rewritten: bool,
@@ -57,32 +57,32 @@ pub struct Context {
     pub denial: Option<Denial>,
     /// Upstream attempts begun.
     pub attempts: u32,
-    /// Those that met a dead connection.
+    /// Attempts that failed because a kept-alive connection was dead.
     pub stale: u32,
-    /// When the head of the last one was sent.
+    /// When the head of the latest attempt was sent.
     pub sent: Option<Instant>,
     /// Whether the `pre_upstream` gate has run; it runs once, not once per attempt.
     pub pre_upstream_done: bool,
-    /// The answer to the caller's stream, when it is one. The lock is never taken: it makes filters, which need not be
-    /// shareable, fit into what Pingora shares.
+    /// The scanner of a streamed answer. The lock is never taken (`get_mut` and `into_inner` need none): it only makes filters
+    /// that are not `Sync` fit into a context that Pingora requires to be `Sync`.
     pub streaming: Option<Box<parking_lot::Mutex<Streaming>>>,
-    /// The body of an answer that passes unheld, kept to read its usage.
+    /// The body of an answer that is not held, kept to read its usage.
     pub metered: std::collections::VecDeque<bytes::Bytes>,
-    /// Who looks at `metered` when the answer is over.
+    /// The guard that inspects `metered` when the answer is over.
     pub watched: Option<Box<Watched>>,
-    /// The judge of a held answer reads its usage: nothing is kept for it here.
+    /// Whether the judge of a held answer reads its usage, so that nothing is kept in `metered`.
     pub unmetered: bool,
-    /// How much of `metered` there is.
+    /// The length of `metered` [bytes].
     pub metered_bytes: usize,
-    /// When the first upstream attempt began, moved on by what the `pre_upstream` gate took: that time is ours.
+    /// When the first upstream attempt began, plus the time of the `pre_upstream` gate, which counts as the gateway's own.
     pub upstream_started: Option<Instant>,
-    /// When the attempt that is under way began, moved on in the same way.
+    /// When the current attempt began, plus the time of the `pre_upstream` gate.
     pub attempt_began: Option<Instant>,
-    /// Time between the start of the upstream's work and its answer's head.
+    /// Time from the start of the upstream's work to the head of its answer.
     pub upstream_took: Option<Duration>,
-    /// When the last byte of the upstream's answer was here.
+    /// When the last byte of the upstream's answer arrived.
     pub upstream_ended: Option<Instant>,
-    /// How long the caller's body was waited for.
+    /// Time spent waiting for the caller's body.
     pub reading: Duration,
     /// Bytes of the upstream's answer so far.
     pub bytes_received: u64,
@@ -92,18 +92,18 @@ pub struct Context {
     pub status: u16,
     /// Whether the caller's connection broke.
     pub caller_gone: bool,
-    /// What the request holds of limits and budgets; nothing for who has none.
+    /// What the request holds of limits and budgets; `None` for a caller without any.
     pub governed: Option<Box<Governed>>,
 }
 
-/// Where a request goes.
+/// Where a request is sent.
 #[derive(Clone)]
 pub enum Destination {
     /// A provider, by the model of the request.
     Provider {
         /// The provider.
         target: Arc<Target>,
-        /// What the provider calls the model.
+        /// The model's name at the provider.
         slug: Arc<str>,
     },
     /// An MCP server of the caller's organisation.
@@ -154,7 +154,7 @@ impl Context {
         }
     }
 
-    /// Takes the wrapper off the caller's session; what its judge had is here again.
+    /// Removes the wrapper from the caller's session and takes the exchange back from a judge that owned it.
     pub async fn untap(&mut self, session: &mut Session) {
         if let Some(tap) = self.tap.take()
             && let Some(judge) = tap.remove(session).await
@@ -163,7 +163,7 @@ impl Context {
         }
     }
 
-    /// What a refusal tells beside its reason: how limits stand, and which steps ran.
+    /// Additional headers of a refusal: the state of the limits, and the receipt of the steps that ran.
     pub fn fields(&self, dialect: Dialect) -> Fields {
         let mut fields = self.governed.as_ref().map(|governed| governed.headers(dialect)).unwrap_or_default();
         if let (Some(route), Some(exchange)) = (&self.route, &self.exchange) {
@@ -172,42 +172,42 @@ impl Context {
         fields
     }
 
-    /// The id of the caller's JSON-RPC message, where it was read.
+    /// The id of the caller's JSON-RPC message, if the body was read.
     pub fn rpc_id(&self, dialect: Dialect) -> Option<String> {
         rpc_id(dialect, self.exchange.as_deref()?)
     }
 
-    /// Refuses with an error that Pingora carries to `fail_to_proxy`, where the denial is rendered.
+    /// Records the denial and returns the error that makes Pingora call `fail_to_proxy`, where the denial is rendered.
     pub fn refuse<T>(&mut self, denial: Denial) -> pingora::Result<T> {
         self.denial = Some(denial);
         pingora::Error::e_explain(pingora::ErrorType::Custom("denied"), "refused by a gate")
     }
 }
 
-/// The id of a JSON-RPC message, as it stands in the body; `None` for other dialects and for several messages.
+/// The id of a JSON-RPC message, as it stands in the body; `None` for other dialects and for batches.
 pub fn rpc_id(dialect: Dialect, exchange: &Exchange) -> Option<String> {
     (dialect == Dialect::Mcp).then(|| jsonrpc_id(&exchange.draft.body).map(str::to_owned)).flatten()
 }
 
-/// The number of requests in flight, for the process cap and for draining.
+/// The requests in flight, counted for the cap of the process and for draining.
 #[derive(Default)]
 pub struct Flights {
     count: AtomicI64,
     over: AtomicBool,
-    /// Several, so that requests of all threads do not wait for one lock.
+    /// Several, so that threads do not contend for the lock of one.
     told: [Notify; DOORS],
 }
 
 const DOORS: usize = 16;
 
 impl Flights {
-    /// Ends every request that still waits for its upstream or its caller: the drain time is over.
+    /// Ends every request that still waits for its upstream or its caller, because the drain time is over.
     pub fn cut(&self) {
         self.over.store(true, Ordering::Release);
         self.told.iter().for_each(Notify::notify_waiters);
     }
 
-    /// Waits for [`Self::cut`]; `near` is any number of the request's own.
+    /// Waits for [`Self::cut`]. `near` is any number of the request's own: it chooses which of the notifies is waited for.
     pub async fn wait(&self, near: u8) {
         let told = self.told[usize::from(near) % DOORS].notified();
         if !self.over.load(Ordering::Acquire) {
@@ -215,7 +215,7 @@ impl Flights {
         }
     }
 
-    /// Counts one more unless that would exceed `cap` (0 = no cap).
+    /// Counts one more request unless that would exceed `cap` (0 = no cap).
     pub fn begin(self: &Arc<Self>, cap: usize) -> Option<InFlight> {
         let before = self.count.fetch_add(1, Ordering::AcqRel);
         if cap != 0 && before >= cap as i64 {
@@ -225,7 +225,7 @@ impl Flights {
         Some(InFlight(self.clone()))
     }
 
-    /// How many there are now.
+    /// How many requests are in flight.
     pub fn count(&self) -> i64 {
         self.count.load(Ordering::Acquire)
     }

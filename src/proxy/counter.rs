@@ -1,5 +1,5 @@
-//! The services of the traffic listener that are not traffic: whether the gateway lives and is ready, what a caller's key
-//! stands for, and telling replicas to read keys again.
+//! The gateway's own services on the traffic listener: health, readiness, what a caller's key stands for, and the command that
+//! makes all replicas read their keys again.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,24 +17,24 @@ use crate::config::Snapshot;
 use crate::error::{Denial, codes};
 use crate::identity::{ALL_AGAIN, KeyKind};
 
-/// The largest command.
+/// The largest body of an invalidation command [bytes].
 const COMMAND: usize = 64 << 10;
 
-/// What is asked for.
+/// A service of the gateway's own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// `GET /v1/health`: the process answers.
+    /// `GET /v1/health`: answers as long as the process runs.
     Health,
-    /// `GET /v1/healthz`: traffic may come.
+    /// `GET /v1/healthz`: whether traffic should come.
     Ready,
-    /// `POST /v1/keys/validate`
+    /// `POST /v1/keys/validate`: what the presented key stands for.
     Validate,
-    /// `POST /v1/internal/cache/invalidate`, where a secret for it is configured.
+    /// `POST /v1/internal/cache/invalidate`: served only where a secret for it is configured.
     Invalidate,
 }
 
 impl Service {
-    /// The service of a path, whatever routes there are.
+    /// The service at a path. It takes precedence over routes.
     pub fn of(snapshot: &Snapshot, path: &str) -> Option<Self> {
         match path {
             "/v1/health" => Some(Self::Health),
@@ -53,7 +53,7 @@ impl Service {
     }
 }
 
-/// Answers.
+/// Answers a request to a service.
 pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mut Context) -> Refusal {
     let mut status = 200;
     let answer = match service {
@@ -75,7 +75,7 @@ pub async fn serve(service: Service, edge: &Edge, session: &mut Session, cx: &mu
     };
     match answer {
         Ok(answer) => {
-            // Nothing is read of a body that nobody asked for; the connection ends with the answer then.
+            // No body was asked for, so none is read; a connection with an unread body is closed after the answer.
             if !session.as_mut().is_body_done() {
                 session.set_keepalive(None);
             }
@@ -100,7 +100,7 @@ async fn counted(name: &'static str, edge: &Edge, session: &Session, cx: &mut Co
     edge.governor.pre_auth(turn, client, Some(0)).await
 }
 
-/// What the presented key stands for: nothing that its holder could not find out by calling.
+/// What the presented key stands for: nothing that its holder could not find out by making requests.
 fn validate(edge: &Edge, session: &Session, cx: &mut Context) -> Result<Value, Denial> {
     let caller = authenticate(session, &cx.live.snapshot.keys, edge.keyring.as_deref(), SystemTime::now())?;
     if let Some((_, presented)) = &mut cx.service {
@@ -124,7 +124,7 @@ fn validate(edge: &Edge, session: &Session, cx: &mut Context) -> Result<Value, D
     }))
 }
 
-/// Tells all replicas to read keys again. The command says what has changed; whatever it says, all keys are read.
+/// Makes all replicas read their keys again. Whatever keys the command names, all of them are read.
 async fn invalidate(edge: &Edge, session: &mut Session, cx: &Context) -> Result<Value, Denial> {
     let snapshot = &cx.live.snapshot;
     let headers = &session.req_header().headers;

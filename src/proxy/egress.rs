@@ -1,5 +1,5 @@
-//! The way out for plugins: Pingora's own connector, so that outgoing calls share its TLS, its pools and its pinned
-//! addresses. Who may be called is decided in `plugin::network`; here the address is already chosen.
+//! Outgoing HTTP for plugins, over Pingora's own connector with its TLS and connection pool. Which hosts may be called, and at
+//! which address, is decided in `plugin::network`; nothing is resolved here.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub struct PingoraEgress {
 }
 
 impl PingoraEgress {
-    /// A pool of its own, apart from the one that carries callers' requests.
+    /// Creates a connection pool of its own, apart from the one that carries callers' requests.
     pub fn new() -> Self {
         Self { connector: Connector::new(None) }
     }

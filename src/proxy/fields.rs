@@ -1,4 +1,4 @@
-//! The fields of an answer's head: what ends at this gateway, and what plugins change.
+//! The header fields of an answer: those that end at this gateway, and those that plugins change.
 
 use http::header::{ACCEPT_RANGES, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, ETAG, MaxSizeReached};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -21,18 +21,18 @@ pub const BYTES: [HeaderName; 6] = [
 /// Takes out what is not the caller's to see and puts our request id in, and what `tell` adds.
 ///
 /// # Errors
-/// Pingora refuses the reason phrase that it read itself, or there are too many fields.
+/// Pingora refuses the reason phrase that it parsed itself, or there are too many fields.
 pub fn clean_head(
     head: &mut ResponseHeader,
     from_provider: bool,
     id: &HeaderValue,
     tell: impl FnOnce(&mut HeaderMap) -> std::result::Result<(), MaxSizeReached>,
 ) -> Result<()> {
-    // Pingora keeps the spelling of every name beside the fields and parses a name again for each change. Names have no case
-    // (RFC 9110 §5.1): without the spelling this change, and those that follow on the way out, cost a fraction.
+    // Pingora keeps the spelling of every field name beside the map and parses a name again for each change. Names are
+    // case-insensitive (RFC 9110 §5.1); without the spelling this change and those that follow cost a fraction.
     fields(head, |fields| {
         let lists = fields.get_all(CONNECTION).iter().filter_map(|v| v.to_str().ok());
-        // These two name no field.
+        // Connection options that are not field names.
         let named = lists.flat_map(|v| v.split(',')).map(str::trim).filter(|name| !matches!(*name, "keep-alive" | "close"));
         let nominated: Vec<HeaderName> = named.filter_map(|name| name.parse().ok()).filter(|name| *name != CONNECTION).collect();
         let unwanted: Vec<HeaderName> =
@@ -46,10 +46,10 @@ pub fn clean_head(
     .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "too many fields"))
 }
 
-/// Works on the fields of a head themselves.
+/// Gives `work` the plain map of a head's fields. Afterwards the head keeps no spelling of names any more.
 ///
 /// # Errors
-/// Pingora refuses the reason phrase that it read itself.
+/// Pingora refuses the reason phrase that it parsed itself.
 pub fn fields<T>(head: &mut ResponseHeader, work: impl FnOnce(&mut HeaderMap) -> T) -> Result<T> {
     let reason = head.get_reason_phrase().filter(|reason| Some(*reason) != head.status.canonical_reason()).map(str::to_owned);
     let empty = ResponseHeader::from(http::Response::new(()).into_parts().0);
@@ -96,7 +96,7 @@ fn ends_here(name: &str, from_provider: bool) -> bool {
     }
 }
 
-/// Makes the changes that plugins asked for.
+/// Applies the changes that plugins asked for.
 ///
 /// # Errors
 /// Pingora refuses a name or a value.

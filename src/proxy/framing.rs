@@ -1,7 +1,7 @@
-//! Refuses requests whose head can be read in two ways, before anything else looks at them (RFC 9112 §6.1, §6.3).
+//! Refuses requests whose framing can be read in two ways, before anything else reads them (RFC 9112 §6.1, §6.3).
 //!
-//! Pingora follows the letter of the RFC and lets `Transfer-Encoding` win over `Content-Length`; a gateway in front of
-//! servers of many makers refuses instead, because the next hop may choose the other reading.
+//! Pingora follows the letter of the RFC and lets `Transfer-Encoding` override `Content-Length`. A gateway in front of servers
+//! of many makers refuses instead, because the next hop may choose the other reading.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora_proxy::Session;
@@ -21,7 +21,7 @@ pub fn is_sound(session: &Session) -> bool {
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let only_chunked = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked")) && codings.next().is_none();
-    // Pingora has dropped Content-Length by now if Transfer-Encoding was there too: only the raw head still shows it.
+    // Pingora has already removed `Content-Length` if `Transfer-Encoding` was present: only the raw head still shows it.
     let raw_length = session.as_downstream().as_http1().is_some_and(|h1| has_field(&h1.get_headers_raw_bytes(), b"content-length"));
     only_chunked && !headers.contains_key(CONTENT_LENGTH) && !raw_length
 }

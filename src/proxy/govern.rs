@@ -1,5 +1,5 @@
-//! Limits, budgets and quotas on the path of a request: what is asked at which gate, what the request holds from then on,
-//! and what is given back when it is over.
+//! Limits, budgets and quotas on the path of a request: what each gate asks, what the request holds from then on, and what is
+//! released or paid when it is over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -26,73 +26,73 @@ use crate::telemetry::{GovernanceMetrics, Sparse};
 use crate::usage::{AtMost, Begun, Books, Cost, How, Pricing, Quantities, Ran, Who};
 use crate::wire::{Dialect, Endpoint, Insertion, UsageSource, Wants, method_name};
 
-/// The most tokens of prompt or answer that are asked for: what a request names may be more than any store can count, and no
-/// limit reaches this far.
+/// The cap of token estimates: a request may name more tokens than a store can count, and no limit is this high.
 const MOST_TOKENS: u64 = MAX_COUNT as u64 / 4;
 
-/// Requests that the usage spool did not take.
+/// Throttles the log line about requests that the usage spool did not take.
 static UNRECORDED: Sparse = Sparse::new();
 
-/// Where requests are counted. One for the process, whatever configurations come and go.
+/// Counts requests against limits, budgets and quotas. One per process, across all configurations.
 pub struct Governor {
     /// Counters, leases and reservations.
     pub state: Arc<dyn StateStore>,
-    /// Usage records, and what had been used before the counters began.
+    /// Usage records, and the amounts that counters begin with after they were lost.
     pub books: Books,
-    /// What was decided.
+    /// Counters of decisions, for Prometheus.
     pub metrics: Arc<GovernanceMetrics>,
-    /// What requests in flight hold, so that it can be renewed.
+    /// What the requests in flight hold, so that it can be renewed.
     holdings: Holdings,
-    /// Settlements that a remote store has not answered yet.
+    /// Settlements that a remote store has not confirmed yet.
     settling: Arc<AtomicI64>,
 }
 
-/// What a gate is asked about: the request's configuration, its id, and what it holds so far.
+/// What every stage of governance needs of a request: its configuration, its id, and what it holds so far.
 pub struct Turn<'a> {
     /// The configuration the request runs on.
     pub snapshot: &'a Snapshot,
-    /// The request.
+    /// The id of the request.
     pub id: RequestId,
-    /// What it holds; nothing for who has no limits.
+    /// What the request holds; `None` while no limit applied to it.
     pub governed: &'a mut Option<Box<Governed>>,
-    /// A shared store may be asked later: there will be a later question, the body is short, and nobody is called before.
+    /// Whether the counters of the head may be deferred: a later question follows, the body is short, and no plugin at
+    /// `pre_route` calls other hosts.
     pub later: bool,
-    /// A key will be looked at.
+    /// The route requires a key.
     pub keyed: bool,
 }
 
-/// What decoding found in a body that steers the request, for as long as the body is the caller's own.
+/// What decoding found in the body. Valid only as long as no plugin has changed the body.
 #[derive(Debug, Clone, Default)]
 pub struct Steering {
-    /// Where the model stands.
+    /// The byte range of the model's name in the body.
     pub model_span: Option<std::ops::Range<usize>>,
-    /// The family of providers that the body names.
+    /// The provider family that the body names.
     pub provider: Option<String>,
-    /// How a stream would be asked for its usage.
+    /// What to insert to have the provider report a stream's usage.
     pub ask_usage: Option<Insertion>,
     /// How much is asked for.
     pub wants: Wants,
 }
 
-/// The governed side of one request, from its key to its end.
+/// The governance of one request, from its first limit to its end.
 #[derive(Default)]
 pub struct Governed {
-    /// What it has, until that is put among the holdings.
+    /// What the request holds, until [`Governor::hold`] moves it into `holding`.
     own: Held,
     holding: Option<(Holding, Arc<Held>)>,
-    /// What it had before its body was read.
+    /// Keeps the slots of the head renewed while the body is read and plugins run.
     waiting: Option<Holding>,
     standings: Standings,
     pub(super) pricing: Option<Arc<Pricing>>,
     pub(super) worst: Worst,
-    /// Pictures that are made, texts that are embedded.
+    /// How many images are generated or texts embedded, if they have a price.
     units: u64,
-    /// The MCP server that is called, and how many of its tools.
+    /// The MCP server that is called, and the number of tool calls.
     tools: Option<(Arc<McpServer>, u64)>,
-    /// It is on disk that there is this request.
+    /// The entry that the usage spool has written for this request, to be completed at its end.
     begun: Option<Begun>,
     recorded: bool,
-    /// Its tokens were looked at.
+    /// Token estimates in `worst` are valid.
     weighed: bool,
     /// Its answer is made after it is over.
     background: bool,
@@ -100,17 +100,17 @@ pub struct Governed {
     /// Checks that were skipped because a store did not answer, and refusals of policies in shadow mode.
     pub(super) unenforced: Unenforced,
     pub(super) shadowed: Vec<Shadowed>,
-    /// What the request cost, when it is over.
+    /// What the request cost; known when it is over.
     pub cost: Option<Cost>,
 }
 
 impl Governed {
-    /// The header fields that tell how the limits stand.
+    /// The rate-limit headers of the answer, in the caller's dialect.
     pub fn headers(&self, dialect: Dialect) -> Fields {
         crate::limit::headers(self.standings.iter(), dialect, SystemTime::now)
     }
 
-    /// Puts the same fields into a head.
+    /// Writes the rate-limit headers into a head.
     ///
     /// # Errors
     /// There are too many fields.
@@ -118,7 +118,7 @@ impl Governed {
         crate::limit::insert_headers(head, self.standings.iter(), dialect, SystemTime::now)
     }
 
-    /// What it holds and how its limits stand, until it is renewed.
+    /// The receipt and the standings, which can be changed only until [`Governor::hold`].
     pub(super) fn own(&mut self) -> Result<(&mut Held, &mut Standings), StateError> {
         match self.holding {
             None => Ok((&mut self.own, &mut self.standings)),
@@ -128,20 +128,20 @@ impl Governed {
 }
 
 impl Governor {
-    /// Counts in this store.
+    /// Creates a governor that counts in this store.
     pub fn new(state: Arc<dyn StateStore>, books: Books, metrics: Arc<GovernanceMetrics>) -> Self {
         Self { state, books, metrics, holdings: Holdings::default(), settling: Arc::default() }
     }
 
-    /// The bus on which replicas tell one another of changes.
+    /// The bus on which replicas announce changes to one another.
     pub fn bus(&self) -> &dyn StateStore {
         self.state.as_ref()
     }
 
-    /// With model and tokens known: the model's policy, tokens of every scope, then budgets and quotas.
+    /// The last stage, with model and tokens known: the model's policy, the tokens of every scope, then budgets and quotas.
     ///
     /// # Errors
-    /// A policy, budget or quota refuses, or cannot be asked.
+    /// A policy, budget or quota refuses, or its store does not answer.
     pub async fn last(
         &self,
         turn: Turn<'_>,
@@ -159,7 +159,7 @@ impl Governor {
             None => model.and_then(|model| model.limits.as_ref()),
         };
         let global = turn.snapshot.policy.as_ref();
-        // Where nothing is limited and nothing kept there is nothing to find out.
+        // Nothing is limited and no usage is recorded: no estimate is needed.
         let limited = global.is_some() || of_model.is_some() || !terms.scopes.is_empty() || !terms.accounts.is_empty();
         if !limited && !self.books.keeps_any() {
             return Ok(());
@@ -172,7 +172,7 @@ impl Governor {
             // Plugins have changed the body since it was decoded: what leaves is what is counted.
             None => crate::wire::head(exchange.facts.endpoint, body).map(|head| head.wants).unwrap_or_default(),
         };
-        // Who only asks how many tokens a prompt has uses none of them.
+        // Counting the tokens of a prompt uses none of them.
         let counts_only = exchange.facts.endpoint == Endpoint::CountTokens;
         let tokens_in = if server.is_some() || counts_only { 0 } else { budget::input_tokens(body).min(MOST_TOKENS) };
         let tokens_out = match exchange.facts.endpoint {
@@ -185,7 +185,7 @@ impl Governor {
         governed.background = background;
         governed.pricing = pricing.cloned();
         governed.tools = tools;
-        // What a price of other units is not for is not counted by it.
+        // A price per unit of another kind does not apply to these.
         let kind = pricing.and_then(|pricing| pricing.unit_kind.as_deref());
         governed.units = match exchange.facts.endpoint {
             Endpoint::Images | Endpoint::ImageEdits if matches!(kind, None | Some("images")) => choices.unwrap_or(1).clamp(1, MOST_TOKENS),
@@ -200,14 +200,14 @@ impl Governor {
         let ask = Ask {
             address: Some(exchange.facts.client_ip),
             body: Some(body.len() as u64),
-            // Of each answer, as the member of the request; what is reserved is for all of them.
+            // The limit is per answer, like the member of the request; the reservation covers all answers.
             max_tokens: Some(if tokens_out == 0 { 0 } else { asked.unwrap_or_else(|| model.map_or(0, |model| model.max_output_tokens)) }),
             tokens: Some(tokens_in.saturating_add(tokens_out)),
             ..ask(turn.id)
         };
         let scopes = || global.into_iter().chain(&terms.scopes).chain(of_model);
         let tokens = tokens_in.saturating_add(tokens_out);
-        // Who breaks a limit of the head is told of that one, whatever refuses here: see `overdue`.
+        // A head limit that refuses takes precedence over the refusal found here: see `overdue`.
         self.admitted(Stage::Final, &ask, of_model.map(Arc::as_ref).into_iter(), scopes().map(Arc::as_ref), &mut governed.shadowed)?;
         if !self.state.is_remote() && governed.due.is_all(turn.snapshot, caller) {
             let course = terms.course(global, of_model);
@@ -219,7 +219,7 @@ impl Governor {
         }
         let apart = global.filter(|_| !self.state.spans_tags());
         if let Some(global) = apart {
-            // In a cluster the gateway's own counters lie elsewhere.
+            // In a cluster the gateway-wide counters lie on another node and are asked by themselves.
             let mut panel = Panel::of(1);
             panel.tokens(global, tokens, ask.now);
             self.decide(&panel, None, &ask, governed, settings).await?;
@@ -239,7 +239,8 @@ impl Governor {
         self.begin(governed, exchange, caller, ask.now, settings).await
     }
 
-    /// Puts on disk that there is this request. What cannot be put on record does not leave.
+    /// Records in the usage spool that the request begins. A request that cannot be recorded is refused, unless the
+    /// configuration lets it through.
     async fn begin(
         &self,
         governed: &mut Governed,
@@ -270,7 +271,7 @@ impl Governor {
         }
     }
 
-    /// From here on what the request holds is renewed until it is over.
+    /// Moves what the request holds to the holdings, where it is renewed until the request is over.
     fn hold(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
         let every = governed.own.receipt.renew_every();
         if every.is_some() || governed.own.reservation.is_some() {
@@ -285,23 +286,23 @@ impl Governor {
         }
     }
 
-    /// The same while its body is read and plugins have their turn, which may take longer than a lease.
+    /// Keeps the slots of the head renewed while the body is read and plugins run, which may take longer than a lease.
     pub(super) fn wait(&self, governed: &mut Governed, id: RequestId, settings: &GovernanceSettings) {
         let Some(every) = governed.own.receipt.renew_every() else { return };
         let held = Held::of(governed.own.receipt.clone(), settings.reservation_ttl, every.min(RENEWAL));
         governed.waiting = Some(self.holdings.put(id.0[15], Arc::new(held)));
     }
 
-    /// Renews what requests in flight hold, for as long as the process runs.
+    /// Renews what the requests in flight hold, for as long as the process runs.
     pub async fn renew(&self) {
         let mut extended = tokio::time::Instant::now();
         let mut every = Duration::ZERO;
         let mut renewed = extended;
         loop {
             self.holdings.pause().await;
-            // Between two rounds of all there may be several of those whose leases are short.
+            // Short leases are renewed in rounds of their own, between two rounds of everything.
             let all = renewed.elapsed() >= RENEWAL;
-            // Reservations live for minutes: a sign of life every quarter of that is enough.
+            // Reservations live for minutes: extending them after every quarter of that time is enough.
             let due = all && extended.elapsed() >= every;
             if all {
                 renewed = tokio::time::Instant::now();
@@ -335,12 +336,12 @@ impl Governor {
         }
     }
 
-    /// Pays what a process that is gone had reserved in these accounts for a request.
+    /// Settles what a process that is gone had reserved in these accounts for the request of this record.
     ///
     /// # Errors
-    /// When the store does not answer; repeated, it changes nothing.
+    /// The store does not answer. Settling again after an error does not charge twice.
     pub async fn charge(&self, accounts: &[Arc<Account>], record: &UsageRecord) -> Result<(), StateError> {
-        // An id that is no number is none of ours: nothing was reserved under it.
+        // Our ids are hexadecimal numbers: nothing was reserved under any other id.
         let Ok(id) = u128::from_str_radix(&record.request_id, 16) else { return Ok(()) };
         let reservation = Reservation::of_orphan(accounts, LeaseId(id), record.at.saturating_mul(1000));
         let actual = Actual {
@@ -354,8 +355,8 @@ impl Governor {
         Ok(())
     }
 
-    /// The request is over: slots go back, estimates are corrected, the reservation is paid or released. Waits for nobody:
-    /// what a remote store has to be asked goes on beside the next requests.
+    /// The request is over: slots are released, token estimates corrected, the reservation paid or released. Never waits: what
+    /// has to be asked of a remote store continues in a task of its own.
     pub fn finished(&self, cx: &mut Context, exchange: &mut Exchange, took: Duration) {
         let owed = owes(cx, exchange.outcome.end) && exchange.outcome.usage.source != UsageSource::Failed;
         if owed {
@@ -378,7 +379,7 @@ impl Governor {
         let left = cx.attempts > 0;
         let settings = &cx.live.snapshot.governance;
         let used = governed.used(exchange, owed);
-        // What the server sent, not what the caller got: that may be a refusal of this gateway's own.
+        // The bytes that the server sent, not those that the caller received, which may be a refusal of this gateway's own.
         let bytes = (exchange.outcome.bytes_in, exchange.outcome.bytes_received);
         governed.cost = match governed.tool_cost(bytes.0, bytes.1) {
             Some(cost) => Some(cost).filter(|_| owed),
@@ -388,7 +389,7 @@ impl Governor {
             tokens_in: used.input.saturating_add(used.embeddings),
             tokens_out: used.output,
             cost: governed.cost.map_or(0, |cost| cost.total),
-            // The same that the records are asked for when a counter begins anew.
+            // The same definition by which errors are summed from the records when a counter is seeded.
             error: exchange.outcome.status >= 400 && exchange.outcome.end != End::Blocked,
             latency: took,
         };
@@ -400,7 +401,7 @@ impl Governor {
         }
         let tokens = if left { actual.tokens_in.saturating_add(actual.tokens_out).min(MOST_TOKENS) } else { 0 };
         let paid = left.then_some(&actual);
-        // The state of this process answers at once: nothing has to outlive the request.
+        // The in-process store answers at once: no task is needed.
         if !self.state.is_remote()
             && (held.close(self.state.as_ref(), tokens, paid, &self.metrics)
                 || done_at_once(held.give_back(self.state.as_ref(), tokens, paid, &self.metrics).map(drop)))
@@ -426,7 +427,7 @@ impl Governor {
         });
     }
 
-    /// A request is over that no route took: what the gateway's own policy counted goes back.
+    /// The end of a request that no route took: releases what the gateway-wide policy counted.
     pub fn left(&self, cx: &mut Context) {
         let Some(mut governed) = cx.governed.take() else { return };
         let held = std::mem::take(&mut governed.own);
@@ -435,13 +436,13 @@ impl Governor {
         }
     }
 
-    /// A request that held nothing: it was refused before it could, or nobody asked anything of it.
+    /// The end of a request that held nothing, because it was refused early or nothing applied to it.
     fn refused(&self, cx: &Context, exchange: &Exchange, took: Duration) {
         let actual = Actual { latency: took, ..Actual::default() };
         self.end(&Governed::default(), None, exchange, &Quantities::default(), &actual, &cx.live.snapshot.governance);
     }
 
-    /// The usage record of a request whose key is known.
+    /// Writes the usage record of a request whose key is known.
     fn end(
         &self,
         governed: &Governed,
@@ -485,14 +486,14 @@ impl Governor {
         self.books.end(u128::from_be_bytes(facts.id.0), begun, &who(exchange, caller), &how, plugins);
     }
 
-    /// Settlements that are on their way; an orderly end waits for them.
+    /// Settlements that are still on their way; an orderly shutdown waits for them.
     pub fn settling(&self) -> i64 {
         self.settling.load(Ordering::Acquire)
     }
 }
 
 impl Governed {
-    /// What calling tools costs, if they have a price: calls, the request's bytes, the answer's.
+    /// The cost of the MCP tool calls, if the server has a price: per call, per request byte and per answer byte.
     pub(super) fn tool_cost(&self, bytes_in: u64, bytes_out: u64) -> Option<Cost> {
         let (server, calls) = self.tools.as_ref()?;
         let [tool, input, output] = server.pricing?.parts(*calls, bytes_in, bytes_out);
@@ -523,14 +524,14 @@ fn answered(upstream_status: u16) -> bool {
     (200..300).contains(&upstream_status)
 }
 
-/// Whether the work of whoever was called is to be paid: it did what it was asked, or it was asked and nobody waited for its
-/// answer, who then does not know what it did. A refusal, and a connection that failed, are free.
+/// Whether the upstream's work has to be paid: it succeeded, or the caller left or a timeout passed before it answered, so
+/// that the work may have been done. Refusals by the upstream and failed connections are free.
 fn owes(cx: &Context, end: End) -> bool {
     let asked = cx.pre_upstream_done && cx.attempts > 0;
     answered(cx.upstream_status) || asked && cx.upstream_status == 0 && matches!(end, End::ClientAbort | End::Timeout)
 }
 
-/// The gate at which a plugin refused with this code.
+/// The gate at which a plugin refused with this code, if one did.
 fn refused_at(exchange: &Exchange, code: &str) -> Option<&'static str> {
     let refused = |one: &&crate::gate::Execution| {
         (one.decision == Decision::Blocked || one.decision.is_failure()) && one.code.as_deref() == Some(code)
@@ -538,7 +539,7 @@ fn refused_at(exchange: &Exchange, code: &str) -> Option<&'static str> {
     exchange.executions.iter().rev().find(refused).map(|one| one.gate.as_str())
 }
 
-/// Whose request it is and what for.
+/// The caller of a request and what it called, for its usage record.
 fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
     let facts = &exchange.facts;
     Who {
@@ -547,7 +548,7 @@ fn who<'a>(exchange: &'a Exchange, caller: &'a Caller) -> Who<'a> {
         team: caller.team.as_ref().map(|team| &*team.id),
         user: caller.user.as_ref().map(|user| &*user.id),
         provider: facts.provider.as_deref(),
-        // Only a model that was found has a name of ours.
+        // A requested model that was not found must not appear as one of ours.
         model: match facts.endpoint {
             Endpoint::Mcp => facts.slug.as_deref(),
             _ => facts.provider.as_ref().and(exchange.draft.model.as_deref()),

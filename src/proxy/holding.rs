@@ -1,4 +1,4 @@
-//! What requests hold while they are under way: renewed for as long as they take, paid or given back when they are over.
+//! What requests hold while they are under way: renewed until they are over, then paid or released.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,34 +18,35 @@ use crate::telemetry::{GovernanceMetrics, Sparse};
 /// What one request holds.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// What policies counted.
+    /// The slots and counts that policies granted.
     pub receipt: Receipt,
     pub reservation: Option<Reservation>,
-    /// For how long the reservation is made.
+    /// The lifetime of the reservation.
     pub ttl: Duration,
-    /// How often it is renewed, at most [`RENEWAL`].
+    /// The interval of renewals, at most [`RENEWAL`].
     pub every: Duration,
     done: AtomicBool,
 }
 
-/// What is told of a request's end in one call. The gateway's own policy lies under another tag than an organisation's: a
-/// cluster is told of each by itself.
+/// The parts in which a store is told of a request's end. A cluster keeps the gateway-wide counters and those of an
+/// organisation on different nodes, so each is told by itself.
 fn parts(state: &dyn StateStore) -> &'static [Part] {
     if state.spans_tags() { &[Part::All] } else { &[Part::Organisation, Part::Global] }
 }
 
 impl Held {
-    /// What policies counted, and nothing else.
+    /// Only what policies granted, without a reservation.
     pub fn of(receipt: Receipt, ttl: Duration, every: Duration) -> Self {
         Self { receipt, ttl, every, ..Self::default() }
     }
 
-    /// Whether anything is to be given back.
+    /// Whether there is nothing to release.
     pub fn is_empty(&self) -> bool {
         self.receipt.is_empty() && self.reservation.is_none()
     }
 
-    /// Gives back at once what was granted at once. Says whether that is all there was.
+    /// Ends a request whose grant was made in one call, in one call as well. `false` means that this was not possible and
+    /// nothing was done: use [`Self::give_back`].
     pub fn close(&self, state: &dyn StateStore, tokens: u64, actual: Option<&Actual>, metrics: &GovernanceMetrics) -> bool {
         let (Some(lent), Some(lease)) = (self.receipt.lent(tokens), self.receipt.lease()) else { return false };
         let close =
@@ -77,7 +78,8 @@ impl Held {
             match (told, reservation) {
                 (Ok(settled), Some(reservation)) => paid(reservation, &settled, actual, metrics),
                 (Ok(_), None) => {}
-                // Once more, but for what would count twice if the first time only the answer was lost.
+                // The store may have applied the call although its answer was lost. Only what is idempotent is sent again:
+                // corrections would count twice.
                 (Err(_), Some(reservation)) => {
                     failed |= state.conclude(lease, &End { slots: &slots, ..End::default() }).await.is_err();
                     failed |= pay(reservation, state, actual, metrics).await.is_err();
@@ -116,18 +118,18 @@ static UNPAID: Sparse = Sparse::new();
 
 const SHARDS: usize = 16;
 
-/// Renewals that are on their way to the store at once.
+/// How many renewals may be under way to the store at the same time.
 const AT_ONCE: usize = 64;
 
-/// How often what long requests hold is renewed, unless a lease that is held is shorter than three of these.
+/// How often the leases of long requests are renewed, unless a lease is shorter than three times this.
 pub(super) const RENEWAL: Duration = Duration::from_secs(5);
 
-/// Everything that requests under way hold.
+/// What all requests under way hold.
 pub(super) struct Holdings {
     shards: Arc<[Mutex<Shard>; SHARDS]>,
-    /// How often the shortest lease wants to be renewed, milliseconds.
+    /// The renewal interval of the shortest lease [ms].
     shortest: AtomicU64,
-    /// There is a shorter one than before.
+    /// Wakes [`Self::pause`] when a lease with a shorter interval was added.
     sooner: Notify,
 }
 
@@ -147,8 +149,8 @@ struct Shard {
     free: Vec<usize>,
 }
 
-/// Where something that is held is. Dropped, however its request ended, it is renewed no more: of what a panic left behind
-/// the leases run out by themselves.
+/// The place of an entry among the holdings. Dropping it stops the renewals, so that they stop however the request ends; after
+/// a panic the leases expire by themselves.
 pub(super) struct Holding {
     shards: Arc<[Mutex<Shard>; SHARDS]>,
     at: usize,
@@ -166,7 +168,7 @@ impl Drop for Holding {
 }
 
 impl Holdings {
-    /// From here on it is renewed.
+    /// Adds an entry, which is renewed from now on. `near` is any number of the request's own: it chooses the shard.
     pub fn put(&self, near: u8, held: Arc<Held>) -> Holding {
         let at = usize::from(near) % SHARDS;
         let every = millis(held.every);
@@ -180,14 +182,14 @@ impl Holdings {
         };
         shard.places[place] = Some(held);
         drop(shard);
-        // After it was put there: whoever looks meanwhile finds it, and whoever has looked before is told.
+        // After the entry was stored: a renewal round that starts now includes it, and a pause that began earlier is woken.
         if self.shortest.load(Ordering::Acquire) > every && self.shortest.fetch_min(every, Ordering::AcqRel) > every {
             self.sooner.notify_one();
         }
         Holding { shards: Arc::clone(&self.shards), at, place }
     }
 
-    /// Waits until the shortest lease that is held wants to be renewed.
+    /// Waits until the shortest lease has to be renewed.
     pub async fn pause(&self) {
         let since = tokio::time::Instant::now();
         loop {
@@ -199,13 +201,13 @@ impl Holdings {
         }
     }
 
-    /// It is renewed no more.
+    /// Removes an entry, which is not renewed any more.
     pub fn take(&self, holding: Holding) {
         drop(holding);
     }
 
-    /// Renews what is held; only what has a short lease without `all`, and reservations only with `extend`. Says how often the
-    /// store did not answer, and for how long the shortest reservation is made.
+    /// Renews what is held: with `all` every lease, else only the short ones; reservations only with `extend`. Returns how many
+    /// calls failed, and the shortest lifetime of a reservation.
     pub async fn renew(&self, state: &dyn StateStore, all: bool, extend: bool) -> (u64, Option<Duration>) {
         let (mut failed, mut shortest) = (0, None);
         self.shortest.store(millis(RENEWAL), Ordering::Release);
@@ -220,7 +222,7 @@ impl Holdings {
                 }
                 Some((held.renew(state, extend).await.is_err(), held.ttl))
             });
-            // A round must be over before the leases are: one store's round trip after another would be too slow for many.
+            // A round must end before the leases do: with one round trip after another, many holdings would take too long.
             let mut renewals = stream::iter(renewals).buffer_unordered(AT_ONCE);
             while let Some(renewed) = renewals.next().await {
                 let Some((broken, ttl)) = renewed else { continue };
@@ -250,7 +252,7 @@ pub(super) async fn release(slots: &[StateKey], lease: LeaseId, state: &dyn Stat
     }
 }
 
-/// Pays or releases a reservation, and says which thresholds that crossed.
+/// Pays or releases a reservation, and announces the budget thresholds that this crossed.
 pub(super) async fn pay(
     reservation: &Reservation,
     state: &dyn StateStore,
@@ -272,25 +274,25 @@ pub(super) async fn pay(
     }
 }
 
-/// A reservation was paid or released.
+/// Counts a reservation that was paid or released, and announces the thresholds that this crossed.
 fn paid(reservation: &Reservation, settled: &Settled, actual: Option<&Actual>, metrics: &GovernanceMetrics) {
     metrics.budget(if actual.is_some() { "settled" } else { "released" });
     reservation.crossings(settled).iter().for_each(|crossing| tell(&crossing.notice(), metrics));
 }
 
-/// Thresholds that wait to be heard of; more are told in the log alone.
+/// How many crossed thresholds may wait for the receiver; any more appear in the log alone.
 const UNHEARD: usize = 256;
-/// Who hears of thresholds in this process.
+/// The receiver of crossed thresholds in this process.
 static HEARER: OnceLock<mpsc::Sender<BudgetNotice>> = OnceLock::new();
 
-/// From now on every threshold is heard here. Once in the life of a process; later ones hear nothing.
+/// Creates the receiver of crossed thresholds. Only the first call in a process has an effect; later receivers get nothing.
 pub fn thresholds() -> mpsc::Receiver<BudgetNotice> {
     let (sender, receiver) = mpsc::channel(UNHEARD);
     let _ = HEARER.set(sender);
     receiver
 }
 
-/// A threshold was crossed: everybody who wants to know hears of it from here.
+/// Announces that a threshold was crossed: in metrics, in the log, and to the receiver.
 pub(super) fn tell(notice: &BudgetNotice, metrics: &GovernanceMetrics) {
     metrics.thresholds.inc();
     log::warn!(
@@ -301,17 +303,17 @@ pub(super) fn tell(notice: &BudgetNotice, metrics: &GovernanceMetrics) {
         "a threshold was crossed"
     );
     if let Some(hearer) = HEARER.get() {
-        // Who does not keep up finds it in the log.
+        // If the receiver does not keep up, the log line above remains.
         let _ = hearer.try_send(notice.clone());
     }
 }
 
-/// Runs a future to its end if it waits for nothing, as with the state of this process, and says whether it came there.
+/// Polls a future once and says whether that completed it, as it does with the in-process store.
 pub(super) fn done_at_once(work: impl Future<Output = ()>) -> bool {
     polled(std::pin::pin!(work))
 }
 
-/// Runs a future as far as it comes now, and beside the next requests from there.
+/// Polls a future once and spawns what remains as a task.
 pub(super) fn go_on(work: impl Future<Output = ()> + Send + 'static) {
     let mut work = Box::pin(work);
     if !polled(work.as_mut()) {

@@ -1,4 +1,4 @@
-//! Answers that their provider has encoded although nobody asked for it: decoded whole, or as they arrive.
+//! Decodes answers that the provider encoded although no encoding was asked for: whole, or as they arrive.
 
 use std::io::{Read, Write};
 
@@ -8,21 +8,21 @@ use http::HeaderValue;
 
 use crate::error::{Denial, codes};
 
-/// So much goes in at a time: what comes out of it is bounded.
+/// Encoded bytes that are decoded at a time, which bounds the output of one step.
 const PIECE: usize = 4096;
 
-/// Undoes one encoding, piece by piece.
+/// A streaming decoder of one `content-encoding`.
 pub(super) enum Inflate {
     Gzip(MultiGzDecoder<Vec<u8>>),
     Deflate(ZlibDecoder<Vec<u8>>),
 }
 
-/// What came is not in the encoding it names.
+/// The bytes are not in the encoding that the header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
 
 impl Inflate {
-    /// For this `content-encoding`; `None` for one that nobody here can undo.
+    /// The decoder for a `content-encoding`; `None` for an unsupported one.
     pub fn of(encoding: &HeaderValue) -> Option<Self> {
         match encoding.as_bytes().to_ascii_lowercase().as_slice() {
             b"gzip" | b"x-gzip" => Some(Self::Gzip(MultiGzDecoder::new(Vec::new()))),
@@ -31,7 +31,7 @@ impl Inflate {
         }
     }
 
-    /// Calls `f` with what comes out of each piece of a chunk, as far as it is there by now.
+    /// Decodes a chunk and calls `f` with the output of each step, as far as the decoder can produce it already.
     ///
     /// # Errors
     /// [`Broken`].
@@ -52,7 +52,8 @@ fn step(decoder: &mut impl Write, piece: &[u8]) -> std::io::Result<()> {
     decoder.flush()
 }
 
-/// The body as text. An encoding that cannot be undone within the cap is refused: a guard must see what the caller would.
+/// Decodes a whole body. An unsupported encoding and a body that decodes to more than `cap` bytes are refused: a guard must
+/// see what the caller would see.
 pub(super) fn decoded(encodings: &[HeaderValue], body: Bytes, cap: usize) -> std::result::Result<Bytes, Box<Denial>> {
     let unreadable = || Box::new(Denial::of(codes::ANSWER_UNREADABLE));
     let encoding = match encodings {

@@ -1,5 +1,5 @@
-//! One configuration, ready for traffic: the snapshot together with what only the proxy needs of it (resolved addresses,
-//! credentials as header values, balancers). Swapped as a whole; a request keeps the one it began with.
+//! One configuration, ready for traffic: the snapshot together with what only the proxy needs of it (addresses, credentials as
+//! header values, balancers). It is replaced as a whole; a request keeps the one it began with.
 
 use std::cell::LazyCell;
 use std::collections::HashMap;
@@ -32,35 +32,35 @@ use crate::route::{ByName, Check, McpCredential, McpServer, Provider, ProviderKi
 use crate::store::StateStore;
 use crate::telemetry::{Metrics, ModelMetrics, ProviderMetrics, RouteMetrics};
 
-/// How long an idle HTTP/2 connection is kept, and an HTTP/1.1 connection is trusted without a probe.
+/// How long an idle HTTP/2 connection is kept, and how long an idle HTTP/1.1 connection is trusted without a TCP probe.
 const IDLE: Duration = Duration::from_secs(60);
-/// Between two probes of a connection that has been idle for so long.
+/// Between two TCP probes of an idle connection.
 const PROBE: Duration = Duration::from_secs(10);
-/// Pings keep idle HTTP/2 connections honest.
+/// Between two pings on an HTTP/2 connection.
 const H2_PING: Duration = Duration::from_secs(30);
 
-/// A snapshot with its connections-to-be.
+/// A snapshot with the targets, balancers, guards and counters that the proxy needs for it.
 pub struct Live {
     /// Routes, chains, keys, models.
     pub snapshot: Arc<Snapshot>,
     targets: ByName<Arc<Target>>,
-    /// MCP servers by organisation and by what callers name them.
+    /// MCP servers by organisation and by the name that callers use.
     servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>>,
     balancers: Vec<Option<Arc<Balancer>>>,
     routes: Vec<RouteMetrics>,
     policies: Vec<Policy>,
     guards: Vec<Option<Arc<Guard>>>,
-    /// The callers' risk sessions, as this configuration wants them.
+    /// The callers' risk sessions, with the settings of this configuration.
     pub sessions: Arc<Sessions>,
 }
 
-/// What outlives a configuration: the store of counters and sessions, and the secret that fingerprints are made with where
-/// the operator gave none.
+/// What outlives a configuration: the store of counters and sessions, and the secret that keys fingerprints where the
+/// operator configured none.
 #[derive(Clone)]
 pub struct State {
-    /// In this process, or shared.
+    /// The state store, in this process or shared.
     pub store: Arc<dyn StateStore>,
-    /// The same on every replica that shares the store.
+    /// The fingerprint secret, the same on every replica that shares the store.
     pub secret: Vec<u8>,
 }
 
@@ -85,22 +85,22 @@ pub enum LiveError {
         /// What is wrong with it.
         source: std::io::Error,
     },
-    /// The credential is not a header value.
+    /// The credential is not a valid header value.
     #[error("provider {0}: the credential has characters that no header may carry")]
     Credential(String),
 }
 
 /// One provider as the proxy sees it.
 pub struct Target {
-    /// What was configured.
+    /// The provider's configuration.
     pub provider: Arc<Provider>,
-    /// The header that carries our credential.
+    /// The header with the gateway's credential.
     pub credential: Option<(HeaderName, HeaderValue)>,
-    /// `Host` of the provider.
+    /// The value of `Host` at the provider.
     pub authority: HeaderValue,
     /// Counters of the provider's attempts.
     pub metrics: ProviderMetrics,
-    /// Token counters by the models configured for it; a name that is not here has no label.
+    /// Token counters of the provider's configured models. Other names get no label, so that callers cannot create series.
     pub models: ByName<ModelMetrics>,
     address: Address,
     ca: Option<Arc<CaType>>,
@@ -140,7 +140,7 @@ impl Target {
         })
     }
 
-    /// The address of an MCP server, with the credential it asks for.
+    /// The target of an MCP server, with its fixed credential if it has one.
     fn of_server(server: &McpServer, metrics: &Metrics) -> Result<Self, LiveError> {
         let provider = Arc::clone(&server.upstream);
         let bad = || LiveError::Credential(format!("{} ({})", provider.name, server.name));
@@ -200,10 +200,10 @@ fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, 
     if h2 {
         options.idle_timeout = Some(IDLE);
     } else {
-        // The kernel watches over what lies idle; a timer in the pool would be set up and torn down with every request.
+        // TCP keep-alive watches idle connections; an idle timeout would cost a timer per request in Pingora's pool.
         options.tcp_keepalive = Some(TcpKeepalive { idle: IDLE, interval: PROBE, count: 3, user_timeout: Duration::ZERO });
     }
-    // `upstream` writes the head anew and leaves out what ends here in the same pass; an upgrade never gets this far.
+    // `upstream` rewrites the head and removes hop-by-hop fields in the same pass; upgrades are refused at admission.
     options.http_upstream_request_policy.strip_hop_by_hop = false;
     options.http_upstream_request_policy.h1_upgrade = H1UpgradePolicy::Deny;
     if h2 {
@@ -214,7 +214,7 @@ fn peer(address: SocketAddr, tls: bool, sni: &str, h2: bool, timeout: Duration, 
     Box::new(peer)
 }
 
-/// The addresses of a plain upstream with Pingora's weights and health checks.
+/// The addresses of a route's own upstream, with Pingora's weights and health checks.
 pub struct Balancer {
     upstream: Upstream,
     addresses: Addresses,
@@ -234,12 +234,12 @@ impl Balancer {
         Ok(Arc::new(Self { upstream: upstream.clone(), addresses, balancer }))
     }
 
-    /// `Host` for the addresses, where the route names one.
+    /// The value of `Host` for the addresses, if the route configures one.
     pub fn host(&self) -> Option<&str> {
         self.upstream.host.as_deref()
     }
 
-    /// The peer of the next attempt among the healthy addresses, or `None` when there is none.
+    /// The peer of the next attempt, among the healthy addresses; `None` when no address is healthy.
     pub fn peer(&self, timeout: Duration) -> Option<Box<HttpPeer>> {
         let backend = self.balancer.select(b"", 256)?;
         let address = *backend.addr.as_inet()?;
@@ -263,7 +263,7 @@ fn probe(upstream: &Upstream, check: &Check) -> Box<dyn Probe + Send + Sync + 's
     }
 }
 
-/// Probes an upstream until the configuration it belongs to is gone.
+/// Runs the health checks of an upstream until its configuration is dropped.
 pub async fn watch_health(balancer: Weak<Balancer>) {
     loop {
         let interval = {
@@ -300,11 +300,11 @@ impl Live {
             targets.insert(provider.name.clone(), Arc::new(Target::new(provider.clone(), &snapshot, metrics)?));
         }
         let mut servers: HashMap<Arc<str>, HashMap<Arc<str>, Called>> = HashMap::new();
-        // Made if somebody needs it: a connector reads the system's authorities.
+        // Lazy: creating a connector reads the system's certificate authorities, and most configurations need none.
         let egress = LazyCell::new(|| Arc::new(PingoraEgress::new()));
         let mut made: HashMap<*const McpServer, Called> = HashMap::new();
         for (organisation, name, server) in snapshot.mcp_servers.iter() {
-            // A server that has a name and an identifier is one all the same, with one token.
+            // A server may be listed under a name and an identifier; both share one target and one token.
             let called = match made.entry(Arc::as_ptr(server)) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(place) => {
@@ -351,7 +351,7 @@ impl Live {
         self.targets.get(provider)
     }
 
-    /// The MCP server that callers of an organisation name like this.
+    /// The MCP server that callers of an organisation know under this name.
     pub fn mcp_server(&self, organisation: &str, name: &str) -> Option<&Called> {
         self.servers.get(organisation)?.get(name)
     }
@@ -361,17 +361,17 @@ impl Live {
         &self.routes[route]
     }
 
-    /// SafetySec on a route; `None` where nothing of it runs.
+    /// The SafetySec guard of a route; `None` if no module is active there.
     pub fn guard(&self, route: usize) -> Option<&Arc<Guard>> {
         self.guards.get(route).and_then(Option::as_ref)
     }
 
-    /// What evidence says was in force on a route.
+    /// The policy in force on a route, as evidence records it.
     pub fn policy(&self, route: usize) -> &Policy {
         &self.policies[route]
     }
 
-    /// The balancer of a route with a plain upstream.
+    /// The balancer of a route with an upstream of its own.
     pub fn balancer(&self, route: usize) -> Option<&Arc<Balancer>> {
         self.balancers.get(route).and_then(Option::as_ref)
     }

@@ -1,4 +1,4 @@
-//! MCP servers on the path of a request: which one is meant, who may call it and what of it, and where it is.
+//! MCP servers on the path of a request: which server is called, whether the key may call it and its tools, and its address.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ use crate::wire::mcp;
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
-/// A server that a request is for.
+/// The MCP server that a request calls.
 #[derive(Clone)]
 pub struct Called {
     /// The server.
     pub server: Arc<McpServer>,
-    /// Its address, and its credential if that is always the same.
+    /// The server's address, with its credential if that is fixed.
     pub target: Arc<Target>,
-    /// Where its tokens come from.
+    /// Fetches access tokens, for a server that needs them.
     pub tokens: Option<Arc<Tokens>>,
-    /// The token of this request.
+    /// The access token of this request.
     pub token: Option<HeaderValue>,
 }
 
 impl Called {
-    /// Fetches the token that the server wants, if it wants one.
+    /// Fetches an access token, if the server needs one.
     ///
     /// # Errors
-    /// 502 when there is none to be had.
+    /// 502 if no token can be obtained.
     pub async fn authorize(&mut self) -> Result<(), Denial> {
         if let Some(tokens) = &self.tokens {
             self.token = Some(tokens.current().await.map_err(|_| Denial::of(codes::MCP_AUTH_ERROR))?);
@@ -46,7 +46,7 @@ impl Called {
         Ok(())
     }
 
-    /// The server did not take the token: the next request fetches another.
+    /// The server refused the access token: the next request fetches another.
     pub fn forget(&self) {
         if let (Some(tokens), Some(token)) = (&self.tokens, &self.token) {
             let (tokens, token) = (Arc::clone(tokens), token.clone());
@@ -54,16 +54,17 @@ impl Called {
         }
     }
 
-    /// The credential field of a request.
+    /// The credential header of a request to the server.
     pub fn credential(&self) -> Option<(HeaderName, HeaderValue)> {
         self.token.clone().map(|token| (AUTHORIZATION, token)).or_else(|| self.target.credential.clone())
     }
 }
 
-/// Finds the server that the path names. Whoever was not granted it is told so only if it exists.
+/// Finds the server that the path names. That a server exists but is not granted is told as 403.
 ///
 /// # Errors
-/// 400 without a name, 404 for one that the organisation does not have, 403 for one that is not this key's to use.
+/// 400 without a name, 404 if the organisation has no such server, 403 if the key may not use it, 502 if its credential is
+/// missing.
 pub fn find(live: &Live, caller: &Caller, exchange: &mut Exchange) -> Result<Called, Denial> {
     let (name, _) = server_in_path(&exchange.facts.path).ok_or_else(|| Denial::of(codes::INVALID_MCP_REF))?;
     let called = live.mcp_server(&caller.organisation.id, name).ok_or_else(|| Denial::of(codes::MCP_NOT_FOUND))?;
@@ -78,10 +79,10 @@ pub fn find(live: &Live, caller: &Caller, exchange: &mut Exchange) -> Result<Cal
     Ok(called.clone())
 }
 
-/// Reads what a body calls and whether the server's rules permit it; says how many tools are called.
+/// Reads what an MCP body calls and checks it against the server's rules.
 ///
 /// # Errors
-/// 400 for what is no JSON-RPC, 403 for a tool or a word that is not permitted.
+/// 400 if the body is not JSON-RPC, 403 for a forbidden tool or keyword.
 pub fn inspect(server: &McpServer, body: &Bytes) -> Result<Asked, Denial> {
     if body.is_empty() {
         return Ok(Asked::default());
@@ -98,11 +99,11 @@ pub fn inspect(server: &McpServer, body: &Bytes) -> Result<Asked, Denial> {
     Ok(Asked { method: first(calls.method.as_ref()), tool: first(calls.tools.first()), tools: calls.tools.len() as u64 })
 }
 
-/// Whether the fields that repeat what a body asks for (`Mcp-Method`, `Mcp-Name`; SEP-2243) say the same. The body is what is
-/// judged: whoever judges by the fields would be told of another tool than the one that is called.
+/// Checks that the headers which repeat what the body asks for (`Mcp-Method`, `Mcp-Name`; SEP-2243) agree with it. The rules
+/// are applied to the body; a server that reads the headers could otherwise be told of another tool than the one checked.
 ///
 /// # Errors
-/// 400 where they do not. A body that cannot be read is refused by [`inspect`].
+/// 400 if they differ. A body that cannot be parsed is left to [`inspect`].
 pub fn agree(headers: &HeaderMap, body: &[u8]) -> Result<(), Denial> {
     if body.is_empty() || !(headers.contains_key(&METHOD) || headers.contains_key(&NAME)) {
         return Ok(());
@@ -117,55 +118,55 @@ pub fn agree(headers: &HeaderMap, body: &[u8]) -> Result<(), Denial> {
     }
 }
 
-/// The same fields as a body has them that leaves now. What cannot stand in a field is left out.
+/// `Mcp-Method` and `Mcp-Name` of a body that leaves for the server. A value that no header may carry is left out.
 pub fn fields_of(body: &[u8]) -> Vec<(HeaderName, HeaderValue)> {
     let Ok(calls) = mcp::calls(body) else { return Vec::new() };
     let value = |text: Option<Cow<'_, str>>| text.and_then(|text| HeaderValue::from_str(&text).ok());
     [(METHOD, value(calls.method)), (NAME, value(calls.about))].into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-/// Whether a name is that of one of these fields.
+/// Whether a header is `Mcp-Method` or `Mcp-Name`.
 pub fn repeats(name: &str) -> bool {
     name == METHOD.as_str() || name == NAME.as_str()
 }
 
-/// What a request asks of a server.
+/// What an MCP request asks of its server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The first method, if it looks like one.
+    /// The method of the first message, if it is a plain name.
     pub method: Option<String>,
-    /// The first tool, if it looks like a name.
+    /// The first tool called, if it is a plain name.
     pub tool: Option<String>,
     /// How many tools are called.
     pub tools: u64,
 }
 
 impl Asked {
-    /// Tags the exchange, so that evidence, metrics of plugins and usage tell what was asked.
+    /// Adds the method and tool as tags, for evidence, plugins and usage records.
     pub fn tag(&self, exchange: &mut Exchange) {
         let tags = [("mcp_method", &self.method), ("mcp_tool", &self.tool)];
         exchange.draft.tags.extend(tags.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.clone()?))));
     }
 }
 
-/// Evidence keeps names and no prose.
+/// Whether a text is a plain name: evidence must not store prose.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@-".contains(&byte))
 }
 
-/// Whether one of the words stands in a string or a name of a member, in any case. Members that stand twice are all read: who
-/// gets the body reads the first of them, or the last.
+/// Whether one of the words occurs in a string or a member name, in any case. Duplicate members are all read, because servers
+/// differ in which of them counts.
 fn speaks(body: &[u8], words: &[String]) -> bool {
     let mut found = false;
     let read = mcp::strings(body, &mut |text| {
         let text = text.to_lowercase();
         found |= words.iter().any(|word| text.contains(word));
     });
-    // What cannot be read to its end may say anything.
+    // A body that cannot be read to its end may contain anything.
     found || read.is_err()
 }
 
-/// The path at the server: its endpoint, what the caller wrote behind the name, and the query without a credential.
+/// The path at the server: its endpoint, the caller's path after the server's name, and the query without a credential.
 pub fn target_path(server: &McpServer, path: &str, query: Option<&str>) -> String {
     let more = server_in_path(path).map_or("", |(_, more)| more).trim_end_matches('/');
     let own = match more.is_empty() {
@@ -175,12 +176,12 @@ pub fn target_path(server: &McpServer, path: &str, query: Option<&str>) -> Strin
     with_query(own, query)
 }
 
-/// The answer of a server without the tools that may not be called; the bytes as they are if it offers none.
+/// An answer of the server without the tools that its rules forbid; unchanged if it lists none of them.
 pub fn offered(server: &McpServer, answer: Bytes) -> Bytes {
     mcp::offered(&answer, |tool| server.tools.permit(tool)).unwrap_or(answer)
 }
 
-/// The same for the data of a stream's event.
+/// The data of a stream's event without the tools that the server's rules forbid.
 pub fn offered_in_event<'d>(server: &McpServer, data: &'d str) -> Cow<'d, str> {
     match mcp::offered(data.as_bytes(), |tool| server.tools.permit(tool)) {
         Some(less) => Cow::Owned(String::from_utf8_lossy(&less).into_owned()),
@@ -188,7 +189,7 @@ pub fn offered_in_event<'d>(server: &McpServer, data: &'d str) -> Cow<'d, str> {
     }
 }
 
-/// The code for an MCP server that failed in place of a provider.
+/// The code for an upstream that failed: MCP servers have one of their own.
 pub fn code_of_failure(destination: Option<&Destination>) -> &'static crate::error::Code {
     match destination {
         Some(Destination::Mcp(_)) => codes::MCP_UPSTREAM_FAILED,
@@ -196,10 +197,10 @@ pub fn code_of_failure(destination: Option<&Destination>) -> &'static crate::err
     }
 }
 
-/// Whether what a plugin made of a body is still permitted.
+/// Checks a body again after plugins have changed it.
 ///
 /// # Errors
-/// As [`inspect`]; a body that is no JSON-RPC any more is the plugin's fault.
+/// As [`inspect`], except that a body that is not JSON-RPC any more is the plugin's fault (503).
 pub fn still_permitted(server: &McpServer, body: &Bytes) -> Result<(), Denial> {
     match inspect(server, body) {
         Err(denial) if denial.code == codes::INVALID_REQUEST.code => Err(Denial::of(codes::PLUGIN_UNAVAILABLE)),

@@ -1,4 +1,4 @@
-//! The only part that knows Pingora. [`Edge`] is the request path, in the order Pingora calls it:
+//! The only module that depends on Pingora's proxy. [`Edge`] is the request path, in the order in which Pingora calls it:
 //!
 //! | Pingora's callback | gate | what happens |
 //! |---|---|---|
@@ -68,31 +68,31 @@ use crate::gate::Background;
 use crate::identity::Keyring;
 use crate::telemetry::Metrics;
 
-/// The proxy: what is shared between requests. Everything a request decides by is in its pinned [`Live`].
+/// The proxy: state shared between requests. A request takes all its settings from the [`Live`] it began with.
 pub struct Edge {
-    /// The configuration that new requests begin with.
+    /// The configuration for new requests.
     pub live: Arc<ArcSwap<Live>>,
-    /// Requests in flight.
+    /// The requests in flight.
     pub flights: Arc<Flights>,
-    /// Set while a new process takes over: answers ask their callers to reconnect.
+    /// Set while a new process takes over: answers then close their connections, so that callers reconnect to it.
     pub closing: Arc<AtomicBool>,
-    /// Where evidence goes.
+    /// The recorder of evidence.
     pub evidence: Evidence,
-    /// The queue of `post_response` work.
+    /// The queue of `post_response` plugins.
     pub background: Background,
     /// Limits, budgets and quotas.
     pub governor: Arc<Governor>,
-    /// Keys made at run time.
+    /// Keys made at run time; `None` when that feature is off.
     pub keyring: Option<Arc<Keyring>>,
     /// Whether traffic should come.
     pub readiness: Arc<Readiness>,
-    /// Counters.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
 }
 
 #[async_trait]
 impl ProxyHttp for Edge {
-    // Pingora moves it from phase to phase: boxed, that is a pointer.
+    // Boxed, because Pingora moves the context from phase to phase.
     type CTX = Box<Context>;
 
     fn new_ctx(&self) -> Self::CTX {
@@ -101,12 +101,12 @@ impl ProxyHttp for Edge {
 
     async fn early_request_filter(&self, session: &mut Session, cx: &mut Self::CTX) -> Result<()> {
         patience::head_came();
-        // A caller that stops reading must not hold a place for ever.
+        // A caller that stops reading must not occupy its connection for ever.
         session.set_write_timeout(Some(cx.live.snapshot.server.body_timeout));
         if self.closing.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         } else if session.get_keepalive() == Some(0) {
-            // Pingora takes "keep alive for ever" from a reused connection; an idle caller must not hold one that long.
+            // Pingora keeps a reused connection alive without limit; an idle caller must not hold one that long.
             session.set_keepalive(Some(cx.live.snapshot.server.keepalive.as_secs()));
         }
         Ok(())
@@ -177,7 +177,7 @@ impl ProxyHttp for Edge {
     }
 
     fn suppress_error_log(&self, _session: &Session, _cx: &Self::CTX, _error: &Error) -> bool {
-        // The access line says how the request ended; Pingora's own line would repeat the caller's URL.
+        // The access line says how the request ended; Pingora's own log line would contain the caller's URL.
         true
     }
 

@@ -1,4 +1,4 @@
-//! The ways out for plugins that are not HTTP: sockets by Tokio and rustls, mail by lettre. The address is chosen and judged
+//! The ways out for plugins other than HTTP: sockets with Tokio and rustls, mail with lettre. Addresses are chosen and checked
 //! in `plugin::outlet`; nothing is resolved here.
 
 use std::sync::{Arc, OnceLock};
@@ -19,10 +19,10 @@ use crate::identity::Secret;
 use crate::plugin::HostError;
 use crate::plugin::outlet::{Carrier, Mail, MailSecurity, Place, Relay, Transmission};
 
-/// What a stream's other end may still say while it closes, bytes.
+/// The most that is read from the peer of a stream while it closes [bytes].
 const LAST_WORDS: u64 = 4096;
 
-/// Sends bytes to the very address.
+/// Sends a transmission to the address that was checked.
 pub(super) async fn transmit(place: &Place, transmission: &Transmission) -> Result<(), HostError> {
     match transmission.carrier {
         Carrier::Udp => {
@@ -48,7 +48,7 @@ async fn connect(place: &Place) -> Result<TcpStream, HostError> {
     TcpStream::connect(place.address).await.map_err(|_| HostError::Unreachable)
 }
 
-/// Writes all, says that this was all, and waits until the other end has seen that.
+/// Writes all pieces, closes the sending side and waits until the peer has closed its own.
 async fn write(mut stream: impl AsyncRead + AsyncWrite + Unpin, transmission: &Transmission) -> Result<(), HostError> {
     let broken = |_| HostError::Broken("stream");
     for piece in &transmission.pieces {
@@ -57,7 +57,7 @@ async fn write(mut stream: impl AsyncRead + AsyncWrite + Unpin, transmission: &T
     stream.shutdown().await.map_err(broken)?;
     let mut words = Vec::new();
     match stream.take(LAST_WORDS).read_to_end(&mut words).await {
-        // Without a closing word of TLS: it did take everything, it only is not polite.
+        // A peer that closes without TLS `close_notify` has nevertheless received everything.
         Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(HostError::Broken("stream")),
         _ => Ok(()),
     }
@@ -88,7 +88,7 @@ fn config(authorities: Option<&Secret>) -> Result<Arc<ClientConfig>, HostError> 
     }
 }
 
-/// Hands a mail to the server at the very address; TLS verifies the name that was resolved to it.
+/// Sends a mail through the relay at the address that was checked; TLS verifies the name it was resolved from.
 pub(super) async fn mail(place: &Place, relay: &Relay, mail: &Mail) -> Result<Option<String>, HostError> {
     let message = message(mail).ok_or_else(|| HostError::MailRefused("an address or the subject is malformed".to_owned()))?;
     let tls = match relay.security {
@@ -105,7 +105,7 @@ pub(super) async fn mail(place: &Place, relay: &Relay, mail: &Mail) -> Result<Op
     }
     match builder.build().send(message).await {
         Ok(response) => Ok(response.first_word().map(str::to_owned)),
-        // Texts of the server stay out: they may quote addresses.
+        // The server's texts are not passed on: they may quote addresses.
         Err(error) => {
             let code = error.status().map_or_else(|| "no answer".to_owned(), |code| format!("SMTP {code}"));
             Err(match error.is_permanent() {

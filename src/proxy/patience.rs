@@ -20,29 +20,29 @@ use tokio::io::AsyncReadExt;
 
 use super::Live;
 
-/// What a connection of HTTP/2 begins with (RFC 9113 §3.4).
+/// The connection preface of HTTP/2 (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Who connected before the end has asked already, or is about to: it is answered, if it says something within this.
 const GRACE: Duration = Duration::from_millis(500);
 
 tokio::task_local! {
-    /// Since when the connection of this task owes a head; nothing while a request is served.
+    /// Since when this task's connection has been waiting for a request head; `None` while a request is served.
     static OWES: Cell<Option<Instant>>;
 }
 
-/// The head of a request is complete.
+/// To be called when the head of a request is complete.
 pub fn head_came() {
     let _ = OWES.try_with(|owes| owes.set(None));
 }
 
-/// The request is over: if there is to be another one, its head is awaited.
+/// To be called when a request is over: the connection now waits for the next head.
 pub fn head_awaited() {
     let _ = OWES.try_with(|owes| owes.set(Some(Instant::now())));
 }
 
-/// An application whose connections are closed when they say nothing whole for too long. Those of HTTP/2 have an idle time of
-/// their own once they are known to be such.
+/// An application whose connections are closed when no request head completes within a limit. HTTP/2 connections, once known
+/// to be such, have an idle timeout of their own instead.
 pub struct Patient<A> {
     app: Arc<A>,
     one: Arc<Http1<A>>,
@@ -132,7 +132,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Patient<A> {
         Some((stream, speaks?))
     }
 
-    /// Serves a connection for as long as it does not owe a head for too long.
+    /// Serves a connection until it ends or has waited for a request head for too long.
     async fn watched(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let mut serving = pin!(self.one.process_new(stream, shutdown));
         let mut alarm = pin!(tokio::time::sleep(self.limit()));
@@ -141,7 +141,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Patient<A> {
             if let Poll::Ready(done) = serving.as_mut().poll(cx) {
                 return Poll::Ready(done);
             }
-            // The alarm is looked at when it is set and when it rings, not at every step of a request.
+            // Checked when the timer is first set and when it fires, not at every poll of a request.
             while !set || alarm.is_elapsed() {
                 set = true;
                 let limit = self.limit();

@@ -1,4 +1,4 @@
-//! What is charged of what a provider told.
+//! Converts the usage that a provider reported into the quantities that are priced.
 
 use crate::budget::{self, MissingUsage};
 use crate::gate::Exchange;
@@ -53,13 +53,13 @@ pub(super) fn estimate(exchange: &mut Exchange, reserved: Option<Reserved>, miss
     };
 }
 
-/// Every kind by its own price, and each token once. `units` are pictures that are made, or texts that are embedded.
+/// Each token is counted once, under the kind that has its own price. `units` are images generated or texts embedded.
 pub(super) fn quantities(told: &Usage, endpoint: Endpoint, units: u64) -> Quantities {
     if endpoint == Endpoint::Embeddings {
         return Quantities { embeddings: told.input, units, ..Quantities::default() };
     }
     let (input, output) = (told.input_kinds, told.output_kinds);
-    // Image endpoints answer with pictures, whether or not they tell the kind of their tokens.
+    // Image endpoints generate images, even if the provider does not report the kind of its output tokens.
     let pictures = matches!(endpoint, Endpoint::Images | Endpoint::ImageEdits) && output.image == 0;
     Quantities {
         input: told.input,

@@ -1,5 +1,5 @@
-//! Whether traffic should come here, and how the stores stand on which that depends. The stores are asked when somebody wants
-//! to know, at most once a second: a gateway that is told to be left alone must find out that it need not be any more.
+//! Whether traffic should come here, and the state of the stores on which that depends. The stores are probed when readiness
+//! is asked for, at most once a second, so that a gateway taken out of rotation notices without traffic when they are back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,33 +15,33 @@ use crate::store::StateStore;
 use crate::store::records::RecordStore;
 use crate::usage::Books;
 
-/// For how long an answer of a store holds.
+/// How long the result of a probe is reused.
 const FRESH: Duration = Duration::from_secs(1);
-/// A store that takes longer is away.
+/// A store that does not answer within this time counts as unavailable.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What readiness is judged by. One for the process.
+/// What readiness depends on. One per process.
 pub struct Readiness {
-    /// Set when traffic is accepted, cleared when draining.
+    /// Set once traffic is accepted, cleared while draining.
     pub accepting: Arc<AtomicBool>,
     /// Keys made at run time.
     pub keyring: Option<Arc<Keyring>>,
-    /// Counters and sessions.
+    /// The store of counters and sessions.
     pub state: Arc<dyn StateStore>,
-    /// What was used.
+    /// The usage records.
     pub books: Books,
-    /// How the stores stood when they were asked last.
+    /// The result of the last probe, and when it was made.
     asked: Mutex<Option<(Instant, Stores)>>,
 }
 
-/// How the stores stand: whether they answer. What is not used is `None`.
+/// Whether each store answers; `None` for a store that is not used.
 #[derive(Clone, Copy)]
 struct Stores {
     state: bool,
     records: Option<bool>,
 }
 
-/// How the process stands.
+/// The state of the process and its stores.
 pub struct Standing {
     /// `ok`, or why no traffic should come: `starting`, `draining`, `state_unavailable`.
     pub status: &'static str,
@@ -49,16 +49,16 @@ pub struct Standing {
 }
 
 impl Readiness {
-    /// Nothing was asked yet.
+    /// Creates it without probing any store yet.
     pub fn new(accepting: Arc<AtomicBool>, keyring: Option<Arc<Keyring>>, state: Arc<dyn StateStore>, books: Books) -> Self {
         Self { accepting, keyring, state, books, asked: Mutex::default() }
     }
 
-    /// How the process stands under this configuration.
+    /// The state of the process under this configuration.
     ///
-    /// Keys made at run time are read at start: until then their holders are better served elsewhere. A record store that is
-    /// away ends the reading too, and is told and no more, for usage waits in its spool. Without its state a gateway that has
-    /// limits to hold and may not let them pass refuses nearly everybody.
+    /// Until the keys made at run time have been read, their holders are better served by another replica. An unavailable record
+    /// store ends that wait too and is reported without affecting readiness, because usage waits in the spool. Without
+    /// its state store a gateway that has limits and does not allow requests on store errors would refuse nearly all of them.
     pub async fn standing(&self, snapshot: &Snapshot) -> Standing {
         let stores = self.stores().await;
         let refuses = !stores.state && !snapshot.governance.allow_on_store_error && snapshot.limits_any();
@@ -74,7 +74,7 @@ impl Readiness {
         Standing { status, stores }
     }
 
-    /// Whoever comes while they are asked waits for the same answer.
+    /// Probes the stores, unless that was done a moment ago; concurrent calls share one probe.
     async fn stores(&self) -> Stores {
         let mut asked = self.asked.lock().await;
         if let Some((at, stores)) = &*asked

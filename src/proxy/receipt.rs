@@ -1,5 +1,5 @@
-//! Tells the caller what was decided, where the operator allows it: `odock-receipt` (which steps ran, with what verdict)
-//! and `server-timing` (how long each took). Steps that did not run do not appear.
+//! Headers that tell the caller what was decided, where the route enables them: `odock-receipt` (which steps ran, with what
+//! verdict) and `server-timing` (how long each took). Steps that did not run are left out.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::route::Route;
 pub const RECEIPT: HeaderName = HeaderName::from_static("odock-receipt");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Writes both headers, as far as the route has them switched on.
+/// Writes the headers that the route enables.
 ///
 /// # Errors
 /// Pingora refuses the value; it is ASCII, so it does not.
@@ -25,7 +25,7 @@ pub fn write(head: &mut ResponseHeader, route: &Route, exchange: &Exchange) -> R
     fields(route, exchange).into_iter().try_for_each(|(name, value)| head.insert_header(name, value))
 }
 
-/// The same as fields, for an answer of the gateway's own.
+/// The headers that the route enables, for an answer of the gateway's own.
 pub fn fields(route: &Route, exchange: &Exchange) -> Fields {
     let receipt = route.receipt.then(|| (RECEIPT, receipt(&route.chain.id, exchange)));
     let timing = route.server_timing.then(|| (SERVER_TIMING, timing(exchange, exchange.facts.received.elapsed())));
@@ -49,7 +49,7 @@ fn receipt(chain: &str, exchange: &Exchange) -> String {
     text
 }
 
-/// What SafetySec's modules did so far.
+/// The results of SafetySec's modules so far.
 fn readings(exchange: &Exchange) -> &[Reading] {
     exchange.safety.as_ref().map_or(&[], |kept| &kept.readings)
 }

@@ -1,7 +1,7 @@
-//! Names to addresses, beside the request path: a looked-up address is used while it is asked for again, by one task for all
-//! requests, and a resolver that fails leaves the last answer in use, because a provider that was there a moment ago most
-//! likely still is. Only a name that nobody has asked for in a long while is waited for, and never for longer than a
-//! connection may take.
+//! Resolves names off the request path. While a name is in use, its last addresses are used and one task for all requests
+//! refreshes them; if the resolver fails, the last addresses stay in use, because a provider that was there a moment ago most
+//! likely still is. A request waits for the resolver only if the name has not been used for a long while, and never longer
+//! than for a connection.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
-/// How long an answer is used without asking again.
+/// How long addresses are used without a refresh.
 const FRESH: Duration = Duration::from_secs(10);
-/// How long an answer is used while another one is asked for. Of an older one nobody expects to be right.
+/// How long addresses are used while a refresh runs. Older ones are not trusted: the request waits for the resolver.
 const STALE: Duration = Duration::from_secs(300);
 
-/// The address of one configured host. Cheap to ask: an IP needs no look-up, a name is one atomic load while it is in use.
+/// The address of one configured host. Cheap to ask: an IP needs no look-up, and a name in use costs one atomic load.
 pub struct Address {
     fixed: Option<SocketAddr>,
     name: Arc<Name>,
@@ -30,9 +30,9 @@ struct Name {
     /// How long a look-up may take.
     patience: Duration,
     last: ArcSwapOption<Answer>,
-    /// Held by who looks it up first; the others wait for that.
+    /// Held during a look-up that requests wait for, so that they share it.
     first: Mutex<()>,
-    /// Somebody asks again.
+    /// Whether a refresh is running.
     again: AtomicBool,
 }
 
@@ -42,7 +42,7 @@ struct Answer {
 }
 
 impl Address {
-    /// An address by IP or by name; nothing is looked up yet. A look-up may take as long as `patience`.
+    /// An address by IP or by name; nothing is looked up yet. A look-up may take up to `patience`.
     pub fn new(host: &str, port: u16, patience: Duration) -> Self {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let fixed = bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
@@ -57,10 +57,10 @@ impl Address {
         Self { fixed, name: Arc::new(name), turn: AtomicUsize::new(0) }
     }
 
-    /// The next address, going round where the name has several.
+    /// The next address, round-robin where the name has several.
     ///
     /// # Errors
-    /// The resolver's own error, or that it took too long, when the name was never resolved.
+    /// The name was never resolved, and the resolver failed or took too long.
     pub async fn next(&self) -> io::Result<SocketAddr> {
         if let Some(fixed) = self.fixed {
             return Ok(fixed);
@@ -89,7 +89,7 @@ impl Address {
 }
 
 impl Name {
-    /// Looks the name up beside the requests, if nobody does.
+    /// Starts a refresh in a task of its own, unless one is running.
     fn ask_again(self: &Arc<Self>) {
         if self.again.swap(true, Ordering::AcqRel) {
             return;
@@ -100,7 +100,7 @@ impl Name {
                 && let Some(answer) = name.last.load_full()
             {
                 log::warn!(target: "upstream", host = name.host.as_str(); "the last addresses stay in use: {error}");
-                // Asked for again when these have been in use as long as an answer.
+                // Makes the next refresh due when these addresses have been in use for another `FRESH`.
                 let addresses = answer.addresses.clone();
                 let asked = answer.asked + FRESH.min(answer.asked.elapsed());
                 name.last.store(Some(Arc::new(Answer { addresses, asked })));
@@ -109,7 +109,7 @@ impl Name {
         });
     }
 
-    /// An answer that was asked for after `began`, by whomever.
+    /// Addresses from a look-up that began after `began`, whichever request started it.
     async fn wait(&self, began: Instant) -> io::Result<Arc<Answer>> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time");
         let asked = async {

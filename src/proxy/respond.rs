@@ -1,4 +1,4 @@
-//! The only place that writes an answer of the gateway's own: every denial, in the caller's dialect.
+//! The only place that writes the gateway's own answers: every denial, in the caller's dialect.
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -12,17 +12,18 @@ use crate::gate::RequestId;
 use crate::limit::Fields;
 use crate::wire::{Dialect, envelope};
 
-/// Ours, on every answer.
+/// The gateway's request id, on every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Whether an SDK should send a refused request again, where the status alone says that it should (the SDKs of OpenAI and
-/// Anthropic obey it).
+/// Tells SDKs whether to retry a refused request where they would do so by status alone (the SDKs of OpenAI and Anthropic
+/// obey it).
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Head and body of a denial. Beside our own id, the caller's of its JSON-RPC message as it stands there, where there is one.
+/// Head and body of a denial. The ids are the gateway's own and, if known, that of the caller's JSON-RPC message as it stands
+/// in the body.
 ///
 /// # Errors
-/// When Pingora refuses the header values; they are numbers and hex, so it does not.
+/// Pingora refuses a header value; they are numbers and hex, so it does not.
 pub fn render(denial: &Denial, dialect: Dialect, (id, theirs): (&RequestId, Option<&str>)) -> pingora::Result<(ResponseHeader, Bytes)> {
     let id = id.to_string();
     let (content_type, body) = envelope::render(dialect, denial, &id, theirs);
@@ -32,22 +33,22 @@ pub fn render(denial: &Denial, dialect: Dialect, (id, theirs): (&RequestId, Opti
     head.insert_header(REQUEST_ID, id)?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     if denial.status() == 401 {
-        // RFC 9110 §11.6.1: who is asked for credentials is told in which form.
+        // RFC 9110 §11.6.1: a 401 names the scheme in which to send credentials.
         head.insert_header(WWW_AUTHENTICATE, "Bearer")?;
     }
     if let Some(seconds) = denial.retry_after_seconds() {
         head.insert_header(RETRY_AFTER, seconds)?;
     } else if denial.status() == 429 {
-        // Waiting does not help a request that is too large for its limit; SDKs would send it twice more.
+        // Waiting does not help a request that is too large for its limit; SDKs would retry it twice.
         head.insert_header(SHOULD_RETRY, "false")?;
     }
     Ok((head, body))
 }
 
-/// Puts fields of our own into a head, in place of those of the same name.
+/// Writes the gateway's own fields into a head, replacing fields of the same name.
 ///
 /// # Errors
-/// When Pingora refuses the values; they are ASCII, so it does not.
+/// Pingora refuses a value; they are ASCII, so it does not.
 pub fn tell(head: &mut ResponseHeader, fields: Fields) -> pingora::Result<()> {
     if fields.is_empty() {
         return Ok(());
@@ -55,8 +56,8 @@ pub fn tell(head: &mut ResponseHeader, fields: Fields) -> pingora::Result<()> {
     if head.has_case() || head.get_reason_phrase() != head.status.canonical_reason() {
         return fields.into_iter().try_for_each(|(name, value)| head.insert_header(name, value));
     }
-    // Every answer under a limit has eight of these. Taken apart, a head that keeps no case takes them as they are;
-    // Pingora's own way parses every name again.
+    // Every answer under a limit has eight of these fields. Inserted into the plain map of a head that keeps no spelling they
+    // cost little; Pingora's `insert_header` parses every name again.
     let empty = ResponseHeader::build_no_case(head.status, Some(0))?;
     let mut parts = RespParts::from(std::mem::replace(head, empty));
     let full = |_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "too many fields");
@@ -68,8 +69,8 @@ pub fn tell(head: &mut ResponseHeader, fields: Fields) -> pingora::Result<()> {
     Ok(())
 }
 
-/// Sends a denial with these fields. With `close` the connection ends afterwards, because the caller is still sending a
-/// body.
+/// Sends a denial with additional fields. With `close` the connection ends afterwards, because the caller is still sending
+/// its body.
 ///
 /// # Errors
 /// The caller is gone.

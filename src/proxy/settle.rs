@@ -1,5 +1,5 @@
-//! The end of a request, whatever it was: one denial rendered, one evidence record, one access line, the counters, and the
-//! `post_response` plugins queued. Nothing here waits for anything.
+//! The end of every request: one denial rendered, one evidence record, one access line, the counters, and the `post_response`
+//! plugins queued. No store is waited for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::gate::{self, End, Exchange, Execution, Facts, Finished, Gate, Guarded
 use crate::telemetry;
 use crate::wire::{Dialect, Endpoint, UsageSource, method_name};
 
-/// `fail_to_proxy`: answers with the one denial this failure stands for, if nothing has been sent yet.
+/// `fail_to_proxy`: answers with the denial that the failure stands for, unless an answer has been sent already.
 pub async fn failed(session: &mut Session, error: &Error, cx: &mut Context) -> FailToProxy {
     cx.untap(session).await;
     if matches!(error.etype(), ErrorType::Custom(tap::CUT)) {
@@ -53,7 +53,7 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     let bytes_out = session.body_bytes_sent() as u64;
     let bytes_in = session.as_downstream().body_bytes_read() as u64;
     cx.untap(session).await;
-    // What the caller has is what was written, whatever was decided since.
+    // The status that was written counts, whatever was decided since.
     cx.status = session.response_written().filter(|head| !head.status.is_informational()).map_or(0, |head| head.status.as_u16());
     if let Some(error) = error
         && *error.esource() == ErrorSource::Downstream
@@ -64,7 +64,7 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     let denied_code = match cx.exchange.take() {
         Some(mut exchange) => {
             if exchange.outcome.bytes_in == 0 {
-                // A body that was refused came all the same, as far as it came.
+                // The body was refused; this is how much of it arrived.
                 exchange.outcome.bytes_in = bytes_in;
             }
             let ended = Instant::now();
@@ -83,8 +83,8 @@ pub async fn finished(edge: &Edge, session: &mut Session, error: Option<&Error>,
     }
 }
 
-/// A request that no route took: there is nobody to attribute it to but whose key was looked at, the access line is all there
-/// is.
+/// The end of a request that no route took: only an access line is written, with the caller if a service of the gateway's own
+/// authenticated its key.
 fn early(session: &Session, cx: &Context) -> Option<String> {
     let denial = cx.denial.as_ref();
     if denial.is_none() && cx.service.is_none() {
@@ -130,7 +130,7 @@ fn settle(
     outcome.bytes_received = cx.bytes_received;
     outcome.upstream_ms = cx.upstream_took.map(|t| t.as_secs_f64() * 1e3);
     let streamed = cx.streaming.is_some();
-    // What is neither the caller's time, until its body was here, nor the upstream's, until its answer was, is ours.
+    // Overhead: all time that was neither spent waiting for the caller's body nor for the upstream.
     let before = cx.upstream_started.map_or(took, |at| at.saturating_duration_since(cx.received));
     let upstream = cx.upstream_started.map(|at| cx.upstream_ended.unwrap_or(ended).saturating_duration_since(at)).unwrap_or_default();
     let overhead = if streamed { before } else { took.saturating_sub(upstream) }.saturating_sub(cx.reading);
@@ -187,11 +187,11 @@ fn settle(
     code
 }
 
-/// Puts a finished request on record under the policy it ran with.
+/// Records the evidence of a finished request under the policy it ran with.
 struct EvidenceLedger {
     evidence: Evidence,
     policy: Policy,
-    /// The request's own duration, without the time its record waited for background steps.
+    /// The request's own duration, without the time that background steps took before the record was written.
     took: Duration,
 }
 
@@ -235,7 +235,7 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
             let ended = cx.upstream_ended.unwrap_or_else(Instant::now);
             target.metrics.answered(cx.upstream_status, cx.attempt_began.map(|at| ended.saturating_duration_since(at)).unwrap_or_default());
         }
-        // Before there was an answer a refusal of our own ends attempts too: the provider has not failed then.
+        // Attempts without an answer may also have been ended by a refusal of our own; that is no failure of the provider.
         (None, Some(error)) if failed_there(cx, error) => upstream::count_failure(cx, error),
         _ => {}
     }
@@ -248,7 +248,7 @@ fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: boo
     }
 }
 
-/// Whether an attempt that has no answer failed at the provider.
+/// Whether an attempt without an answer failed at the provider.
 fn failed_there(cx: &Context, error: &Error) -> bool {
     use ErrorType::{ConnectTimedout, ReadTimedout, TLSHandshakeTimedout, WriteTimedout};
     if *error.esource() == ErrorSource::Downstream {
@@ -258,8 +258,8 @@ fn failed_there(cx: &Context, error: &Error) -> bool {
         || cx.denial.as_ref().is_none_or(|denial| denial.code == mcp::code_of_failure(cx.destination.as_ref()).code)
 }
 
-/// A path that says nothing of the caller's own: one of those this gateway knows, without a name in it. Whatever else is asked
-/// for may be a secret in the wrong place.
+/// The path for the access line, if it cannot contain anything of the caller's: a known endpoint without a name in it. Any
+/// other path may contain a secret that was put there by mistake.
 fn known_path(facts: &Facts) -> Option<&str> {
     let path = facts.path.as_str();
     match facts.endpoint {
@@ -297,12 +297,12 @@ fn access_line(exchange: &Exchange, took: Duration) {
         line.text_if("provider", facts.provider.as_deref());
         line.text_if("mcp_server", facts.slug.as_deref().filter(|_| facts.endpoint == Endpoint::Mcp));
         line.text_if("model", exchange.draft.model.as_deref().filter(|_| facts.provider.is_some()));
-        // Only where SafetySec found something: most lines have neither.
+        // Written only if SafetySec found something, which is rare.
         if let Some((module, decision)) = exchange.safety.as_deref().and_then(Guarded::strictest) {
             line.text("security_module", module);
             line.text("decision", decision);
         }
-        // What no store was asked of it, where that lets requests through.
+        // Written only if a check was skipped because a store did not answer.
         if outcome.unenforced.limits {
             line.flag("limits_unenforced", true);
         }

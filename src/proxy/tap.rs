@@ -1,10 +1,10 @@
-//! The wrapper around the caller's session: what lets a whole body be read before routing, exactly the filtered bytes
-//! be replayed on every attempt, and the response head be held back until the body has been judged.
+//! The wrapper around the caller's session. It makes it possible to read the whole body before routing, to replay exactly the
+//! filtered bytes on every attempt, and to hold the response head back until the body has been judged.
 //!
-//! Pingora's own retry buffer stops at 64 KiB and its body filters run after the head has gone out. Its `Custom` session
-//! variant is the one seam that solves both: Pingora asks the wrapper for the request body, and hands it every response
-//! task. The wrapper is installed by [`install`] once the head is admitted and taken off by [`TapHandle::remove`] in the
-//! first line of `fail_to_proxy` and `logging`, so that keep-alive stays Pingora's. Nothing outside this file knows.
+//! Pingora's own retry buffer ends at 64 KiB, and its body filters run after the head has been sent. Its `Custom` session
+//! variant solves both: Pingora asks the wrapper for the request body and hands it every response task. The wrapper is
+//! installed by [`install`] at the end of admission and removed by [`TapHandle::remove`] at the beginning of `fail_to_proxy`
+//! and `logging`, so that keep-alive stays Pingora's. No other file depends on this.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +27,16 @@ use pingora_proxy::Session;
 
 use super::context::Flights;
 
-/// Slices of the replayed body, so that an early answer of an HTTP/2 upstream is noticed between them.
+/// The body is replayed in slices of this size [bytes], so that an early answer of an HTTP/2 upstream is noticed in between.
 const SLICE: usize = 64 * 1024;
 
-/// The door by which [`TapHandle::remove`] asks the wrapper for the session inside; no protocol uses this code.
+/// The code with which [`TapHandle::remove`] asks the wrapper for its inner session, through `shutdown`; no protocol uses it.
 const HAND_BACK: u32 = 0x0d0c_0d0c;
 
-/// The kind of the error with which a request ends that is cut at the end of the drain time.
+/// The error type of a request that is ended because the drain time is over.
 pub const CUT: &str = "drain time over";
 
-/// A response as the judge wants it to leave: head and complete body.
+/// A response as the judge lets it leave: head and complete body.
 pub struct Answer {
     /// Status and headers; framing headers are set by the wrapper.
     pub head: Box<ResponseHeader>,
@@ -44,19 +44,19 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// What to do with an answer that outgrew the cap.
+/// What to do with an answer that exceeds the cap.
 pub enum Overflow {
-    /// Send this instead; nothing of the upstream's answer has left.
+    /// Send this instead. Nothing of the upstream's answer has been sent.
     Replace(Answer),
-    /// Release what was held and let the rest pass unseen: the route's operator declared it.
+    /// Send what was held and let the rest pass unread, as the route's configuration allows.
     Release,
 }
 
-/// Decides about a held answer. Runs inside the request's own task, so it may wait.
+/// Decides about a held answer. It runs within the request's own task, so it may wait.
 pub trait Judge: Send + Sync + Unpin + 'static {
-    /// The whole upstream answer is here; what leaves instead?
+    /// The whole upstream answer has arrived: returns what is sent instead.
     fn judge(&mut self, head: Box<ResponseHeader>, body: Bytes) -> impl Future<Output = Answer> + Send;
-    /// The answer is larger than the cap.
+    /// The answer exceeds the cap.
     fn overflow(&mut self, head: &ResponseHeader) -> Overflow;
 }
 
@@ -67,9 +67,9 @@ struct Shared<J> {
     home: Option<Box<ServerSession>>,
 }
 
-/// Head and body of the response are kept until the body is complete and the judge has spoken.
+/// A judge for the response: head and body are held until the body is complete and the judge has decided.
 struct Hold<J> {
-    /// Above this many bytes [`Judge::overflow`] decides; `None` when it has released the answer.
+    /// The cap of held body bytes, above which [`Judge::overflow`] decides; `None` once it has released the answer.
     cap: Option<usize>,
     judge: J,
 }
@@ -83,18 +83,18 @@ impl<J: Judge> TapHandle<J> {
         std::mem::replace(&mut self.0.lock().body, body)
     }
 
-    /// Keeps the response back, up to `cap` bytes of body, until `judge` has seen it whole. Called from `response_filter`,
-    /// before the head reaches the wrapper.
+    /// Holds the response, up to `cap` bytes of body, until `judge` has decided about the whole of it. To be called from
+    /// `response_filter`, before the head reaches the wrapper.
     pub fn hold(&self, cap: usize, judge: J) {
         self.0.lock().hold = Some(Hold { cap: Some(cap), judge });
     }
 
-    /// Ends the response cleanly after the tasks at hand and drops the upstream, for a stream that is cut by a guard.
+    /// Ends the response cleanly after the current tasks and drops the upstream, for a stream that a guard cut off.
     pub fn end_early(&self) {
         self.0.lock().end_early = true;
     }
 
-    /// Takes the wrapper off and returns the judge, if one was given. Harmless when it is off already.
+    /// Removes the wrapper and returns the judge, if one was set. Does nothing if the wrapper was removed before.
     pub async fn remove(&self, session: &mut Session) -> Option<J> {
         let custom = session.downstream_session.as_custom_mut()?;
         custom.shutdown(HAND_BACK, "").await;
@@ -106,8 +106,8 @@ impl<J: Judge> TapHandle<J> {
     }
 }
 
-/// Puts the wrapper around the caller's session, with the body that was read from it.
-/// The request ends when `flights` are cut; `near` is any number of its own.
+/// Puts the wrapper around the caller's session, with the body that was read from it. The request ends when `flights` are cut;
+/// `near` is any number of the request's own, see [`Flights::wait`].
 pub fn install<J: Judge>(session: &mut Session, body: Bytes, flights: Arc<Flights>, near: u8) -> TapHandle<J> {
     let shared = Arc::new(Mutex::new(Shared { body: body.clone(), hold: None, end_early: false, home: None }));
     let inner = std::mem::replace(&mut session.downstream_session, Box::new(ServerSession::new_custom(Box::new(()))));
@@ -159,8 +159,8 @@ impl<J: Judge> Tap<J> {
         Some(slice)
     }
 
-    /// Hands tasks on to the caller. One of HTTP/1.0 knows no chunks (RFC 9112 §6.1): what has no length ends with the
-    /// connection.
+    /// Passes tasks on to the caller. HTTP/1.0 has no chunked encoding (RFC 9112 §6.1): a body without a length ends with the
+    /// connection there.
     async fn pass(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
         if self.inner.req_header().version == Version::HTTP_10 {
             for task in &mut tasks {
@@ -174,7 +174,7 @@ impl<J: Judge> Tap<J> {
         self.inner.response_duplex_vec(tasks).await
     }
 
-    /// Sends head and body in one write with the framing the caller's protocol wants.
+    /// Sends head and body in one write, framed for the caller's protocol.
     async fn emit(&mut self, mut answer: Answer) -> Result<bool> {
         let bodiless = self.inner.req_header().method == http::Method::HEAD || matches!(answer.head.status.as_u16(), 204 | 304);
         answer.head.remove_header(&TRANSFER_ENCODING);
@@ -192,7 +192,7 @@ impl<J: Judge> Tap<J> {
         let mut tasks = tasks.into_iter();
         while let Some(task) = tasks.next() {
             let end = match task {
-                // An informational head is not the answer; a caller that waits for 100 got it while the body was read.
+                // An informational head is not the answer; a caller that waits for `100 Continue` got it when its body was read.
                 HttpTask::Header(head, _) if head.status.is_informational() => false,
                 HttpTask::Header(head, end) => {
                     self.held.head = Some(head);
@@ -353,7 +353,7 @@ impl<J: Judge> CustomSession for Tap<J> {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        // Pingora asks after `upstream_request_filter`, before it writes the head: the first look at the filtered body.
+        // Pingora calls this after `upstream_request_filter` and before it writes the head: the filtered body is taken over here.
         self.body = self.shared.lock().body.clone();
         self.body.is_empty()
     }
@@ -362,7 +362,7 @@ impl<J: Judge> CustomSession for Tap<J> {
         if !no_body_expected && let Some(slice) = self.next_slice() {
             return Ok(Some(slice));
         }
-        // The body is replayed from memory; what the socket can still tell is that the caller went away.
+        // The body is replayed from memory; the socket is read only to notice that the caller went away.
         tokio::select! {
             biased;
             told = self.inner.read_body_or_idle(true) => told,
@@ -399,7 +399,7 @@ impl<J: Judge> CustomSession for Tap<J> {
     }
 
     fn enable_retry_buffering(&mut self) {
-        // Pingora calls this at the start of every attempt: the replay begins anew, with what the gates left.
+        // Pingora calls this at the start of every attempt: the replay starts over, with the body as the gates left it.
         self.body = self.shared.lock().body.clone();
         self.sent = 0;
         self.held = Held::default();

@@ -1,5 +1,5 @@
-//! Access tokens for MCP servers: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4). A token is kept until shortly
-//! before it expires; whoever needs one while it is fetched waits for that one fetch.
+//! Access tokens for MCP servers, by the client credentials grant of OAuth 2.0 (RFC 6749 §4.4). A token is kept until shortly
+//! before it expires; requests that need one while it is fetched share that fetch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,32 +18,32 @@ use crate::plugin::Egress;
 use crate::plugin::host::Outbound;
 use crate::route::ClientCredentials;
 
-/// A fetch may take this long.
+/// How long a fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// An answer larger than this is none of a token endpoint.
+/// The largest answer of a token endpoint [bytes].
 const LARGEST: usize = 64 * 1024;
-/// How long a token lives whose answer does not say.
+/// The lifetime of a token whose answer does not state one.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// No token is kept for longer, whatever its answer says: a number of seconds may be more than any clock can count.
+/// The longest time for which a token is kept: the stated number of seconds may be more than a clock can represent.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// After a failure nobody asks again for so long.
+/// After a failed fetch, the failure is the answer for this long.
 const REST: Duration = Duration::from_secs(1);
 
-/// Why there is no token. Holds nothing of what was sent or answered.
+/// Why there is no token. Contains nothing of what was sent or received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The secret's reference could not be resolved.
+    /// The reference to the client's secret could not be resolved.
     #[error("the client's secret is not available")]
     Secret,
-    /// No answer.
+    /// The token endpoint did not answer.
     #[error("the token endpoint could not be reached")]
     Unreachable,
-    /// An answer that is no token.
+    /// The answer contains no token.
     #[error("the token endpoint answered with status {0} and no token")]
     Refused(u16),
 }
 
-/// The tokens of one server.
+/// The access tokens of one MCP server.
 pub struct Tokens {
     grant: ClientCredentials,
     address: Address,
@@ -58,7 +58,7 @@ struct Fetched {
     until: Instant,
 }
 
-/// What a token endpoint answers (RFC 6749 §5.1).
+/// The answer of a token endpoint (RFC 6749 §5.1).
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
@@ -67,15 +67,15 @@ struct Granted {
 }
 
 impl Tokens {
-    /// Fetches nothing yet.
+    /// Creates it without fetching a token yet.
     pub fn new(grant: ClientCredentials, egress: Arc<PingoraEgress>) -> Self {
         Self { address: Address::new(&grant.token_url.host, grant.token_url.port, TIMEOUT), grant, egress, last: Mutex::default() }
     }
 
-    /// The value of `Authorization`.
+    /// The value of `Authorization`, fetched if none is valid.
     ///
     /// # Errors
-    /// There is none to be had; asked again within a second, that is the answer without another fetch.
+    /// No token can be obtained. For a second after that the same error is returned without another fetch.
     pub async fn current(&self) -> Result<HeaderValue, TokenError> {
         let came = Instant::now();
         let mut last = self.last.lock().await;
@@ -98,7 +98,7 @@ impl Tokens {
         token
     }
 
-    /// The server did not take this token: the next request fetches another, unless this one is brand new.
+    /// The server refused this token: the next request fetches another, unless this one was fetched within the last second.
     pub async fn refused(&self, token: &HeaderValue) {
         let mut last = self.last.lock().await;
         if last.as_ref().is_some_and(|fetched| fetched.token.as_ref() == Ok(token) && fetched.begun.elapsed() > REST) {
@@ -106,7 +106,7 @@ impl Tokens {
         }
     }
 
-    /// The body of a fetch (RFC 6749 §4.4.2).
+    /// The form of a token request (RFC 6749 §4.4.2).
     fn form(&self) -> Bytes {
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -121,7 +121,7 @@ impl Tokens {
     async fn fetch(&self) -> Result<(HeaderValue, Duration), TokenError> {
         let secret = self.grant.client_secret.as_ref().ok_or(TokenError::Secret)?;
         let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-        // RFC 6749 §2.3.1: both halves are encoded before they are joined.
+        // RFC 6749 §2.3.1: both halves are form-encoded before they are joined.
         let pair = format!("{}:{}", encoded(&self.grant.client_id), encoded(secret.expose()));
         let mut headers = HeaderMap::new();
         let mut basic = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair))).map_err(|_| TokenError::Secret)?;
@@ -154,8 +154,8 @@ impl Tokens {
     }
 }
 
-/// For how long a token is used whose answer says this of its life. One that expires on its way is no use: one in ten of its
-/// seconds, at most thirty, are not used.
+/// How long a token is used, given its stated lifetime: a tenth of it, at most 30 seconds, is left unused, so that a token does
+/// not expire on its way.
 fn kept(expires_in: Option<u64>) -> Duration {
     let lifetime = expires_in.map_or(LIFETIME, Duration::from_secs).min(LONGEST);
     lifetime.saturating_sub((lifetime / 10).min(Duration::from_secs(30)))

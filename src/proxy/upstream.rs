@@ -1,4 +1,4 @@
-//! The upstream half: which peer, what is tried again, and the request head as the provider gets it.
+//! The upstream half of the path: the choice of the peer, retries, and the request head for the provider.
 
 use std::time::{Duration, Instant};
 
@@ -20,18 +20,18 @@ use crate::telemetry::ProviderError;
 use crate::wire::{self, Endpoint, Insertion, endpoint::FAMILIES};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Kept-alive connections that may turn out to be dead, one after another; that says nothing of the provider.
+/// How many dead kept-alive connections are tolerated in one request; they say nothing about the provider.
 const MAX_STALE: u32 = 3;
-/// A connection that is closed so soon after a request was sent was most likely closed before the server saw it. Later the
-/// server may have begun its work, and what is sent again would be done twice.
+/// A kept-alive connection that closes within this time after a request was sent was most likely closed before the server
+/// saw the request. Later the server may have begun to work on it, and a retry could do the work twice.
 const SOON: Duration = Duration::from_secs(1);
-/// How long a plain upstream may stay silent unless its route says otherwise.
+/// The timeout of a route's own upstream, unless the route configures one.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The peer of the next attempt.
 ///
 /// # Errors
-/// No candidate is left, or the provider's name does not resolve.
+/// No healthy address is left, or the provider's name does not resolve.
 pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
     cx.attempts += 1;
     let now = Instant::now();
@@ -50,21 +50,21 @@ pub async fn peer(cx: &mut Context) -> Result<Box<HttpPeer>> {
     }
 }
 
-/// A connect failed: try the next candidate while the route allows it. Nothing was sent, so nothing can happen twice.
+/// A connection attempt failed: retries as often as the route allows. Nothing was sent, so nothing can happen twice.
 pub fn connect_failed(cx: &Context, mut error: Box<Error>) -> Box<Error> {
     let retries = cx.route.as_ref().map_or(0, |r| r.retries);
     error.set_retry(cx.attempts.saturating_sub(cx.stale) <= retries);
     if error.retry() {
-        // The last attempt is counted when the request is over.
+        // The last failed attempt is counted in `settle`, when the request is over.
         count_failure(cx, &error);
     }
     report(cx, &error, false);
     error
 }
 
-/// An attempt broke off. What a kept-alive connection carried that is closed at once and without a word is sent again on
-/// another one, as nginx and curl do. The server may have seen it nevertheless: only its silence and the short time speak
-/// against it. Whatever a provider refused unseen, HTTP/2 says so, is sent again as well.
+/// An attempt broke off. A request on a kept-alive connection that closes at once, without a byte of answer, is sent again on
+/// another connection, as nginx and curl do. The server may have seen it nevertheless: only its silence and the short time
+/// speak against it. A request that an HTTP/2 server reports as not processed is sent again as well.
 pub fn attempt_failed(session: &Session, cx: &mut Context, error: Box<Error>, reused: bool) -> Box<Error> {
     let mut error = error;
     error.retry.decide_reuse(reused);
@@ -85,18 +85,18 @@ pub fn attempt_failed(session: &Session, cx: &mut Context, error: Box<Error>, re
     error
 }
 
-/// Whether a part of the answer's head had come when the connection broke; Pingora tells it in its words alone.
+/// Whether part of the answer's head had arrived when the connection broke. Pingora tells it only in the text of its error.
 fn has_begun(error: &Error) -> bool {
     let told = error.context.as_ref().and_then(|context| context.as_str().rsplit_once("bytes already read: "));
     told.is_some_and(|(_, count)| count.trim() != "0")
 }
 
-/// Whether the caller has the head of an answer; `100 Continue` and its like are none.
+/// Whether the head of an answer has been sent to the caller; `100 Continue` and other 1xx do not count.
 pub fn answered(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational())
 }
 
-/// Counts an attempt at a provider that failed.
+/// Counts a failed attempt at a provider or MCP server.
 pub fn count_failure(cx: &Context, error: &Error) {
     let (Some(Destination::Provider { target, .. } | Destination::Mcp(mcp::Called { target, .. })), Some(began)) =
         (&cx.destination, cx.attempt_began)
@@ -116,7 +116,7 @@ pub fn count_failure(cx: &Context, error: &Error) {
     target.metrics.failed(kind, cx.upstream_ended.unwrap_or_else(Instant::now).saturating_duration_since(began));
 }
 
-/// One line a failed attempt: kind and side of the failure, never Pingora's context, which may quote traffic.
+/// Logs a failed attempt: kind and side of the failure, never Pingora's context, which may quote traffic.
 fn report(cx: &Context, error: &Error, reused: bool) {
     let level = if *error.esource() == ErrorSource::Upstream { log::Level::Warn } else { log::Level::Debug };
     let destination = match &cx.destination {
@@ -127,7 +127,7 @@ fn report(cx: &Context, error: &Error, reused: bool) {
     log::log!(target: "upstream", level, request_id = cx.id.to_string().as_str(), destination = destination, error = error.etype().as_str(), side = error.esource().as_str(), attempt = cx.attempts, reused = reused, retry = error.retry(); "attempt failed");
 }
 
-/// The `pre_upstream` gate and the head for the provider.
+/// Runs the `pre_upstream` gate and writes the head for the upstream.
 ///
 /// # Errors
 /// A plugin refused; nothing has been sent to the upstream.
@@ -144,7 +144,7 @@ pub async fn request_head(session: &mut Session, head: &mut RequestHeader, cx: &
     cx.upstream_started = cx.upstream_started.map(|at| at + ours);
     cx.attempt_began = cx.attempt_began.map(|at| at + ours);
     if done.is_err() {
-        // A connection is no attempt: the provider has heard nothing of what was refused here, and nobody is charged for it.
+        // A connection without a request does not count as an attempt: the provider has received nothing and charges nothing.
         cx.attempts = 0;
     }
     done
@@ -156,7 +156,7 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
     };
     if !cx.pre_upstream_done {
         cx.pre_upstream_done = true;
-        // Whoever counts tokens needs them told, and a stream of these endpoints tells them if it is asked.
+        // Governed requests need token counts, which a stream of these endpoints reports only if asked.
         let asks = cx.governed.is_some()
             && exchange.facts.stream
             && matches!(exchange.facts.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
@@ -186,7 +186,7 @@ async fn prepare(session: &mut Session, head: &mut RequestHeader, cx: &mut Conte
         if let Destination::Provider { slug, target } = destination {
             let known = exchange.draft.model_span.take();
             let known = match &admitted {
-                // Where to ask is known of the body that was admitted alone.
+                // The place of the insertion is known only for the body as it was admitted.
                 Some(body) if asks => known.filter(|_| same(body, &exchange.draft.body)).map(|span| (span, cx.ask_usage.take())),
                 _ => known.map(|span| (span, None)),
             };
@@ -222,8 +222,8 @@ pub(super) fn same(before: &Bytes, now: &Bytes) -> bool {
     before.as_ptr() == now.as_ptr() && before.len() == now.len()
 }
 
-/// Replaces the name the caller used by the one the provider knows, and asks a stream for its usage where `asks`. `known` is
-/// where both stand in the body, if that is known. Says whether it asked.
+/// Replaces the model's name by the provider's, and asks for a stream's usage where `asks`. `known` is where both go in the
+/// body, if that is known. Returns whether usage was asked for.
 fn address(
     exchange: &mut Exchange,
     slug: &str,
@@ -233,10 +233,10 @@ fn address(
     let own = known.is_some() && exchange.facts.requested_model.as_deref() == Some(slug) && exchange.draft.model.as_deref() == Some(slug);
     let (span, ask) = match known {
         Some(known) => known,
-        // A plugin rewrote the body: what leaves must still be what this gateway can read.
+        // A plugin rewrote the body: it must still be readable for this gateway before it leaves.
         None => {
             let head = wire::head(exchange.facts.endpoint, &exchange.draft.body).map_err(|_| Denial::of(codes::PLUGIN_UNAVAILABLE))?;
-            // Without a model in it the provider would choose one that nobody granted.
+            // Without a model the provider would choose one that was not granted.
             (head.model_span.ok_or_else(|| Denial::of(codes::PLUGIN_UNAVAILABLE))?, head.ask_usage)
         }
     };
@@ -284,8 +284,8 @@ fn write_head(
     unfit: Unfit,
     id: &HeaderValue,
 ) -> Result<()> {
-    // Pingora keeps the caller's spelling of every name beside the fields and parses a name again for each change. Names have
-    // no case (RFC 9110 §5.1): without the spelling the changes below cost a fraction.
+    // Pingora keeps the caller's spelling of every field name beside the map and parses a name again for each change. Names are
+    // case-insensitive (RFC 9110 §5.1); without the spelling the changes below cost a fraction.
     let raw_target = Some(head.raw_path()).filter(|raw| *raw != target(&head.uri).as_bytes()).map(<[u8]>::to_vec);
     let empty = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(head, empty));
@@ -295,8 +295,8 @@ fn write_head(
         Destination::Mcp(called) => (true, called.credential()),
         Destination::Upstream(_) => (false, None),
     };
-    // One look at what is there instead of a look-up for everything that might be. Our own credential takes the place of the
-    // caller's below.
+    // One pass over the fields instead of a look-up for every field that might be there. A caller's credential under the name of
+    // ours is not removed but overwritten below.
     let replaced = |name: &HeaderName| credential.as_ref().is_some_and(|(own, _)| own == name);
     let unwanted = |name: &str| stays_here(name, authenticated, to_provider, proxied) || unfit.has(name);
     let ends = |name: &&HeaderName| unwanted(name.as_str()) && !replaced(name);
@@ -316,11 +316,11 @@ fn write_head(
     let id = Some((respond::REQUEST_ID, id.clone()));
     match destination {
         Destination::Provider { target, .. } => {
-            // Admission has read it as JSON; no label of the caller's may tell the provider otherwise.
+            // Admission has parsed the body as JSON; a different label of the caller's must not reach the provider.
             let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
             set(fields, [length, id, Some((HOST, target.authority.clone())), json, credential]);
             let path = provider_path(&target.provider.base_url.base_path, &exchange.facts.path, parts.uri.query());
-            // An HTTP/2 caller's authority is this gateway's own.
+            // The authority of an HTTP/2 caller's URI is this gateway.
             if path.is_some() || parts.uri.authority().is_some() {
                 set_target(&mut parts.uri, path)?;
             }
@@ -329,7 +329,7 @@ fn write_head(
         Destination::Mcp(mcp::Called { server, target, .. }) => {
             let json = (!body.is_empty()).then(|| (CONTENT_TYPE, HeaderValue::from_static("application/json")));
             set(fields, [length, id, Some((HOST, target.authority.clone())), json, credential]);
-            // A server refuses whoever does not accept both kinds of answers; `*/*` says less than it means.
+            // MCP servers refuse clients that do not accept both kinds of answers by name; `*/*` is not enough.
             let vague = fields.get(ACCEPT).is_none_or(|accept| accept.as_bytes() == b"*/*");
             if vague || server.transport == Transport::Sse {
                 fields.insert(ACCEPT, HeaderValue::from_static(server.transport.accept()));
@@ -359,7 +359,7 @@ fn write_head(
     Ok(())
 }
 
-/// Sets each of these fields to one value. What is there is overwritten in place, which spares looking it up.
+/// Sets each of these fields to one value. Existing fields are overwritten in place, which saves a look-up.
 fn set<const N: usize>(fields: &mut HeaderMap, mut due: [Option<(HeaderName, HeaderValue)>; N]) {
     let mut set = [false; N];
     let mut again = Vec::new();
@@ -398,9 +398,9 @@ fn stays_here(name: &str, authenticated: bool, to_provider: bool, proxied: bool)
         | "upgrade"
         | "http2-settings"
         | "expect" => true,
-        // What must be read must not come encoded; an answer that does anyway is decoded or refused.
+        // Answers that must be read should not come encoded; one that does anyway is decoded or refused.
         "accept-encoding" => true,
-        // Carries a virtual key, or may.
+        // These may carry a virtual key.
         "authorization" | "cookie" | "cookie2" | "x-api-key" | "x-goog-api-key" | "api-key" => authenticated,
         // Says where the caller sits: no business of a provider, and told to any other by our own `X-Forwarded-For` alone. What
         // the caller writes here would be a claim beside it.
@@ -410,7 +410,7 @@ fn stays_here(name: &str, authenticated: bool, to_provider: bool, proxied: bool)
     }
 }
 
-/// Path and query as they go on the wire.
+/// Path and query as they are sent.
 fn target(uri: &http::Uri) -> &str {
     uri.path_and_query().map_or("", PathAndQuery::as_str)
 }
@@ -436,8 +436,8 @@ fn set_target(uri: &mut http::Uri, path: Option<String>) -> Result<()> {
     Ok(())
 }
 
-/// The provider's path, if it is another than the caller's: its own base, then the endpoint without the family segment that
-/// only this gateway knows and without the credential that a query may carry.
+/// The path at the provider, if it differs from the caller's: the provider's base path, then the endpoint without the family
+/// segment that only this gateway knows; the query without a credential.
 fn provider_path(base: &str, path: &str, query: Option<&str>) -> Option<String> {
     let (version, rest) = match path.strip_prefix("/v1") {
         Some(rest) if rest.starts_with('/') => ("/v1", rest),
@@ -458,7 +458,7 @@ fn carries_key(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("key=")))
 }
 
-/// Adds the caller's query without the credential it may carry.
+/// Appends the caller's query without the credential it may contain.
 pub(super) fn with_query(mut path: String, query: Option<&str>) -> String {
     let mut separator = '?';
     for pair in query.unwrap_or("").split('&').filter(|p| !p.is_empty() && !p.starts_with("key=")) {
