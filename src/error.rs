@@ -1,21 +1,21 @@
-//! What a caller is told when the gateway refuses: one [`Denial`] value, whatever part of the gateway refused,
-//! and the one table of stable codes that `explain`, the README and the golden bodies are derived from.
+//! Refusals as callers see them: one [`Denial`] value, whichever part of the gateway refused, and the one table of stable
+//! codes from which `explain`, the README and the golden bodies are derived.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// A stable code with its default status and text. Codes are a contract: scripts of callers match on them.
+/// A stable code with its default status and text. Codes are a contract: callers' scripts match on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Code {
     /// The value of `error.code`.
     pub code: &'static str,
     /// The HTTP status it is sent with unless a plugin chose another.
     pub status: u16,
-    /// The value of `error.message`; never contains anything of the request.
+    /// The value of `error.message`; never contains anything from the request.
     pub message: &'static str,
-    /// When it happens, for `explain` and the README.
+    /// When the code is used, for `explain` and the README.
     pub meaning: &'static str,
     /// What the caller or the operator can do.
     pub remedy: &'static str,
@@ -29,7 +29,7 @@ macro_rules! codes {
     };
 }
 
-/// The table of codes. One line a code; everything that speaks of codes is derived from it.
+/// The table of codes, one line each; every list of codes elsewhere is derived from it.
 pub mod codes {
     use super::Code;
     codes! {
@@ -120,7 +120,7 @@ pub mod codes {
     }
 }
 
-/// A refusal, ready for the caller: a status of 4xx or 5xx, a stable code and a safe text.
+/// A refusal, ready to be sent: a status of 4xx or 5xx, a stable code and a text that is safe to show.
 ///
 /// It is rendered in one place (`proxy::respond`) in the caller's own dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub struct Denial {
     pub code: Cow<'static, str>,
     /// For people; contains nothing of prompt, answer, key or rule.
     pub message: Cow<'static, str>,
-    /// When trying again makes sense, sent as `Retry-After` in whole seconds, rounded up.
+    /// After what time a retry makes sense; sent as `Retry-After` in whole seconds, rounded up.
     pub retry_after: Option<Duration>,
     /// Which scope refused (`api_key`, `organisation`, …), where that matters.
     pub scope: Option<&'static str>,
@@ -138,29 +138,29 @@ pub struct Denial {
     pub limit: Option<&'static str>,
     /// The specific code behind a general one (`rpm_exceeded`, …).
     pub reason: Option<&'static str>,
-    /// How the budget or quota stands that has no room.
+    /// The state of the budget or quota that refused.
     pub room: Option<Box<Room>>,
 }
 
-/// How a budget or quota stands that refuses. Amounts are in its unit: nano-USD, tokens, requests, milliseconds.
+/// The state of a budget or quota that refuses. Amounts are in its unit: nano-USD, tokens, requests or milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Room {
-    /// Its name.
+    /// The name of the budget or quota.
     pub name: String,
-    /// What its window may hold.
+    /// The most that its window may hold.
     pub cap: i64,
-    /// What was used of it.
+    /// What finished requests have used.
     pub settled: i64,
-    /// What requests under way hold of it.
+    /// What requests under way have reserved.
     pub reserved: i64,
-    /// What this request may take.
+    /// What this request would reserve.
     pub estimate: i64,
-    /// When its window ends, RFC 3339.
+    /// The end of the window, RFC 3339.
     pub resets_at: String,
 }
 
 impl Denial {
-    /// The denial a code of the table stands for.
+    /// The denial for a code, with its default status and text.
     pub fn of(code: &Code) -> Self {
         Self {
             status: code.status,
@@ -174,8 +174,8 @@ impl Denial {
         }
     }
 
-    /// A denial with a plugin's own status, code and text. A status outside 400–599 becomes 403, an empty or
-    /// malformed code becomes `plugin_blocked`: a refusal never turns into a success by a plugin's typo.
+    /// A denial with a plugin's own status, code and text. A status outside 400–599 becomes 403, an empty or malformed code
+    /// becomes `plugin_blocked`: a typo in a plugin must not turn a refusal into a success.
     pub fn custom(status: u16, code: &str, message: &str) -> Self {
         let mut denial = Self::of(codes::PLUGIN_BLOCKED);
         if (400..=599).contains(&status) {
@@ -197,13 +197,13 @@ impl Denial {
         self.status
     }
 
-    /// The same denial with a text that says more.
+    /// Replaces the text by a more specific one.
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// The same denial with a time after which to try again.
+    /// Sets the time after which a retry makes sense.
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self

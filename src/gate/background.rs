@@ -1,7 +1,7 @@
-//! The bounded queue for work that may wait: `post_response` steps and jobs plugins hand in.
+//! The bounded queue for work off the request path: `post_response` steps and jobs that plugins submit.
 //!
-//! Handing in never waits and never wakes a worker that is about to look anyway: workers take jobs in batches and look
-//! again a moment after each batch, so that under load a request costs the queue no system call.
+//! Submitting a job never waits, and wakes no worker that polls soon anyway: workers take jobs in batches and poll again a
+//! moment after each batch, so that under load the queue costs a request no system call.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -17,18 +17,18 @@ use tokio::sync::mpsc;
 
 use crate::telemetry::PoolMetrics;
 
-/// Work that may wait.
+/// A job: a future that runs off the request path.
 pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// How many jobs a worker takes at a time.
+/// How many jobs a worker takes at once.
 const BATCH: usize = 64;
-/// How many jobs of a worker may wait for something at a time.
+/// How many pending jobs a worker keeps under way at the same time.
 const WAITING: usize = 256;
-/// How long a worker lets jobs gather after a batch that was not full. Each look costs a timer and a wake-up, which on a
-/// quiet gateway would be most of what a job costs.
+/// How long a worker lets jobs gather after a batch that was not full. Each poll of the queue costs a timer and a wake-up,
+/// which on a quiet gateway would be most of the cost of a job.
 const GATHER: Duration = Duration::from_millis(4);
 
-/// The producers' end. Cheap to clone.
+/// The producing end of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Background {
     lanes: Arc<[mpsc::Sender<Job>]>,
@@ -45,25 +45,25 @@ struct State {
     metrics: Option<PoolMetrics>,
 }
 
-/// What the queue has seen.
+/// How many jobs are pending, finished and dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Accepted and not over.
+    /// Jobs accepted and not finished.
     pub pending: usize,
-    /// Over.
+    /// Jobs finished, including those that panicked.
     pub finished: u64,
-    /// Refused.
+    /// Jobs refused because the queue was full or closed.
     pub dropped: u64,
 }
 
-/// A consumer's end: run each on a runtime.
+/// A consuming end of the queue; each has to be run on a runtime.
 pub struct Worker {
     jobs: mpsc::Receiver<Job>,
     state: Arc<State>,
 }
 
 impl Background {
-    /// A queue of about `capacity` jobs, and its workers (at least one). Jobs gather until the workers run.
+    /// Creates a queue of about `capacity` jobs, and its workers (at least one). Jobs gather until the workers run.
     pub fn new(capacity: usize, workers: usize, metrics: Option<PoolMetrics>) -> (Self, Vec<Worker>) {
         let workers = workers.max(1);
         let state = Arc::new(State { metrics, ..State::default() });
@@ -72,7 +72,7 @@ impl Background {
         (Self { lanes: lanes.into(), state }, consumers)
     }
 
-    /// The same with its workers spawned on the current runtime.
+    /// Creates a queue and spawns its workers on the current runtime.
     pub fn start(capacity: usize, workers: usize, metrics: Option<PoolMetrics>) -> Self {
         let (queue, consumers) = Self::new(capacity, workers, metrics);
         for worker in consumers {
@@ -81,20 +81,20 @@ impl Background {
         queue
     }
 
-    /// A queue that refuses everything.
+    /// Creates a queue that refuses every job.
     pub fn closed() -> Self {
         let state = State { closed: AtomicBool::new(true), ..State::default() };
         Self { lanes: Arc::new([]), state: Arc::new(state) }
     }
 
-    /// Hands in a job without waiting.
+    /// Submits a job without waiting.
     ///
     /// # Errors
-    /// The job itself, when the queue is full or closed; counted as dropped.
+    /// The queue is full or closed: returns the job, which is counted as dropped.
     pub fn push(&self, mut job: Job) -> Result<(), Job> {
         let state = &self.state;
         if !state.closed.load(Ordering::Acquire) {
-            // Counted before it is sent: a worker may be done with it before this call is.
+            // Counted before it is sent, because a worker may finish the job before this call returns.
             state.pending.fetch_add(1, Ordering::AcqRel);
             let first = state.next.fetch_add(1, Ordering::Relaxed);
             for lane in 0..self.lanes.len() {
@@ -118,7 +118,7 @@ impl Background {
         Err(job)
     }
 
-    /// What the queue has seen.
+    /// The current counts.
     pub fn stats(&self) -> QueueStats {
         QueueStats {
             pending: self.state.pending.load(Ordering::Acquire),
@@ -127,7 +127,7 @@ impl Background {
         }
     }
 
-    /// Refuses further jobs and waits until all accepted ones are over, at most `limit`. How many are left.
+    /// Refuses further jobs and waits up to `limit` for the accepted ones. Returns how many are left.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.state.closed.store(true, Ordering::Release);
         let started = Instant::now();
@@ -148,7 +148,7 @@ impl std::fmt::Debug for Background {
 }
 
 impl Worker {
-    /// Works until every producer is gone and every job is over.
+    /// Runs jobs until every producer is dropped and every job has finished.
     pub async fn run(mut self) {
         let mut waiting = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH);
@@ -159,7 +159,7 @@ impl Worker {
                         break;
                     }
                     for job in batch.drain(..) {
-                        // Most jobs have nothing to wait for and are over at the first look.
+                        // Most jobs complete at their first poll.
                         if let Some(job) = self.state.begin(job).await {
                             waiting.push(job);
                         }
@@ -182,7 +182,7 @@ impl Worker {
     }
 }
 
-/// A job under way; counted as over when dropped, also half way.
+/// A job under way. Dropping it counts the job as finished, even if the job was cancelled.
 struct UnderWay(Arc<State>, Instant);
 
 impl Drop for UnderWay {
@@ -196,7 +196,7 @@ impl Drop for UnderWay {
 }
 
 impl State {
-    /// Looks at a job for the first time; gives back what is left of it, if it is not over by then.
+    /// Polls a job for the first time; returns the rest of it if it is not complete then.
     async fn begin(self: &Arc<Self>, mut job: Job) -> Option<Job> {
         let under_way = UnderWay(Arc::clone(self), Instant::now());
         let first = {
@@ -216,7 +216,7 @@ impl State {
     }
 }
 
-/// The panic's payload may quote the traffic: it is dropped unread.
+/// Logs a panic. Its payload is dropped unread, because it may quote the traffic.
 fn over(result: std::thread::Result<()>) {
     if result.is_err() {
         log::error!(target: "plugin", "a background job panicked");

@@ -1,4 +1,4 @@
-//! A route's chain, compiled: who runs at which gate, checked against what the plugins say of themselves.
+//! A route's compiled chain: which steps run at which gate, checked against the plugins' manifests.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use super::{Draft, Facts, Gate, Step, Style};
 use crate::plugin::{Instance, Manifest, Need};
 use crate::telemetry::Metrics;
 
-/// Who runs at which gate. Made when a configuration is loaded, shared by all requests of its routes.
+/// The steps of all gates. Compiled when a configuration is loaded, shared by all requests of its routes.
 #[derive(Debug)]
 pub struct Chain {
-    /// 16 hex digits of a SHA-256 over everything that decides what the chain does; evidence and receipts carry it.
+    /// 16 hex digits of a SHA-256 over everything that decides what the chain does; part of evidence and receipts.
     pub id: String,
     gates: [Stage; 4],
     /// A step at `post_upstream` reads answers, whole or frame by frame.
@@ -20,19 +20,19 @@ pub struct Chain {
     max_parallel: usize,
 }
 
-/// Who runs at one gate.
+/// The steps of one gate.
 #[derive(Debug, Default)]
 pub struct Stage {
-    /// One after the other.
+    /// Steps that run one after the other.
     pub sequential: Vec<Arc<Step>>,
-    /// Joined.
+    /// Steps that run concurrently.
     pub parallel: Vec<Arc<Step>>,
-    /// From the queue; at `post_response` alone.
+    /// Steps that run from the queue; at `post_response` only.
     pub background: Vec<Arc<Step>>,
 }
 
 impl Stage {
-    /// In the order in which they run.
+    /// All steps, in the order in which they run.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Step>> {
         self.sequential.iter().chain(&self.parallel).chain(&self.background)
     }
@@ -54,9 +54,9 @@ pub struct Readers {
 /// What a chain is compiled from.
 #[derive(Debug)]
 pub struct ChainSpec {
-    /// By [`Gate::ALL`].
+    /// In the order of [`Gate::ALL`].
     pub gates: [StageSpec; 4],
-    /// How many joined steps of a gate may be under way at a time, at least 1.
+    /// How many parallel steps of a gate may be under way at a time, at least 1.
     pub max_parallel: usize,
 }
 
@@ -67,24 +67,24 @@ impl Default for ChainSpec {
 }
 
 impl ChainSpec {
-    /// The lists of a gate.
+    /// The instances of one gate.
     pub fn stage(&mut self, gate: Gate) -> &mut StageSpec {
         &mut self.gates[gate.index()]
     }
 }
 
-/// The instances of a gate.
+/// The instances of one gate, by style.
 #[derive(Debug, Default)]
 pub struct StageSpec {
-    /// One after the other.
+    /// Instances that run one after the other.
     pub sequential: Vec<Arc<Instance>>,
-    /// Joined.
+    /// Instances that run concurrently.
     pub parallel: Vec<Arc<Instance>>,
-    /// From the queue.
+    /// Instances that run from the queue.
     pub background: Vec<Arc<Instance>>,
 }
 
-/// A plugin where its manifest does not let it stand.
+/// A plugin is listed at a gate or in a style that its manifest does not declare.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Misplaced {
@@ -94,10 +94,10 @@ pub struct Misplaced {
     pub help: String,
 }
 
-/// Whether a plugin may stand at this gate in this style.
+/// Checks that a plugin may be listed at this gate in this style.
 ///
 /// # Errors
-/// What its manifest lacks, for the diagnostic at the place in the YAML.
+/// What the manifest lacks, for the diagnostic at the plugin's place in the YAML.
 pub fn placement(manifest: &Manifest, gate: Gate, style: Style) -> Result<(), Misplaced> {
     let list = |names: Vec<&str>| names.join(", ");
     let name = manifest.name;
@@ -136,7 +136,7 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// Compiles a chain and resolves its counters.
+    /// Compiles a chain and resolves the counters of its steps.
     ///
     /// # Errors
     /// The first instance that [`placement`] refuses.
@@ -159,28 +159,28 @@ impl Chain {
                 }
             }
         }
-        // A background step has an entry for its place in the queue as well.
+        // A background step has a second execution, for being enqueued.
         let steps = gates.iter().map(|stage| stage.all().count() + stage.background.len()).sum();
         let reads = gates[Gate::PostUpstream.index()].all().any(|step| step.reads_answers() || step.instance().manifest.streams);
         Ok(Self { id: digest(&effective), gates, reads, steps, max_parallel: spec.max_parallel.max(1) })
     }
 
-    /// Who runs at a gate.
+    /// The steps of a gate.
     pub fn stage(&self, gate: Gate) -> &Stage {
         &self.gates[gate.index()]
     }
 
-    /// Nobody runs at this gate.
+    /// Whether no step runs at this gate.
     pub fn is_empty(&self, gate: Gate) -> bool {
         self.stage(gate).all().next().is_none()
     }
 
-    /// A step at this gate may call other hosts.
+    /// Whether a step at this gate may call other hosts.
     pub fn calls_out(&self, gate: Gate) -> bool {
         self.stage(gate).all().any(|step| step.instance().needs.contains(Need::Network))
     }
 
-    /// Who runs at a gate, one line each, with what decides whether a guard holds; for `check`.
+    /// The steps of a gate for `check`, one line each, with the settings that decide whether a step can block.
     pub fn describe(&self, gate: Gate) -> Vec<String> {
         let line = |step: &Arc<Step>| {
             let instance = step.instance();
@@ -225,7 +225,7 @@ impl Chain {
         readers
     }
 
-    /// A step reads the answer's body and cannot do so frame by frame: even a stream must be held for it.
+    /// Whether a step reads the answer's body and cannot do so frame by frame, so that even a stream must be held for it.
     pub fn needs_response_body(&self) -> bool {
         self.stage(Gate::PostUpstream).all().any(|step| step.reads_answers() && !step.instance().manifest.streams)
     }

@@ -1,9 +1,9 @@
-//! The end of what ran at `post_upstream`. A plugin that filters streams runs there in two parts, at the head of the answer and
-//! then event by event; for whoever reads evidence and counters that is one execution.
+//! Merges the executions of `post_upstream`. A plugin that filters streams runs there in two parts, on the head of the answer
+//! and then event by event; in evidence and counters that is one execution.
 
 use super::{Chain, Decision, Execution, Gate};
 
-/// Makes one entry of what a plugin did at `post_upstream`, and counts it.
+/// Merges the executions of each plugin at `post_upstream` into one, and counts it.
 pub fn close(chain: &Chain, executions: &mut Vec<Execution>) {
     let stage = chain.stage(Gate::PostUpstream);
     if chain.is_empty(Gate::PostUpstream) {
@@ -30,7 +30,7 @@ pub fn close(chain: &Chain, executions: &mut Vec<Execution>) {
 }
 
 impl Execution {
-    /// Adds the other part of the same execution. The weightier decision is the whole's.
+    /// Adds the other part of the same execution. Of the two decisions the weightier one is kept.
     fn join(&mut self, other: &mut Self) {
         if weight(other.decision) > weight(self.decision) {
             self.decision = other.decision;

@@ -1,5 +1,5 @@
-//! One request as the gates see it: what is fixed ([`Facts`]), what steps may change ([`Draft`]), what they did
-//! ([`Execution`]) and how it ended ([`Outcome`]).
+//! A request as the gates see it: what is fixed ([`Facts`]), what steps may change ([`Draft`]), what the steps did
+//! ([`Execution`]) and how the request ended ([`Outcome`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,20 +19,20 @@ use crate::identity::Caller;
 use crate::plugin::Mode;
 use crate::wire::{Dialect, Endpoint, Usage};
 
-/// The gateway's own id of a request: 16 random bytes, shown as 32 lowercase hex digits.
+/// The gateway's own id of a request: 16 random bytes, displayed as 32 lowercase hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub [u8; 16]);
 
 impl RequestId {
     /// A fresh id.
     pub fn random() -> Self {
-        // As one number: an array would be drawn byte by byte.
+        // Drawn as one number, because the generator would fill an array byte by byte.
         Self(rand::random::<u128>().to_ne_bytes())
     }
 
-    /// As it is shown.
+    /// The 32 lowercase hex digits.
     pub fn hex(&self) -> [u8; 32] {
-        // Arithmetic instead of a table, which the compiler turns into vector code.
+        // Arithmetic instead of a look-up table, because the compiler vectorises it.
         let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
         let mut text = [0u8; 32];
         for (at, byte) in self.0.into_iter().enumerate() {
@@ -52,26 +52,26 @@ impl fmt::Display for RequestId {
 /// One request on its way through the gates.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What is fixed.
+    /// What is fixed about the request.
     pub facts: Facts,
     /// What steps may change.
     pub draft: Draft,
-    /// What steps did, in the order in which they ended; parallel siblings in YAML order.
+    /// What the steps did, in the order in which they finished; parallel siblings in YAML order.
     pub executions: Vec<Execution>,
-    /// What SafetySec keeps of it; nothing on a route without it.
+    /// SafetySec's state for this request; `None` on a route without SafetySec.
     pub safety: Option<Box<Guarded>>,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
 }
 
 impl Exchange {
-    /// A request of which nothing is known but its facts.
+    /// A request of which only its facts are known.
     pub fn new(facts: Facts) -> Self {
         let draft = Draft { model: facts.requested_model.clone(), ..Draft::default() };
         Self { facts, draft, executions: Vec::new(), safety: None, outcome: Outcome::default() }
     }
 
-    /// What evidence and background steps get: everything but bodies and headers.
+    /// Drops bodies and headers: what remains is for evidence and background steps.
     pub fn finish(self) -> Finished {
         let safety = self.safety.map(|kept| kept.readings).unwrap_or_default();
         Finished {
@@ -85,61 +85,61 @@ impl Exchange {
     }
 }
 
-/// What is fixed about a request once it is known.
+/// What is fixed about a request, once it is known.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Ours.
+    /// The gateway's own id.
     pub id: RequestId,
-    /// From `traceparent`, 32 hex digits.
+    /// The trace id from `traceparent`, 32 hex digits.
     pub trace_id: Option<String>,
     /// The caller's own `x-request-id`, sanitised; never trusted as an identity.
     pub caller_request_id: Option<String>,
-    /// Start of the request head; durations count from here.
+    /// When the request head was received; durations count from here.
     pub received: Instant,
-    /// The same moment on the wall clock.
+    /// The same moment in wall-clock time.
     pub received_at: SystemTime,
     /// The route's name.
     pub route: Arc<str>,
-    /// Which API was called.
+    /// The API endpoint that was called.
     pub endpoint: Endpoint,
-    /// Whose API that is.
+    /// The API family of the endpoint.
     pub dialect: Dialect,
-    /// The method.
+    /// The HTTP method.
     pub method: http::Method,
-    /// Without the query, which may hold a key.
+    /// The path without the query, which may contain a key.
     pub path: String,
-    /// The caller's address, after trusted proxies.
+    /// The caller's address, seen through trusted proxies.
     pub client_ip: Option<IpAddr>,
     /// The caller's `user-agent`.
     pub user_agent: Option<String>,
-    /// Who calls; `None` on a route without authentication.
+    /// The authenticated caller; `None` on a route without authentication.
     pub caller: Option<Arc<Caller>>,
-    /// The model the caller named.
+    /// The model that the caller named.
     pub requested_model: Option<String>,
     /// The chosen provider.
     pub provider: Option<Arc<str>>,
     /// The chosen model's name at the provider.
     pub slug: Option<Arc<str>>,
-    /// The caller asked for a stream, or the provider answered with one.
+    /// Whether the caller asked for a stream, or the provider answered with one.
     pub stream: bool,
 }
 
 /// What sequential steps may change.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// The model in force, the organisation's name for it.
+    /// The model in use, by the organisation's name for it.
     pub model: Option<String>,
-    /// The request body as it will be sent.
+    /// The request body as it will be sent upstream.
     pub body: Bytes,
-    /// Where the value of `model` stands in it, quotes included, as long as that is known without reading it again.
+    /// The byte range of the value of `model` in the body, quotes included, while it is known without parsing the body again.
     pub model_span: Option<Range<usize>>,
-    /// Edits to the head towards the provider, in order.
+    /// Edits to the request head sent upstream, in order.
     pub request_edits: Vec<HeaderEdit>,
     /// Tags for evidence and usage.
     pub tags: Vec<(String, String)>,
     /// The provider's answer, at `post_upstream`.
     pub response: Option<Response>,
-    /// Edits to the head towards the caller, in order.
+    /// Edits to the response head sent to the caller, in order.
     pub response_edits: Vec<HeaderEdit>,
 }
 
@@ -148,23 +148,23 @@ pub struct Draft {
 pub struct Response {
     /// The status.
     pub status: u16,
-    /// The head as the provider sent it.
+    /// The response head as the provider sent it.
     pub headers: HeaderMap,
     /// The whole decoded body, or `None` if it is streamed.
     pub body: Option<Bytes>,
 }
 
-/// One change of a head.
+/// A change of one header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderEdit {
-    /// Replace every field of this name by one.
+    /// Replaces all fields of this name by one.
     Set(HeaderName, HeaderValue),
-    /// Remove every field of this name.
+    /// Removes all fields of this name.
     Remove(HeaderName),
 }
 
 impl HeaderEdit {
-    /// The field it speaks of.
+    /// The name of the field that is changed.
     pub fn name(&self) -> &HeaderName {
         match self {
             Self::Set(name, _) | Self::Remove(name) => name,
@@ -189,29 +189,29 @@ impl HeaderEdit {
 /// How a request ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The status the caller got, 0 if none was sent.
+    /// The status sent to the caller, 0 if none was sent.
     pub status: u16,
     /// The refusal, if there was one.
     pub denial: Option<Denial>,
-    /// In what way it ended.
+    /// In which way the request ended.
     pub end: End,
     /// Attempts at providers.
     pub attempts: u32,
-    /// Tokens.
+    /// The tokens used.
     pub usage: Usage,
-    /// Time spent waiting for the provider, milliseconds.
+    /// Time spent waiting for the provider [ms].
     pub upstream_ms: Option<f64>,
-    /// Time that was ours, microseconds.
+    /// Time spent in the gateway itself [µs].
     pub overhead_us: u64,
-    /// Body bytes from the caller.
+    /// Body bytes received from the caller.
     pub bytes_in: u64,
-    /// Body bytes to the caller.
+    /// Body bytes sent to the caller.
     pub bytes_out: u64,
-    /// Bytes of the upstream's answer as they came, whether or not the caller got them.
+    /// Body bytes received from the upstream, whether or not the caller got them.
     pub bytes_received: u64,
-    /// The provider's own id of the request.
+    /// The provider's own id for the request.
     pub provider_request_id: Option<String>,
-    /// What was let through without being asked, because a store did not answer and `on_store_error` says so.
+    /// Checks that were skipped because a store did not answer and `on_store_error` lets such requests through.
     pub unenforced: Unenforced,
     /// Refusals that policies in shadow mode would have made.
     pub shadowed: Vec<Shadowed>,
@@ -226,17 +226,17 @@ pub struct Shadowed {
     pub limit: &'static str,
 }
 
-/// What a store that did not answer left undone of a request that went on.
+/// Checks that were skipped because a store did not answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unenforced {
-    /// A limit, budget or quota was not asked.
+    /// Limits, budgets or quotas were not enforced.
     pub limits: bool,
     /// The usage record could not be written.
     pub usage: bool,
 }
 
 impl Unenforced {
-    /// The spellings in evidence and log.
+    /// The spellings in evidence and access log.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         [(self.limits, "limits"), (self.usage, "usage")].into_iter().filter_map(|(is, word)| is.then_some(word))
     }
@@ -262,7 +262,7 @@ impl Default for Outcome {
     }
 }
 
-/// In what way a request ended.
+/// In which way a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
@@ -274,7 +274,7 @@ pub enum End {
     UpstreamError,
     /// A gate refused.
     Blocked,
-    /// Somebody was too slow.
+    /// The provider, or the caller while sending its body, was too slow.
     Timeout,
 }
 
@@ -294,50 +294,50 @@ impl End {
 /// What one step did at one gate.
 #[derive(Debug, Clone, Serialize)]
 pub struct Execution {
-    /// The instance's name.
+    /// The name of the plugin instance.
     pub plugin: Arc<str>,
-    /// The manifest's kind.
+    /// The kind in the plugin's manifest.
     pub kind: &'static str,
-    /// Where.
+    /// The gate.
     pub gate: Gate,
-    /// How it stood to its siblings.
+    /// How it ran relative to its siblings.
     pub style: Style,
-    /// Whether its verdict counted.
+    /// Whether its verdict was enforced or only observed.
     pub mode: Mode,
-    /// What came of it.
+    /// The result.
     pub decision: Decision,
-    /// Request data in force are other than before.
+    /// Whether it changed the request that was sent upstream.
     pub changed_request: bool,
-    /// Answer data in force are other than before.
+    /// Whether it changed the answer that was sent to the caller.
     pub changed_response: bool,
-    /// The code of a refusal, also of one that only would have been.
+    /// The code of its refusal, including one that was only observed.
     pub code: Option<Cow<'static, str>>,
-    /// Which entry of the instance's `scope` let it run, such as `teams:support`.
+    /// The entry of the instance's `scope` that admitted the request, such as `teams:support`.
     pub scope: Option<String>,
-    /// Why it failed; safe to show.
+    /// Why it failed; the text is safe to show.
     pub error: Option<String>,
-    /// Which system outside it spoke to.
+    /// The external system that it called.
     pub external: Option<External>,
-    /// The notes its manifest announces.
+    /// Notes under the names that its manifest declares.
     pub notes: Vec<(&'static str, String)>,
-    /// When it began, counted from [`Facts::received`].
+    /// When it began, relative to [`Facts::received`].
     pub started: Duration,
     /// How long it took.
     pub took: Duration,
-    /// It ran before the answer was complete; `false` after it, from the queue.
+    /// Whether it ran before the answer was complete; `false` for steps at `post_response`.
     pub response_path: bool,
 }
 
-/// A system outside that a step spoke to.
+/// An external system that a step called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct External {
-    /// Its name.
+    /// The name of the system.
     pub system: String,
-    /// Its id of what it was given.
+    /// The id that the system assigned to the delivery.
     pub delivery_id: Option<String>,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -351,7 +351,7 @@ pub enum Decision {
     WouldBlock,
     /// It would have changed something, in observe mode.
     WouldChange,
-    /// It failed, or tried what it may not.
+    /// It failed, or attempted something that it was not granted.
     Error,
     /// It ran out of time.
     Timeout,
@@ -361,7 +361,7 @@ pub enum Decision {
     SkippedScope,
     /// It did not run: the key is not in its rollout.
     SkippedRollout,
-    /// It waits in the queue.
+    /// It is waiting in the queue.
     Enqueued,
     /// It never ran: the queue was full, or the process ended first.
     Dropped,
@@ -386,25 +386,25 @@ impl Decision {
         }
     }
 
-    /// Error, timeout or panic.
+    /// Whether this is an error, a timeout or a panic.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Error | Self::Timeout | Self::Panicked)
     }
 }
 
-/// A request that is over: what evidence, usage and `post_response` steps get. No bodies, no headers.
+/// A request that is over, for evidence, usage and `post_response` steps. Contains no bodies and no headers.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// What was fixed.
+    /// What was fixed about the request.
     pub facts: Facts,
-    /// The model in force at the end.
+    /// The model in use at the end.
     pub model: Option<String>,
-    /// The tags steps attached.
+    /// The tags that steps attached.
     pub tags: Vec<(String, String)>,
-    /// What the steps did up to the answer.
+    /// What the steps did until the answer was complete.
     pub executions: Vec<Execution>,
-    /// What SafetySec's modules did.
+    /// The results of SafetySec's modules.
     pub safety: Vec<Reading>,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
 }

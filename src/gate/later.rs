@@ -1,8 +1,8 @@
-//! What runs after the answer: the steps of `post_response`, from the queue, and the evidence record with what they did.
+//! The work after the answer: the `post_response` steps, from the queue, and the evidence record with their executions.
 //!
-//! Nearly every step has nothing to wait for, and the record is closed once with all of them in it. As soon as one does
-//! wait, the record is closed without it, so that a slow step keeps no decision from the log; what ends afterwards is
-//! added to it. The record is closed exactly once, whatever becomes of the job.
+//! Nearly every step completes at its first poll, and the record is closed once, with all of them in it. As soon as a step has
+//! to wait, the record is closed without it, so that a slow step does not delay the evidence; later executions are added to
+//! it. The record is closed exactly once, even if the job is dropped.
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,18 +15,18 @@ use futures::future::join_all;
 use super::background::Job;
 use super::{Background, Chain, Decision, Execution, Finished, Gate, RequestId};
 
-/// Where a finished request is put on record.
+/// Records finished requests.
 pub trait Ledger: Send + Sync + 'static {
-    /// The request is over. Called once for each. Must not block.
+    /// Records a request that is over. Called once per request. Must not block.
     fn close(&self, finished: Arc<Finished>);
 
-    /// An execution ended after the record of its request was closed. Must not block.
+    /// Adds an execution that ended after the record of its request was closed. Must not block.
     fn add(&self, request: RequestId, execution: Execution);
 }
 
-/// Queues the chain's `post_response` steps: ordered ones first, joined ones next, background ones last, each of which
-/// also has an `enqueued` entry. When the queue is full none of them runs, and each is on record as dropped. Steps that are
-/// all prompt run at once; the queue gets what is left of them if one waits nevertheless.
+/// Queues the chain's `post_response` steps: sequential ones first, parallel ones next, background ones last, each of which
+/// also has an `enqueued` entry. If the queue is full no step runs, and each is recorded as dropped. If all steps are declared
+/// prompt they run at once, without the queue; should one of them wait nevertheless, the queue gets the rest.
 pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, queue: &Background, ledger: L) {
     let queued = Instant::now();
     let closing = Closing { chain: Arc::clone(chain), finished, later: Vec::new(), done: 0, closed: false, queued, ledger };
@@ -41,18 +41,18 @@ pub fn post_response<L: Ledger>(chain: &Arc<Chain>, finished: Arc<Finished>, que
             return;
         }
     }
-    // A job that is refused is dropped, and closes its record by that.
+    // If the queue refuses the job, dropping it closes the record.
     drop(queue.push(job));
 }
 
-/// The end of one request. Dropping it closes the record if it is still open, with what did not run on record as dropped.
+/// The end of one request. Dropping it closes a record that is still open; steps that did not run are recorded as dropped.
 struct Closing<L: Ledger> {
     chain: Arc<Chain>,
     finished: Arc<Finished>,
     later: Vec<Execution>,
-    /// How many of the stage's steps have run.
+    /// How many steps of the stage have run.
     done: usize,
-    /// The record is closed.
+    /// Whether the record is closed.
     closed: bool,
     queued: Instant,
     ledger: L,
@@ -82,14 +82,14 @@ impl<L: Ledger> Closing<L> {
         }
     }
 
-    /// Waits for steps; if there is anything to wait for, the record is closed first.
+    /// Runs steps to their end. If they have to wait, the record is closed first.
     async fn seen_through<T>(&mut self, steps: impl Future<Output = T>) -> T {
         let mut steps = pin!(steps);
         if let Poll::Ready(ran) = futures::poll!(steps.as_mut()) {
             return ran;
         }
         if !self.closed {
-            // A copy: the steps that follow go on seeing what the request's path left them.
+            // A copy, because the steps that follow must not see the executions added here.
             let mut record = (*self.finished).clone();
             record.executions.append(&mut self.later);
             self.closed = true;
@@ -124,7 +124,7 @@ impl<L: Ledger> Drop for Closing<L> {
         }
         if !self.closed {
             if !self.later.is_empty() {
-                // Nobody else holds it by now, so this copies nothing.
+                // No other owner is left, so this does not copy.
                 Arc::make_mut(&mut self.finished).executions.append(&mut self.later);
             }
             self.ledger.close(Arc::clone(&self.finished));

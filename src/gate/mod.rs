@@ -1,6 +1,6 @@
 //! The four lifecycle gates and what runs at them: a compiled [`Chain`] of steps over one [`Exchange`].
 //!
-//! Timeout, panic guard, `on_error`, observe mode, scope, rollout and evidence are done here, once, for every step.
+//! Timeout, panic guard, `on_error`, observe mode, scope, rollout and evidence are implemented here, once for all steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// In the order of a request's life.
+    /// All gates, in the order of a request's life.
     pub const ALL: [Self; 4] = [Self::PreRoute, Self::PreUpstream, Self::PostUpstream, Self::PostResponse];
 
     /// The spelling in YAML, logs and metrics.

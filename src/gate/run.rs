@@ -1,4 +1,4 @@
-//! The runner of the three gates on a request's path.
+//! Runs the chain at the three gates on the request's path.
 
 use std::time::Instant;
 
@@ -48,7 +48,7 @@ impl Turn {
 /// ones left. The first refusal of an ordered step ends it; what did not run leaves no entry. Joined steps all finish,
 /// and the strictest of them decides, whichever was faster: a refusal before a failure, each in YAML order.
 ///
-/// `headers` is the caller's request head. The caller of this function renders the denial.
+/// `headers` is the caller's request head. Rendering the denial is left to the caller of this function.
 pub async fn run(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &HeaderMap) -> Verdict {
     run_turn(chain, gate, ex, headers, Turn::All).await
 }
@@ -87,7 +87,7 @@ pub async fn run_turn(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &He
         executions.push(execution);
         return verdict;
     }
-    // Collected, because a mapped iterator of futures would not be general enough to be sent between threads.
+    // Collected, because the compiler cannot prove a mapped iterator of these futures to be `Send`.
     let mut siblings = Vec::with_capacity(stage.parallel.len());
     for step in stage.parallel.iter().filter(|step| turn.has(step, facts, draft)) {
         siblings.push(step.judge_beside(facts, headers, draft));

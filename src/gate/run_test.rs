@@ -28,7 +28,7 @@ struct Puppet {
     arg: String,
 }
 
-/// What a step waits for that must never come to an end by itself.
+/// A timeout for steps that must not end by it.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 impl Puppet {
@@ -320,7 +320,7 @@ async fn a_failure_that_is_let_pass_takes_its_changes_back() {
     }
 }
 
-/// The best of a few tries: a busy machine may be late once, a wrong deadline is late each time.
+/// Takes the best of a few tries: a busy machine may be late once, a wrong deadline is late each time.
 #[tokio::test]
 async fn a_timeout_holds_no_longer_than_it_says() {
     for parallel in [false, true] {
@@ -436,7 +436,7 @@ async fn a_step_runs_for_those_in_its_scope() {
     }
 }
 
-/// Keeps what was put on record.
+/// A ledger that keeps what was recorded.
 #[derive(Clone, Default)]
 struct Book(Arc<Mutex<Vec<Arc<Finished>>>>, Arc<Mutex<Vec<(RequestId, Execution)>>>);
 
@@ -454,7 +454,7 @@ fn said<'e>(executions: impl IntoIterator<Item = &'e Execution>) -> Vec<(&'e str
     executions.into_iter().map(|e| (e.plugin.as_ref(), e.decision.as_str())).collect()
 }
 
-/// A chain with these at `post_response`, each named after what it does.
+/// A chain with these steps at `post_response`, each named after what it does.
 fn after(timeout: Duration, sequential: &[&str], parallel: &[&str], background: &[&str]) -> Arc<Chain> {
     let step = |act: &&str| build(&PUPPET, InstanceSpec { timeout, ..spec(act, act) });
     let steps = |acts: &[&str]| -> Vec<_> { acts.iter().map(step).collect() };
@@ -493,7 +493,7 @@ async fn after_the_answer_each_record_is_closed_once_with_all_that_ran() {
     let closed = std::mem::take(&mut *book.0.lock());
     assert_eq!(closed[0].executions.iter().map(|e| e.decision.as_str()).collect::<Vec<_>>(), ["dropped"; 5]);
 
-    // The process ends while a job waits: its record is closed by then.
+    // The process ends while a job waits in the queue: its record is closed by then.
     let (queue, workers) = Background::new(8, 1, None);
     post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
     drop((queue, workers));
@@ -509,7 +509,7 @@ async fn steps_that_are_all_prompt_need_no_queue() {
     let decisions: Vec<&str> = record[0].executions.iter().map(|e| e.decision.as_str()).collect();
     assert_eq!((record.len(), decisions), (1, vec!["enqueued", "allowed", "allowed", "allowed"]));
 
-    // One that does not keep its word is queued all the same and runs into its timeout there.
+    // A step that waits although it is declared prompt is queued all the same, and runs into its timeout there.
     let chain = after(Duration::from_millis(30), &["prompt"], &["prompt_hang"], &[]);
     let queue = Background::start(8, 1, None);
     post_response(&chain, Arc::new(exchange("k").finish()), &queue, book.clone());
@@ -517,7 +517,7 @@ async fn steps_that_are_all_prompt_need_no_queue() {
     let added = book.1.lock();
     assert_eq!((book.0.lock().len(), added[0].1.decision), (1, Decision::Timeout));
 
-    // With one among them that is not, all wait.
+    // With one step among them that is not prompt, all are queued.
     let chain = after(FOREVER, &["prompt"], &[""], &[]);
     post_response(&chain, Arc::new(exchange("k").finish()), &Background::closed(), book.clone());
     assert_eq!(said(&book.0.lock()[1].executions).iter().map(|(_, decision)| *decision).collect::<Vec<_>>(), ["dropped"; 2]);
@@ -537,7 +537,7 @@ async fn a_step_that_waits_keeps_nothing_from_the_record() {
     let ran = added.iter().map(|(_, execution)| execution);
     assert_eq!(said(ran), [("hang-hang", "timeout"), ("error-error", "error"), ("later-later", "allowed")]);
 
-    // The process ends while a step waits: the record is there already, and what did not end is added as dropped.
+    // The process ends while a step waits: the record is closed already, and unfinished steps are added to it as dropped.
     let chain = after(FOREVER, &[""], &["hang", "error"], &["later"]);
     let (queue, mut workers) = Background::new(8, 1, None);
     post_response(&chain, finished, &queue, book.clone());

@@ -1,4 +1,4 @@
-//! One step of a chain: an instance at a gate, run under its timeout and a panic guard, with what came of it on record.
+//! One step of a chain: an instance at a gate, run under its timeout and a panic guard, with an execution as its record.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -17,14 +17,14 @@ use crate::plugin::view::{Access, PostResponse, PostUpstream, PreRoute, PreUpstr
 use crate::plugin::{Instance, Mode, Need, OnError, PluginError, Verdict};
 use crate::telemetry::{PluginMetrics, Sparse};
 
-/// An instance at a gate, with the counters of that place.
+/// An instance at a gate, with its counters there.
 #[derive(Debug)]
 pub struct Step {
     instance: Arc<Instance>,
     gate: Gate,
     style: Style,
     metrics: PluginMetrics,
-    /// Its failures: where the system behind it is away, each request has one.
+    /// Throttles the log lines about failures: while an external system is down, every request has one.
     failures: Sparse,
 }
 
@@ -64,12 +64,12 @@ impl Step {
         &self.instance
     }
 
-    /// Where it runs.
+    /// The gate at which it runs.
     pub fn gate(&self) -> Gate {
         self.gate
     }
 
-    /// How it stands to its siblings.
+    /// How it runs relative to its siblings.
     pub fn style(&self) -> Style {
         self.style
     }
@@ -88,13 +88,13 @@ impl Step {
         self.observes() || self.instance.on_error == OnError::Allow
     }
 
-    /// Whether the request is for this step, and by which entry of its scope.
+    /// Whether the step runs for this request, and which entry of its scope admits the request.
     pub(super) fn admit(&self, facts: &Facts, draft: &Draft) -> Result<Option<String>, Decision> {
         let scope = self.instance.admits(facts, draft).map_err(|_| Decision::SkippedScope)?;
         if self.instance.rolled_out(facts) { Ok(scope) } else { Err(Decision::SkippedRollout) }
     }
 
-    /// Runs the step beside its siblings.
+    /// Runs a parallel step.
     pub(super) async fn judge_beside(&self, facts: &Facts, headers: &HeaderMap, draft: &Draft) -> (Execution, Verdict) {
         let started = Instant::now();
         let mut execution = self.entry(facts, started);
@@ -102,7 +102,7 @@ impl Step {
         (execution, verdict)
     }
 
-    /// Runs the step at one of the three gates of the request's path, with what comes of it in its [`Self::entry`].
+    /// Runs the step at one of the three gates on the request's path, and completes `execution` (see [`Self::entry`]).
     pub(super) async fn judge(
         &self,
         facts: &Facts,
@@ -120,7 +120,7 @@ impl Step {
         }
         let Instance { plugin, timeout, needs, .. } = &*self.instance;
         let view = View::new(facts, headers, access, *needs);
-        // The view stays outside of the guarded future: it is still there when the future was dropped half way.
+        // The view is created outside the guarded future, so that it survives if the future is dropped half way.
         let (result, view) = match self.gate {
             Gate::PreRoute => {
                 let mut cx = PreRoute(view);
@@ -174,7 +174,7 @@ impl Step {
         execution
     }
 
-    /// What a result means: what evidence says, and whether the request goes on.
+    /// What a result means: the decision for evidence, and whether the request goes on.
     fn settle(
         &self,
         result: Result<Verdict, Failure>,
@@ -200,7 +200,7 @@ impl Step {
         }
     }
 
-    /// Puts a failure on record.
+    /// Logs and records a failure.
     pub(super) fn failed(&self, failure: &Failure, execution: &mut Execution) -> Decision {
         let text = failure.text();
         if let Some(more) = self.failures.due() {
@@ -215,7 +215,7 @@ impl Step {
         failure.decision()
     }
 
-    /// What `on_error` makes of a failure; an observing step never stands in the way.
+    /// The verdict after a failure, by `on_error`; an observing step never refuses.
     pub(super) fn verdict_of_failure(&self, execution: &mut Execution) -> Verdict {
         if self.revertible() {
             return Verdict::Next;
@@ -224,7 +224,7 @@ impl Step {
         Verdict::Abort(Box::new(Denial::of(codes::PLUGIN_UNAVAILABLE)))
     }
 
-    /// A record of which nothing is known yet but who and where.
+    /// A new execution, of which only the step and the start are known.
     pub(super) fn entry(&self, facts: &Facts, started: Instant) -> Execution {
         Execution {
             plugin: Arc::clone(&self.instance.name),
@@ -246,7 +246,7 @@ impl Step {
         }
     }
 
-    /// Sets the decision and counts it; at `post_upstream` there may be more to come, see [`super::close()`].
+    /// Sets the decision and counts it; at `post_upstream` counting is left to [`super::close()`], as a second part may follow.
     pub(super) fn count(&self, execution: &mut Execution, decision: Decision) {
         execution.decision = decision;
         if self.gate != Gate::PostUpstream {
@@ -254,7 +254,7 @@ impl Step {
         }
     }
 
-    /// Counts what came of an execution.
+    /// Counts an execution.
     pub(super) fn observe(&self, execution: &Execution) {
         self.metrics.observe(execution.decision.as_str(), execution.took);
     }
@@ -267,8 +267,8 @@ impl Execution {
     }
 }
 
-/// Runs plugin code until it is done, panics, or `limit` has passed since `started`. What is ready at once, as most
-/// steps are, never touches a timer.
+/// Runs plugin code until it completes, panics, or `limit` has passed since `started`. Code that completes at its first poll,
+/// as most steps do, costs no timer.
 pub(super) async fn guarded<T>(
     started: Instant,
     limit: Duration,

@@ -1,8 +1,8 @@
-//! The filters of one streamed answer: every event goes through all of them, in order, before it leaves.
+//! The plugins' filters of one streamed answer: every event passes through all of them, in order, before it is sent.
 //!
-//! As at the gates, an observing filter changes nothing, a failing one is treated as `on_error` says, and what a filter
-//! may do is what its instance was granted. Held frames are kept here too, so that a filter that fails with
-//! `on_error: allow` takes nothing of the answer with it.
+//! As at the gates, an observing filter changes nothing, a failing filter is treated as `on_error` says, and a filter may do
+//! what its instance was granted. Held frames are also kept here, so that a filter that fails with `on_error: allow` does not
+//! lose any part of the answer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use crate::plugin::view::{Access, PostUpstream, View};
 use crate::plugin::{Frame, Need, OwnedFrame, PluginError, StreamFilter, StreamVerdict, Verdict};
 use crate::wire::Dialect;
 
-/// How much a filter may hold back, bytes of `data`.
+/// How much a filter may hold back [bytes of `data`].
 const MAX_HELD: usize = 1 << 20;
 
-/// What becomes of one event of the provider's stream.
+/// What is sent for one event of the provider's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FrameVerdict {
-    /// Send it as it came.
+    /// The event as it came.
     Pass,
-    /// Send this `data` in its place, under the same `event`.
+    /// This `data` in its place, under the same `event`.
     Replace(String),
-    /// Send nothing for it.
+    /// Nothing.
     Hold,
-    /// Send these for it and for all that were held.
+    /// These frames, for the event and for all that were held.
     Emit(Vec<OwnedFrame>),
-    /// End the stream with an error event.
+    /// Nothing more: the stream ends with an error event.
     Abort(Box<Denial>),
 }
 
@@ -43,20 +43,20 @@ pub struct StreamChain {
     finished: bool,
 }
 
-/// What is on its way between two filters.
+/// An event between two filters.
 enum Passing {
     /// The event as it came.
     Untouched,
-    /// What earlier filters made of it.
+    /// The frames that earlier filters put in its place.
     Frames(Vec<OwnedFrame>),
 }
 
 impl StreamChain {
-    /// Asks the chain's streaming steps for their filters; `None` if nobody filters this stream.
+    /// Creates the filters of the chain's streaming steps; `None` if no step filters this stream.
     pub fn start(chain: &Chain, ex: &mut Exchange) -> Option<Self> {
         let mut this = Self { dialect: ex.facts.dialect, lanes: Vec::new(), denial: None, finished: false };
         for step in chain.streams() {
-            // A step that is not for this request is on record as skipped since its turn at the gate.
+            // A step that does not run for this request was recorded as skipped at the gate.
             let Ok(scope) = step.admit(&ex.facts, &ex.draft) else { continue };
             let started = Instant::now();
             let mut execution = step.entry(&ex.facts, started);
@@ -123,8 +123,8 @@ impl StreamChain {
         }
     }
 
-    /// The stream is over: what the filters still held, in order. Asked again, it is nothing. Look at
-    /// [`Self::denial`] afterwards: a filter may have failed or refused at the last moment.
+    /// The end of the stream: returns what the filters still held, in order; a second call returns nothing. Check
+    /// [`Self::denial`] afterwards, because a filter may have failed or refused at the end.
     pub fn finish(&mut self) -> Vec<OwnedFrame> {
         if std::mem::replace(&mut self.finished, true) || self.denial.is_some() {
             return Vec::new();
@@ -142,18 +142,18 @@ impl StreamChain {
         frames
     }
 
-    /// Why the stream must end with an error, if it must.
+    /// Why the stream must end with an error; `None` if it need not.
     pub fn denial(&self) -> Option<&Denial> {
         self.denial.as_deref()
     }
 
-    /// Puts on record what the filters did.
+    /// Adds the executions of the filters.
     pub fn settle(self, executions: &mut Vec<Execution>) {
         executions.extend(self.lanes.into_iter().map(Lane::settle));
     }
 }
 
-/// One filter and what came of it.
+/// One filter and its execution.
 struct Lane {
     step: Arc<Step>,
     filter: Option<Box<dyn StreamFilter>>,
@@ -179,7 +179,7 @@ impl Lane {
         }
     }
 
-    /// Runs the filter under the panic guard; an answer it may not give is a failure. A filter that is gone lets pass.
+    /// Runs the filter under the panic guard. A verdict that it was not granted is a failure. Without a filter, everything passes.
     fn ask(&mut self, frame: Frame<'_>) -> Result<StreamVerdict, Failure> {
         let Some(filter) = &mut self.filter else { return Ok(StreamVerdict::Pass) };
         let started = Instant::now();
@@ -298,7 +298,7 @@ impl Lane {
         Ok(out)
     }
 
-    /// What an observing filter would have done is recorded; after a refusal it would have seen nothing more.
+    /// Records what an observing filter would have done. Its refusal would have ended the stream, so the filter sees no more of it.
     fn observed(&mut self, verdict: StreamVerdict) {
         match verdict {
             StreamVerdict::Pass | StreamVerdict::Hold => {}
@@ -311,7 +311,7 @@ impl Lane {
         }
     }
 
-    /// A failure is the filter's last word.
+    /// Ends the filter after a failure; returns the denial if `on_error` refuses.
     fn fail(&mut self, failure: Failure) -> Option<Box<Denial>> {
         self.filter = None;
         self.decision = self.step.failed(&failure, &mut self.execution);
@@ -326,7 +326,7 @@ impl Lane {
         self.execution.changed_response = true;
     }
 
-    /// Takes the filter away after asking it for its notes.
+    /// Ends the filter after collecting its notes.
     fn retire(&mut self) {
         if let Some(mut filter) = self.filter.take() {
             self.notes = catch_unwind(AssertUnwindSafe(|| filter.notes())).unwrap_or_default();

@@ -6,7 +6,7 @@ use crate::gate::{ChainSpec, Gate};
 use crate::plugin::{BuildContext, BuildError, Instance, InstanceSpec, Manifest, Mode, OnError, Plugin, SharedHost};
 use crate::telemetry::Metrics;
 
-/// Says of each frame what the frame itself asks for.
+/// A filter that answers each frame with the verdict named in the frame.
 struct Filter {
     held: Vec<OwnedFrame>,
     name: String,

@@ -1,4 +1,4 @@
-//! One body before the engine: every text of it becomes a passage, and what is to be redacted an edit of its bytes.
+//! Shows one body to the engine: every text in it becomes a passage, and every redaction an edit of its bytes.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,21 +13,21 @@ use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Admitted, Category, Embedded, Engine, Judgement, Order as Style, Passage, Phase, Side, redact};
 use crate::wire::{self, Kind, Role, Text, without_probabilities};
 
-/// What the engine made of one body.
+/// The engine's result for one body.
 #[derive(Debug)]
 pub(super) struct Look {
     pub judgement: Judgement,
-    /// The body as it is to leave, where anything is to be redacted.
+    /// The redacted body, if anything is redacted.
     pub redacted: Option<Bytes>,
-    /// What the request said, where an answer will be compared with it.
+    /// Fingerprints of the request, if its answer will be compared with them.
     pub asked: Option<Arc<Fingerprints>>,
 }
 
-/// Why a body cannot be looked at.
+/// The body is not JSON, or cannot be edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unreadable;
 
-/// What to look at, and how.
+/// Which engine reads a body, and under which conditions.
 pub(super) struct Order<'a> {
     pub engine: &'a Engine,
     pub phase: Phase,
@@ -37,12 +37,12 @@ pub(super) struct Order<'a> {
     pub tools: bool,
     /// What the request said, for an answer.
     pub asked: Option<Arc<Fingerprints>>,
-    /// The answer to this request will be compared with it.
+    /// Whether the answer to this request will be compared with it, so that its fingerprints must be kept.
     pub keep: bool,
 }
 
 impl Order<'_> {
-    /// Looks at a JSON body. An answer may also be JSON texts, one a line.
+    /// Reads a JSON body. An answer may also consist of JSON lines.
     pub fn json(&self, body: &[u8]) -> Result<Look, Unreadable> {
         let mut words = Words::default();
         let whole = words.read(body, 0);
@@ -67,7 +67,7 @@ impl Order<'_> {
             .map(|(number, text)| self.passage(&text.text, text.kind, text.role).said_before(before(number, text.kind, text.role)))
             .collect();
         for joint in &joints {
-            // The first one stands for all of them; the others are empty, which nobody reads.
+            // The first passage stands for all texts of the joint; the others become empty, and modules skip empty passages.
             for (number, passage) in joint.range().zip(passages.get_mut(joint.range()).unwrap_or_default()) {
                 let text = if number == joint.first { &*joint.text } else { "" };
                 *passage = self.passage(text, passage.kind, passage.role).said_before(passage.before);
@@ -113,7 +113,7 @@ impl Order<'_> {
         Ok(Look { judgement, redacted, asked })
     }
 
-    /// Shows joined texts once more, with spaces between them, to those who score.
+    /// Shows joined texts once more, with spaces between the parts, to the modules that score.
     fn score_spaced(&self, joints: &[Joint], read: &[Passage<'_>], judgement: &mut Judgement) {
         let spaced = joints.iter().filter_map(|joint| Some((joint.spaced.as_deref()?, read.get(joint.first)?)));
         let passages: Vec<_> = spaced.map(|(text, first)| self.passage(text, first.kind, first.role).said_before(first.before)).collect();
@@ -130,7 +130,7 @@ impl Order<'_> {
         }
     }
 
-    /// Looks at a text that is no JSON, as one passage.
+    /// Reads a text that is not JSON, as one passage.
     pub fn plain(&self, text: &str, kind: Kind, role: Role) -> Look {
         let judgement = self.engine.judge_for(self.phase, &[self.passage(text, kind, role)], self.admitted);
         let redacted = judgement.found.first().and_then(|findings| self.engine.redacted(text, findings)).map(Bytes::from);
@@ -147,8 +147,8 @@ impl Order<'_> {
     }
 }
 
-/// Where the latest turn of a conversation begins among its texts: behind the last words of the model that somebody answered.
-/// Words of the model at the end, which it is to go on with, are part of the turn.
+/// The number of the text with which the latest turn of a conversation begins: after the model's last message that was
+/// answered. A message of the model at the very end, which it is to continue, is part of the turn.
 fn latest_turn(texts: &[Text<'_>]) -> usize {
     let last = texts.iter().rposition(|text| matches!(text.role, Role::User | Role::Tool)).unwrap_or(0);
     texts.iter().take(last).rposition(|text| text.role == Role::Assistant).map_or(0, |answer| answer + 1)
@@ -159,16 +159,16 @@ pub(super) fn standing(kind: Kind, role: Role) -> bool {
     role == Role::System || matches!(kind, Kind::Instruction | Kind::ToolDefinition)
 }
 
-/// Whether a text stands in quotes, and is no number.
+/// Whether a text is a JSON string, as opposed to a number.
 pub(super) fn quoted(body: &[u8], text: &Text<'_>) -> bool {
     text.span.start.checked_sub(1).and_then(|before| body.get(before)) == Some(&b'"')
 }
 
-/// What a body says.
+/// The texts of a body.
 #[derive(Default)]
 struct Words<'a> {
     texts: Vec<Text<'a>>,
-    /// Which of them stand in a file, encoded.
+    /// The texts that were decoded from files, by number.
     files: Vec<(usize, File)>,
     /// Which of them are JSON themselves and stand here with their escapes decoded.
     embedded: Vec<(usize, Embedded)>,
@@ -177,7 +177,7 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Collects the texts of one JSON text that stands `at` in a body.
+    /// Collects the texts of one JSON document that begins at byte `at` of the body.
     fn read(&mut self, json: &'a [u8], at: usize) -> Result<(), Unreadable> {
         let mut keep = |mut text: Text<'a>| {
             if text.kind == Kind::Structural {

@@ -1,32 +1,32 @@
-//! What the head of an answer says its body is, and what follows for a body that is no JSON: on a guarded route nothing
-//! leaves that was not read as its reader will read it.
+//! What the head of an answer says about its body, and how a body that is not JSON is treated: on a guarded route nothing
+//! leaves that was not read in the way in which its recipient will read it.
 
 use crate::wire::{Dialect, Endpoint, Form};
 
-/// What is known of an answer besides its body.
+/// What is known of an answer beside its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
     /// The HTTP status.
     pub status: u16,
-    /// `content-type`, if it is text.
+    /// The value of `content-type`, if it is text.
     pub content_type: Option<&'a str>,
-    /// What cannot be read is refused (`on_unparsed: deny`).
+    /// Whether an answer that cannot be read is refused (`on_unparsed: deny`).
     pub must_read: bool,
 }
 
-/// What a body is that is neither JSON nor lines of JSON.
+/// The form of a body that is neither JSON nor JSON lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unparsed {
-    /// Text, that is read as it stands.
+    /// Text, which is read as it is.
     Text,
-    /// Sound, pictures: there is nothing to read in it.
+    /// Sound or images, which contain nothing to read.
     Media,
-    /// Its reader would take it for something that nobody here has read.
+    /// The recipient would read it in a form in which the guard cannot.
     Unreadable,
 }
 
 impl Claim<'_> {
-    /// What a body is that is no JSON.
+    /// The form of a body that is not JSON.
     pub(super) fn unparsed(&self, dialect: Dialect, endpoint: Endpoint, body: &[u8]) -> Unparsed {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Unparsed::Text;
@@ -35,19 +35,19 @@ impl Claim<'_> {
         if form == Form::Media {
             return Unparsed::Media;
         }
-        // Text of two bytes a letter is text too, with a zero in every other place.
+        // UTF-16 counts as unreadable too; its ASCII letters have a zero byte beside them.
         if std::str::from_utf8(body).is_err() || body.contains(&0) || !self.in_utf8() {
             return Unparsed::Unreadable;
         }
-        // Of a transcript nobody takes `[music]` for JSON, and what an API answers with 200 is nothing but JSON.
+        // A transcript may begin with `[music]` without being JSON; an API, on the other hand, answers 200 with JSON alone.
         let api = !matches!(endpoint, Endpoint::Audio | Endpoint::Other) && dialect != Dialect::Plain;
         let json = if form == Form::Json { self.names_json() || opens_json(body) } else { false };
-        // A balancer in front of a provider may answer in its own words, whatever it calls them.
+        // An error page of a load balancer in front of the provider is text, whatever content type it names.
         let own_words = !(200..300).contains(&self.status) && !opens_json(body);
         if (json && !own_words) || (api && self.status == 200) { Unparsed::Unreadable } else { Unparsed::Text }
     }
 
-    /// Whether the charset it names, if any, writes ASCII as UTF-8 does.
+    /// Whether the declared charset, if any, encodes ASCII as UTF-8 does.
     fn in_utf8(&self) -> bool {
         let name = self.content_type.unwrap_or_default().to_ascii_lowercase();
         let Some((_, charset)) = name.split_once("charset=") else { return true };
@@ -60,7 +60,7 @@ impl Claim<'_> {
     }
 }
 
-/// Whether a body begins as a JSON object, a string, or an array of values that are no bare words.
+/// Whether a body begins like a JSON object, a string, or an array whose first value is not a bare word.
 fn opens_json(body: &[u8]) -> bool {
     let mut marks = body.iter().filter(|b| !b.is_ascii_whitespace());
     match marks.next() {

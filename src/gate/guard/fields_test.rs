@@ -1,4 +1,4 @@
-//! Every member of every dialect in which text travels: what stands there is seen, and replaced there and nowhere else.
+//! Every member of every dialect that can carry text: its text is seen by the engine, and replaced there and nowhere else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::Order;
 use crate::safety::{EVERYONE, Engine, Mode, Phase, SafetyAction, SessionRule, Side};
 use crate::wire::Kind;
 
-/// Stands at every place where somebody's words can stand.
+/// The marker that the table puts at every place where text can stand.
 const HERE: &str = "here";
 
 fn requests() -> Vec<(&'static str, Value)> {
@@ -168,7 +168,7 @@ fn answers() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Where the places are, as JSON pointers.
+/// The JSON pointers of all places with the marker.
 fn places(value: &Value, at: &str, out: &mut Vec<String>) {
     match value {
         Value::String(text) if text == HERE => out.push(at.to_owned()),
@@ -181,7 +181,7 @@ fn places(value: &Value, at: &str, out: &mut Vec<String>) {
 fn engine() -> Engine {
     let (mut members, _) = crate::safety::test_pair(0.9);
     for member in &mut members {
-        // An operator who wants definitions read says so.
+        // The configuration of an operator who wants tool definitions read.
         member.policy.kinds = Some(Kind::ALL.iter().copied().filter(|kind| *kind != Kind::Structural).collect());
     }
     Engine::new(Mode::Security, SessionRule::default(), members, None)

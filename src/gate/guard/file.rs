@@ -1,5 +1,5 @@
-//! Text files inside of a body: base64 of a text, with or without a `data:` URL around it. A model reads them, so the
-//! modules do, and what is redacted goes back the way it came.
+//! Text files within a body: base64 of a text, with or without a `data:` URL around it. A model reads them, so the modules
+//! do too, and a redacted file is encoded again in the same way.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -11,27 +11,27 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 
-/// Shorter ones are words of a protocol.
+/// Shorter strings are not taken for files, but for words of the protocol [bytes].
 const LEAST: usize = 24;
-/// So many characters tell whether the rest is text; a multiple of four.
+/// The length of base64 that is decoded first, to see whether the file is text; a multiple of four.
 const GLANCE: usize = 64;
 
-/// A text file that stands in a string of a body.
+/// A text file in a string of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct File {
-    /// What stands before the base64.
+    /// The part of the string before the base64.
     head: String,
-    /// What it says.
+    /// The decoded text.
     pub text: String,
 }
 
 impl File {
-    /// Reads a string of the protocol. `None` if it is no text file: pictures, sound, ids, and what is not UTF-8.
+    /// Decodes a string of the body. `None` if it is not a text file, but an image, sound, an id or not UTF-8.
     pub fn read(written: &str) -> Option<Self> {
         if written.len() < LEAST {
             return None;
         }
-        // Scheme and marker are of any case (RFC 3986 §3.1, RFC 2397 §2).
+        // Scheme and marker are case-insensitive (RFC 3986 §3.1, RFC 2397 §2).
         let Some((_, url)) = written.split_at_checked(5).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("data:")) else {
             return Some(Self { head: String::new(), text: decoded(written)? });
         };
@@ -43,7 +43,7 @@ impl File {
         Some(Self { head: format!("data:{kind};base64,"), text: unescaped(content)? })
     }
 
-    /// The string that says something else in its place.
+    /// The string to put in its place, with another text encoded.
     pub fn written(&self, text: &str) -> String {
         let mut out = self.head.clone();
         BASE64.encode_string(text, &mut out);
@@ -57,7 +57,7 @@ fn decoded(base64: &str) -> Option<String> {
     if !glance.iter().all(|b| b.is_ascii_alphanumeric() || b"+/-_=\r\n ".contains(b)) {
         return None;
     }
-    // What the first characters say settles it for nearly everything.
+    // The first characters are enough to rule out nearly every other string.
     if !begins_text(&bytes_of(glance, true)?) {
         return None;
     }
@@ -65,7 +65,7 @@ fn decoded(base64: &str) -> Option<String> {
     (!text.bytes().any(|b| b == 0)).then_some(text)
 }
 
-/// The bytes of base64 of either alphabet, across the ends of lines. Of a part what does not fill a group is left out.
+/// Decodes base64 of either alphabet, with or without line breaks. Of a `part`, an incomplete last group is ignored.
 fn bytes_of(base64: &[u8], part: bool) -> Option<Vec<u8>> {
     let plain = base64.iter().filter(|b| !b.is_ascii_whitespace()).map(|b| match b {
         b'-' => b'+',
@@ -79,7 +79,7 @@ fn bytes_of(base64: &[u8], part: bool) -> Option<Vec<u8>> {
     BASE64.decode(plain).ok()
 }
 
-/// Whether bytes may be the beginning of a text.
+/// Whether bytes can be the beginning of a text.
 fn begins_text(bytes: &[u8]) -> bool {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -91,12 +91,12 @@ fn begins_text(bytes: &[u8]) -> bool {
     !text.is_empty() && !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}'))
 }
 
-/// The text of a URL's escapes.
+/// Decodes percent-encoding; `None` if the result is not UTF-8.
 fn unescaped(written: &str) -> Option<String> {
     String::from_utf8(percent::lenient(written.as_bytes()).into_owned()).ok()
 }
 
-/// The values of a query, decoded (application/x-www-form-urlencoded); of a pair without `=`, all of it.
+/// The decoded values of a query (application/x-www-form-urlencoded); a pair without `=` is a value as a whole.
 pub(super) fn query_values(query: &str) -> impl Iterator<Item = String> {
     let pairs = query.split('&').filter(|pair| !pair.starts_with("key="));
     let values = pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value).replace('+', " "));

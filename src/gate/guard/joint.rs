@@ -1,8 +1,8 @@
-//! Short texts that stand side by side in the words of one speaker: whoever reads them reads one text, so the modules do.
+//! Short texts that stand side by side in one message: the model reads them as one text, so the modules do too.
 //!
-//! They are joined without anything between them, as most providers do, and once more with spaces for the modules that
-//! score, as a word a part means the same. Longer texts are read by themselves: a conversation with one text a message costs
-//! nothing more.
+//! They are joined without a separator, as most providers do, and once more with spaces for the modules that score, because a
+//! message with one word per part means the same. Longer texts are read by themselves, so a conversation with one text per
+//! message costs nothing extra.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use super::body::quoted;
 use crate::safety::Category;
 use crate::wire::{Kind, Text};
 
-/// Longer parts are no crumbs of one text [bytes].
+/// Longer parts are not joined [bytes].
 const SHORT: usize = 256;
 
 /// Texts that are read as one.
 #[derive(Debug)]
 pub(super) struct Joint {
-    /// The number of the first of them.
+    /// The number of its first text.
     pub first: usize,
-    /// Where each begins in the whole, and where the last one ends.
+    /// The offset in `text` at which each part begins, and the end of the last.
     edges: Vec<usize>,
-    /// All of them.
+    /// All parts, joined.
     pub text: String,
-    /// The same with spaces, where that is another text.
+    /// All parts, joined with spaces, if that may be read differently.
     pub spaced: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Joint {
         self.first..self.first + self.edges.len() - 1
     }
 
-    /// What of these spans of the whole lies in each of its texts.
+    /// Splits spans of the joined text into those of its parts.
     pub fn shares(&self, spans: &[(Range<usize>, Category)]) -> impl Iterator<Item = (usize, Vec<(Range<usize>, Category)>)> {
         self.range().zip(self.edges.windows(2)).filter_map(move |(number, edge)| {
             let &[from, to] = edge else { return None };
@@ -64,7 +64,7 @@ impl Joint {
     }
 }
 
-/// Which texts of a request are read as one; `single` says which never are.
+/// Finds the texts of a request that are read as one. A text for which `single` holds is never joined.
 pub(super) fn joints(body: &[u8], texts: &[Text<'_>], single: impl Fn(usize) -> bool) -> Vec<Joint> {
     let mut all = Vec::new();
     let mut first = 0;
@@ -95,14 +95,14 @@ fn follows(body: &[u8], before: &Text<'_>, after: &Text<'_>) -> bool {
         && body.get(before.span.end..after.span.start).is_some_and(|between| neighbours(between, before.kind))
 }
 
-/// Whether what stands between two strings says that they are members of neighbouring objects of one list. Results of tools
-/// are of one only if nothing between them names a call.
+/// Whether the bytes between two strings mean that both are members of neighbouring objects in one list. Tool results also
+/// must belong to the same call, so that no member between them may name one.
 fn neighbours(between: &[u8], kind: Kind) -> bool {
     let names_call = |name: &[u8]| memchr::memmem::find(between, name).is_some();
     if kind == Kind::ToolResult && [&b"\"role\""[..], b"tool_use_id\"", b"call_id\""].iter().any(|name| names_call(name)) {
         return false;
     }
-    // It begins and ends with the quotes of the two.
+    // `between` begins with the closing quote of the first string and ends with the opening quote of the second.
     let (mut quoted, mut escaped) = (true, false);
     let (mut braces, mut lowest, mut lists) = (0_i32, 0_i32, 0_i32);
     for byte in between {

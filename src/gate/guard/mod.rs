@@ -1,5 +1,5 @@
-//! SafetySec at the gates: one route's engine with its scopes, its counters and the caller's session. Everything that
-//! waits or counts is here; what is found, and what that means, is decided in [`crate::safety`].
+//! SafetySec at the gates: one route's engine with its scopes, its counters and the caller's session. Everything that waits
+//! or counts is here; what is found, and what follows from it, is decided in [`crate::safety`].
 
 mod body;
 mod claim;
@@ -35,35 +35,35 @@ use body::{Look, Order, Unreadable};
 use claim::Unparsed;
 use risk::Noted;
 
-/// Bodies from here on are read on a thread of their own, so that no other request waits for them.
+/// Bodies from this size on are read on a thread of their own, so that they delay no other request [bytes].
 const LARGE: usize = 256 * 1024;
 
-/// In the place of a module: every module of a phase looked and found nothing.
+/// The name of the one reading of a phase in which no module found anything.
 const EVERY_MODULE: &str = "every_module";
-/// The same of those that have no entry of their own.
+/// The name of the reading that stands for the modules of a phase that found nothing, beside those that did.
 const EVERY_OTHER: &str = "every_other";
 
-/// What SafetySec keeps of one request.
+/// SafetySec's state for one request.
 #[derive(Debug, Clone, Default)]
 pub struct Guarded {
-    /// What each module did, in order.
+    /// The results of the modules, in order.
     pub readings: Vec<Reading>,
-    /// The session, once somebody needed it.
+    /// The key of the caller's session, once it was needed.
     session: Option<SessionKey>,
-    /// What the request said, for modules that compare answers with it.
+    /// Fingerprints of the request, for modules that compare the answer with it.
     asked: Option<Arc<Fingerprints>>,
-    /// The store knows of this request.
+    /// Whether the session store has counted this request already.
     counted: bool,
-    /// The request was blocked.
+    /// Whether the request or its answer was blocked.
     blocked: bool,
-    /// Something was redacted.
+    /// Whether anything was redacted.
     redacted: bool,
-    /// Members whose findings the session is still to be told of.
+    /// Members with findings that the session store has not been told about yet.
     flags: u32,
 }
 
 impl Guarded {
-    /// The module whose reading came to most, and what that was; `None` if nothing was found and nothing failed.
+    /// The module with the most severe reading, and what that was; `None` if nothing was found and nothing failed.
     pub fn strictest(&self) -> Option<(&'static str, &'static str)> {
         let rank = |outcome: Outcome| match outcome {
             Outcome::Done(action) => action as u8 * 3 + 2,
@@ -75,26 +75,26 @@ impl Guarded {
     }
 }
 
-/// SafetySec as it is in force on one route. A route without one costs nothing.
+/// SafetySec as configured for one route. A route without it has no guard.
 #[derive(Debug)]
 pub struct Guard {
     engine: Arc<Engine>,
-    /// For whom each member runs.
+    /// The scope of each member.
     scopes: Vec<Scope>,
     scoped: bool,
     sessions: Arc<Sessions>,
     modules: Vec<[Option<ModuleMetrics>; 6]>,
     decisions: [DecisionMetrics; 6],
     texts: [TextMetrics; 6],
-    /// A module compares answers with what was asked.
+    /// Whether a module compares answers with the request.
     compares: bool,
-    /// Modules look at answers, but only at what tools say in them.
+    /// Whether modules read only the tools' parts of answers, not the model's.
     tools_alone: bool,
     scores_answers: bool,
 }
 
 impl Guard {
-    /// The guard of a route; `scopes` by the engine's members. `None` if nothing would ever run.
+    /// Creates the guard of a route; `scopes` are in the order of the engine's members. `None` if no module would ever run.
     pub fn new(engine: Arc<Engine>, scopes: Vec<Scope>, sessions: Arc<Sessions>, metrics: &Metrics) -> Option<Arc<Self>> {
         if !Phase::ALL.iter().any(|phase| engine.runs_at(*phase)) {
             return None;
@@ -127,17 +127,17 @@ impl Guard {
         }))
     }
 
-    /// Something is carried out here, not only observed.
+    /// Whether findings are acted on, not only observed.
     pub fn enforces(&self) -> bool {
         self.engine.mode() == Mode::Security
     }
 
-    /// A module wants to see answers.
+    /// Whether a module reads answers.
     pub fn reads_answers(&self) -> bool {
         self.engine.runs_at(Phase::PostUpstream)
     }
 
-    /// A module wants to see the answers of this API.
+    /// Whether a module reads the answers of this API.
     pub fn reads_answers_of(&self, dialect: Dialect) -> bool {
         self.reads_answers() && (!self.tools_alone || dialect == Dialect::Mcp)
     }
@@ -146,7 +146,7 @@ impl Guard {
     /// known.
     ///
     /// # Errors
-    /// The request must not go on.
+    /// The request is refused.
     pub async fn head(&self, phase: Phase, ex: &mut Exchange) -> Result<(), Denial> {
         if !self.engine.runs_at(phase) {
             return Ok(());
@@ -159,10 +159,10 @@ impl Guard {
         self.rule(ex, &judgement, Side::Request, began).await.map(|_| ())
     }
 
-    /// `pre_upstream`: the body as it would be sent. Redacts it in the draft.
+    /// `pre_upstream`: reads the body as it would be sent, and redacts it in the draft.
     ///
     /// # Errors
-    /// The request must not go on. `must_read` says that a body nobody can read is one of those.
+    /// The request is refused; with `must_read` also because its body cannot be read.
     pub async fn request(self: &Arc<Self>, ex: &mut Exchange, must_read: bool) -> Result<(), Denial> {
         let body = ex.draft.body.clone();
         if body.is_empty() || !self.engine.runs_at(Phase::PreUpstream) && !self.compares {
@@ -190,11 +190,11 @@ impl Guard {
         Ok(())
     }
 
-    /// `pre_upstream` of the query: its values, decoded. Nothing in a query is replaced, so what would be is refused; tokens
-    /// without a name are left alone, as pages and signatures are such.
+    /// `pre_upstream` for the query: reads its decoded values. Nothing in a query can be replaced, so a value that would be
+    /// redacted is refused. Tokens without a recognisable issuer are ignored, because page cursors and signatures look like them.
     ///
     /// # Errors
-    /// The request must not go on.
+    /// The request is refused.
     pub async fn query(&self, ex: &mut Exchange, query: &str) -> Result<(), Denial> {
         if query.is_empty() || !self.engine.runs_at(Phase::PreUpstream) {
             return Ok(());
@@ -218,10 +218,10 @@ impl Guard {
         Ok(())
     }
 
-    /// `post_upstream` of an answer that was held: the body as it is to leave.
+    /// `post_upstream` for an answer that was held: returns the body to send.
     ///
     /// # Errors
-    /// Nothing of the answer may leave, also because nobody can read it.
+    /// The answer is refused, possibly because it cannot be read.
     pub async fn answer(self: &Arc<Self>, ex: &mut Exchange, body: Bytes, claim: Claim<'_>) -> Result<Bytes, Denial> {
         if body.is_empty() || !self.reads_answers() {
             return Ok(body);
@@ -237,7 +237,7 @@ impl Guard {
                 if said != Unparsed::Text {
                     ex.draft.tags.push(("safety".to_owned(), "answer_unread".to_owned()));
                 }
-                // Who lets pass what cannot be read has it looked at as text, as far as it is.
+                // A body that may pass unread is still read as text, if it is UTF-8.
                 match std::str::from_utf8(&body) {
                     Ok(text) => self.order(ex, Phase::PostUpstream, Side::Response).plain(text, Kind::Content, Role::Assistant),
                     Err(_) => return Ok(body),
@@ -248,7 +248,7 @@ impl Guard {
         Ok(look.redacted.unwrap_or(body))
     }
 
-    /// The guard of one streamed answer; `None` if nobody looks at it.
+    /// The guard of one streamed answer; `None` if no module reads answers.
     pub fn stream(self: &Arc<Self>, ex: &mut Exchange) -> Option<StreamGuard> {
         if !self.reads_answers() {
             return None;
@@ -261,7 +261,7 @@ impl Guard {
         Some(StreamGuard::new(Arc::clone(self), admitted, tools, asked, session, known, began))
     }
 
-    /// Puts on record what a stream's guard did.
+    /// Records the results of a stream's guard.
     pub fn streamed(&self, ex: &mut Exchange, stream: StreamGuard) {
         let (judgement, decision, score, began) = stream.settle();
         self.write(ex, &judgement, &decision, score, Side::Response, began);
@@ -270,10 +270,10 @@ impl Guard {
         kept.redacted |= decision.action == SafetyAction::Redact;
     }
 
-    /// The end of a request: the phases `stream` and `post_response`, and the session's counts.
+    /// The end of a request: runs the phases `stream` and `post_response`, and notes the request for its session.
     pub fn over(&self, ex: &mut Exchange, streamed: bool) {
         if ex.safety.is_none() {
-            // It ended before anyone looked at it, so it belongs to no session.
+            // SafetySec has not seen the request, so it belongs to no session.
             return;
         }
         for (phase, due) in [(Phase::Stream, streamed), (Phase::PostResponse, true)] {
@@ -300,7 +300,7 @@ impl Guard {
             let keep = this.compares && side == Side::Request;
             Order { engine: &this.engine, phase, side, admitted, tools, asked, keep }.json(&body)
         };
-        // A panic outside of modules, whose own are caught, is a defect; the body then was not read.
+        // Panics of modules are caught inside; any other panic is a defect, and the body then counts as unread.
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Unreadable))
     }
 
@@ -314,7 +314,7 @@ impl Guard {
         ex.safety.as_ref().filter(|_| side == Side::Response).and_then(|kept| kept.asked.clone())
     }
 
-    /// Which members run for this request.
+    /// The members whose scope includes this request.
     fn admitted(&self, ex: &Exchange) -> Admitted {
         if !self.scoped {
             return EVERYONE;
@@ -331,18 +331,18 @@ impl Guard {
         session
     }
 
-    /// Asks the session where something was found, decides, and puts it on record.
+    /// Adds the findings to the session, decides, and records the result.
     async fn rule(&self, ex: &mut Exchange, judgement: &Judgement, side: Side, began: Instant) -> Result<Decision, Denial> {
         let risk = self.engine.risk(judgement);
         let mut score = None;
         let mut gone = false;
-        // What adds no score, as an address that is redacted, decides nothing: nobody waits for the store to hear of it.
+        // Findings without a score, such as an address that is redacted, cannot change the decision: the store is not waited for.
         let weighs = !risk.is_none();
         if !weighs {
             guarded(ex).flags |= risk.flags;
         } else {
             let session = self.session(ex);
-            // A request that was counted on its way in is not counted again on the answer's way out.
+            // The request is counted once, not again for its answer.
             let counted = std::mem::replace(&mut guarded(ex).counted, true);
             if risk.counts() {
                 match self.sessions.add(session, risk, !counted).await {
@@ -350,7 +350,7 @@ impl Guard {
                     Err(StoreGone) => gone = true,
                 }
             } else {
-                // Faint signs block nobody: who asks does not wait for the store to hear of them.
+                // Faint signs cannot block: the store is told without waiting for it.
                 score = self.sessions.add_faint(session, risk, !counted);
             }
         }
@@ -369,7 +369,8 @@ impl Guard {
         }
     }
 
-    /// Evidence and counters of a judgement. `score` is the session's where it was asked, which may have given no answer.
+    /// Writes the readings and counters of a judgement. `score` is `Some` if the session was asked, and `Some(None)` if it did
+    /// not answer.
     fn write(
         &self,
         ex: &mut Exchange,
@@ -419,7 +420,7 @@ impl Guard {
                 took: run.took,
             });
         }
-        // Who looked and found nothing is one entry of a phase: nearly every request is like that.
+        // All modules of a phase that found nothing share one reading; nearly every request has only such modules.
         if let Some(took) = quiet {
             let module = if kept.readings.len() == first { EVERY_MODULE } else { EVERY_OTHER };
             kept.readings.push(Reading {
@@ -439,7 +440,7 @@ impl Guard {
         }
     }
 
-    /// A member's failure closes the gate.
+    /// Whether a failure of this member refuses the request.
     fn must_hold(&self, member: usize) -> bool {
         self.engine
             .members()
@@ -448,7 +449,7 @@ impl Guard {
     }
 }
 
-/// What SafetySec keeps of a request; made when it is first needed, so that unguarded ones carry nothing.
+/// SafetySec's state for a request, created when first needed, so that unguarded requests have none.
 fn guarded(ex: &mut Exchange) -> &mut Guarded {
     ex.safety.get_or_insert_default()
 }

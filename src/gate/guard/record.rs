@@ -1,4 +1,4 @@
-//! What SafetySec leaves behind of a request: who looked when, what sort of thing was found how often, what was done and
+//! What SafetySec records of a request: which module read what and when, how often it found which category, what was done and
 //! why. Never a text.
 
 use std::borrow::Cow;
@@ -7,50 +7,50 @@ use std::time::Duration;
 use crate::safety::{Category, Kinds, Phase, SafetyAction, Side};
 use crate::telemetry::names;
 
-/// What one module did at one phase.
+/// The result of one module at one phase.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// The module.
+    /// The name of the module.
     pub module: &'static str,
-    /// When it looked.
+    /// The phase in which it ran.
     pub phase: Phase,
-    /// At whose words.
+    /// Whether it read the request or the answer.
     pub side: Side,
-    /// What came of it.
+    /// What was done.
     pub outcome: Outcome,
-    /// What was found, counted by category.
+    /// The number of findings by category.
     pub categories: Vec<(Category, u32)>,
     /// In what kinds of text.
     pub kinds: Kinds,
     /// Why, for people. Stable, and never shown to the caller.
     pub reason: &'static str,
-    /// The highest score it gave, 0 to 1; 0 for what is only redacted.
+    /// The highest score of its findings, 0 to 1; 0 for findings that are only redacted.
     pub score: f32,
-    /// Where the caller's session stood, where it was asked.
+    /// The level of the caller's session, if it was asked.
     pub session: Option<Level>,
-    /// Why the module could not look.
+    /// Why the module failed.
     pub error: Option<Cow<'static, str>>,
-    /// When the phase began, counted from the request's head.
+    /// When the phase began, relative to the request's head.
     pub started: Duration,
-    /// How long it looked.
+    /// How long the module ran.
     pub took: Duration,
 }
 
-/// What came of a module's reading.
+/// What was done after a module's reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It looked, and this was done.
+    /// The module ran, and this was done.
     Done(SafetyAction),
-    /// It looked, and this would have been done if it were enforced.
+    /// The module ran, and this would have been done in enforcing mode.
     Would(SafetyAction),
-    /// It could not look.
+    /// The module failed.
     Error,
-    /// It panicked.
+    /// The module panicked.
     Panicked,
 }
 
 impl Outcome {
-    /// Every spelling, as in evidence and metrics.
+    /// Every spelling in evidence and metrics.
     pub const ALL: [&'static str; 8] = names::READINGS;
 
     /// The spelling in evidence and metrics.
@@ -65,12 +65,12 @@ impl Outcome {
         }
     }
 
-    /// Its place among [`Self::ALL`].
+    /// The index in [`Self::ALL`].
     pub fn index(self) -> usize {
         Self::ALL.iter().position(|name| *name == self.as_str()).unwrap_or(0)
     }
 
-    /// What the caller could notice of it, as of a plugin; `None` if nothing.
+    /// The effect that the caller could notice, in the words used for plugins; `None` if there is none.
     pub fn visible(self, side: Side) -> Option<&'static str> {
         match (self, side) {
             (Self::Done(SafetyAction::Block), _) => Some("refused"),
@@ -80,13 +80,13 @@ impl Outcome {
         }
     }
 
-    /// Something was found or failed.
+    /// Whether something was found or failed.
     pub fn is_notable(self) -> bool {
         self != Self::Done(SafetyAction::Allow)
     }
 }
 
-/// Where a session stands, in words: the score itself would tell a reader of the log how far one may go.
+/// The level of a session's score, in words: the score itself would tell a reader of the log how close it is to a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Below a quarter of the threshold.
@@ -97,7 +97,7 @@ pub enum Level {
     High,
     /// At the threshold or above.
     Over,
-    /// The store did not say.
+    /// The store did not answer.
     Unknown,
 }
 

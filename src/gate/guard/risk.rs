@@ -1,7 +1,7 @@
-//! The caller's session: whose it is, what findings add to it, and the counts that are told to the store now and then.
+//! The caller's risk session: its key, what findings add to its score, and counts that are sent to the store now and then.
 //!
-//! Only a finding asks the store while a request waits. That a clean request took place is noted here and told about once
-//! a second for all requests of a session together; a session that has more than it can hold loses counts, never scores.
+//! A request waits for the store only when something was found. That a clean request took place is noted here and sent about
+//! once a second, for all requests of a session together; when too many sessions are noted, counts are lost, never scores.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,19 +17,19 @@ use crate::safety::{OnError, Risk};
 use crate::store::{RiskPolicy, RiskSessions, RiskUpdate};
 use crate::telemetry::{SessionMetrics, Sparse, address};
 
-/// Requests whose session nobody knows.
+/// Throttles the log line about a session store that does not answer.
 static UNANSWERED: Sparse = Sparse::new();
 
-/// Sessions whose counts may wait.
+/// How many sessions may have unsent counts.
 const PENDING: usize = 16 * 1024;
 const SHARDS: usize = 16;
 
-/// Names a session: 128 bits of a keyed hash. Neither address nor key nor user agent can be read from it.
+/// The key of a session: 128 bits of a keyed hash, from which neither address nor key nor user agent can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey([u8; 16]);
 
 impl SessionKey {
-    /// As the store knows it.
+    /// The session's name in the store: 32 hex digits.
     pub fn hex(&self) -> String {
         let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 });
         self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
@@ -44,29 +44,29 @@ struct Counts {
     flags: u32,
 }
 
-/// What one request leaves to be told about, besides that it took place.
+/// What one request adds to its session's counts, besides itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Noted {
-    /// The store knows of the request already.
+    /// Whether the store has counted the request already.
     pub counted: bool,
     pub blocked: bool,
     pub redacted: bool,
-    /// Members that found something which adds no score.
+    /// Members with findings that add no score.
     pub flags: u32,
 }
 
-/// What configuration decides about sessions.
+/// The configuration of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionPolicy {
-    /// How sessions are remembered.
+    /// How long the store remembers a session, and how fast its score fades.
     pub risk: RiskPolicy,
     /// See [`crate::safety::SessionRule::faint_ceiling`].
     pub faint_ceiling: f64,
-    /// What it means that the store does not answer.
+    /// Whether a request is refused when the store does not answer.
     pub on_store_error: OnError,
 }
 
-/// Sessions of one configuration.
+/// The sessions, under one configuration.
 pub struct Sessions {
     store: Arc<dyn RiskSessions>,
     key: hmac::Key,
@@ -75,22 +75,22 @@ pub struct Sessions {
     pending: [Mutex<HashMap<SessionKey, Counts>>; SHARDS],
 }
 
-/// The store did not answer, and the request must not go on without it.
+/// The store did not answer, and the configuration refuses requests then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreGone;
 
 impl Sessions {
-    /// Sessions in a store. `secret` makes fingerprints; replicas that share a store must share it.
+    /// Sessions in a store. `secret` keys the fingerprints; replicas that share a store must share it too.
     pub fn new(store: Arc<dyn RiskSessions>, secret: &[u8], policy: SessionPolicy, metrics: SessionMetrics) -> Arc<Self> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
         Arc::new(Self { store, key, policy, metrics, pending: Default::default() })
     }
 
-    /// Whose session a request belongs to. Before the key is known it is another one than after.
+    /// The session of a request. It differs before and after the key is known.
     pub fn fingerprint(&self, facts: &Facts) -> SessionKey {
         let mut context = hmac::Context::with_key(&self.key);
         match facts.client_ip {
-            // Who has one address of an IPv6 network usually has all of it.
+            // A host usually has a whole /64 of IPv6 addresses.
             Some(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_none() => {
                 context.update(b"6");
                 context.update(ip.octets().get(..8).unwrap_or_default());
@@ -102,7 +102,7 @@ impl Sessions {
             None => context.update(b"-"),
         }
         for part in [facts.caller.as_ref().map(|caller| &*caller.key_id), facts.user_agent.as_deref()] {
-            // With its length, so that no two inputs run together.
+            // Each part is preceded by its length, so that no two inputs hash alike.
             context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             context.update(part.unwrap_or_default().as_bytes());
         }
@@ -110,24 +110,25 @@ impl Sessions {
         SessionKey(tag.as_ref().first_chunk().copied().unwrap_or_default())
     }
 
-    /// Adds a risk to the session and says its score. `None` if the store does not say and that is no reason to stop.
-    /// `first` counts the request as well.
+    /// Adds a risk to the session and returns its score; `None` if the store did not answer and the request goes on. `first`
+    /// counts the request as well.
     ///
     /// # Errors
-    /// The store does not answer, and configuration says that this closes the gate.
+    /// The store did not answer, and the configuration refuses requests then.
     pub async fn add(&self, key: SessionKey, risk: Risk, first: bool) -> Result<Option<f64>, StoreGone> {
         let name = key.hex();
         let state = self.store.record(&name, self.update(risk, u32::from(first)), &self.policy.risk).await;
         self.answered(state.map(|state| state.score))
     }
 
-    /// The same where nobody can wait, as in the middle of a stream: a store in memory answers at once; one that does not
-    /// is told meanwhile, and the score is what was `known` before and the risk.
+    /// Adds a risk without waiting, in the middle of a stream. An in-memory store answers at once. A remote store is told in a
+    /// task of its own, and the returned score is the `known` one raised by the risk.
     pub fn add_now(self: &Arc<Self>, key: SessionKey, risk: Risk, known: f64, threshold: &crate::safety::SessionRule) -> f64 {
         self.tell_now(key, self.update(risk, 0)).unwrap_or_else(|| risk.onto(known, threshold))
     }
 
-    /// The same of a risk that cannot block, with the score if the store said it at once. `first` counts the request as well.
+    /// Adds a risk that cannot block, without waiting; returns the score if the store answered at once. `first` counts the request
+    /// as well.
     pub fn add_faint(self: &Arc<Self>, key: SessionKey, risk: Risk, first: bool) -> Option<f64> {
         self.tell_now(key, self.update(risk, u32::from(first)))
     }
@@ -146,7 +147,7 @@ impl Sessions {
         None
     }
 
-    /// Asks for the score without waiting; it is there when it has come.
+    /// Asks for the score without waiting. The returned value is 0 until the store has answered.
     pub fn ask(self: &Arc<Self>, key: SessionKey) -> Arc<Mutex<f64>> {
         let score = Arc::new(Mutex::new(0.0));
         let (this, into) = (Arc::clone(self), Arc::clone(&score));
@@ -165,7 +166,7 @@ impl Sessions {
 
     fn update(&self, risk: Risk, requests: u32) -> RiskUpdate {
         let Risk { add, before, faint, flags } = risk;
-        // What was said before lifts as faint signs do, only higher.
+        // Earlier messages raise the score up to a ceiling, as faint signs do, but up to a higher one.
         let (faint, faint_ceiling) = match before > 0.0 {
             true => (before.max(faint), before.max(if faint > 0.0 { self.policy.faint_ceiling } else { 0.0 })),
             false => (faint, self.policy.faint_ceiling),
@@ -186,7 +187,7 @@ impl Sessions {
         }
     }
 
-    /// Notes that a request took place, for the next [`Self::tell`].
+    /// Notes a request, to be sent to the store with the next [`Self::tell`].
     pub(super) fn note(&self, key: SessionKey, request: Noted) {
         let Noted { counted, blocked, redacted, flags } = request;
         if counted && !blocked && !redacted && flags == 0 {
@@ -203,7 +204,7 @@ impl Sessions {
         counts.flags |= flags;
     }
 
-    /// Tells the store what was noted.
+    /// Sends the noted counts to the store.
     pub async fn tell(&self) {
         for shard in &self.pending {
             let noted = std::mem::take(&mut *shard.lock());
@@ -212,14 +213,14 @@ impl Sessions {
                 if let Err(error) = self.store.record(&key.hex(), update, &self.policy.risk).await {
                     self.metrics.failed();
                     log::debug!(target: "safety", "counts of a session were lost: {error}");
-                    // The store is away: the others would only wait for it in turn.
+                    // The store is unavailable: the remaining counts would each wait for a timeout.
                     return;
                 }
             }
         }
     }
 
-    /// Tells the store every second for as long as someone else holds the sessions.
+    /// Sends the noted counts every second, until all other owners of the sessions are gone.
     pub async fn keep_telling(this: std::sync::Weak<Self>) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,6 +1,6 @@
-//! A streamed answer before the engine. Every text of the stream has a scanner of each module; what is settled leaves in
-//! the frame it came in, and only the tail that may still become a finding waits and leaves with the next frame of its
-//! text. No frame waits: its text does, and never more of it than the longest open candidate.
+//! Reads a streamed answer. Every text of the stream has a scanner per module. Text that all scanners have settled leaves in the
+//! frame in which it came; only a tail that may still become a finding is held, and leaves with the next frame of its text.
+//! Frames are never delayed: only text is, and never more of it than the longest open candidate.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,32 +21,32 @@ use crate::safety::{
 };
 use crate::wire::{self, Channel, Ends, Kind, Lane, Role, Text, without_probabilities};
 
-/// Texts of one stream at the most; a provider that opens more is not one.
+/// The most texts in one stream; no real provider opens more.
 const MOST_LINES: usize = 4096;
-/// A tail longer than this is no candidate but a scanner that never settles.
+/// The longest tail that is held [bytes]: a longer one is no candidate, but a scanner that never settles.
 const MOST_HELD: usize = 1 << 20;
 
-/// What becomes of one event.
+/// What is sent for one event.
 #[derive(Debug, PartialEq)]
 pub enum Flow {
-    /// It leaves as it came.
+    /// The event as it came.
     Pass,
-    /// These leave in its place: `event` and `data` of each.
+    /// These frames in its place: `event` and `data` of each.
     Frames(Vec<(Option<String>, String)>),
-    /// The stream ends with an error event.
+    /// Nothing more: the stream ends with an error event.
     Stop(Box<Denial>),
 }
 
-/// One text of the stream.
+/// One text of the stream, in fragments.
 struct Line {
     channel: Channel,
     kind: Kind,
     scanners: Vec<Watch>,
-    /// What has not left yet, raw.
+    /// The text that has not been sent yet, before redaction.
     tail: String,
-    /// Where in the text the tail begins.
+    /// The offset in the text at which the tail begins.
     sent: usize,
-    /// What is to be replaced in the tail, by offsets in the text.
+    /// The parts of the tail to redact, by offsets in the text.
     spans: Vec<(Range<usize>, Category)>,
     /// Whether the text is JSON itself. Scanners read such a text with its escapes decoded.
     opening: Opening,
@@ -55,16 +55,16 @@ struct Line {
     quotes: redact::Quotes,
     /// The last frame with a fragment of this text while a tail waits.
     template: Option<(Option<String>, String, Range<usize>)>,
-    /// Text waits here; otherwise it leaves as it comes and is only looked at.
+    /// Whether text is held; otherwise it is sent as it comes and only observed.
     keeps: bool,
     over: bool,
 }
 
 struct Watch {
-    /// Place among the stream's runs.
+    /// The index among the stream's runs.
     run: usize,
     scanner: Box<dyn Scanner>,
-    /// What it finds may be acted on, so that what it has not settled must wait.
+    /// Whether its findings may be acted on, so that text it has not settled must be held.
     holds: bool,
     settled: usize,
 }
@@ -77,17 +77,17 @@ pub struct StreamGuard {
     tools: bool,
     asked: Option<Arc<Fingerprints>>,
     session: SessionKey,
-    /// What the session's score was, once the store has said.
+    /// The session's score before the stream, once the store has answered.
     known: Option<Arc<Mutex<f64>>>,
     lines: Vec<Line>,
     runs: Vec<Run>,
-    /// What the session was told so far.
+    /// The risk that was added to the session so far.
     told: Risk,
     score: Option<f64>,
     acts: bool,
     blocked: Option<Box<Denial>>,
     finished: bool,
-    /// Something was found that has not been weighed.
+    /// Whether something was found that is not yet part of a decision.
     news: bool,
     began: Duration,
 }
@@ -123,12 +123,12 @@ impl StreamGuard {
         }
     }
 
-    /// Whether bytes of the stream may leave other than they came.
+    /// Whether the stream may be changed on its way.
     pub fn acts(&self) -> bool {
         self.acts
     }
 
-    /// Looks at one event that has data.
+    /// Reads one event that has data.
     pub fn frame(&mut self, event: Option<&str>, data: &str) -> Flow {
         if let Some(denial) = &self.blocked {
             return Flow::Stop(denial.clone());
@@ -142,7 +142,7 @@ impl StreamGuard {
             return self.unread(event, data);
         }
         let mut ends = if self.acts && !wire::goes_on(data) { wire::ends(data) } else { Ends::default() };
-        // What waits was said before the error and leaves before it.
+        // Held text came before the error, so it is sent before it.
         let waits = self.lines.iter().any(|line| !line.tail.is_empty());
         ends.everything |= waits && (event == Some("error") || wire::tells_error(data));
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
@@ -171,7 +171,7 @@ impl StreamGuard {
         Flow::Frames(before)
     }
 
-    /// Looks at a text that stands beside an event's data: whether it may stay.
+    /// Reads a text beside an event's data, such as its id. Returns whether it may be sent.
     ///
     /// # Errors
     /// The stream must end.
@@ -188,10 +188,10 @@ impl StreamGuard {
         Ok(edits.is_empty())
     }
 
-    /// The stream is over: what still waited, in frames of its own.
+    /// The end of the stream: returns the text that is still held, in frames of its own.
     ///
     /// # Errors
-    /// What came last must not leave.
+    /// The held text is refused.
     pub fn finish(&mut self) -> Result<Vec<(Option<String>, String)>, Box<Denial>> {
         if let Some(denial) = &self.blocked {
             return Err(denial.clone());
@@ -208,9 +208,9 @@ impl StreamGuard {
         Ok(out)
     }
 
-    /// What was found and done, when it is over.
+    /// The results, once the stream is over: judgement, decision, the session's score if it was asked, and when the guard began.
     pub(super) fn settle(mut self) -> (Judgement, Decision, Option<Option<f64>>, Duration) {
-        // A stream that broke off has an end too, of which nobody is left to be told.
+        // A stream that broke off is finished here: nothing can be sent any more, but its findings count.
         if self.blocked.is_none() && !self.finished {
             let _ = self.finish();
         }
@@ -218,7 +218,7 @@ impl StreamGuard {
         let score = self.score.or(if self.told.is_none() { None } else { Some(0.0) });
         let mut decision = engine.decide_runs(&self.runs, score.unwrap_or_default());
         if self.blocked.is_none() && decision.action == SafetyAction::Block {
-            // Found at the very end, when everything had left.
+            // Decided after everything had been sent, so nothing was blocked.
             decision.action = SafetyAction::Observe;
         }
         let asked = (!self.told.is_none()).then_some(self.score);
@@ -231,7 +231,7 @@ impl StreamGuard {
         Flow::Stop(denial)
     }
 
-    /// An event that is no JSON.
+    /// Handles an event whose data are not JSON.
     fn unread(&mut self, event: Option<&str>, data: &str) -> Flow {
         if !self.acts {
             return Flow::Pass;
@@ -265,7 +265,7 @@ impl StreamGuard {
         let passage = self.passage(shown, text);
         let engine = Arc::clone(&self.guard.engine);
         let judgement = engine.judge_for(Phase::PostUpstream, &[passage], self.admitted);
-        // Some dialects repeat at the end what has streamed: that is no second finding.
+        // Some dialects repeat the streamed text at the end; its findings must not be counted twice.
         let again = !self.lines.is_empty();
         self.news = true;
         for (mine, run) in self.runs.iter_mut().zip(judgement.runs) {
@@ -374,7 +374,7 @@ impl StreamGuard {
         }
     }
 
-    /// Lets everything leave that waits in texts which end here, each in a frame of its own.
+    /// Releases the tails of all texts that end here, each in a frame of its own.
     fn end(&mut self, ends: &Ends, out: &mut Vec<(Option<String>, String)>) -> Result<(), Box<Denial>> {
         if !ends.everything && ends.outer.is_empty() {
             return Ok(());
@@ -395,13 +395,13 @@ impl StreamGuard {
         Ok(())
     }
 
-    /// A module that must look and cannot closes the gate.
+    /// Refuses if a module failed that must not.
     fn failed(&self) -> Result<(), Box<Denial>> {
         let gone = self.runs.iter().any(|run| run.failure.is_some() && self.guard.must_hold(run.member));
         if gone { Err(Box::new(Denial::of(codes::PLUGIN_UNAVAILABLE))) } else { Ok(()) }
     }
 
-    /// Tells the session what was found, and asks whether that is too much.
+    /// Adds new findings to the session, and refuses if its score is too high.
     fn weigh(&mut self) -> Result<(), Box<Denial>> {
         if !std::mem::take(&mut self.news) {
             return Ok(());
@@ -421,7 +421,7 @@ impl StreamGuard {
         Ok(())
     }
 
-    /// The event with its texts replaced; `None` if it stays as it is.
+    /// The event's data with the edits applied; `None` if there are none.
     fn edited(&self, data: &str, edits: &[(Range<usize>, String)]) -> Result<Option<String>, Box<Denial>> {
         if edits.is_empty() {
             return Ok(None);
@@ -433,7 +433,7 @@ impl StreamGuard {
 }
 
 impl Line {
-    /// Shows a fragment to the scanners; whether anything was found, or somebody could not look.
+    /// Shows a fragment to the scanners. Returns whether anything was found or a scanner failed.
     fn feed(&mut self, fragment: &str, runs: &mut [Run], guard: &Guard) -> bool {
         if self.keeps {
             self.tail.push_str(fragment);
@@ -465,7 +465,7 @@ impl Line {
         news
     }
 
-    /// The text has ended; whether anything was found, or somebody could not look.
+    /// Ends the text. Returns whether anything was found or a scanner failed.
     fn finish(&mut self, runs: &mut [Run], guard: &Guard) -> bool {
         let mut found = Findings::new();
         let mut failed = false;
@@ -491,7 +491,7 @@ impl Line {
         self.keep(found, guard) || failed
     }
 
-    /// Remembers the frame that a tail came in, for as long as one waits.
+    /// Keeps a copy of the current frame as template, as long as a tail is held.
     fn frame(&mut self, event: Option<&str>, data: &str, span: Range<usize>) {
         if self.tail.is_empty() {
             self.template = None;
@@ -519,7 +519,7 @@ impl Line {
         true
     }
 
-    /// Takes from the tail what may leave as it is.
+    /// Takes from the tail what may be sent unchanged.
     fn plain(&mut self, mut until: usize) -> String {
         while !self.tail.is_char_boundary(until - self.sent) {
             until -= 1;
@@ -549,7 +549,7 @@ impl Line {
             return self.plain(until);
         }
         self.spans = redact::merged(std::mem::take(&mut self.spans));
-        // A span leaves whole or not at all.
+        // A span is released as a whole or not at all.
         if let Some((span, _)) = self.spans.iter().find(|(span, _)| span.start < until && until < span.end) {
             until = span.start;
         }
