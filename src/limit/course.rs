@@ -1,5 +1,5 @@
-//! All limits that the requests of one caller for one resource meet, found once: where there is room everywhere, and mostly
-//! there is, nobody has to look for them again.
+//! All limits that apply to one caller's requests for one resource, collected once: as long as all of them have room, which is
+//! usual, a request is granted in one call without collecting them again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use super::receipt::RATES;
 use super::{Decision, Field, Outcome, Scope, ScopePlan, Stage, Standing, Standings};
 use crate::store::{Limit, Meter, Meters, Stand, Stands};
 
-/// The limits that a request meets, from the gateway's own to those of the model or MCP server.
+/// The limits that apply to a request, from the gateway-wide ones to those of the model or MCP server.
 #[derive(Debug)]
 pub struct Course {
     global: Option<Arc<ScopePlan>>,
     resource: Option<Arc<ScopePlan>>,
     meters: Option<Meters>,
-    /// Of each field that is a rate its limits: where they are among the meters, and how they stand when all is left.
+    /// For each rate field, its limits: the index among the meters, and the standing from which headers are derived.
     rates: [Box<[(usize, Standing)]>; RATES],
-    /// The decisions that are counted when all are granted, and how many of each kind.
+    /// The decisions to count when everything is granted, one per stage and field, with their numbers.
     allowed: Box<[(Decision, u64)]>,
-    /// Whose each of the meters is.
+    /// The scope of each meter.
     scopes: Box<[Scope]>,
     renew_every: Option<Duration>,
 }
@@ -31,7 +31,7 @@ fn same(this: Option<&Arc<ScopePlan>>, that: Option<&Arc<ScopePlan>>) -> bool {
 }
 
 impl Course {
-    /// The course through these policies.
+    /// Collects the limits of these policies.
     pub fn new(global: Option<&Arc<ScopePlan>>, scopes: &[Arc<ScopePlan>], resource: Option<&Arc<ScopePlan>>) -> Self {
         let of = |plans: &[Arc<ScopePlan>], stage| plans.iter().map(|plan| (stage, Arc::clone(plan))).collect::<Vec<_>>();
         let global_plan = global.map_or(&[][..], std::slice::from_ref);
@@ -56,7 +56,7 @@ impl Course {
         }
         let spans = meters.iter().filter_map(|meter| if let Limit::Slots { ttl, .. } = meter.limit { Some(ttl / 3) } else { None });
         let renew_every = spans.min();
-        // What changes with the time is asked when the time is known.
+        // Overlays change limits over time, so they cannot be collected beforehand.
         let is_fixed = plans.iter().all(|(_, plan)| plan.policy().overlays.is_empty());
         Self {
             global: global.cloned(),
@@ -69,40 +69,40 @@ impl Course {
         }
     }
 
-    /// Whether it begins and ends with these same policies, not only equal ones.
+    /// Whether it was collected from these very policies (the same objects, not equal ones).
     pub fn is(&self, global: Option<&Arc<ScopePlan>>, resource: Option<&Arc<ScopePlan>>) -> bool {
         same(self.global.as_ref(), global) && same(self.resource.as_ref(), resource)
     }
 
-    /// What the store is asked to grant; `None` where limits change with the time or cannot be counted as one.
+    /// What the store is asked to grant; `None` if limits change over time or cannot be granted in one call.
     pub fn meters(&self) -> Option<&Meters> {
         self.meters.as_ref()
     }
 
-    /// What is decided when all is granted: each kind of decision, and how many there are of it. The scope is that of the
-    /// first.
+    /// The decisions to count when everything is granted, one per stage and field, with their numbers. The scope of each is that
+    /// of the first limit.
     pub fn allowed(&self) -> &[(Decision, u64)] {
         &self.allowed
     }
 
-    /// How often a long request must renew what it holds; `None` if it holds nothing.
+    /// How often a long request must renew its slots; `None` if there are none.
     pub fn renew_every(&self) -> Option<Duration> {
         self.renew_every
     }
 
-    /// The limits of which something is given back, with whose they are.
+    /// The meters with their scopes.
     pub(super) fn lent(&self) -> impl Iterator<Item = (&Meter, Scope)> {
         self.meters.iter().flat_map(Meters::each).zip(self.scopes.iter().copied())
     }
 
-    /// Of each field the limit with the smallest share left.
+    /// The standings of a granted request: for each field, the limit with the smallest share left.
     pub fn standings(&self, stands: &Stands) -> Standings {
         let mut standing = [None; RATES];
         for (rates, standing) in self.rates.iter().zip(&mut standing) {
             let mut tightest: Option<(&Standing, &Stand)> = None;
             for (at, rate) in rates {
                 let Some(stand) = stands.get(*at) else { continue };
-                // A smaller share of its limit is left.
+                // Cross-multiplied: whether `rate` has a smaller share of its limit left than `other`.
                 let is_tighter = |(other, least): (&Standing, &Stand)| {
                     u128::from(stand.remaining) * u128::from(other.limit) < u128::from(least.remaining) * u128::from(rate.limit)
                 };

@@ -1,21 +1,22 @@
-//! What is remembered of a counter that had no room.
+//! Remembers that a counter had no room.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest that it is believed: somebody may have emptied the store.
+/// The longest time for which this is believed [µs], because the store may have been reset meanwhile.
 const BELIEVED: u64 = 1_000_000;
-/// Two clocks do not run at the same speed: room is there so much earlier, microseconds.
+/// Subtracted from the time until there is room, because two clocks do not run at exactly the same speed [µs].
 const MARGIN: u64 = 1_000;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Until when a counter has no room, as a store in another process said. Until then it need not be asked, and the body of
-/// a request need not be read. Nothing gives back what a rate took, so no request is refused that the store would let pass.
+/// Until when a rate has no room, according to a store in another process. Until then a request is refused without asking the
+/// store and without reading its body. Nothing returns what a rate has granted, so no request is refused that the store would
+/// have let pass.
 #[derive(Debug, Default)]
 pub(super) struct Full {
-    /// When it is asked again and when there is room, microseconds since [`EPOCH`]; 0: never asked.
+    /// When the store is asked again, and when there is room, in microseconds since [`EPOCH`]; 0: it never had no room.
     until: AtomicU64,
     room: AtomicU64,
 }
@@ -25,32 +26,32 @@ fn micros(at: Instant) -> u64 {
 }
 
 impl Full {
-    /// Whether that was ever said.
+    /// Whether it ever had no room.
     pub fn was_noted(&self) -> bool {
         self.until.load(Ordering::Relaxed) != 0
     }
 
-    /// The store, asked at this moment, said that there is no room for so long.
+    /// Notes the store's answer that there is no room for `room_after`, counted from when it was asked.
     pub fn note(&self, asked: Instant, room_after: Duration) {
         let (asked, wait) = (micros(asked), u64::try_from(room_after.as_micros()).unwrap_or(u64::MAX).saturating_sub(MARGIN));
         self.room.store(asked.saturating_add(wait), Ordering::Relaxed);
-        // Zero is for what was never said.
+        // Zero stands for "never".
         self.until.store((asked + wait.min(BELIEVED)).max(1), Ordering::Relaxed);
     }
 
-    /// How long there is no room from now on; `None` where the store is to be asked.
+    /// How long there is no room from now on; `None` if the store must be asked.
     pub fn left(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         let until = self.until.load(Ordering::Relaxed);
         if until == 0 {
             return None;
         }
-        // Of most nobody ever said so, and nobody needs the time.
+        // Most counters were never full: skip reading the clock.
         let now = micros(now());
         (now < until).then(|| Duration::from_micros(self.room.load(Ordering::Relaxed).saturating_sub(now)))
     }
 }
 
-/// A counter's copy has its own memory of it, and is equal to the original.
+/// A copy starts without a memory of its own, and equals the original.
 impl Clone for Full {
     fn clone(&self) -> Self {
         Self::default()

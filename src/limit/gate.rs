@@ -1,4 +1,4 @@
-//! The gates: when limits are asked, what a request tells of itself, and what needs no counter to be decided.
+//! The stages at which limits are asked, what a request reveals at each, and the checks that need no counter.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use super::{Field, Scope, ScopePlan};
 use crate::error::{Denial, codes};
 use crate::store::LeaseId;
 
-/// When limits are asked.
+/// The stages at which limits are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Before the key is looked at: the gateway's own policy.
+    /// Before the key is checked: the gateway-wide policy.
     PreAuth,
-    /// With the key known and the body unread: organisation, team and key.
+    /// After the key is checked and before the body is read: organisation, team and key.
     Early,
-    /// With model and tokens known.
+    /// After model and tokens are known.
     Final,
-    /// When the request is over.
+    /// After the request is over.
     PostFlight,
 }
 
@@ -32,44 +32,44 @@ impl Stage {
     }
 }
 
-/// What a request tells of itself at one stage; what is not known yet is `None` and is not asked for.
+/// What a request reveals of itself at one stage. What is `None` is not known yet and not checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
-    /// Who holds what is taken: the request.
+    /// The lease of the request, under which it holds what is granted.
     pub lease: LeaseId,
-    /// Microseconds since the Unix epoch, for overlays.
+    /// The current time, for overlays [µs since the Unix epoch].
     pub now: i64,
-    /// From where, with `Some(None)` for an address that nobody knows.
+    /// The caller's address; `Some(None)` if it cannot be determined.
     pub address: Option<Option<IpAddr>>,
-    /// Bytes of the body.
+    /// The length of the body [bytes].
     pub body: Option<u64>,
-    /// Tokens the answer may have.
+    /// The most tokens that one answer may have.
     pub max_tokens: Option<u64>,
-    /// Tokens of prompt and answer at most.
+    /// The most tokens that prompt and answers may have together.
     pub tokens: Option<u64>,
 }
 
-/// What became of one question, for metrics and evidence.
+/// The result of checking one field of one policy, for metrics and evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// When.
+    /// The stage at which it was checked.
     pub stage: Stage,
-    /// Whose policy.
+    /// The scope of the policy.
     pub scope: Scope,
-    /// Which field.
+    /// The field of the policy.
     pub field: Field,
-    /// What was decided.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// What was decided.
+/// The result of checking one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Let through.
+    /// The request may go on.
     Allow,
-    /// Refused.
+    /// The request is refused.
     Reject,
-    /// Would have been refused by a policy that only watches.
+    /// The request would have been refused, but the policy only observes.
     Shadow,
 }
 
@@ -85,8 +85,8 @@ impl Outcome {
 }
 
 impl Ask {
-    /// Asks what needs no counter: first `networks` whether they admit the address, then `sizes` whether they allow body and
-    /// answer. `decided` is told what every field said.
+    /// Checks what needs no counter: first whether `networks` admit the address, then whether `sizes` admit body and answer.
+    /// `decided` is called with every result.
     ///
     /// # Errors
     /// The first policy that refuses.
@@ -134,7 +134,7 @@ impl Decision {
     }
 }
 
-/// What a caller is told of a refusal. A slot is free when somebody leaves; a second is as good a guess as any.
+/// The denial for a field. When a slot will be free is not known; one second is as good a guess as any.
 pub(super) fn denied(scope: Scope, field: Field, retry_after: Option<Duration>) -> Box<Denial> {
     let mut denial = match field {
         Field::Network => Denial::of(codes::IP_NOT_ALLOWED),

@@ -24,7 +24,7 @@ async fn decide(store: &MemoryState, lease: LeaseId, panel: &Panel<'_>, receipt:
     refused.map_or(Ok(()), Err)
 }
 
-/// Whose policies only watch in these tests.
+/// The scope whose policies only observe in these tests.
 const SHADOWED: Scope = Scope::Team;
 
 async fn finish(store: &MemoryState, receipt: &Receipt, tokens: Option<u64>) {
@@ -81,7 +81,7 @@ async fn every_scope_must_pass_and_a_refusal_takes_nothing() {
     assert!(told.retry_after.is_some_and(|after| after > Duration::ZERO && after <= Duration::from_secs(61)), "{told:?}");
     let said = (429, "rate_limit_exceeded".to_owned(), Some("api_key"), Some("requests_per_minute"), Some("rpm_exceeded"));
     assert_eq!(denial(refused), said);
-    // The key's refusal left the organisation's third place free.
+    // The request that the key refused did not take the organisation's third slot.
     let other = plan(Scope::ApiKey, "k2", "ratelimit: {requests: {per_minute: 2}}");
     assert_eq!(world.early(&[&organisation, &other]).await.0, Ok(()));
     assert_eq!(denial(world.early(&[&organisation, &other]).await.0).2, Some("organisation"));

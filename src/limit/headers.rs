@@ -1,5 +1,5 @@
-//! What an answer tells of the limits it passed: the IETF's `RateLimit` fields
-//! (draft-ietf-httpapi-ratelimit-headers-10) and the fields that the dialect's SDKs read.
+//! The rate-limit headers of an answer: the IETF's `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-10) and those that
+//! the SDKs of its dialect read.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
@@ -12,43 +12,43 @@ use super::receipt::RATES;
 use super::{Field, Scope, Standing};
 use crate::wire::Dialect;
 
-/// Bytes of everything that changes from answer to answer, at most.
+/// The most bytes of all values that change from answer to answer.
 const CHANGING: usize = 512;
-/// Bytes of what stands before a number, at most.
+/// The most bytes of the constant text before a number.
 const PIECE: usize = 64;
-/// Digits of a number at most.
+/// The most digits of a number.
 const DIGITS: usize = 20;
-/// Fields of an answer at most.
+/// The most rate-limit headers of an answer.
 const MOST: usize = 8;
-/// For how many sets of limits a thread remembers what never changes about them.
+/// For how many sets of limits a thread caches the constant parts.
 const REMEMBERED: usize = 64;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Header fields.
+/// A list of header fields.
 pub type Fields = Vec<(HeaderName, HeaderValue)>;
 
-/// What tells one limit from another: whose, which field, how much, in how many seconds.
+/// What identifies a limit: scope, field, amount, and window in seconds.
 type Limit = (Scope, Field, u64, u64);
 
-/// What all answers under the same limits say.
+/// The parts that are the same in all answers under the same limits.
 struct Constant {
     of: [Option<Limit>; RATES],
-    /// The tightest of requests and of tokens.
+    /// The amounts of the tightest limit of requests and of the tightest of tokens.
     tightest: [Option<u64>; 2],
     policy: HeaderValue,
     totals: [Option<HeaderValue>; 2],
-    /// What stands before the numbers of each limit.
+    /// The text before the numbers of each limit.
     names: [Piece; RATES],
 }
 
 thread_local! {
-    /// Most answers of a thread are under limits that others were under a moment ago.
+    /// The cache. Most answers of a thread are under the same few sets of limits.
     static CONSTANTS: RefCell<[Option<Constant>; REMEMBERED]> = const { RefCell::new([const { None }; REMEMBERED]) };
 }
 
-/// A text that is copied as a whole, whatever its length: that is faster than to look.
+/// A short text in a buffer of fixed size, which is copied whole: that is faster than copying by length.
 #[derive(Clone, Copy)]
 struct Piece {
     bytes: [u8; PIECE],
@@ -63,7 +63,7 @@ impl Piece {
     }
 }
 
-/// Values that change, written one behind the other: one piece of memory is cheaper than five.
+/// The values that change, written one after the other: one allocation is cheaper than five.
 struct Values {
     text: [u8; CHANGING],
     len: usize,
@@ -86,7 +86,7 @@ impl Values {
     }
 
     fn decimal(&mut self, mut number: u64) {
-        /// The numbers below a hundred, two digits each.
+        /// The numbers from 00 to 99.
         const PAIRS: [[u8; 2]; 100] = {
             let (mut pairs, mut n) = ([[b'0'; 2]; 100], 0);
             while n < 100 {
@@ -95,7 +95,7 @@ impl Values {
             }
             pairs
         };
-        // Written from their end, and copied from wherever they begin with what stands behind them.
+        // The digits are written from the end, and then copied as a block of fixed size, whatever follows them.
         let mut digits = [0; 2 * DIGITS];
         let mut at = DIGITS;
         while number >= 10 {
@@ -114,7 +114,7 @@ impl Values {
     }
 }
 
-/// The header fields for these limits, one of each field. Empty without limits.
+/// The rate-limit headers for these limits. Empty without limits.
 pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect: Dialect, now: impl FnOnce() -> SystemTime) -> Fields {
     let mut fields = Fields::new();
     told(standing, dialect, now, MOST, |more, name, value| {
@@ -124,7 +124,7 @@ pub fn headers<'a>(standing: impl Iterator<Item = &'a Standing> + Clone, dialect
     fields
 }
 
-/// Puts the header fields for these limits into a head, in place of those of the same name.
+/// Writes the rate-limit headers for these limits into a head, replacing fields of the same name.
 ///
 /// # Errors
 /// There are too many fields.
@@ -146,7 +146,7 @@ pub fn insert_headers<'a>(
     done
 }
 
-/// Tells each field, and with the first of them how many there may be.
+/// Calls `tell` with each header; the first call includes how many there may be, for reserving space.
 fn told<'a>(
     standing: impl Iterator<Item = &'a Standing> + Clone,
     dialect: Dialect,
@@ -155,7 +155,7 @@ fn told<'a>(
     mut tell: impl FnMut(usize, HeaderName, HeaderValue),
 ) {
     let mut of = [None; RATES];
-    // Of requests and of tokens the limit that will refuse.
+    // The limit that will refuse first, of requests and of tokens.
     let mut tightest: [Option<&Standing>; 2] = [None; 2];
     for (place, s) in of.iter_mut().zip(standing.clone()) {
         *place = Some((s.scope, s.field, s.limit, s.per.as_secs()));
@@ -195,7 +195,7 @@ fn told<'a>(
     let text = Bytes::copy_from_slice(&values.text[..values.len]);
     let mut from = 0;
     let mut value = |end: usize| {
-        // What was written here is ASCII, which is always a value.
+        // All of it is ASCII, which makes a valid value.
         HeaderValue::from_maybe_shared(text.slice(std::mem::replace(&mut from, end)..end)).unwrap_or(HeaderValue::from_static(""))
     };
     tell(std::mem::take(&mut more), POLICY, policy);
@@ -211,7 +211,7 @@ fn told<'a>(
     }
 }
 
-/// Limit, what remains and when all is there again, as a dialect's SDKs read them: of requests (0) and of tokens (1).
+/// The names of limit, remaining and reset as a dialect's SDKs read them, for requests (0) and for tokens (1).
 fn names(dialect: Dialect, kind: usize) -> Option<[HeaderName; 3]> {
     const fn name(name: &'static str) -> HeaderName {
         HeaderName::from_static(name)
@@ -255,8 +255,8 @@ impl Constant {
     }
 }
 
-/// What never changes about these limits: the policy's value, how much the tightest allow, and to `read` what stands before
-/// the numbers.
+/// The constant parts for these limits, from the cache if possible: the value of `RateLimit-Policy` and the tightest amounts.
+/// `read` gets the texts before the numbers.
 fn constant(
     of: &[Option<Limit>; RATES],
     tightest: [Option<u64>; 2],

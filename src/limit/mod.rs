@@ -1,10 +1,11 @@
-//! Guardrail policies: who may call from where, how often, how much at once.
+//! Guardrail policies: who may call, from where, how often and how much at the same time.
 //!
-//! A [`Policy`] is what a person wrote for one [`Scope`]; a [`ScopePlan`] is the same with its counters named. Every scope
-//! that has a policy must let a request pass, and nothing is taken from any counter unless all of them do. The gates are
-//! those of the product: before the key is known the gateway's own policy, then [`Stage::Early`] with what the head tells,
-//! then [`Stage::Final`] with model and tokens. [`Ask::admitted`] decides what needs no counter; the counters of one or
-//! several gates are a [`Panel`], and what was taken of them is in the [`Receipt`] until the request is over. What most
+//! A [`Policy`] is what was configured for one [`Scope`]; a [`ScopePlan`] is a policy with named counters. Every scope that has
+//! a policy must admit a request, and no counter gives anything unless all of them do. There are three stages: before the key
+//! is known the gateway-wide policy, then [`Stage::Early`] with what the head reveals, then [`Stage::Final`] with model and
+//! tokens. [`Ask::admitted`] checks what needs no counter. The counters of one or several stages form a [`Panel`], and what
+//! they granted is in the [`Receipt`] until the request is over. The usual case, room everywhere, is granted in one call for a
+//! whole [`Course`].
 //! requests meet, room everywhere, is granted at once along a [`Course`].
 
 mod course;

@@ -1,4 +1,4 @@
-//! The counters that one decision asks, and what the answer means for the request.
+//! The counters that one question asks, and what the answer means for the request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::{Decision, Field, Receipt, ScopePlan, Stage, Standing, Standings};
 use crate::error::Denial;
 use crate::store::{Decided, LeaseId, Limit, Ruling, StateKey, Take};
 
-/// The counters of several scopes, in the order in which they refuse.
+/// The counters of several scopes; the first one without room refuses.
 #[derive(Debug, Default)]
 pub struct Panel<'a> {
     takes: Vec<Take<'a>>,
@@ -24,19 +24,19 @@ struct Whose<'a> {
 }
 
 impl<'a> Panel<'a> {
-    /// An empty one, with room for so many counters.
+    /// An empty panel with capacity for so many counters.
     pub fn of(counters: usize) -> Self {
         Self { takes: Vec::with_capacity(counters), whose: Vec::with_capacity(counters) }
     }
 
-    /// Asks a scope's counters of requests. `now` is for overlays, microseconds since the Unix epoch.
+    /// Adds a scope's counters of requests. `now` is for overlays [µs since the Unix epoch].
     pub fn requests(&mut self, stage: Stage, plan: &'a Arc<ScopePlan>, now: i64) {
         for counter in plan.requests() {
             self.ask(stage, plan, counter, 1, now);
         }
     }
 
-    /// Asks a scope's counter of tokens, if it has one.
+    /// Adds a scope's counter of tokens, if it has one.
     pub fn tokens(&mut self, plan: &'a Arc<ScopePlan>, tokens: u64, now: i64) {
         if let Some(counter) = plan.tokens() {
             self.ask(Stage::Final, plan, counter, tokens, now);
@@ -48,28 +48,28 @@ impl<'a> Panel<'a> {
         self.whose.push(Whose { stage, plan, field: counter.field });
     }
 
-    /// Nothing is asked.
+    /// Whether the panel has no counters.
     pub fn is_empty(&self) -> bool {
         self.takes.is_empty()
     }
 
-    /// What the store is asked.
+    /// The question, in the form of the store.
     pub fn takes(&self) -> &[Take<'a>] {
         &self.takes
     }
 
-    /// The counters of requests at the same time.
+    /// The keys of the concurrency counters.
     pub fn slots(&self) -> Vec<StateKey> {
         self.takes.iter().filter(|take| matches!(take.limit, Limit::Slots { .. })).map(|take| take.key.clone()).collect()
     }
 
-    /// Whether the limit at this position is one of requests at the same time: the place may be free in a moment.
+    /// Whether the limit at this position is a concurrency limit, of which a slot may be free in a moment.
     pub fn is_place(&self, at: usize) -> bool {
         self.whose.get(at).is_some_and(|whose| whose.field == Field::Concurrency)
     }
 
-    /// Notes what was taken and how the limits stand; `decided` is told what every field said. Returns the
-    /// refusal of a limit.
+    /// Applies the store's answer: notes in the receipt what was granted, updates the standings, and calls `decided` with every
+    /// result. Returns the denial of a limit that refused.
     pub fn read(
         &self,
         lease: LeaseId,
@@ -103,7 +103,7 @@ impl<'a> Panel<'a> {
         self.whose.get(at).map(|whose| denied(whose.plan.scope, whose.field, retry_after))
     }
 
-    /// Remembers what the store, asked at this moment, said of a limit that refused: until there is room, nobody need ask.
+    /// Remembers that a rate refused, so that requests need not ask it again until there is room. `asked` is when it was asked.
     pub fn remember(&self, answer: &Decided, asked: Instant) {
         if let Ruling::Limited(at) = answer.ruling
             && let (Some(whose), Some(allowance)) = (self.whose.get(at), answer.limits.get(at))
@@ -114,7 +114,7 @@ impl<'a> Panel<'a> {
 }
 
 impl ScopePlan {
-    /// The refusal of a counter of which the store said a moment ago that it has no room before later than now.
+    /// The denial of a rate that is remembered as full, if there is one.
     pub fn still_full(&self, now: impl Fn() -> Instant) -> Option<(Field, Box<Denial>, Standing)> {
         if !self.noted.was_noted() {
             return None;
@@ -124,7 +124,8 @@ impl ScopePlan {
         Some((counter.field, denied(self.scope, counter.field, Some(left)), standing))
     }
 
-    /// Rates alone: a slot may be free at any moment, tokens are given back, and overlays change what is full.
+    /// Remembers that a counter is full. Only for rates without overlays: a slot may be free at any moment, tokens are given back,
+    /// and overlays change the limit.
     fn is_full(&self, field: Field, asked: Instant, room_after: Option<Duration>) {
         if self.shadow || !self.policy().overlays.is_empty() {
             return;

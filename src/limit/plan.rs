@@ -1,4 +1,4 @@
-//! A policy with its counters named, so that a request only has to ask them.
+//! A policy with named counters, prepared when a configuration is loaded.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,20 +7,20 @@ use super::full::Full;
 use super::{Overlay, Policy};
 use crate::store::{Limit, MAX_COUNT, StateKey};
 
-/// Whose policy it is, in the order in which scopes are asked.
+/// The owner of a policy, in the order in which scopes are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// The gateway's.
+    /// The gateway.
     Global,
-    /// The tenant's.
+    /// The organisation.
     Organisation,
-    /// The team's, for keys of a team.
+    /// The team, for keys of a team.
     Team,
-    /// The key's.
+    /// The key.
     ApiKey,
-    /// The model's; one counter for all who call it.
+    /// The model, with one counter for all its callers.
     Model,
-    /// The MCP server's; one counter for all who call it.
+    /// The MCP server, with one counter for all its callers.
     McpServer,
 }
 
@@ -60,7 +60,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// Every field, for tables.
+    /// All fields.
     pub const ALL: [Self; 8] = [
         Self::Network,
         Self::RequestBytes,
@@ -115,38 +115,38 @@ impl Field {
     }
 }
 
-/// One counter of a scope.
+/// A counter of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// Which field it is of.
+    /// The field of the policy.
     pub field: Field,
-    /// Its name.
+    /// The name of the counter in the store.
     pub key: StateKey,
-    /// What it may be, without overlays.
+    /// The limit, without overlays.
     pub limit: Limit,
-    /// That it had no room.
+    /// Remembers that the counter had no room.
     pub(super) full: Full,
 }
 
-/// What one scope asks of every request that is its own.
+/// A policy with the names of its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopePlan {
-    /// Whose.
+    /// The owner of the policy.
     pub scope: Scope,
-    /// Counts and refuses nothing.
+    /// Whether the policy only counts and refuses nothing.
     pub shadow: bool,
     policy: Policy,
     requests: Vec<Counter>,
     tokens: Option<Counter>,
-    /// It asks for nothing but counters.
+    /// Whether the policy has counters alone, and no checks of address or size.
     counts_only: bool,
-    /// Whether one of the counters ever had no room.
+    /// Whether any of the counters ever had no room.
     pub(super) noted: Full,
 }
 
 impl ScopePlan {
-    /// The plan of a policy; `None` if it asks for nothing. All plans that are asked together have one `tag`, which keeps
-    /// their counters on one node of a cluster; `owner` tells counters of one scope apart.
+    /// The plan of a policy; `None` if the policy limits nothing. Plans that are asked together share a `tag`, which keeps their
+    /// counters on one node of a cluster; `owner` distinguishes the counters of one scope.
     pub fn new(scope: Scope, tag: &str, owner: &str, policy: &Policy) -> Option<Self> {
         if *policy == (Policy { shadow: policy.shadow, overlays: policy.overlays.clone(), ..Policy::default() }) {
             return None;
@@ -160,7 +160,7 @@ impl ScopePlan {
         let (per_second, per_minute, burst) = (rate.requests.per_second, rate.requests.per_minute, rate.requests.burst);
         let mut requests = Vec::new();
         if burst > 0 {
-            // A burst is a surge on top of a sustained rate: the bucket refills at the rate that is there.
+            // A burst comes on top of a sustained rate: the bucket refills at the rate that is configured.
             let (limit, per) = match (per_second, per_minute) {
                 (0, 0) => (burst, second),
                 (0, limit) => (limit, minute),
@@ -183,12 +183,12 @@ impl ScopePlan {
         Some(Self { scope, shadow: policy.shadow, policy: policy.clone(), requests, tokens, counts_only, noted: Full::default() })
     }
 
-    /// What it was made of.
+    /// The policy that it was made from.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Counters of requests.
+    /// The counters of requests.
     pub fn requests(&self) -> &[Counter] {
         &self.requests
     }
@@ -198,29 +198,29 @@ impl ScopePlan {
         self.tokens.as_ref()
     }
 
-    /// Whether every address may call, with bodies of any length and for answers of any.
+    /// Whether the policy has counters alone, and admits every address and every size of body and answer.
     pub fn counts_only(&self) -> bool {
         self.counts_only
     }
 
-    /// Whether an address may call. An address that is not known is on no list.
+    /// Whether the policy admits an address. An unknown address is on no list.
     pub fn admits(&self, address: Option<IpAddr>) -> bool {
         let ip = &self.policy.ip;
         let on = |list: &[super::Network]| address.is_some_and(|address| list.iter().any(|net| net.contains(address)));
         (ip.allowlist.is_empty() || on(&ip.allowlist)) && !on(&ip.blocklist)
     }
 
-    /// Bytes of a body, if they are limited.
+    /// The longest body, if limited [bytes].
     pub fn max_request_bytes(&self) -> Option<u64> {
         Some(self.policy.ratelimit.payload.max_request_bytes).filter(|max| *max > 0)
     }
 
-    /// Tokens of an answer, if they are limited.
+    /// The most tokens of an answer, if limited.
     pub fn max_tokens(&self) -> Option<u64> {
         Some(self.policy.ratelimit.payload.max_tokens).filter(|max| *max > 0)
     }
 
-    /// A counter's limit under the overlays that hold now, microseconds since the Unix epoch.
+    /// A counter's limit under the overlays in force at `now` [µs since the Unix epoch].
     pub fn limit(&self, counter: &Counter, now: i64) -> Limit {
         if self.policy.overlays.is_empty() {
             return counter.limit;
@@ -239,8 +239,8 @@ fn scaled(limit: Limit, overlay: &Overlay) -> Limit {
     })
 }
 
-/// The limit, or the highest that a store can count: one that high refuses nobody, and what cannot be counted would refuse
-/// everybody.
+/// Caps a limit at what a store can count: a limit that high refuses no request, while an uncountable one would refuse every
+/// request.
 fn countable(limit: Limit) -> Limit {
     let most = MAX_COUNT.unsigned_abs() / 4;
     match limit {

@@ -1,4 +1,4 @@
-//! The policy document, as written; zero and absent mean no limit.
+//! The policy document as configured; zero and absent mean no limit.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether nothing was written.
+    /// Whether nothing is configured.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -142,13 +142,13 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Whether it holds at this moment, microseconds since the Unix epoch.
+    /// Whether the overlay is in force at this moment [µs since the Unix epoch].
     pub fn holds(&self, micros: i64) -> bool {
         self.from.is_none_or(|from| from.0 <= micros) && micros < self.until.0
     }
 }
 
-/// A moment, microseconds since the Unix epoch; written as RFC 3339.
+/// A moment in microseconds since the Unix epoch, written as RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub i64);
 

@@ -6,46 +6,45 @@ use std::time::Duration;
 use super::{Course, Field, Scope};
 use crate::store::{Correction, LeaseId, Lent, Limit, StateKey};
 
-/// How a limit stands after it was asked, for the answer's headers.
+/// The state of a limit after it was asked, for the answer's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Whose.
+    /// The owner of the limit.
     pub scope: Scope,
-    /// Which field.
+    /// The field of the policy.
     pub field: Field,
-    /// What it allows in its span.
+    /// How much the limit allows per window.
     pub limit: u64,
-    /// Its span.
+    /// The window.
     pub per: Duration,
-    /// What is left.
+    /// How much is left.
     pub remaining: u64,
-    /// Until all is there again.
+    /// The time until the whole limit is available again.
     pub reset_after: Duration,
 }
 
-/// What a request holds and has taken.
+/// What a request holds (slots) and has taken (tokens).
 #[derive(Debug, Clone, Default)]
 pub struct Receipt {
     lease: Option<LeaseId>,
-    /// What was granted at once.
+    /// What was granted in one call.
     course: Option<Arc<Course>>,
-    /// What was taken one by one.
+    /// What was granted counter by counter.
     taken: Vec<Taken>,
-    /// When tokens were taken, and how many.
+    /// When tokens were taken [µs, the store's clock], and how many.
     at: i64,
     tokens: u64,
 }
 
-/// How the limits of a request stand: of each field the scope with the smallest share left, which is the one that will
-/// refuse.
+/// The state of a request's limits: for each field, the limit with the smallest share left, which will be the first to refuse.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Standings(pub(super) [Option<Standing>; RATES]);
 
-/// What one counter has given.
+/// What one counter has granted.
 #[derive(Debug, Clone)]
 struct Taken {
     key: StateKey,
-    /// How long a slot is held at a time, or the window that tokens were taken of.
+    /// The lease of a slot, or the window of a token limit.
     span: Duration,
     what: What,
     global: bool,
@@ -57,17 +56,17 @@ enum What {
     Tokens,
 }
 
-/// The fields that are rates.
+/// The number of rate fields, see [`Standing::place`].
 pub(super) const RATES: usize = 4;
 
-/// Which scopes: those of one part lie under one tag.
+/// A part of the scopes whose counters share a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// All.
+    /// All scopes.
     All,
-    /// The gateway's own policy.
+    /// The gateway-wide policy.
     Global,
-    /// All others: those of the organisation.
+    /// All others, which belong to one organisation.
     Organisation,
 }
 
@@ -82,7 +81,7 @@ impl Part {
 }
 
 impl Standing {
-    /// Where a field stands among the rates; `None` for what is no rate.
+    /// The index of a field among the rates; `None` for fields that are not rates.
     pub(super) const fn place(field: Field) -> Option<usize> {
         match field {
             Field::Burst => Some(0),
@@ -93,7 +92,7 @@ impl Standing {
         }
     }
 
-    /// With nothing said of when all is there again.
+    /// A standing without a reset time.
     pub(super) fn of(scope: Scope, field: Field, limit: &Limit, remaining: u64) -> Self {
         let (limit, per) = match *limit {
             Limit::Slots { max, .. } => (max, Duration::ZERO),
@@ -103,7 +102,7 @@ impl Standing {
         Self { scope, field, limit, per, remaining, reset_after: Duration::ZERO }
     }
 
-    /// Whether a smaller share is left of this limit than of another.
+    /// Whether this limit has a smaller share left than another.
     pub(super) fn tighter(&self, other: &Self) -> bool {
         match (self.remaining.checked_mul(other.limit), other.remaining.checked_mul(self.limit)) {
             (Some(mine), Some(its)) => mine < its,
@@ -113,12 +112,12 @@ impl Standing {
 }
 
 impl Standings {
-    /// Of each field the tightest.
+    /// The tightest limit of each field.
     pub fn iter(&self) -> impl Iterator<Item = &Standing> + Clone {
         self.0.iter().flatten()
     }
 
-    /// How a limit stands.
+    /// Keeps a standing if it is tighter than the known one of the same field.
     pub fn stands(&mut self, standing: Standing) {
         let Some(place) = Standing::place(standing.field) else { return };
         if self.0[place].as_ref().is_none_or(|other| standing.tighter(other)) {
@@ -128,25 +127,25 @@ impl Standings {
 }
 
 impl Receipt {
-    /// Whether there is anything to give back.
+    /// Whether nothing has to be given back.
     pub fn is_empty(&self) -> bool {
         self.taken.is_empty() && self.course.is_none()
     }
 
-    /// All of this was granted at once to this request, with so many tokens, at this moment by the store's clock.
+    /// Notes a grant in one call: the whole course, with so many tokens, at `at` by the store's clock.
     pub fn granted(&mut self, lease: LeaseId, course: Arc<Course>, tokens: u64, at: i64) {
         (self.lease, self.at, self.tokens) = (Some(lease), at, tokens);
         self.course = Some(course);
     }
 
-    /// What was granted at once, now that it is known how many tokens the request took; `None` where it was not, or not all
-    /// of it.
+    /// What was granted in one call, now that the number of tokens is known; `None` if nothing was, or something else was granted
+    /// as well.
     pub fn lent(&self, tokens: u64) -> Option<Lent<'_>> {
         let meters = self.course.as_ref()?.meters().filter(|_| self.taken.is_empty())?;
         Some(Lent { meters, at: self.at, delta: self.delta(tokens) })
     }
 
-    /// By how much the estimate was wrong.
+    /// The error of the token estimate.
     fn delta(&self, tokens: u64) -> i64 {
         let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
         whole(tokens).saturating_sub(whole(self.tokens))
@@ -154,7 +153,7 @@ impl Receipt {
 
     pub(super) fn begin(&mut self, lease: LeaseId, counters: usize) {
         self.lease = Some(lease);
-        // Of a scope's counters two are given back.
+        // Usually half of the counters grant something that is given back.
         self.taken.reserve(counters / 2);
     }
 
@@ -167,7 +166,7 @@ impl Receipt {
         self.taken.push(Taken { key: key.clone(), span: per, what: What::Tokens, global: scope == Scope::Global });
     }
 
-    /// Who holds.
+    /// The lease under which slots are held.
     pub fn lease(&self) -> Option<LeaseId> {
         self.lease
     }
@@ -185,14 +184,14 @@ impl Receipt {
         granted.chain(taken.map(|taken| (&taken.key, taken.span)))
     }
 
-    /// How often a long request must renew what it holds; `None` if it holds nothing.
+    /// How often a long request must renew its slots; `None` if it holds none.
     pub fn renew_every(&self) -> Option<Duration> {
         let granted = self.course.as_ref().and_then(|course| course.renew_every());
         let taken = self.taken.iter().filter(|taken| taken.what == What::Slot).map(|slot| slot.span / 3);
         taken.chain(granted).min()
     }
 
-    /// The slots that are held, with how long they are held at a time.
+    /// The slots that are held, with their leases.
     pub fn held(&self, part: Part) -> Vec<(&StateKey, Duration)> {
         self.of(part, What::Slot).collect()
     }
@@ -204,8 +203,7 @@ impl Receipt {
         slots
     }
 
-    /// What estimates have to be corrected by, now that it is known what the request took. `None`: nobody knows, the
-    /// estimate stands.
+    /// The corrections of token counters, now that the number of tokens is known; none if it is `None`, which leaves the estimate.
     pub fn corrections(&self, part: Part, tokens: Option<u64>) -> Vec<Correction<'_>> {
         let delta = tokens.map_or(0, |tokens| self.delta(tokens));
         if delta == 0 {
