@@ -1,4 +1,4 @@
-//! A budget or quota with its counters: which window is open, what may be taken from it, what became of it.
+//! A budget or quota with its counters: the current window, what may be taken from it and what has been used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{BudgetEntry, Metric, OwnerKind, Period, QuotaEntry, Schedule, ScheduleEntry, ScheduleError, Window};
 use crate::store::{MAX_COUNT, Reservations, StateError, StateKey};
 
-/// A window's counter is kept for two weeks more: for those who settle late, and for the next window's rollover.
+/// A window's counter is kept for two weeks after its end, for late settlements and for the rollover of the next window [ms].
 const KEPT: i64 = 14 * 86_400_000;
 
 /// A request is on record a moment before its counters have heard of its end.
@@ -35,13 +35,13 @@ impl AccountKind {
     }
 }
 
-/// Why an account cannot be.
+/// Why an account is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Its schedule cannot be.
+    /// The schedule is invalid.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// Nothing could ever be taken from it.
+    /// The limit is zero.
     #[error("a limit of zero would refuse every request; switch the key or the model off instead")]
     Zero,
     /// More than can be counted exactly.
@@ -55,14 +55,14 @@ pub enum AccountError {
     Threshold,
 }
 
-/// What had been used of an account in a window, according to the records: what a state store that lost its memory is
-/// told when it begins anew.
+/// The usage of an account in a window according to the records, with which its counter is seeded when a state store is new
+/// or has lost its memory.
 #[async_trait]
 pub trait Past: Send + Sync + 'static {
-    /// The sum of the records, in the unit of the account's metric.
+    /// The sum over the records, in the unit of the account's metric.
     ///
     /// # Errors
-    /// When the records cannot be read.
+    /// The records cannot be read.
     async fn used(&self, account: &Account, window: Window) -> Result<i64, StateError>;
 
     /// A counter was told what had been used while requests may have been under way that nobody told it of.
@@ -72,19 +72,19 @@ pub trait Past: Send + Sync + 'static {
 /// One budget or quota.
 #[derive(Debug)]
 pub struct Account {
-    /// For people.
+    /// The name, for people.
     pub name: Arc<str>,
-    /// What is bounded.
+    /// Budget or quota.
     pub kind: AccountKind,
     /// What is counted.
     pub metric: Metric,
-    /// What sort of owner.
+    /// The kind of its owner.
     pub owner: OwnerKind,
-    /// Identifier of the owner.
+    /// The id of its owner.
     pub owner_id: Arc<str>,
-    /// What a window may hold without rollover.
+    /// The most that a window may hold, without rollover.
     pub limit: i64,
-    /// Percents of the limit that are told.
+    /// The percentages of the limit whose crossing is announced.
     pub thresholds: Box<[u32]>,
     schedule: Schedule,
     rollover: bool,
@@ -92,37 +92,37 @@ pub struct Account {
     /// The configuration before this one did not have it: its counter may have been counted on without it.
     returned: AtomicBool,
     open: ArcSwapOption<Open>,
-    /// Held by who opens a window; with it, when that failed last, and why.
+    /// Held while a window is opened. Contains when opening last failed, and why.
     opening: tokio::sync::Mutex<Option<(Instant, StateError)>>,
 }
 
-/// An account's window that is counted now.
+/// The window of an account in which usage is currently counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Open {
-    /// From when to when.
+    /// The window.
     pub window: Window,
-    /// Its counter.
+    /// The key of its counter.
     pub key: StateKey,
-    /// What it may hold, with what the window before left.
+    /// The most that the window may hold, including what rolled over from the one before.
     pub limit: i64,
-    /// Until when the counter is kept, milliseconds since the Unix epoch.
+    /// Until when the counter is kept [ms since the Unix epoch].
     pub keep_until: i64,
 }
 
 impl Account {
-    /// The account of a budget; `None` if it is not active. `tag` is what all accounts of an organisation share.
+    /// The account of a budget; `None` if the budget is not active. `tag` is shared by all accounts of an organisation.
     ///
     /// # Errors
-    /// A schedule, amount or threshold that cannot be.
+    /// The schedule, amount or threshold is invalid.
     pub fn of_budget(entry: &BudgetEntry, tag: &str, owner_id: &str) -> Result<Option<Self>, AccountError> {
         let what = (AccountKind::Budget, Metric::Cost, entry.amount.0);
         Self::new(&entry.name, what, (entry.owner.kind, owner_id, tag), entry.period, &entry.schedule, &entry.thresholds)
     }
 
-    /// The account of a quota; `None` if it is not active.
+    /// The account of a quota; `None` if the quota is not active.
     ///
     /// # Errors
-    /// A schedule, limit or threshold that cannot be.
+    /// The schedule, limit or threshold is invalid.
     pub fn of_quota(entry: &QuotaEntry, tag: &str, owner_id: &str) -> Result<Option<Self>, AccountError> {
         let what = (AccountKind::Quota, entry.metric, i64::try_from(entry.limit).unwrap_or(i64::MAX));
         Self::new(&entry.name, what, (entry.owner.kind, owner_id, tag), entry.period, &entry.schedule, &entry.thresholds)
@@ -169,30 +169,30 @@ impl Account {
         }))
     }
 
-    /// Identifier of the organisation it belongs to.
+    /// The id of the organisation that the account belongs to.
     pub fn organisation(&self) -> &str {
         &self.tag
     }
 
-    /// Its schedule.
+    /// The schedule of its windows.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 
-    /// The counter of one of its windows. It is named by owner, name and the window's start, so that a changed limit goes
-    /// on counting and a changed schedule begins anew.
+    /// The key of a window's counter. It consists of owner, name and the window's start, so that counting continues when the limit
+    /// changes and starts anew when the schedule does.
     pub fn key(&self, window: Window) -> StateKey {
         let (kind, owner, id, metric) = (self.kind.as_str(), self.owner.as_str(), &self.owner_id, self.metric.as_str());
         StateKey::new(&self.tag, &format!("{kind}:{owner}:{id}:{}:{metric}:{}", self.name, window.start))
     }
 
-    /// The window of this moment, if it is open; microseconds since the Unix epoch.
+    /// The window at `now`, if it has been opened. `now` in microseconds since the Unix epoch.
     pub fn is_open(&self, now: i64) -> Option<Arc<Open>> {
         self.open.load().as_ref().filter(|open| open.window.contains(now)).map(Arc::clone)
     }
 
-    /// The window of this moment, opened if it is new to this process; `None` outside the schedule. Microseconds since the
-    /// Unix epoch.
+    /// The window at `now`, opened if this process has not used it yet; `None` outside the schedule. `now` in microseconds since
+    /// the Unix epoch.
     ///
     /// # Errors
     /// When a window had to be opened and a store did not answer.
@@ -200,7 +200,7 @@ impl Account {
         if let Some(open) = self.is_open(now) {
             return Ok(Some(open));
         }
-        // At the beginning of a window everybody comes at once, and the stores are asked once.
+        // At the start of a window many requests arrive here at once; the stores are asked once for all of them.
         let came = Instant::now();
         let mut failed = self.opening.lock().await;
         if let Some(open) = self.is_open(now) {
@@ -242,13 +242,13 @@ impl Account {
         Ok(Some(open))
     }
 
-    /// The window of a moment without rollover, whether or not it is open; microseconds since the Unix epoch.
+    /// The window at `at`, without rollover and without opening it. `at` in microseconds since the Unix epoch.
     pub fn window(&self, at: i64) -> Option<Open> {
         let window = self.schedule.window(at)?;
         Some(Open { window, key: self.key(window), limit: self.limit, keep_until: window.end / 1000 + KEPT })
     }
 
-    /// Tells a counter that lost it what was used before.
+    /// Seeds a counter again that the store has lost.
     ///
     /// # Errors
     /// When a store did not answer.

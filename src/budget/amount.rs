@@ -13,17 +13,17 @@ use crate::store::MAX_COUNT;
 /// Nano-USD in one USD.
 const UNIT: i64 = 1_000_000_000;
 
-/// An amount of money in nano-USD. Written and read as decimal USD (`"50.00"`), so that no digit is lost on the way.
+/// An amount of money in nano-USD. Written and read as decimal USD (`"50.00"`), so that no digit is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NanoUsd(pub i64);
 
-/// Why a text is no amount.
+/// Why a text is not an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Not a decimal number.
     #[error("an amount is a decimal number of USD such as \"50.00\"")]
     NotDecimal,
-    /// Digits below one nano-USD, which would be lost.
+    /// It has digits below one nano-USD, which would be lost.
     #[error("an amount has at most nine digits after the point")]
     TooFine,
     /// Beyond what can be counted.
@@ -80,8 +80,8 @@ impl Visitor<'_> for Decimal {
         whole.to_string().parse().map_err(E::custom)
     }
 
-    /// The parser made a binary number of the text already; its shortest decimal form is what was written for every
-    /// amount that people write.
+    /// An amount written without quotes. The YAML parser has already converted it to binary; its shortest decimal form is what was
+    /// written, for every amount that people write.
     fn visit_f64<E: Error>(self, number: f64) -> Result<NanoUsd, E> {
         number.to_string().parse().map_err(E::custom)
     }

@@ -1,27 +1,27 @@
-//! How many tokens a request may take, before anybody counted them.
+//! How many tokens a request may use, estimated before a provider has counted them.
 
-/// Tokens of a request body, at most as far as one can tell from its bytes: three bytes of ASCII a token, where the
-/// tokenizers in use take about four of English and three of code, and a token for every two bytes of other scripts,
-/// where they take one for two to four. The JSON around the words is counted too, which makes up for what providers add a
-/// message.
+/// An upper estimate of the tokens in a request body, from its bytes alone. ASCII counts as three bytes a token, where current
+/// tokenizers take about four for English and three for code; other scripts count as two bytes a token, where they take two
+/// to four. The JSON syntax is counted too, which makes up for the tokens that providers add per message.
 pub fn input_tokens(body: &[u8]) -> u64 {
-    // Nearly every body is ASCII, which vector code sees at once.
+    // Most bodies are pure ASCII, which vectorised code finds out quickly.
     let other = if body.is_ascii() { 0 } else { body.iter().filter(|byte| !byte.is_ascii()).count() as u64 };
     let ascii = body.len() as u64 - other;
     ascii.div_ceil(3) + other.div_ceil(2)
 }
 
-/// Tokens of the answer at most: what the request allows for each of `choices` answers, or what the model can say at once.
+/// The most tokens that the answer may have: `choices` times what the request allows for one answer, or else the model's own
+/// maximum.
 pub fn output_tokens(asked: Option<u64>, choices: Option<u64>, model: u64) -> u64 {
     asked.unwrap_or(model).saturating_mul(choices.unwrap_or(1).max(1))
 }
 
-/// What is counted for an answer that told no usage.
+/// What is counted for an answer that reported no usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingUsage {
-    /// What was reserved.
+    /// The reserved amount.
     Worst,
-    /// What its length suggests.
+    /// An estimate from the answer's length.
     Estimate,
     /// Nothing.
     Nothing,
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn an_estimate_is_above_what_tokenizers_say() {
-        // Counts of o200k for texts of the kind, rounded up.
+        // Token counts of the o200k encoding for texts of this kind, rounded up.
         assert!(input_tokens(b"The quick brown fox jumps over the lazy dog.") >= 10);
         assert!(input_tokens("Быстрая бурая лиса перепрыгивает через ленивую собаку.".as_bytes()) >= 20);
         assert!(input_tokens("敏捷的棕色狐狸跳过了懒狗。".as_bytes()) >= 14);

@@ -1,4 +1,4 @@
-//! What a quota counts.
+//! The metrics that a quota can count.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// In the order of the documentation.
+    /// All metrics, in the order of the documentation.
     pub const ALL: [Self; 7] = [Self::Requests, Self::Tokens, Self::TokensIn, Self::TokensOut, Self::Errors, Self::LatencyMs, Self::Cost];
 
     /// The spelling in configuration, records and metrics.

@@ -1,7 +1,8 @@
-//! Budgets and quotas: how much an owner may spend or use within a business window.
+//! Budgets and quotas: how much an owner may spend or use within a window of time.
 //!
-//! A budget bounds money, a quota bounds a [`Metric`]. Both are counted in windows of a [`Schedule`], both reserve the
-//! worst case before a request leaves and settle on what it really took. Money is whole nano-USD; nothing here is a
+//! A budget bounds money, a quota bounds a [`Metric`]. Both are counted in windows of a [`Schedule`]; both reserve the worst
+//! case before a request leaves, and settle on what it really used. Money is whole nano-USD; nothing here is a floating-point
+//! number.
 //! floating point number.
 
 mod account;

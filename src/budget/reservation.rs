@@ -1,4 +1,4 @@
-//! What one request holds of budgets and quotas, from before it leaves until it is paid.
+//! What one request reserves of budgets and quotas, from before it leaves until it is settled or released.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,40 +8,40 @@ use super::{Account, AccountKind, Metric, OwnerKind, Past, Period, Window};
 use crate::error::{Denial, Room, codes};
 use crate::store::{Charge, Counted, Hold, LeaseId, MAX_COUNT, Reservations, Settled, Settlement, StateError, StateKey};
 
-/// The most that a request can take.
+/// The most that a request can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Worst {
-    /// Tokens of the prompt.
+    /// Input tokens.
     pub tokens_in: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub tokens_out: u64,
-    /// Nano-USD.
+    /// Cost [nano-USD].
     pub cost: i64,
 }
 
-/// What a request did take.
+/// What a request really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Actual {
-    /// Tokens of the prompt.
+    /// Input tokens.
     pub tokens_in: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub tokens_out: u64,
-    /// Nano-USD.
+    /// Cost [nano-USD].
     pub cost: i64,
     /// Whether it counts as an error.
     pub error: bool,
-    /// How long it took.
+    /// The duration of the request.
     pub latency: Duration,
 }
 
-/// An account passed a threshold.
+/// An account crossed a threshold.
 #[derive(Debug, Clone)]
 pub struct Crossing {
-    /// Which.
+    /// The account.
     pub account: Arc<Account>,
-    /// Percent of its limit.
+    /// The threshold, in percent of the limit.
     pub percent: u32,
-    /// What is used now.
+    /// The used amount now.
     pub used: i64,
     /// The limit of the window.
     pub limit: i64,
@@ -49,35 +49,35 @@ pub struct Crossing {
     pub window: Window,
 }
 
-/// A threshold that was crossed, for whoever wants to hear of it. It speaks of the owner and holds nothing of the request.
+/// The message about a crossed threshold. It concerns the owner and contains nothing of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetNotice {
-    /// Identifier of the organisation.
+    /// The id of the organisation.
     pub organisation: Arc<str>,
-    /// Name of the budget or quota.
+    /// The name of the budget or quota.
     pub name: Arc<str>,
-    /// Which of the two.
+    /// Budget or quota.
     pub kind: AccountKind,
     /// What is counted.
     pub metric: Metric,
-    /// What sort of owner.
+    /// The kind of its owner.
     pub owner: OwnerKind,
-    /// Identifier of the owner.
+    /// The id of its owner.
     pub owner_id: Arc<str>,
-    /// How long a window is.
+    /// The length of a window.
     pub period: Period,
-    /// From when to when the window is, microseconds since the Unix epoch.
+    /// The window, in microseconds since the Unix epoch.
     pub window: Window,
-    /// Percent of the limit that was reached.
+    /// The threshold that was crossed, in percent of the limit.
     pub percent: u32,
-    /// What is used now, in the unit of the metric: nano-USD for money.
+    /// The used amount now, in the unit of the metric (nano-USD for money).
     pub spent: i64,
     /// The limit of the window.
     pub limit: i64,
 }
 
 impl Crossing {
-    /// What there is to say of it.
+    /// The message about this crossing.
     pub fn notice(&self) -> BudgetNotice {
         let account = &self.account;
         BudgetNotice {
@@ -96,7 +96,7 @@ impl Crossing {
     }
 }
 
-/// What a request holds.
+/// What one request reserves.
 #[derive(Debug, Clone)]
 pub struct Reservation {
     lease: LeaseId,
@@ -118,14 +118,14 @@ impl Worst {
             Metric::TokensIn => whole(self.tokens_in),
             Metric::TokensOut => whole(self.tokens_out),
             Metric::Cost => self.cost.clamp(0, MAX_COUNT),
-            // Nobody knows these beforehand: the counter is only asked whether anything is left.
+            // Not known beforehand: an amount of 0 only asks whether anything is left.
             Metric::Errors | Metric::LatencyMs => 0,
         }
     }
 }
 
 impl Actual {
-    /// How much of a metric this is.
+    /// The used amount of a metric.
     pub fn of(&self, metric: Metric) -> i64 {
         match metric {
             Metric::Requests => 1,
@@ -139,17 +139,17 @@ impl Actual {
     }
 }
 
-/// As far as a store can count: whatever a caller or a provider says, the question is one that can be answered.
+/// Caps a number at what a store can count, so that no number from a caller or provider makes a question invalid.
 fn whole(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(MAX_COUNT).min(MAX_COUNT)
 }
 
 impl Reservation {
-    /// What a request would hold at worst in all accounts that count now. Budgets should come first: of several accounts
-    /// without room the first is told. `now` in microseconds since the Unix epoch.
+    /// The worst case of a request in all accounts that are active now. Budgets should come first: of several accounts without
+    /// room, the first one is reported. `now` in microseconds since the Unix epoch.
     ///
     /// # Errors
-    /// An account's window had to be opened, and a store did not answer.
+    /// The window of an account had to be opened and a store did not answer.
     pub async fn open(
         store: &dyn Reservations,
         past: &dyn Past,
@@ -167,7 +167,7 @@ impl Reservation {
         Ok(Self { lease, holds })
     }
 
-    /// The same where every account's window of this moment is open; `None` where one has to be opened, or closed.
+    /// Like [`Self::open`] without waiting; `None` if the current window of an account has not been opened yet.
     pub fn of_open(accounts: &[Arc<Account>], lease: LeaseId, now: i64, worst: &Worst) -> Option<Self> {
         let mut holds = Vec::with_capacity(accounts.len());
         for account in accounts {
@@ -176,10 +176,10 @@ impl Reservation {
         Some(Self { lease, holds })
     }
 
-    /// Tells every counter that the store lost since the window was opened here what the records say was used before.
+    /// Seeds the counters again that the store has lost since their windows were opened here.
     ///
     /// # Errors
-    /// When a store did not answer.
+    /// A store did not answer.
     pub async fn tell(&self, store: &dyn Reservations, past: &dyn Past) -> Result<(), StateError> {
         for held in &self.holds {
             held.account.tell(store, past, held.open.window).await?;
@@ -187,7 +187,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// The same for `then`; of few without a list.
+    /// Passes [`Self::holds`] to `then`, without an allocation for a few accounts.
     pub fn with_holds<R>(&self, then: impl FnOnce(&[Hold<'_>]) -> R) -> R {
         let hold = |held| {
             let Held { open, amount, .. }: &Held = held;
@@ -196,7 +196,7 @@ impl Reservation {
         few(&self.holds, hold, then)
     }
 
-    /// What the store is asked.
+    /// The amounts to reserve, in the form of the store.
     pub fn holds(&self) -> Vec<Hold<'_>> {
         let hold = |held| {
             let Held { open, amount, .. }: &Held = held;
@@ -205,7 +205,7 @@ impl Reservation {
         self.holds.iter().map(hold).collect()
     }
 
-    /// What the caller is told when the account at this position has no room; `each` is how the accounts stand.
+    /// The denial when the account at this position has no room; `each` is the state of all accounts.
     pub fn exceeded(&self, at: usize, each: &[Counted], now: i64) -> Denial {
         match self.holds.get(at) {
             Some(held) => denial(held, each.get(at).copied().unwrap_or_default(), now),
@@ -213,8 +213,8 @@ impl Reservation {
         }
     }
 
-    /// The reservation that a process made at this moment that is gone since, so that it can be paid. Microseconds since
-    /// the Unix epoch.
+    /// The reservation that a process which is gone made at `at`, so that it can be settled. `at` in microseconds since the Unix
+    /// epoch.
     pub fn of_orphan(accounts: &[Arc<Account>], lease: LeaseId, at: i64) -> Self {
         let held = |account: &Arc<Account>| {
             let open = account.window(at)?;
@@ -223,30 +223,30 @@ impl Reservation {
         Self { lease, holds: accounts.iter().filter_map(held).collect() }
     }
 
-    /// Who holds it.
+    /// The lease under which the reservation is held.
     pub fn lease(&self) -> LeaseId {
         self.lease
     }
 
-    /// Whether anything is held.
+    /// Whether no account is active.
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
     }
 
-    /// Holds it for another while: a long answer keeps what it may cost.
+    /// Extends the reservation's lifetime, so that a long answer does not lose it.
     ///
     /// # Errors
-    /// When the store does not answer; try again.
+    /// The store did not answer; try again.
     pub async fn extend(&self, store: &dyn Reservations, ttl: Duration) -> Result<(), StateError> {
         if self.holds.is_empty() { Ok(()) } else { store.extend(self.lease, ttl, &self.holds()).await }
     }
 
-    /// What the request did take of each account.
+    /// What the request used of each account, in the form of the store.
     pub fn charges(&self, actual: &Actual) -> Vec<Charge<'_>> {
         self.holds.iter().map(|held| held.charge(actual)).collect()
     }
 
-    /// What it did take, or what is released where it did not leave, for `then`; of few without a list.
+    /// Passes the charges of a request that left, or else the keys to release, to `then`, without an allocation for a few accounts.
     pub fn with_end<R>(&self, actual: Option<&Actual>, then: impl FnOnce(&[Charge<'_>], &[&StateKey]) -> R) -> R {
         match actual {
             Some(actual) => few(&self.holds, |held| held.charge(actual), |charges| then(charges, &[])),
@@ -264,7 +264,7 @@ impl Reservation {
         self.holds.iter().map(|held| &held.open.key).collect()
     }
 
-    /// The thresholds that settling crossed.
+    /// The thresholds that this settlement crossed.
     pub fn crossings(&self, settled: &Settled) -> Vec<Crossing> {
         let crossing = |&(at, percent): &(usize, u32)| {
             let held = self.holds.get(at)?;
@@ -274,10 +274,10 @@ impl Reservation {
         settled.crossed.iter().filter_map(crossing).collect()
     }
 
-    /// Replaces the reservation by what the request did take. Repeated, it changes nothing.
+    /// Replaces the reservation by what the request really used. Repeating it changes nothing.
     ///
     /// # Errors
-    /// When the store does not answer; repeat it then.
+    /// The store did not answer; repeat the call.
     pub async fn settle(&self, store: &dyn Reservations, actual: &Actual) -> Result<(Settlement, Vec<Crossing>), StateError> {
         if self.holds.is_empty() {
             return Ok((Settlement::Applied, Vec::new()));
@@ -286,10 +286,10 @@ impl Reservation {
         Ok((settled.settlement, self.crossings(&settled)))
     }
 
-    /// Ends a reservation that cost nothing. Repeated, it changes nothing.
+    /// Releases the reservation of a request that used nothing. Repeating it changes nothing.
     ///
     /// # Errors
-    /// When the store does not answer; repeat it then.
+    /// The store did not answer; repeat the call.
     pub async fn release(&self, store: &dyn Reservations) -> Result<(), StateError> {
         if self.holds.is_empty() { Ok(()) } else { store.release(self.lease, &self.keys()).await.map(drop) }
     }
@@ -308,7 +308,7 @@ impl Held {
     }
 }
 
-/// What is made of each, for `then`: mostly they are few, and need no memory of their own.
+/// Maps each account and passes the results to `then`; a few of them, which is usual, need no allocation.
 fn few<'a, T: Copy, R>(held: &'a [Held], make: impl Fn(&'a Held) -> T, then: impl FnOnce(&[T]) -> R) -> R {
     const FEW: usize = 4;
     match held {
@@ -329,7 +329,7 @@ fn denial(held: &Held, counted: Counted, now: i64) -> Denial {
     };
     denial.scope = Some(account.owner.scope());
     denial.limit = Some(account.metric.as_str());
-    // There is room again when the window ends at the latest.
+    // At the end of the window, at the latest, there is room again.
     denial.retry_after = u64::try_from(open.window.end.saturating_sub(now)).ok().map(Duration::from_micros);
     let resets_at = jiff::Timestamp::from_microsecond(open.window.end).map_or_else(|_| String::new(), |end| end.to_string());
     let Counted { used: settled, reserved, .. } = counted;

@@ -10,7 +10,7 @@ use crate::store::{Decisions, ManualClock, Question, Ruling};
 const START: i64 = 1_780_000_000_000_000;
 const TTL: Duration = Duration::from_secs(60);
 
-/// Records that say the same of every account.
+/// Records with the same sum for every account.
 struct Said(i64);
 
 #[async_trait::async_trait]
@@ -43,7 +43,7 @@ async fn reserve(state: &MemoryState, accounts: &[Arc<Account>], lease: u128, wo
     asked(state, &Said(0), accounts, lease, worst).await
 }
 
-/// As the gateway asks: what was lost is told, once.
+/// Reserves as the gateway does: counters that the store has lost are seeded again, once.
 async fn asked(state: &MemoryState, said: &Said, accounts: &[Arc<Account>], lease: u128, worst: &Worst) -> Result<Reservation, Denial> {
     let made = Reservation::open(state, said, accounts, LeaseId(lease), START, worst).await.unwrap();
     for _ in 0..2 {
@@ -141,7 +141,7 @@ async fn what_a_window_left_is_added_once() {
     let accounts = [budget("{name: b, period: DAILY, amount: \"1.00\", schedule: {rollover: true}}")];
     let held = reserve(&state, &accounts, 1, &cost(400_000_000)).await.unwrap();
     held.settle(&state, &Actual { cost: 400_000_000, ..Actual::default() }).await.unwrap();
-    // A restart, so that nothing is remembered but the counters; two windows on, the gain of the first is gone.
+    // Like a restart: only the counters are left. Two windows later, what rolled over from the first is gone.
     let later = budget("{name: b, period: DAILY, amount: \"1.00\", schedule: {rollover: true}}");
     let next = later.open(&state, &Said(0), START + day).await.unwrap().unwrap();
     assert_eq!(next.limit, 1_600_000_000);
@@ -159,7 +159,7 @@ async fn outside_its_schedule_an_account_counts_nothing() {
     assert!(Account::of_budget(&entry, "acme", "acme").unwrap().is_none());
 }
 
-/// What a request of the property test does after its reservation was granted.
+/// How a request of the property test ends after its reservation was granted.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Settle(i64),
@@ -171,8 +171,8 @@ enum End {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever requests do, in whatever order: nothing is granted beyond the limit, nothing is refused while there is
-    /// room, and when all leases are over nothing is held and what is used is the sum of what was settled.
+    /// Whatever requests do, in whatever order: nothing is granted beyond the limit, nothing is refused while there is room, and
+    /// when all leases are over, nothing is reserved and the used amount is the sum of what was settled.
     #[test]
     fn no_phantom_refusal_and_no_leak(requests in proptest::collection::vec((1_i64..400, prop_oneof![
         (0_i64..100).prop_map(End::Settle), (0_i64..100).prop_map(End::SettleTwice), Just(End::Release), Just(End::Crash)
@@ -220,7 +220,7 @@ proptest! {
     }
 }
 
-/// Records that take their time, and are not always there.
+/// Records that answer slowly and sometimes not at all.
 struct Slow {
     asked: std::sync::atomic::AtomicUsize,
     there: bool,

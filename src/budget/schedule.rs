@@ -1,10 +1,10 @@
-//! When a budget's window begins and ends.
+//! When the windows of a budget or quota begin and end.
 //!
-//! With a start the windows are anchored at its clock time in the schedule's time zone: a month that began on 18 May 02:41
-//! ends on 18 June 02:41. A month that lacks the day of the anchor ends its window on its own last day, and the next one
-//! returns to the anchor's day. Without a start windows are those of the calendar: days from midnight, weeks from Monday,
-//! quarters from January. A local time that a clock change skips or repeats is taken as RFC 5545 takes it: skipped, it
-//! moves on by the gap; repeated, the first one counts.
+//! With a start, windows are anchored at its clock time in the schedule's time zone: a month that began on 18 May 02:41 ends
+//! on 18 June 02:41. In a month that lacks the anchor's day, a window ends on that month's last day, and the next one ends on
+//! the anchor's day again. Without a start, windows follow the calendar: days from midnight, weeks from Monday, quarters from
+//! January. Local times that a clock change skips or repeats are resolved as in RFC 5545: a skipped time moves on by the
+//! gap, and of a repeated time the first one counts.
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::TimeZone;
@@ -60,7 +60,7 @@ impl Period {
         }
     }
 
-    /// Whole periods between two local times, give or take one.
+    /// The number of whole periods between two local times, which may be off by one.
     fn between(self, from: DateTime, to: DateTime) -> i64 {
         let unit = if matches!(self, Self::Daily | Self::Weekly) { Unit::Day } else { Unit::Month };
         let Ok(span) = from.until((unit, to)) else { return 0 };
@@ -72,7 +72,7 @@ impl Period {
         }
     }
 
-    /// The start of the calendar's window that holds this day.
+    /// The start of the calendar window that contains this day.
     fn calendar(self, day: Date) -> Date {
         match self {
             Self::Daily => day,
@@ -83,50 +83,50 @@ impl Period {
     }
 }
 
-/// One window: from `start` up to, and without, `end`; microseconds since the Unix epoch.
+/// A window: from `start` (inclusive) to `end` (exclusive), in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
-    /// Its first moment.
+    /// The first moment in the window.
     pub start: i64,
-    /// The first moment after it.
+    /// The first moment after the window.
     pub end: i64,
 }
 
 impl Window {
-    /// Whether a moment lies in it.
+    /// Whether a moment lies in the window.
     pub fn contains(&self, micros: i64) -> bool {
         (self.start..self.end).contains(&micros)
     }
 }
 
-/// Why a schedule cannot be.
+/// Why a schedule is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// No such time zone.
+    /// The time zone is unknown.
     #[error("`{0}` is no time zone of the IANA database; an example is Europe/Berlin")]
     TimeZone(String),
-    /// It would end before it begins.
+    /// The end is not after the start.
     #[error("the end lies before the start")]
     Backwards,
 }
 
-/// When windows begin and end.
+/// The rule by which windows begin and end.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     period: Period,
     zone: TimeZone,
-    /// Local time of the first window's start.
+    /// The local time at which the first window starts.
     anchor: Option<DateTime>,
     start: Option<i64>,
     end: Option<i64>,
 }
 
 impl Schedule {
-    /// A schedule in a time zone of the IANA database. `start` anchors the windows and nothing counts before it; at `end`
-    /// the last window ends. Both are microseconds since the Unix epoch.
+    /// A schedule in a time zone of the IANA database. `start` anchors the windows, and nothing is counted before it; the last
+    /// window ends at `end`. Both are microseconds since the Unix epoch.
     ///
     /// # Errors
-    /// An unknown time zone, and an end that is not after the start.
+    /// The time zone is unknown, or the end is not after the start.
     pub fn new(period: Period, zone: &str, start: Option<i64>, end: Option<i64>) -> Result<Self, ScheduleError> {
         let zone = TimeZone::get(zone).map_err(|_| ScheduleError::TimeZone(zone.to_owned()))?;
         if let (Some(start), Some(end)) = (start, end)
@@ -138,12 +138,12 @@ impl Schedule {
         Ok(Self { period, zone, anchor, start, end })
     }
 
-    /// Its period.
+    /// The length of a window.
     pub fn period(&self) -> Period {
         self.period
     }
 
-    /// The window of a moment; `None` before the start and from the end on.
+    /// The window of a moment; `None` before the start and after the end.
     pub fn window(&self, micros: i64) -> Option<Window> {
         if self.start.is_some_and(|start| micros < start) || self.end.is_some_and(|end| micros >= end) {
             return None;
@@ -151,7 +151,7 @@ impl Schedule {
         let now = local(&self.zone, micros)?;
         let first = self.anchor.unwrap_or_else(|| self.period.calendar(now.date()).to_datetime(jiff::civil::Time::midnight()));
         let nth = self.period.between(first, now);
-        // Local distance and real order differ by one around a month's end and a clock change.
+        // Counting by local time can be off by one around the end of a month and around clock changes.
         let window = (nth - 1..=nth + 1).find_map(|n| {
             let window = Window { start: self.at(first, n)?, end: self.at(first, n + 1)? };
             window.contains(micros).then_some(window)
@@ -159,12 +159,12 @@ impl Schedule {
         Some(Window { start: window.start, end: self.end.map_or(window.end, |end| end.min(window.end)) })
     }
 
-    /// The window before one of this schedule's; `None` for the first.
+    /// The window before one of this schedule's windows; `None` before the first.
     pub fn before(&self, window: Window) -> Option<Window> {
         self.window(window.start - 1)
     }
 
-    /// The start of the nth window after the first, microseconds.
+    /// The start of the nth window after the first, in microseconds since the Unix epoch.
     fn at(&self, first: DateTime, n: i64) -> Option<i64> {
         let zoned: Zoned = first.checked_add(self.period.times(n)).ok()?.to_zoned(self.zone.clone()).ok()?;
         Some(zoned.timestamp().as_microsecond())
@@ -228,7 +228,7 @@ mod tests {
         let hours = |now| daily.window(at(now)).map(|w| (w.end - w.start) / 3_600_000_000);
         assert_eq!(hours("2026-03-29T12:00:00Z"), Some(23));
         assert_eq!(hours("2026-10-25T12:00:00Z"), Some(25));
-        // 02:30 does not exist on that day: the window begins an hour later, and nothing is in two windows or none.
+        // 02:30 does not exist on that day: the window begins an hour later, and no moment lies in two windows or none.
         let skipped = Schedule::new(Period::Daily, "Europe/Berlin", Some(at("2026-03-27T01:30:00Z")), None).unwrap();
         is(&skipped, "2026-03-29T12:00:00Z", "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z");
     }
