@@ -1,5 +1,5 @@
-//! Usage on its way: from requests into the spool, from the spool into the record store, and from there to budgets whose
-//! counters began anew.
+//! The way of usage records: from requests into the spool, from the spool into the record store, and from there into the seeds
+//! of budget counters.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -15,52 +15,51 @@ use crate::store::StateError;
 use crate::store::records::{RecordError, RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord};
 use crate::telemetry::{GovernanceMetrics, Sparse};
 
-/// Bytes at which a file of the spool ends.
+/// The size at which a spool file is complete [bytes].
 const SEGMENT: u64 = 16 << 20;
-/// Records in one batch, where they are read from a file.
+/// The most records in one batch that is read from a file.
 const BATCH: usize = 4096;
-/// Between two looks at the spool: what has gathered until then is one writing of the store.
+/// The interval at which the spool is emptied; what gathers meanwhile is one write to the store.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The same until what a process before left behind is in the store.
+/// The first pause between attempts to store what earlier processes left behind.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause after a store did not take a batch.
+/// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks for what processes beside this one leave behind: the one before an upgrade drains for a while yet.
+/// The interval of looking for files of other processes: during an upgrade the old process drains for a while.
 const LOOKING: Duration = Duration::from_secs(5);
-/// Between two rounds of forgetting.
+/// The interval of deleting old records.
 const FORGETTING: Duration = Duration::from_secs(3600);
-/// Records forgotten at once.
+/// The most records deleted in one call.
 const FORGOTTEN: u32 = 10_000;
 
-/// Records that the disk did not take.
+/// Throttles the log line about records that could not be written to disk.
 static UNWRITTEN: Sparse = Sparse::new();
 
-/// Who pays, in counters that outlive a process, what one that is gone had reserved.
+/// Settles, in counters that outlive a process, what a process that is gone had reserved.
 #[async_trait]
 pub trait Debts: Send + Sync {
-    /// Pays it; repeated, it changes nothing.
+    /// Settles a request's reservation. Repeating it changes nothing.
     ///
     /// # Errors
-    /// When the counters cannot be asked; it is tried again.
+    /// The counters' store did not answer; the caller tries again.
     async fn pay(&self, record: &UsageRecord) -> Result<(), StateError>;
 }
 
-/// The books of this process. Cheap to clone.
+/// The usage records of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Books(Arc<Inner>);
 
 struct Inner {
     spool: Option<Spool>,
-    /// Set when the record store was reached for the first time and what a process before left behind is in it.
+    /// Set once the record store has been reached and contains what earlier processes left behind.
     records: OnceLock<Arc<dyn RecordStore>>,
-    /// Held by who carries records to the store.
+    /// Held while records are moved to the store.
     carrying: tokio::sync::Mutex<()>,
     metrics: Arc<GovernanceMetrics>,
     doubts: Arc<Doubts>,
 }
 
-/// What `pack` writes, for `keep`. Every request has two records, and the memory that the last was written to does for the
-/// next.
+/// Passes what `pack` writes to `keep`. The buffer is reused, because every request writes two records.
 fn packed<T>(pack: impl FnOnce(&mut Vec<u8>), keep: impl FnOnce(&[u8]) -> T) -> T {
     thread_local! {
         static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -73,10 +72,10 @@ fn packed<T>(pack: impl FnOnce(&mut Vec<u8>), keep: impl FnOnce(&[u8]) -> T) -> 
 }
 
 impl Books {
-    /// Books that spool into a directory; with `None` nothing is kept.
+    /// Opens books that spool into a directory; with `None` nothing is recorded.
     ///
     /// # Errors
-    /// The directory cannot be made or written.
+    /// The directory cannot be created or written.
     pub fn open(spool: Option<&Path>, metrics: Arc<GovernanceMetrics>) -> std::io::Result<Self> {
         let run = format!("{:x}-{}", SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros()), std::process::id());
         let spool = spool.map(|dir| Spool::open(dir, &run, SEGMENT)).transpose()?;
@@ -89,16 +88,16 @@ impl Books {
         })))
     }
 
-    /// Whether anything is kept.
+    /// Whether usage is recorded.
     pub fn keeps_any(&self) -> bool {
         self.0.spool.is_some()
     }
 
-    /// A request was accepted, `at` milliseconds since the Unix epoch. When this returns it is on disk that there is one; what
-    /// is returned is said at its end.
+    /// Records that a request was accepted, `at` milliseconds since the Unix epoch. When this returns, the record is in the file.
+    /// The returned value has to be passed to [`Self::end`].
     ///
     /// # Errors
-    /// It could not be written; the request must not go on unrecorded.
+    /// The record could not be written; the request must not go on unrecorded.
     pub async fn begin(&self, id: u128, who: &Who<'_>, at: i64, most: AtMost) -> std::io::Result<Option<Begun>> {
         let Some(spool) = &self.0.spool else { return Ok(None) };
         let failed = |_: &std::io::Error| self.0.metrics.enqueue_errors.inc();
@@ -106,7 +105,7 @@ impl Books {
         spool.confirm(begun).await.inspect_err(failed).map(Some)
     }
 
-    /// A request is over.
+    /// Records a request that is over.
     pub fn end<'a>(&self, id: u128, begun: Option<Begun>, who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = Ran<'a>>) {
         let Some(spool) = &self.0.spool else { return };
         self.0.metrics.published.inc();
@@ -119,10 +118,10 @@ impl Books {
         }
     }
 
-    /// Carries records to the store for as long as the process runs, and forgets what is older than `retention`.
+    /// Moves records to the store for as long as the process runs, and deletes records older than `retention`.
     pub async fn keep(&self, records: Arc<dyn RecordStore>, retention: Duration, debts: &dyn Debts) {
         self.recover(&records, debts).await;
-        // Whoever was first stays: there is one store for the life of a process.
+        // A second call keeps the first store: there is one for the life of a process.
         let _ = self.0.records.set(Arc::clone(&records));
         let mut pause = PAUSE;
         let mut forgotten = tokio::time::Instant::now() - FORGETTING;
@@ -149,7 +148,7 @@ impl Books {
         }
     }
 
-    /// Brings what waits to disk, and to the store if it is there. For an orderly end.
+    /// Writes what is waiting to disk, and to the store if it was reached. For an orderly shutdown.
     pub async fn close(&self) {
         let Some(spool) = &self.0.spool else { return };
         if let Some(records) = self.0.records.get() {
@@ -160,7 +159,7 @@ impl Books {
         }
     }
 
-    /// One batch. Says whether there is more.
+    /// Moves one batch to the store. Returns whether there is more.
     async fn carry(&self, records: &dyn RecordStore) -> Result<bool, ()> {
         let Some(spool) = &self.0.spool else { return Ok(false) };
         let _alone = self.0.carrying.lock().await;
@@ -181,7 +180,7 @@ impl Books {
         Ok(count >= BATCH)
     }
 
-    /// Writes what processes that are gone left behind, orphans too, before anything is counted on.
+    /// Stores what processes that are gone left behind, including orphans, before any counter is seeded from the records.
     async fn recover(&self, records: &Arc<dyn RecordStore>, debts: &dyn Debts) {
         let Some(spool) = &self.0.spool else { return };
         let mut pause = FIRST_PAUSE;
@@ -233,7 +232,7 @@ impl Books {
         Ok(())
     }
 
-    /// Whether what was used before can be asked: the record store was reached, or nothing is kept.
+    /// Whether counters can be seeded: the record store was reached, or nothing is recorded.
     pub fn is_ready(&self) -> bool {
         self.0.spool.is_none() || self.0.records.get().is_some()
     }
@@ -277,7 +276,7 @@ impl Past for Books {
                 Err(StateError::Unavailable("the record store was not reached yet".into()))
             };
         };
-        // What gathered since the last writing counts too. Where the store does not take it, it does not answer either.
+        // Records that are still in the spool count too. If the store does not take them, the query below fails as well.
         let _ = self.carry(records.as_ref()).await;
         let id = Some(account.owner_id.to_string());
         let mut filter = UsageFilter { organisation: Some(account.organisation().to_owned()), ..UsageFilter::default() };
@@ -288,7 +287,7 @@ impl Past for Books {
             OwnerKind::ApiKey => filter.key = id,
         }
         (filter.from, filter.until) = (Some(window.start / 1000), Some(window.end / 1000));
-        // What is counted while requests run, and nothing else.
+        // Only what the counter itself would have counted.
         (filter.accepted, filter.failed) = (true, account.metric == Metric::Errors);
         let unavailable = |error: RecordError| StateError::Unavailable(error.to_string().into());
         let sums = records.sum_usage(&filter, UsageBy::Nothing).await.map_err(unavailable)?;
@@ -321,7 +320,7 @@ mod tests {
         }
     }
 
-    /// As after an upgrade: the process before drains while this one runs already.
+    /// As in an upgrade: the old process drains while this one runs already.
     #[tokio::test]
     async fn what_another_process_leaves_later_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();

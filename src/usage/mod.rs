@@ -1,4 +1,4 @@
-//! What a request used and what that cost.
+//! What requests used and what that cost: prices, usage records, and their way to the record store.
 
 mod books;
 mod leftover;

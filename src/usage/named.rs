@@ -1,18 +1,18 @@
-//! Filters as people write them: by id, or by the name that an id ends with.
+//! Usage filters as people write them: an id, or the name that an id ends with.
 
 use crate::store::records::{RecordError, UsageBy, UsageFilter, UsageRecords};
 
-/// How many of the known are told.
+/// How many known values a message lists.
 const TOLD: usize = 8;
 
-/// A filter that no record agrees with, whatever its time.
+/// A filter value that no record has, at any time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unknown {
-    /// The filter's name.
+    /// The name of the filter.
     pub filter: &'static str,
-    /// What it asks for.
+    /// The value that was asked for.
     pub value: String,
-    /// What there are records of, those that may be meant alone if there are any; the dearest first.
+    /// Values that records do have: those that may have been meant, or else all; the most expensive first.
     pub known: Vec<String>,
 }
 
@@ -26,11 +26,11 @@ impl std::fmt::Display for Unknown {
     }
 }
 
-/// Puts the id in place of the name that it ends with, `acme/app` for `app`, where no record has what is asked for and one
-/// id alone is meant. Says what no record has.
+/// Replaces a name by the id that ends with it (`acme/app` for `app`), if no record has the value itself and exactly one id
+/// matches. Returns the values that no record has.
 ///
 /// # Errors
-/// When the store does not answer.
+/// The store did not answer.
 pub async fn named(records: &dyn UsageRecords, filter: &mut UsageFilter) -> Result<Vec<Unknown>, RecordError> {
     let mut unknown = Vec::new();
     let asked = [

@@ -1,8 +1,8 @@
-//! What tokens, calls and units cost: the product's pricing document, computed in whole nano-USD.
+//! What tokens, calls and units cost: the pricing document, computed in whole nano-USD.
 //!
-//! Prices are USD per 1,000. Every part of a cost is rounded to the nearest nano-USD by itself, half up, and the total is
-//! the sum of the parts, so that what a record shows adds up. A part without a price of its own is charged at the price
-//! of text of its side: a new kind of token is never free by accident.
+//! Prices are USD per 1,000. Each part of a cost is rounded to the nearest nano-USD by itself, half up, and the total is the
+//! sum of the parts, so that the parts in a record add up. A part without a price of its own is charged as text of the same
+//! side, so that a new kind of token is never free by accident.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,53 +73,53 @@ pub struct ToolPrices {
     pub cost_per_call: NanoUsd,
 }
 
-/// How much of everything a request took. Totals include their parts, as OpenAI counts them.
+/// The quantities that a request used. Totals include their parts, as OpenAI counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Quantities {
-    /// Tokens of the prompt, all kinds, cached ones included.
+    /// Input tokens of all kinds, including cached ones.
     pub input: u64,
-    /// Of them images.
+    /// Input tokens of images.
     pub input_image: u64,
-    /// Of them sound.
+    /// Input tokens of sound.
     pub input_audio: u64,
-    /// Of them moving pictures.
+    /// Input tokens of video.
     pub input_video: u64,
-    /// Of them read from the provider's cache.
+    /// Input tokens read from the provider's cache.
     pub cached: u64,
-    /// Of them written to the provider's cache.
+    /// Input tokens written to the provider's cache.
     pub cache_write: u64,
-    /// Tokens of the answer, all kinds, reasoning included.
+    /// Output tokens of all kinds, including reasoning.
     pub output: u64,
-    /// Of them images.
+    /// Output tokens of images.
     pub output_image: u64,
-    /// Of them sound.
+    /// Output tokens of sound.
     pub output_audio: u64,
-    /// Of them moving pictures.
+    /// Output tokens of video.
     pub output_video: u64,
-    /// Of them reasoning.
+    /// Output tokens of reasoning.
     pub reasoning: u64,
-    /// Tokens that were embedded; not in `input`.
+    /// Tokens that were embedded; not part of `input`.
     pub embeddings: u64,
-    /// Tokens of tool definitions, arguments and results; already in the totals.
+    /// Tokens of tool definitions; already part of the totals, as are the two that follow.
     pub tool_definition: u64,
-    /// See `tool_definition`.
+    /// Tokens of tool arguments.
     pub tool_input: u64,
-    /// See `tool_definition`.
+    /// Tokens of tool results.
     pub tool_output: u64,
-    /// Calls of tools that the provider carried out.
+    /// Tool calls that the provider carried out.
     pub tool_calls: u64,
-    /// Units, of the kind the price names.
+    /// Units of the kind that the price names.
     pub units: u64,
 }
 
-/// A cost and its parts, nano-USD.
+/// A cost and its parts [nano-USD].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Prompt tokens that were not cached.
+    /// Input tokens that did not come from the cache.
     pub input: i64,
-    /// Prompt tokens from the cache.
+    /// Input tokens from the cache.
     pub cached_input: i64,
-    /// Answer.
+    /// Output tokens.
     pub output: i64,
     /// Embeddings.
     pub embeddings: i64,
@@ -132,7 +132,7 @@ pub struct Cost {
 }
 
 impl Pricing {
-    /// Which prices are never charged, and why: `models` of a provider that tells its tools' calls, or of one that does not.
+    /// The prices that are never charged, and why. `tells_calls`: whether the provider reports the tool calls it carried out.
     pub fn uncharged(&self, tells_calls: bool) -> Vec<(&'static str, &'static str)> {
         const TOKENS: &str = "is never charged: no provider tells tokens of tools apart, they are charged as text";
         let (tools, free) = (&self.tools, NanoUsd::default());
@@ -161,11 +161,11 @@ impl Pricing {
         .collect()
     }
 
-    /// What these quantities cost. Saturates instead of wrapping.
+    /// The cost of these quantities. Saturates instead of wrapping.
     pub fn cost(&self, q: &Quantities) -> Cost {
         let text = self.input.text_cost_per_1k_tokens;
         let other = q.input_image.saturating_add(q.input_audio).saturating_add(q.input_video);
-        // Providers count cached tokens among those of any kind; a cached image is charged as cached text.
+        // Providers do not tell the kind of cached tokens; a cached image is charged as cached text.
         let cached = q.cached.min(q.input);
         let written = q.cache_write.min(q.input - cached);
         let plain = q.input.saturating_sub(cached).saturating_sub(written).saturating_sub(other);
@@ -233,21 +233,21 @@ impl Pricing {
     }
 }
 
-/// Tokens times price, before it is divided by 1,000.
+/// A sum of tokens times price, before the division by 1,000.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sum(i128);
 
 impl Sum {
     #[inline]
     fn add(self, tokens: u64, price: NanoUsd) -> Self {
-        // Of most kinds there are none.
+        // Most quantities are zero.
         if tokens == 0 {
             return self;
         }
         Self(self.0 + i128::from(tokens) * i128::from(price.0))
     }
 
-    /// Images, sound and moving pictures, together never more than `limit` tokens.
+    /// Adds images, sound and video, together never more than `limit` tokens.
     fn side(self, prices: &SidePrices, tokens: [u64; 3], limit: u64) -> Self {
         if tokens == [0; 3] {
             return self;
@@ -266,10 +266,10 @@ impl Sum {
     }
 }
 
-/// Divides, half up.
+/// Divides, rounding half up.
 #[inline]
 fn round(amount: i128, by: i128) -> i64 {
-    // What nearly every request costs needs half the digits, and a tenth of the time.
+    // The cost of nearly every request fits into 64 bits, which takes a tenth of the time.
     if let (Ok(amount), Ok(by)) = (i64::try_from(amount), i64::try_from(by))
         && (0..i64::MAX - by).contains(&amount)
     {
@@ -310,7 +310,7 @@ mod tests {
         let none = Quantities::default;
         assert_eq!(usd(Quantities { input: 4000, input_image: 1000, input_audio: 1000, input_video: 1000, ..none() }), 10.0);
         assert_eq!(usd(Quantities { input: 1000, cache_write: 1000, ..none() }), 1.25);
-        // Video of answers has no price here: it is charged as text.
+        // There is no price for video output here: it is charged as text.
         assert_eq!(
             usd(Quantities { output: 5000, output_image: 1000, output_audio: 1000, output_video: 1000, reasoning: 1000, ..none() }),
             120.0
@@ -330,7 +330,7 @@ mod tests {
     }
 
     proptest! {
-        /// Parts add up, and no request costs more than was reserved for its tokens.
+        /// The parts add up, and no request costs more than was reserved for its tokens.
         #[test]
         fn the_worst_case_is_one(
             prices in proptest::array::uniform8(0_i64..5_000_000_000),

@@ -1,4 +1,4 @@
-//! The usage record of a request: what the product keeps of a call, never a text of it.
+//! The usage record of a request: its caller, quantities, cost and result, and never a text of it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,63 +7,63 @@ use crate::budget::NanoUsd;
 use crate::route::McpPricing;
 use crate::store::records::{self, Billing, Details, More, Parts, Usage};
 
-/// Whose request it is and what for: what is known when it begins.
+/// The caller of a request and what it called: everything that is known when the request begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Who<'a> {
-    /// Identifier of the organisation.
+    /// The id of the organisation.
     pub organisation: &'a str,
-    /// Identifier of the key.
+    /// The id of the key.
     pub key: &'a str,
-    /// Identifier of the team, for keys of a team.
+    /// The id of the team, for keys of a team.
     pub team: Option<&'a str>,
-    /// Identifier of the user, for keys of a user.
+    /// The id of the user, for keys of a user.
     pub user: Option<&'a str>,
-    /// Name of the provider.
+    /// The name of the provider.
     pub provider: Option<&'a str>,
-    /// Name of the model.
+    /// The name of the model.
     pub model: Option<&'a str>,
-    /// Name of the route.
+    /// The name of the route.
     pub route: &'a str,
-    /// Name of the endpoint.
+    /// The name of the endpoint.
     pub endpoint: &'a str,
-    /// The answer is a stream.
+    /// Whether the answer is a stream.
     pub stream: bool,
-    /// W3C trace id.
+    /// The W3C trace id.
     pub trace_id: Option<&'a str>,
 }
 
-/// How it went: what is known when it is over.
+/// The course of a request: everything that is known only when it is over.
 #[derive(Debug, Clone, Copy)]
 pub struct How<'a> {
-    /// When it ended.
+    /// When the request ended.
     pub at: SystemTime,
-    /// The status the caller got; 0 for none.
+    /// The status sent to the caller; 0 if none was.
     pub status: u16,
-    /// How it ended.
+    /// How the request ended.
     pub end: &'a str,
     /// The code of the refusal.
     pub code: Option<&'a str>,
-    /// Whence the numbers are.
+    /// Where the quantities come from.
     pub source: &'a str,
-    /// From its head to its end.
+    /// From the request's head to its end.
     pub latency: Duration,
-    /// What of it was ours.
+    /// The part of `latency` that the gateway itself took.
     pub overhead: Duration,
-    /// What it used.
+    /// The quantities that were used.
     pub used: Quantities,
-    /// All tokens, as the provider counts them.
+    /// The total of tokens as the provider counts them.
     pub total_tokens: u64,
-    /// What that cost.
+    /// The cost of the quantities.
     pub cost: Option<Cost>,
-    /// The price it was computed with.
+    /// The prices from which the cost was computed.
     pub pricing: Option<&'a Pricing>,
     /// Attempts at providers.
     pub attempts: u32,
-    /// The provider's own id.
+    /// The provider's own id for the request.
     pub provider_request_id: Option<&'a str>,
-    /// The caller's software.
+    /// The caller's `user-agent`.
     pub user_agent: Option<&'a str>,
-    /// Bytes of the request's and the answer's body, and of the upstream's answer.
+    /// Body bytes: from the caller, to the caller, and received from the upstream.
     pub bytes: (u64, u64, u64),
     /// From the start of the upstream's work to the head of its answer.
     pub upstream: Duration,
@@ -71,42 +71,42 @@ pub struct How<'a> {
     pub requested_model: Option<&'a str>,
     /// The HTTP method.
     pub method: &'a str,
-    /// Whose limit refused, and which.
+    /// The scope and the field of the limit that refused.
     pub refused_by: (Option<&'a str>, Option<&'a str>),
     /// The gate at which a plugin refused.
     pub gate: Option<&'a str>,
-    /// SafetySec's module whose reading came to most, and what that was.
+    /// The SafetySec module with the most severe reading, and what that was.
     pub safety: Option<(&'a str, &'a str)>,
-    /// How the MCP server is spoken to, and its price.
+    /// The transport of the MCP server, and its prices.
     pub tools: Option<(&'a str, McpPricing)>,
-    /// What plugins attached.
+    /// The tags that steps attached.
     pub tags: &'a [(String, String)],
 }
 
 /// A plugin's execution at a gate.
 #[derive(Debug, Clone, Copy)]
 pub struct Ran<'a> {
-    /// Its name.
+    /// The name of the plugin instance.
     pub plugin: &'a str,
-    /// Where it ran.
+    /// The gate at which it ran.
     pub gate: &'a str,
-    /// How long.
+    /// How long it ran.
     pub took: Duration,
 }
 
-/// What a request may take at most, for the record of one whose process dies.
+/// The most that a request may use, for the record of a request whose process dies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AtMost {
-    /// Tokens of the prompt.
+    /// Input tokens.
     pub tokens_in: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub tokens_out: u64,
-    /// Nano-USD.
+    /// Cost [nano-USD].
     pub cost: i64,
 }
 
-/// Appends the record of a request that begins, as it stands if its process dies: nobody knows then what it used, so it is
-/// charged what it had reserved. `at` in milliseconds since the Unix epoch.
+/// Appends the record of a request that begins. It counts if the process dies before the request ends: its usage is unknown
+/// then, so the reserved amounts are charged. `at` in milliseconds since the Unix epoch.
 pub fn begin(who: &Who<'_>, at: i64, most: AtMost, out: &mut Vec<u8>) {
     let usage = Usage {
         at,
@@ -122,13 +122,13 @@ pub fn begin(who: &Who<'_>, at: i64, most: AtMost, out: &mut Vec<u8>) {
     usage.pack(out);
 }
 
-/// Appends the record. `plugins` are the executions of those that ran.
+/// Appends the record of a request that is over. `plugins` are the executions of its plugins.
 pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = Ran<'a>>, out: &mut Vec<u8>) {
     let used = &how.used;
     let (mut names, mut runs, mut tags) = (String::new(), Vec::new(), Vec::new());
     for ran in plugins {
         records::run(&mut runs, ran.plugin, ran.gate, ran.took.as_micros().try_into().unwrap_or(u64::MAX));
-        // A plugin that ran at several gates ran once as far as usage is concerned.
+        // In usage, a plugin that ran at several gates is listed once.
         if !names.split_terminator('\n').any(|name| name == ran.plugin) {
             names.push_str(ran.plugin);
             names.push('\n');
@@ -137,7 +137,7 @@ pub fn end<'a>(who: &Who<'_>, how: &How<'_>, plugins: impl Iterator<Item = Ran<'
     for (name, value) in how.tags {
         records::tag(&mut tags, name, value);
     }
-    // Tools have no price by the token.
+    // MCP tools have no price per token.
     let per_1k = |side: fn(&Pricing) -> i64| how.pricing.map_or(0, |pricing| nanos(side(pricing)));
     let billing = how.cost.map(|cost| Billing {
         input: nanos(cost.input),
@@ -223,7 +223,7 @@ fn of<'a>(who: &Who<'a>) -> Usage<'a> {
     }
 }
 
-/// The prices in force, as [`More::prices`] has them.
+/// The prices in force, in the form of [`More::prices`].
 fn prices(how: &How<'_>) -> [u64; 17] {
     let mut prices = [0; 17];
     if how.cost.is_none() {
@@ -237,7 +237,7 @@ fn prices(how: &How<'_>) -> [u64; 17] {
     let Some(pricing) = how.pricing else { return prices };
     let there = |price: NanoUsd| nanos(price.0).saturating_add(1);
     let maybe = |price: Option<NanoUsd>| price.map_or(0, there);
-    // What costs nothing and was not written has no price either.
+    // For tools, a price of zero cannot be told from one that is not configured.
     let written = |price: NanoUsd| if price.0 > 0 { there(price) } else { 0 };
     let (input, output, tools) = (&pricing.input, &pricing.output, &pricing.tools);
     [

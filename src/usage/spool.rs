@@ -1,17 +1,18 @@
-//! The way of a record from the request to the store: files that only grow, so that nothing is lost when the store is away
-//! or the process is killed.
+//! The spool: files through which usage records pass on their way to the store, so that nothing is lost while the store is
+//! unavailable or when the process is killed.
 //!
-//! A request writes that it began before anything of it leaves, and its record when it is over. What began and never ended
-//! in the file of a process that is gone is an orphan: its record is what it began with. Every process has files of its
-//! own and holds a lock on them for as long as it lives, so that the two processes of an upgrade do not take each other
-//! for dead.
+//! A request writes a *begin* frame before anything of it leaves, and an *end* frame with its record when it is over. A begin
+//! without an end, in the files of a process that is gone, is an orphan: the record in its begin frame counts. Every process
+//! has files of its own and keeps them locked as long as it lives, so that the two processes of an upgrade do not take each
+//! other for dead.
 //!
-//! A frame is `length u32 | crc32 u32 | kind u8 | id u128 | payload`, little endian; the checksum covers everything behind
-//! itself. A file is made at its full size and filled from the front, which costs the file system less than letting it
-//! grow. It is read up to its first frame that is not whole: that is where a kill or a full disk ended it.
+//! A frame is `length u32 | crc32 u32 | kind u8 | id u128 | payload`, little endian; length and checksum cover everything after
+//! the checksum. A file is created at its full size and filled from the front, which costs the file system less than growing
+//! it. It is read up to the first frame that is incomplete, where a kill or a full disk has ended it.
 //!
-//! Writing is what this costs. Requests that begin in the same turn of their thread are written together, with the records
-//! that have gathered since; what is on its way to the store anyway is handed over in memory and read back from the file
+//! Writing is the main cost. Requests that begin in the same turn of their thread are written together with the records that
+//! have gathered since. Records on their way to the store are handed over in memory; they are read back from the files only
+//! after the store was unavailable.
 //! only when the store had been away.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,13 +29,13 @@ use parking_lot::Mutex;
 use super::leftover::Leftover;
 use crate::store::records::UsageBatch;
 
-/// Bytes before the payload.
+/// The length of a frame without its payload [bytes].
 const HEAD: usize = 4 + 4 + 1 + 16;
-/// Longest payload.
+/// The longest payload [bytes].
 const MAX_PAYLOAD: usize = 1 << 20;
-/// What is written later is written at the latest when so much has gathered.
+/// Frames are gathered in memory and written at the latest when there are so many [bytes].
 const GATHER: usize = 64 << 10;
-/// Records that wait in memory for a disk that takes nothing, bytes.
+/// The most that is gathered while the disk takes nothing [bytes].
 const MAX_GATHERED: usize = 64 << 20;
 /// After the disk refused, so much that waits is not written again for so long: everybody would write all of it to no avail.
 const REST: Duration = Duration::from_millis(200);
@@ -44,10 +45,10 @@ const MAX_RECENT: usize = 4 << 20;
 pub(super) const PIECE: usize = 4 << 20;
 /// With so many requests under way it is worth waiting for others that begin in the same turn.
 const COMPANY: u64 = 4;
-/// What the files end in.
+/// The extension of the files.
 const SUFFIX: &str = "spool";
 
-/// What a frame says.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Begin = 1,
@@ -72,24 +73,24 @@ pub enum EndError {
     Lost(io::Error),
 }
 
-/// A request that is in a file, to be said when it is over.
+/// A request with a begin frame, to be passed to [`Spool::end`].
 #[derive(Debug)]
 #[must_use = "a file with a request that is not over is never deleted"]
 pub struct Begun {
     file: u64,
     turn: u64,
-    /// Others are under way.
+    /// Whether other requests are under way.
     company: bool,
 }
 
-/// The files of this process.
+/// The spool files of this process.
 pub struct Spool {
     dir: PathBuf,
-    /// Tells this process' files from those of all others, before and beside it.
+    /// The prefix that tells the files of this process from all others.
     run: String,
     segment: u64,
     writer: Mutex<Writer>,
-    /// Frames that were written and could not be read.
+    /// Places at which a file could not be read on.
     broken: AtomicU64,
 }
 
@@ -98,10 +99,10 @@ struct Writer {
     number: u64,
     written: u64,
     gathered: Vec<u8>,
-    /// Where in `gathered` requests begin, with their turn.
+    /// The offsets in `gathered` at which begin frames start, with their turns.
     beginnings: Vec<(usize, u64)>,
-    /// The turn of the last request that began, of the last that is in a file, and those whose writing failed and who do
-    /// not know it yet.
+    /// The turn of the last request that began; of the last whose write was attempted; and the turns whose write failed and
+    /// whose requests have not been told yet.
     turn: u64,
     durable: u64,
     failed: BTreeSet<u64>,
@@ -111,22 +112,22 @@ struct Writer {
     open_here: u64,
     open: BTreeMap<u64, u64>,
     under_way: u64,
-    /// Sealed files that were not read yet or have an open request in them, with their lock.
+    /// Earlier files that were not read completely or contain an open request; keeping them open keeps their locks.
     sealed: BTreeMap<u64, Arc<File>>,
-    /// Where reading goes on: file and offset.
+    /// Where the next read begins: file and offset.
     read: (u64, u64),
-    /// The records from a place on, unless there were too many.
+    /// The records from this place on, in memory, unless there were too many.
     recent: UsageBatch,
     recent_from: Option<(u64, u64)>,
-    /// Records that wait, in frames; for the gauge.
+    /// Records that the store has not taken yet, for the gauge.
     waiting: u64,
 }
 
 impl Spool {
-    /// Begins files of its own in a directory, which is made if it is not there. A file ends at about `segment` bytes.
+    /// Creates files in a directory, which is created if necessary. A file is complete at about `segment` bytes.
     ///
     /// # Errors
-    /// The directory cannot be made or written.
+    /// The directory cannot be created or written.
     pub fn open(dir: &Path, run: &str, segment: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let file = Arc::new(create(dir, run, 0, segment)?);
@@ -152,7 +153,7 @@ impl Spool {
         Ok(Self { dir: dir.to_owned(), run: run.to_owned(), segment, writer: Mutex::new(writer), broken: AtomicU64::new(0) })
     }
 
-    /// A request begins. It must not go on before it was [`Self::confirm`]ed.
+    /// Gathers the begin frame of a request. The request must not go on before [`Self::confirm`].
     ///
     /// # Errors
     /// The record is longer than a frame may be.
@@ -168,13 +169,13 @@ impl Spool {
         Ok(begun)
     }
 
-    /// When this returns, a kill of the process does not make the request unknown.
+    /// Makes sure that the begin frame is in the file: when this returns, a kill of the process does not lose the request.
     ///
     /// # Errors
-    /// It could not be written; the request must not go on as if it were, and is over as far as this is concerned.
+    /// The frame could not be written. The request must not go on, and counts as over.
     pub async fn confirm(&self, begun: Begun) -> io::Result<Begun> {
         if begun.company {
-            // Others that are ready begin now, and one writing does for all.
+            // Requests that are ready to begin do so now, and one write serves all of them.
             tokio::task::yield_now().await;
         }
         self.confirm_now(begun)
@@ -197,7 +198,7 @@ impl Spool {
         Err(why.unwrap_or_else(|| io::Error::other("the write that it was part of failed")))
     }
 
-    /// A request is over; its record goes to disk with the next write.
+    /// Gathers the end frame of a request; it is written with the next write.
     ///
     /// # Errors
     /// It is not on disk and waits in memory, as long as there is little of that; or it is lost.
@@ -224,23 +225,23 @@ impl Spool {
         }
     }
 
-    /// Writes what has gathered, and begins a new file when this one is long enough.
+    /// Writes what has gathered, and begins a new file when this one is complete.
     ///
     /// # Errors
-    /// The disk is full or gone; nothing is lost that is not lost with the process.
+    /// The disk is full or gone. What has gathered stays in memory.
     pub fn flush(&self) -> io::Result<()> {
         let full = self.flushed(&mut self.writer.lock())?;
         forced(full);
         Ok(())
     }
 
-    /// The file that came to its end with this is returned: it is to be forced to the disk when nobody waits for the lock.
+    /// Like [`Self::flush`]. Returns the completed file, if any, for the caller to sync after it has released the lock.
     fn flushed(&self, writer: &mut Writer) -> io::Result<Option<Arc<File>>> {
         writer.write()?;
         if writer.written < self.segment {
             return Ok(None);
         }
-        // What can fail comes first: until the next file is there, this one is the one that is written to.
+        // Steps that can fail come first: the current file is used until the next one exists.
         writer.file.set_len(writer.written)?;
         let next = Arc::new(create(&self.dir, &self.run, writer.number + 1, self.segment)?);
         let full = std::mem::replace(&mut writer.file, next);
@@ -254,7 +255,7 @@ impl Spool {
         Ok(Some(full))
     }
 
-    /// Forces everything to the disk itself, for an orderly end.
+    /// Syncs everything to the disk, for an orderly shutdown.
     ///
     /// # Errors
     /// As [`Self::flush`].
@@ -267,7 +268,7 @@ impl Spool {
         file.sync_data()
     }
 
-    /// Places at which a file could not be read on, until now: what stood behind them is lost.
+    /// How often a file could not be read on so far; the records after such a place are lost.
     pub fn broken(&self) -> u64 {
         self.broken.load(Ordering::Relaxed)
     }
@@ -277,13 +278,13 @@ impl Spool {
         log::error!(target: "usage", file, offset, bytes = unread; "usage records that were written can not be read");
     }
 
-    /// Records that wait to be taken.
+    /// How many records the store has not taken yet.
     pub fn waiting(&self) -> u64 {
         self.writer.lock().waiting
     }
 
-    /// The next records in the order of their ends, with the place to [`Self::taken`] them up to. At most `limit` when
-    /// they have to be read from a file; more, and all there are, when they are still in memory.
+    /// The next records in the order of their ends, with the place to pass to [`Self::taken`]. At most `limit` records if they
+    /// have to be read from a file; all there are if they are still in memory.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -293,7 +294,7 @@ impl Spool {
             let full = self.flushed(&mut writer)?;
             let current = (writer.number, writer.written);
             let recent = std::mem::take(&mut writer.recent);
-            // From here on the memory begins anew; what is not taken is read from the file the next time.
+            // Records in memory start over from here. If these are not taken, the next call reads them from the file.
             match writer.recent_from.replace(current) == Some(writer.read) {
                 true => (full, Ok((recent, Place(current)))),
                 false => (full, Err((writer.read, current))),
@@ -320,7 +321,7 @@ impl Spool {
             let more = bytes.len() == PIECE && scan.at > 0;
             if records.len() < limit && !more && scan.at < bytes.len() {
                 self.is_broken(file, at.1, bytes.len() - scan.at);
-                // Nobody stays here: what is written from now on stands behind it.
+                // Skips the unreadable rest, so that records written after it are reached.
                 at.1 = offset + bytes.len() as u64;
             }
             if records.len() >= limit || (file >= current.0 && !more) {
@@ -332,10 +333,10 @@ impl Spool {
         }
     }
 
-    /// The store has the records up to this place. Files that nobody needs any more are deleted.
+    /// Notes that the store has the records up to this place. Files that are not needed any more are deleted.
     ///
     /// # Errors
-    /// A file cannot be deleted; it will be tried again.
+    /// A file cannot be deleted; the next call tries again.
     pub fn taken(&self, place: Place, records: usize) -> io::Result<()> {
         let mut writer = self.writer.lock();
         writer.read = place.0;
@@ -375,7 +376,7 @@ impl Spool {
     }
 }
 
-/// How far records were read.
+/// A position in the files: file and offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place((u64, u64));
 
@@ -397,7 +398,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The request is over, or never was.
+    /// Notes that a request is over, or must not go on.
     fn over(&mut self, begun: Begun) {
         self.under_way = self.under_way.saturating_sub(1);
         if begun.file == self.number {
@@ -424,7 +425,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                // What is half written must not be read as if it were whole, nor what stands behind the next try.
+                // A half-written frame must not be read as a whole one, nor together with the next attempt.
                 let _ = self.file.set_len(self.written);
                 self.refuse();
                 self.rests_until = Some(Instant::now() + REST);
@@ -494,7 +495,7 @@ fn parse(path: &Path) -> Option<(String, u64)> {
     Some((run.to_owned(), number.parse().ok()?))
 }
 
-/// Locked before it has the name that others look for: nobody takes a file for left behind that is only just made.
+/// Creates a file. It is locked before it gets the name that other processes look for, so that none of them takes it over.
 fn create(dir: &Path, run: &str, number: u64, segment: u64) -> io::Result<File> {
     let path = path(dir, run, number);
     let unnamed = path.with_extension("new");
@@ -505,8 +506,7 @@ fn create(dir: &Path, run: &str, number: u64, segment: u64) -> io::Result<File> 
     Ok(file)
 }
 
-/// Forces a file that is full to the disk itself, for a day on which the machine stops. A kill of the process costs nothing
-/// without it.
+/// Syncs a completed file to the disk, in case the machine stops; a kill of the process alone loses nothing without it.
 fn forced(full: Option<Arc<File>>) {
     if let Some(full) = full
         && let Err(error) = full.sync_data()

@@ -31,7 +31,7 @@ fn ended(batch: &UsageBatch) -> Vec<u128> {
     batch.iter().map(|(id, _)| id).collect()
 }
 
-/// A request that begins alone.
+/// A request that begins while no other is under way.
 fn begin(spool: &Spool, id: u128) -> io::Result<Begun> {
     spool.confirm_now(spool.begin(id, b"begun")?)
 }
@@ -93,7 +93,7 @@ fn what_a_dead_process_left_is_found_and_what_a_living_one_holds_is_not() {
         }
         dead.flush().unwrap();
     }
-    // A kill: what had only gathered is gone, so this request is one that began and never ended.
+    // A kill: the end frame was only gathered, so this request began and never ended.
     dead.end(16, last, b"never written").unwrap();
     drop(dead);
     let living = Spool::open(dir.path(), "living", 64).unwrap();
@@ -260,8 +260,8 @@ enum Step {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens and whenever the process is killed: every request that began is delivered, nothing else is, and
-    /// what was delivered as ended is never an orphan.
+    /// Whatever happens and whenever the process is killed: every request that began is delivered, nothing else is, and a record
+    /// that was delivered as ended never is an orphan.
     #[test]
     fn nothing_is_lost_and_nothing_is_invented(steps in proptest::collection::vec(prop_oneof![
         4 => Just(Step::Begin), 4 => (0_usize..8).prop_map(Step::End), 1 => Just(Step::Flush),
@@ -324,7 +324,7 @@ fn a_file_that_cannot_be_sealed_is_written_on_and_loses_nothing() {
     spool.end(10, None, b"record").unwrap();
     spool.flush().unwrap();
     spool.end(11, None, b"record").unwrap();
-    // As after a time without the store.
+    // As after a time in which the store was unavailable.
     spool.writer.lock().recent_from = None;
     let (records, place) = spool.next(100).unwrap();
     assert_eq!(ended(&records), (1..=11).collect::<Vec<_>>());

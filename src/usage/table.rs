@@ -1,4 +1,4 @@
-//! Usage as people and programs read it: rows under names, as a table, JSON or CSV.
+//! Usage for people and programs: columns and rows, shown as a table, JSON or CSV.
 
 use std::fmt::Write;
 
@@ -8,17 +8,17 @@ use crate::budget::NanoUsd;
 use crate::limit::Moment;
 use crate::store::records::{UsageBy, UsageRecord, UsageSum};
 
-/// Rows under names. Every value is a number, a text, `null` or a list.
+/// Columns and rows. Every value is a number, a text, `null` or a list.
 #[derive(Debug, Clone)]
 pub struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Vec<Value>>,
-    /// Members of JSON that a table has no room for.
+    /// Additional members of each row's JSON, which the columns do not contain.
     details: Vec<Value>,
 }
 
 impl Table {
-    /// Sums by what they are told apart.
+    /// A table of sums, one row per group.
     pub fn of_sums(by: UsageBy, sums: &[UsageSum]) -> Self {
         let by = column(by);
         let counted = ["requests", "errors", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens", "units"];
@@ -41,13 +41,13 @@ impl Table {
         Self { columns, rows: sums.iter().map(row).collect(), details: Vec::new() }
     }
 
-    /// Whether it counts no request and lists none.
+    /// Whether no request is counted or listed.
     pub fn is_of_nothing(&self) -> bool {
         let requests = self.columns.iter().position(|column| *column == "requests");
         self.rows.iter().all(|row| requests.and_then(|at| row.get(at)) == Some(&json!(0)))
     }
 
-    /// Records as they are.
+    /// A table of records.
     pub fn of_records(records: &[UsageRecord]) -> Self {
         let columns = vec![
             "at",
@@ -108,13 +108,13 @@ impl Table {
                 json!(r.plugins),
             ]
         };
-        // What the gateway wrote is JSON; what is not is shown as the text it is.
+        // Details that the gateway wrote are JSON; any others are shown as text.
         let details = records.iter().map(|r| serde_json::from_str(&r.details).unwrap_or_else(|_| json!(r.details)));
         let details = records.iter().zip(details).map(|(r, details)| derived(r, details)).collect();
         Self { columns, rows: records.iter().map(row).collect(), details }
     }
 
-    /// A list of objects.
+    /// A JSON list of objects.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().enumerate().map(|(at, row)| {
             let mut object: serde_json::Map<String, Value> =
@@ -127,13 +127,13 @@ impl Table {
         Value::Array(rows.collect())
     }
 
-    /// RFC 4180, with line feeds alone.
+    /// CSV by RFC 4180, with line feeds only.
     pub fn csv(&self) -> String {
         let mut out = self.columns.join(",") + "\n";
         for row in &self.rows {
             let cells = row.iter().map(|value| {
                 let text = shown(value);
-                // A spreadsheet must not take a name for a formula.
+                // A spreadsheet must not interpret a name as a formula.
                 let text = if value.is_string() && text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text };
                 if text.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
             });
@@ -142,7 +142,7 @@ impl Table {
         out
     }
 
-    /// Columns for the eye.
+    /// Columns aligned for reading.
     pub fn aligned(&self) -> String {
         let cells: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(|v| if v.is_null() { "-".into() } else { shown(v) }).collect()).collect();
@@ -158,7 +158,7 @@ impl Table {
             let mut line = String::new();
             for (at, cell) in row.iter().enumerate() {
                 let width = widths[at];
-                // Numbers stand right, under their names.
+                // Numbers are right-aligned.
                 let right = self.rows.first().is_some_and(|row| row[at].is_number() || self.columns[at] == "cost_usd");
                 let _ = if right { write!(line, "{cell:>width$}  ") } else { write!(line, "{cell:<width$}  ") };
             }
@@ -172,7 +172,7 @@ impl Table {
     }
 }
 
-/// Members of a record's JSON that follow from others (product.md §14.2, §14.6).
+/// Adds members to a record's JSON that follow from others (product.md §14.2, §14.6).
 fn derived(r: &UsageRecord, mut details: Value) -> Value {
     let time = |at: i64| {
         let at = std::time::Duration::from_millis(u64::try_from(at).unwrap_or_default());
@@ -208,7 +208,7 @@ fn derived(r: &UsageRecord, mut details: Value) -> Value {
     })
 }
 
-/// The name of the column that tells sums apart; empty for one sum.
+/// The name of the column of groups; empty for a single sum.
 fn column(by: UsageBy) -> &'static str {
     UsageBy::NAMED.iter().find(|(_, known)| *known == by).map_or("", |(name, _)| name)
 }
@@ -218,10 +218,10 @@ pub fn by_name(name: &str) -> Option<UsageBy> {
     UsageBy::NAMED.iter().find(|(known, _)| *known == name).map(|(_, by)| *by)
 }
 
-/// A day, or a moment of RFC 3339, as milliseconds since the Unix epoch.
+/// A day or an RFC 3339 moment, in milliseconds since the Unix epoch.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn moment(text: &str) -> Result<i64, String> {
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
     let read: Result<Moment, serde_json::Error> = serde_json::from_value(Value::String(whole));
