@@ -1,4 +1,4 @@
-//! What plugins with a storage grant may look up: the configured world, without a secret in it.
+//! What plugins with a storage grant may look up: the configured organisations, teams, users, keys and models, without secrets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use super::{Caller, Home, Homes, Organisation, Team, User};
 /// A virtual key as plugins with the `api_keys` scope see it.
 #[derive(Debug, Clone)]
 pub struct KeyEntry {
-    /// The principal, with its grants.
+    /// The caller that the key stands for, with its grants.
     pub caller: Arc<Caller>,
-    /// Switched off by the operator.
+    /// Whether the operator has switched the key off.
     pub revoked: bool,
 }
 
 /// A model as plugins with the `models` scope see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelEntry {
-    /// What callers send.
+    /// The model's name for callers.
     pub name: Arc<str>,
-    /// What the provider is sent.
+    /// The model's name at the provider.
     pub slug: Arc<str>,
-    /// Name of the provider.
+    /// The name of the provider.
     pub provider: Arc<str>,
-    /// Identifier of the organisation.
+    /// The id of the organisation.
     pub organisation: Arc<str>,
 }
 
-/// All principals and models of one snapshot. Lookups are by organisation first, so that a plugin acting for one tenant
-/// has to name another to see it.
+/// All callers and models of one snapshot. Lookups are by organisation first, so that a plugin acting for one tenant has to
+/// name another one to see it.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     organisations: Vec<Arc<Organisation>>,
@@ -52,13 +52,13 @@ impl Directory {
         Self { organisations, teams, users, api_keys, models, homes: Arc::default() }
     }
 
-    /// The same with what keys made at run time meet.
+    /// Adds what keys made at run time need of each organisation.
     pub fn with_homes(mut self, homes: Arc<Homes>) -> Self {
         self.homes = homes;
         self
     }
 
-    /// What keys of an organisation (by its id) meet.
+    /// What keys made at run time need of an organisation (by its id).
     pub fn home(&self, organisation: &str) -> Option<&Home> {
         self.homes.get(organisation)
     }
@@ -98,7 +98,7 @@ impl Directory {
         self.api_keys.get(id)
     }
 
-    /// Every key of the file.
+    /// All keys of the configuration file.
     pub fn api_keys(&self) -> impl Iterator<Item = &KeyEntry> {
         self.api_keys.values()
     }

@@ -1,4 +1,4 @@
-//! Virtual keys, known by the SHA-256 of their secret only.
+//! Virtual keys of the configuration, stored as the SHA-256 of their secret only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use std::time::SystemTime;
 use super::Caller;
 use crate::error::{Denial, codes};
 
-/// What is known about one key. The secret is not part of it and cannot be recovered from it.
+/// A key of the configuration. Its secret is not part of this and cannot be recovered from it.
 #[derive(Debug, Clone)]
 pub struct KeyRecord {
-    /// The principal it stands for.
+    /// The caller that the key stands for.
     pub caller: Arc<Caller>,
-    /// The instant from which it is refused.
+    /// The instant from which on the key is refused.
     pub expires: Option<SystemTime>,
-    /// Switched off by the operator; wins over expiry.
+    /// Whether the operator has switched the key off; takes precedence over expiry.
     pub revoked: bool,
 }
 
-/// All keys by the SHA-256 of their secret. Looking up a digest leaks nothing useful about any secret by timing: a
-/// caller cannot choose digests bit by bit.
+/// All keys by the SHA-256 of their secret. The timing of a lookup reveals nothing useful about a secret, because a caller
+/// cannot choose a digest bit by bit.
 pub type Keys = HashMap<[u8; 32], KeyRecord>;
 
-/// SHA-256 of a secret, the form in which keys are stored and looked up.
+/// The SHA-256 of a secret, by which a key is stored and looked up.
 pub fn fingerprint(secret: &[u8]) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, secret);
     let mut out = [0; 32];
@@ -30,7 +30,7 @@ pub fn fingerprint(secret: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Finds the principal of a presented secret.
+/// Finds the caller of a presented secret.
 ///
 /// # Errors
 /// `unauthorized` for an unknown or empty secret, `api_key_revoked`, `api_key_expired`.

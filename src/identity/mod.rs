@@ -1,7 +1,7 @@
-//! Who calls: organisations, teams, users and the virtual keys that stand for them.
+//! Who calls: organisations, teams, users, and the virtual keys that act for them.
 //!
-//! Everything here is resolved when the configuration is loaded, or follows the record store beside the requests, and is
-//! shared by reference; nothing is looked up in a database while a request waits.
+//! Everything here is resolved when the configuration is loaded, or follows the record store in the background, and is shared
+//! by reference. No request waits for a database.
 
 mod directory;
 mod keys;
@@ -21,12 +21,12 @@ pub use terms::Terms;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// A tenant. Nothing of one organisation exists for the callers of another.
+/// A tenant. The callers of one organisation cannot see anything of another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Organisation {
     /// Stable identifier, unique in the process.
     pub id: Arc<str>,
-    /// Unique name, what scopes and evidence show.
+    /// Unique name, as used in scopes and evidence.
     pub name: Arc<str>,
     /// Free text of the operator, visible to plugins with the `organisations` storage scope.
     pub metadata: BTreeMap<String, String>,
@@ -58,7 +58,7 @@ pub struct User {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// On whose behalf a virtual key acts. A key's team and user follow from this alone.
+/// On whose behalf a virtual key acts; its team and user follow from this alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyKind {
     /// The organisation as a whole; never attributed to a team or user.
@@ -80,14 +80,14 @@ impl KeyKind {
     }
 }
 
-/// The authenticated principal of a request: what the key stands for and what it was granted.
+/// The authenticated caller of a request: what its key stands for and what the key was granted.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Stable identifier of the key; survives rotation. Never the secret.
     pub key_id: Arc<str>,
     /// Name of the key, for people.
     pub key_name: Arc<str>,
-    /// On whose behalf it acts.
+    /// On whose behalf the key acts.
     pub kind: KeyKind,
     /// The tenant.
     pub organisation: Arc<Organisation>,
@@ -95,11 +95,11 @@ pub struct Caller {
     pub team: Option<Arc<Team>>,
     /// Set for keys of kind [`KeyKind::User`].
     pub user: Option<Arc<User>>,
-    /// Names of the organisation's models this key may use; `'*'` of the configuration is expanded at load.
+    /// The names of the organisation's models that this key may use; a `*` in the configuration is expanded when it is loaded.
     pub models: Arc<HashSet<String>>,
-    /// Names of the organisation's MCP servers this key may use.
+    /// The names of the organisation's MCP servers that this key may use.
     pub mcp_servers: Arc<HashSet<String>>,
-    /// Its limits and budgets.
+    /// The limits and budgets that apply to the key.
     pub terms: Arc<Terms>,
 }
 

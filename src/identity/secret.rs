@@ -1,11 +1,11 @@
-//! A value that must never be seen.
+//! A value that must never be printed.
 
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// A credential in memory. It prints as `[secret]` in every format, compares in constant time, and its memory is wiped
-/// when the last copy goes.
+/// A credential in memory. It prints as `[secret]` in every format, compares in constant time, and its memory is wiped when
+/// the last copy is dropped.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// The text itself, at the one place where it is put on the wire.
+    /// The text itself, for the one place where it is sent.
     pub fn expose(&self) -> &str {
         self.0.as_str()
     }

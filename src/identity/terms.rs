@@ -1,4 +1,4 @@
-//! Under what limits and out of which budgets a key calls.
+//! The limits, budgets and quotas that apply to a key.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use super::{Team, User};
 use crate::budget::{Account, AccountKind, OwnerKind};
 use crate::limit::{Course, ScopePlan};
 
-/// What holds for every request of a key, in the order in which it is asked. Found when the configuration is loaded.
+/// The policies and accounts of a key, in the order in which they are asked. Collected when the configuration is loaded.
 #[derive(Debug, Default)]
 pub struct Terms {
-    /// Policies of organisation, team and key; those that ask for nothing are left out.
+    /// The policies of organisation, team and key that limit anything.
     pub scopes: Vec<Arc<ScopePlan>>,
-    /// Budgets, then quotas, of organisation, team or user, and key.
+    /// The budgets, then the quotas, of organisation, team or user, and key.
     pub accounts: Vec<Arc<Account>>,
-    /// The limits on the way to the resources that were asked for last: mostly they are asked for again.
+    /// A cache of the limits that apply with each recently used resource.
     courses: ArcSwap<Vec<Arc<Course>>>,
 }
 
-/// Of so many resources with limits of their own they are remembered.
+/// How many courses are cached.
 const REMEMBERED: usize = 16;
 
 impl Terms {
-    /// What holds for a key: the policies it meets and those of the organisation's accounts that it draws on.
+    /// The terms of a key: its policies, and those of the organisation's accounts that it draws on.
     pub fn of(
         accounts: &[Arc<Account>],
         scopes: impl IntoIterator<Item = Option<Arc<ScopePlan>>>,
@@ -41,20 +41,20 @@ impl Terms {
         Self { scopes: scopes.into_iter().flatten().collect(), accounts: mine, courses: ArcSwap::default() }
     }
 
-    /// All limits that a request meets, from the gateway's own to those of the resource that it asks for.
+    /// All limits that apply to a request, from the gateway-wide ones to those of the resource, collected or from the cache.
     pub fn course(&self, global: Option<&Arc<ScopePlan>>, resource: Option<&Arc<ScopePlan>>) -> Arc<Course> {
         let known = self.courses.load();
         if let Some(course) = known.iter().find(|course| course.is(global, resource)) {
             return Arc::clone(course);
         }
         let course = Arc::new(Course::new(global, &self.scopes, resource));
-        // Who does the same at this moment may be forgotten, and is found anew. The oldest goes first.
+        // A course that another thread adds at the same time may be lost; it is collected again then. The oldest is evicted first.
         let kept = known.iter().skip((known.len() + 1).saturating_sub(REMEMBERED));
         self.courses.store(Arc::new(kept.chain([&course]).cloned().collect()));
         course
     }
 
-    /// Whether these are the same policies and accounts, not only equal ones.
+    /// Whether both consist of the very same policies and accounts (the same objects, not equal ones).
     pub(super) fn is(&self, other: &Self) -> bool {
         fn same<T>(these: &[Arc<T>], those: &[Arc<T>]) -> bool {
             these.len() == those.len() && these.iter().zip(those).all(|(this, that)| Arc::ptr_eq(this, that))

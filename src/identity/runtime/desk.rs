@@ -1,4 +1,4 @@
-//! What operators do with keys, from the command line and over the admin listener alike.
+//! Operations on keys made at run time, shared by the command line and the admin listener.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,13 +11,13 @@ use crate::identity::{KeyKind, Secret};
 use crate::limit::Policy;
 use crate::store::records::{Grant, KeyOwner, KeyRow, NewKey, RecordError, RecordStore, Resource, Rotation, RotationRow};
 
-/// Why nothing was done.
+/// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum DeskError {
-    /// What was asked for makes no sense.
+    /// The request is invalid; says why.
     #[error("{0}")]
     Invalid(String),
-    /// There is no such key.
+    /// There is no key with this id.
     #[error("there is no key `{0}` made at run time")]
     NoKey(String),
     /// A key of the organisation has this name.
@@ -26,57 +26,57 @@ pub enum DeskError {
     /// The record store does not answer.
     #[error(transparent)]
     Store(#[from] RecordError),
-    /// The system has no randomness.
+    /// The system's random number generator failed.
     #[error("no secret could be made: {0}")]
     Chance(#[from] std::io::Error),
 }
 
-/// A key that somebody wants.
+/// The request to create a key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyAsk {
     /// The organisation, by name or identifier.
     pub organisation: String,
-    /// Unique within the organisation.
+    /// The name of the key, unique within the organisation.
     pub name: String,
-    /// `ORGANISATION`, `TEAM` or `USER`, in either case; without it what `team` and `user` say.
+    /// `ORGANISATION`, `TEAM` or `USER`, in either case; if missing, it follows from `team` and `user`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// For a key of type team, by name or identifier.
+    /// The team of a key of type team, by name or id.
     pub team: Option<String>,
-    /// For a key of type user, by name or identifier.
+    /// The user of a key of type user, by name or id.
     pub user: Option<String>,
-    /// When it ends: RFC 3339, or a day or local time in `timezone`.
+    /// The expiry: RFC 3339, or a day or local time in `timezone`.
     pub expiry: Option<String>,
-    /// IANA name of a time zone; UTC by default.
+    /// IANA name of the time zone of `expiry`; UTC by default.
     pub timezone: Option<String>,
-    /// Models it may use; `*` for all.
+    /// The models that the key may use; `*` for all.
     #[serde(default)]
     pub models: Vec<String>,
-    /// MCP servers it may use.
+    /// The MCP servers that the key may use.
     #[serde(default)]
     pub mcp_servers: Vec<String>,
-    /// Its policies.
+    /// The policies of the key.
     #[serde(default)]
     pub policies: Policy,
 }
 
-/// The expiry of a key that does not expire.
+/// The value of `expiry` for a key that does not expire.
 const NEVER: &str = "never";
 
-/// A new secret that somebody wants for a key.
+/// The request for a new secret of a key.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotateAsk {
-    /// The new expiry; without it the key expires when it did before, and with `never` it does not expire.
+    /// The new expiry; if missing, the previous one stays; `never` removes it.
     pub expiry: Option<String>,
     /// IANA name of the zone of `expiry`; UTC by default.
     pub timezone: Option<String>,
-    /// Who asked, for the history.
+    /// The author of the rotation, for the history.
     pub by: Option<String>,
 }
 
-/// Grants to add or to take back.
+/// The request to add or remove grants.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrantChange {
@@ -86,26 +86,26 @@ pub struct GrantChange {
     pub mcp_servers: Vec<String>,
 }
 
-/// A key with its secret, shown this once.
+/// A key with its new secret, which is shown only now.
 pub struct Issued {
-    /// The secret. Nobody can find it again.
+    /// The secret. It is not stored anywhere.
     pub secret: Secret,
     /// The key.
     pub key: KeyRow,
 }
 
-/// Does what operators ask, under one configuration.
+/// Carries out operations under one configuration.
 pub struct Desk<'a> {
-    /// Where keys are kept.
+    /// The store of keys.
     pub records: &'a dyn RecordStore,
-    /// What makes fingerprints.
+    /// The hash by which secrets are stored.
     pub hasher: &'a KeyHasher,
     /// The configured organisations.
     pub homes: &'a Homes,
 }
 
 impl Desk<'_> {
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
     /// See [`DeskError`].
@@ -141,10 +141,10 @@ impl Desk<'_> {
         }
     }
 
-    /// Replaces the secret in place; the old one is refused from then on.
+    /// Replaces the secret of a key; the previous one is refused from then on.
     ///
     /// # Errors
-    /// See [`DeskError`]; a revoked key is not rotated.
+    /// See [`DeskError`]; a revoked key cannot be rotated.
     pub async fn rotate(&self, id: &str, ask: &RotateAsk) -> Result<Issued, DeskError> {
         let before = self.key(id).await?;
         if before.revoked {
@@ -166,7 +166,7 @@ impl Desk<'_> {
         Ok(Issued { secret, key })
     }
 
-    /// The key of this identifier.
+    /// The key with this id.
     ///
     /// # Errors
     /// See [`DeskError`].
@@ -182,7 +182,7 @@ impl Desk<'_> {
         self.records.revoke_key(id, revoked).await?.ok_or_else(|| DeskError::NoKey(id.to_owned()))
     }
 
-    /// Grants. What is granted must exist in the organisation.
+    /// Adds grants. What is granted must exist in the organisation.
     ///
     /// # Errors
     /// See [`DeskError`].
@@ -192,7 +192,7 @@ impl Desk<'_> {
         self.records.change_grants(id, &add, &[]).await?.ok_or_else(|| DeskError::NoKey(id.to_owned()))
     }
 
-    /// Takes grants back, also of what no longer exists.
+    /// Removes grants, including those for models and servers that no longer exist.
     ///
     /// # Errors
     /// See [`DeskError`].
@@ -263,7 +263,7 @@ fn grants(home: &Home, change: &GrantChange) -> Result<Vec<Grant>, DeskError> {
     Ok(named(change).collect())
 }
 
-/// The instant that was meant, and the zone it was meant in.
+/// Parses an expiry [ms since the Unix epoch], and returns the time zone it was given in.
 fn expiry(text: Option<&str>, timezone: Option<&str>) -> Result<(Option<i64>, Option<String>), DeskError> {
     let zone = jiff::tz::TimeZone::get(timezone.unwrap_or("UTC"))
         .map_err(|_| invalid(&format!("`{}` is no time zone; an example is Europe/Vienna", timezone.unwrap_or_default())))?;
@@ -282,7 +282,7 @@ fn expiry(text: Option<&str>, timezone: Option<&str>) -> Result<(Option<i64>, Op
     Ok((Some(at.as_millisecond()), timezone.map(str::to_owned)))
 }
 
-/// A key as JSON, without what it is looked up by.
+/// A key as JSON, without its fingerprint.
 pub fn describe(key: &KeyRow) -> Value {
     let (kind, team, user) = match &key.owner {
         KeyOwner::Organisation => ("ORGANISATION", None, None),

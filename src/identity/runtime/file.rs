@@ -1,5 +1,5 @@
-//! The table as a file, for a start without the record store. It holds no secret: fingerprints and grants, sealed so that
-//! nobody without the hashing key can add a key to it.
+//! The table of keys as a file, for a start without the record store. It contains no secrets, only fingerprints and grants, and
+//! is sealed so that nobody without the hashing key can add a key to it.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -38,12 +38,12 @@ pub(super) fn save(path: &Path, table: &KeyTable, hasher: &KeyHasher, as_of: Sys
     std::fs::rename(&draft, path)
 }
 
-/// Notes that the file is as good as new.
+/// Marks the file as up to date, by its modification time.
 pub(super) fn touch(path: &Path) -> io::Result<()> {
     File::options().write(true).open(path)?.set_modified(SystemTime::now())
 }
 
-/// Reads the table; says when what it holds was true.
+/// Reads the file into the table; returns as of when it was up to date.
 pub(super) fn load(path: &Path, table: &KeyTable, hasher: &KeyHasher) -> io::Result<SystemTime> {
     let modified = std::fs::metadata(path)?.modified()?;
     let bytes = std::fs::read(path)?;

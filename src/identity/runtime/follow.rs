@@ -1,4 +1,4 @@
-//! How changes of keys arrive: at once by the bus, and by asking again and again whether the bus was heard or not.
+//! Follows changes of keys in the record store: at once when the bus announces them, and by polling in any case.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use super::keyring::Keyring;
 use crate::store::records::{RecordError, RecordStore};
 use crate::store::{InvalidationBus, Notice, Subscription};
 
-/// Says on the bus that keys have changed.
+/// The message on the bus that keys have changed.
 pub const CHANGED: &str = "keys";
-/// Says on the bus that all keys are to be read again.
+/// The message on the bus that all keys have to be read again.
 pub const ALL_AGAIN: &str = "keys:*";
 
-/// Between two questions; with the timeout of a store that hangs it is what a revocation takes with the bus cut.
+/// The interval of polling. With the bus cut, a revocation takes effect after this time plus the timeout of the store.
 const POLL: Duration = Duration::from_secs(1);
-/// Keys read at once.
+/// Keys read per query.
 const PAGE: u32 = 10_000;
 
-/// What one process knows of where it stands.
+/// How far this process has followed the store.
 struct Position {
-    /// The version up to which changes were read.
+    /// The version up to which changes have been read.
     version: i64,
     migrated: bool,
-    /// All keys have been read from the store.
+    /// Whether all keys have been read from the store.
     complete: bool,
     /// The file for a start without the store.
     kept: Keeping,
 }
 
-/// Keeps the ring current for as long as the process runs.
+/// Follows the store for as long as the process runs.
 pub(super) async fn follow(ring: Arc<Keyring>, records: Arc<dyn RecordStore>, bus: Arc<dyn InvalidationBus>, path: PathBuf) {
     let mut heard = bus.subscribe();
     let mut at = Position { version: 0, migrated: false, complete: false, kept: Keeping::at(path.clone()) };
@@ -70,7 +70,7 @@ pub(super) async fn follow(ring: Arc<Keyring>, records: Arc<dyn RecordStore>, bu
     }
 }
 
-/// The next notice; never, when there is none to come.
+/// The next notice; waits for ever once the bus has closed.
 async fn next(heard: &mut Subscription, listening: bool) -> Option<Notice> {
     match listening {
         true => heard.next().await,
@@ -78,7 +78,7 @@ async fn next(heard: &mut Subscription, listening: bool) -> Option<Notice> {
     }
 }
 
-/// Reads everything, or what changed.
+/// Reads all keys, or those that have changed.
 async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position) -> Result<(), RecordError> {
     if !at.migrated {
         records.migrate().await?;
@@ -89,7 +89,7 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
         at.version = 0;
         ring.table().begin_reading();
     }
-    // Keys that were read are put into the table while the next ones are read. What is not in the table is read again.
+    // Each page is put into the table while the next is read. `at.version` advances only when a page is in the table.
     let mut putting: Option<Putting> = None;
     let mut from = at.version;
     loop {
@@ -120,19 +120,19 @@ async fn read(ring: &Arc<Keyring>, records: &dyn RecordStore, at: &mut Position)
     Ok(())
 }
 
-/// Keys on their way into the table.
+/// A page of keys that is being put into the table.
 struct Putting {
     task: JoinHandle<()>,
-    /// The version of the last of them.
+    /// The version of the last key of the page.
     up_to: i64,
 }
 
 impl Putting {
-    /// The version up to which all are in the table.
+    /// Waits until the page is in the table, and returns its last version.
     async fn done(self) -> Result<i64, RecordError> {
         match self.task.await {
             Ok(()) => Ok(self.up_to),
-            // Nothing of the panic's payload: it may quote a key's record.
+            // The panic's payload is not logged: it may quote a key's record.
             Err(_) => Err(RecordError::Unavailable("keys that were read could not be taken".into())),
         }
     }

@@ -1,4 +1,4 @@
-//! How secrets are made, and the keyed hash they are known by.
+//! The generation of secrets, and the keyed hash by which they are stored.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,12 +11,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::config::HashingKey;
 use crate::identity::Secret;
 
-/// `sk_`, what every secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "sk_";
-/// Hex digits of a secret: 192 bits.
+/// The number of hex digits of a secret: 192 bits.
 const DIGITS: usize = 48;
 
-/// HMAC-SHA-256 (RFC 2104) under a key that is not in the record store: who reads the store can test no guess.
+/// HMAC-SHA-256 (RFC 2104) under a key that is not in the record store, so that a reader of the store cannot test guesses.
 pub struct KeyHasher(hmac::Key);
 
 impl std::fmt::Debug for KeyHasher {
@@ -26,10 +26,10 @@ impl std::fmt::Debug for KeyHasher {
 }
 
 impl KeyHasher {
-    /// Hashes as the settings say.
+    /// A hasher with the key that the settings name.
     ///
     /// # Errors
-    /// The file cannot be used.
+    /// The key's file cannot be used.
     pub fn of(key: &HashingKey) -> io::Result<Self> {
         match key {
             HashingKey::Given(secret) => Ok(Self::new(secret.expose().as_bytes())),
@@ -39,15 +39,15 @@ impl KeyHasher {
         }
     }
 
-    /// Hashes under this secret, the same on every replica that shares a record store.
+    /// A hasher with this key, which must be the same on every replica that shares a record store.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// Hashes under the secret in a file; it is made, with mode 0600, if there is none.
+    /// A hasher with the key in a file, which is created with mode 0600 if it is missing.
     ///
     /// # Errors
-    /// The file cannot be read or made, is open to others, or is too short.
+    /// The file cannot be read or created, is readable by other users, or is too short.
     pub fn kept_in(path: &Path) -> io::Result<Self> {
         let mut bytes = zeroize::Zeroizing::new(Vec::new());
         match File::open(path) {
@@ -71,7 +71,7 @@ impl KeyHasher {
             std::fs::create_dir_all(folder)?;
         }
         let bytes = zeroize::Zeroizing::new(random::<32>()?);
-        // Complete before it has its name: two processes that start at once agree on whichever was first.
+        // Written completely before it gets its name, so that two processes starting at the same time agree on the first one.
         let draft = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&*bytes)?;
@@ -84,7 +84,7 @@ impl KeyHasher {
         }
     }
 
-    /// What a secret is looked up by.
+    /// The hash of a secret, by which its key is looked up.
     pub fn fingerprint(&self, secret: &[u8]) -> [u8; 32] {
         let tag = hmac::sign(&self.0, secret);
         let mut out = [0; 32];
@@ -92,31 +92,31 @@ impl KeyHasher {
         out
     }
 
-    /// Whether this is the hash of these bytes, in constant time.
+    /// Whether `tag` is the hash of these bytes, compared in constant time.
     pub fn vouches(&self, bytes: &[u8], tag: &[u8]) -> bool {
         hmac::verify(&self.0, bytes, tag).is_ok()
     }
 }
 
-/// A new secret and what people recognise it by, such as `sk_11…50ae`.
+/// A new secret, and the hint by which people recognise it, such as `sk_11…50ae`.
 ///
 /// # Errors
-/// The system has no randomness to give.
+/// The system's random number generator failed.
 pub fn mint() -> io::Result<(Secret, String)> {
     let digits = hex(&random::<{ DIGITS / 2 }>()?);
     let hint = format!("{PREFIX}{}…{}", &digits[..2], &digits[DIGITS - 4..]);
     Ok((Secret::new(format!("{PREFIX}{digits}")), hint))
 }
 
-/// A new identifier of a key.
+/// A new id for a key.
 ///
 /// # Errors
-/// The system has no randomness to give.
+/// The system's random number generator failed.
 pub(super) fn mint_id() -> io::Result<String> {
     Ok(format!("key_{}", hex(&random::<12>()?)))
 }
 
-/// Whether this could be a secret of [`mint`]: nothing else is worth a hash.
+/// Whether this has the form of a secret from [`mint`]. Nothing else needs to be hashed.
 pub(super) fn is_minted(secret: &[u8]) -> bool {
     secret.len() == PREFIX.len() + DIGITS && secret.starts_with(PREFIX.as_bytes()) && secret[PREFIX.len()..].iter().all(is_digit)
 }

@@ -1,4 +1,4 @@
-//! What a loaded configuration makes of a key that was made at run time.
+//! The part of a configuration from which the caller of a key made at run time is built.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -8,40 +8,40 @@ use crate::budget::Account;
 use crate::identity::{Caller, KeyKind, Organisation, Team, Terms, User};
 use crate::limit::{Policy, Scope, ScopePlan};
 
-/// All organisations by their identifier.
+/// All organisations by id.
 pub type Homes = HashMap<Arc<str>, Home>;
 
-/// One organisation: everything a key of it meets.
+/// One organisation, with everything that its keys refer to.
 #[derive(Debug, Clone)]
 pub struct Home {
     /// The tenant.
     pub organisation: Arc<Organisation>,
-    /// Its teams by identifier.
+    /// Its teams by id.
     pub teams: HashMap<Arc<str>, Arc<Team>>,
-    /// Its users by identifier.
+    /// Its users by id.
     pub users: HashMap<Arc<str>, Arc<User>>,
     /// The names of its models.
     pub models: Arc<HashSet<String>>,
-    /// Models that are granted from their own side, by the identifier of the key.
+    /// Models that the configuration grants to keys, by the id of the key.
     pub granted: HashMap<String, Vec<String>>,
     /// The names of its MCP servers.
     pub mcp_servers: HashSet<String>,
-    /// MCP servers that are granted from their own side, by the identifier of the key.
+    /// MCP servers that the configuration grants to keys, by the id of the key.
     pub granted_servers: BTreeMap<String, Vec<String>>,
-    /// The policy of the organisation.
+    /// The organisation's policy.
     pub plan: Option<Arc<ScopePlan>>,
-    /// The policies of its teams, by identifier.
+    /// The policies of its teams, by the team's id.
     pub team_plans: HashMap<Arc<str>, Arc<ScopePlan>>,
-    /// Its budgets and quotas, whosever they are.
+    /// All its budgets and quotas, of every owner.
     pub accounts: Vec<Arc<Account>>,
 }
 
-/// A key as the table keeps it.
+/// A key in the form in which the table keeps it.
 pub(super) struct Kept<'a> {
     pub id: &'a Arc<str>,
     pub name: &'a Arc<str>,
     pub kind: KeyKind,
-    /// The identifier of the team or user.
+    /// The id of its team or user.
     pub owner: Option<&'a str>,
     pub policies: Option<&'a str>,
     pub models: &'a Arc<HashSet<String>>,
@@ -102,7 +102,7 @@ impl Home {
     }
 }
 
-/// Whether this has the form of an identifier made at run time: `key_` and 24 hex digits.
+/// Whether an id has the form of those made at run time: `key_` and 24 hex digits.
 pub fn is_minted_id(id: &str) -> bool {
     id.strip_prefix("key_").is_some_and(|digits| digits.len() == 24 && digits.as_bytes().iter().all(is_digit))
 }

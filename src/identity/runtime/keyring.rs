@@ -1,4 +1,4 @@
-//! All keys of the process: those of the configuration, then those made at run time.
+//! Authentication with all keys: first those of the configuration, then those made at run time.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -15,32 +15,33 @@ use crate::store::InvalidationBus;
 use crate::store::records::RecordStore;
 use crate::telemetry::{KeyMetrics, Lookup};
 
-/// What a caller is told to wait while the store is away.
+/// The `Retry-After` while the store is unavailable.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The store is asked every second. Longer ago than this it may have gone, and cannot have said that a key does not exist.
+/// The store is polled every second. If its last answer is older than this, it may be unavailable, and this process cannot
+/// be sure that a key does not exist.
 const HEARD: Duration = Duration::from_millis(2500);
 
-/// The keys made at run time and how sure this process is of them.
+/// The keys made at run time, and how current they are.
 pub struct Keyring {
     hasher: KeyHasher,
     table: KeyTable,
     grace: Duration,
-    /// When the store answered last, in milliseconds since the epoch; 0: nothing was ever loaded.
+    /// When the store last answered [ms since the Unix epoch]; 0: nothing was ever loaded.
     as_of: AtomicI64,
     /// The same by the clock that nobody can set, in milliseconds since `born`: before it, if it was in a file.
     heard: AtomicI64,
     born: Instant,
     /// Whether the store answered when it was asked last.
     reachable: AtomicBool,
-    /// Whether the first attempt to load is over, however it ended.
+    /// Whether the first attempt to load has ended, successfully or not.
     tried: AtomicBool,
     records: OnceLock<Arc<dyn RecordStore>>,
     metrics: Option<KeyMetrics>,
 }
 
 impl Keyring {
-    /// An empty ring. Keys are served for `grace` after the store answered last.
+    /// An empty ring. Keys are accepted for `grace` after the store's last answer.
     pub fn new(hasher: KeyHasher, homes: Arc<Homes>, grace: Duration) -> Self {
         Self {
             hasher,
@@ -56,20 +57,20 @@ impl Keyring {
         }
     }
 
-    /// The same, counted.
+    /// Adds metrics.
     pub fn counted(mut self, metrics: KeyMetrics) -> Self {
         self.metrics = Some(metrics);
         self
     }
 
-    /// Keeps it current for as long as the process runs; `path` is the file for a start without the store.
+    /// Follows the store for as long as the process runs; `path` is the file for a start without the store.
     pub async fn follow(self: Arc<Self>, records: Arc<dyn RecordStore>, bus: Arc<dyn InvalidationBus>, path: PathBuf) {
-        // There is one store for the life of a process.
+        // A second call keeps the first store: there is one for the life of a process.
         let _ = self.records.set(Arc::clone(&records));
         follow::follow(self, records, bus, path).await;
     }
 
-    /// The store cannot even be opened: keys are those of the file.
+    /// The store cannot even be opened: uses the keys of the file.
     pub async fn without_store(self: &Arc<Self>, path: PathBuf) {
         if !self.is_loaded() {
             follow::from_file(self, path).await;
@@ -77,22 +78,22 @@ impl Keyring {
         self.missed();
     }
 
-    /// The keys.
+    /// The table of keys.
     pub fn table(&self) -> &KeyTable {
         &self.table
     }
 
-    /// What makes fingerprints.
+    /// The hash by which secrets are stored.
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }
 
-    /// The store that keys are kept in, once the process runs.
+    /// The store of keys, once [`Self::follow`] runs.
     pub fn records(&self) -> Option<&Arc<dyn RecordStore>> {
         self.records.get()
     }
 
-    /// Whether the first attempt to load is over: before that, requests are better sent to somebody else.
+    /// Whether the first attempt to load has ended. Before that, requests are better sent to another replica.
     pub fn is_ready(&self) -> bool {
         self.tried.load(Ordering::Acquire)
     }
@@ -149,9 +150,9 @@ impl Keyring {
     /// Finds the principal of a presented secret.
     ///
     /// # Errors
-    /// `unauthorized`, `api_key_revoked`, `api_key_expired`; `store_unavailable` when only the store could tell.
+    /// `unauthorized`, `api_key_revoked`, `api_key_expired`; `store_unavailable` if only the store could tell.
     pub fn authenticate(&self, configured: &Keys, secret: &[u8], now: SystemTime) -> Result<Arc<Caller>, Denial> {
-        // Most fleets have all their keys here: where none is configured none has to be hashed for.
+        // Most fleets make all keys at run time: without configured keys the second hash is not needed.
         let unknown = match configured.is_empty() && is_minted(secret) {
             true => Denial::of(codes::UNAUTHORIZED),
             false => match authenticate(configured, secret, now) {
@@ -170,7 +171,7 @@ impl Keyring {
             Found::Caller(caller) => (Lookup::Found, Ok(caller)),
             Found::Revoked => (Lookup::Revoked, Err(Denial::of(codes::KEY_REVOKED))),
             Found::Expired => (Lookup::Expired, Err(Denial::of(codes::KEY_EXPIRED))),
-            // It may have been made since the store was heard of.
+            // The key may have been made since the store last answered.
             Found::Unknown if !reachable || !within(HEARD) => (Lookup::Unavailable, Err(unavailable())),
             Found::Unknown => (Lookup::Unknown, Err(unknown)),
         };
@@ -191,7 +192,7 @@ fn millis(time: SystemTime) -> i64 {
 mod tests {
     use super::*;
 
-    /// A store that hangs is known to be away only when a question to it has failed.
+    /// A hanging store counts as unavailable only once a poll has failed.
     #[test]
     fn an_unknown_key_is_refused_on_fresh_word_alone() {
         let ring = Keyring::new(KeyHasher::new(&[7; 32]), Arc::default(), Duration::from_secs(900));

@@ -1,7 +1,7 @@
-//! Virtual keys made at run time: how their secrets are made and kept, where they are looked up, how changes arrive, and
-//! what operators do with them.
+//! Virtual keys made at run time: how their secrets are generated and stored, where they are looked up, how changes arrive, and
+//! the operations on them.
 //!
-//! No request asks a store: the whole table is in this process, so that a flood of unknown keys costs a hash each.
+//! No request asks a store: all keys are in memory, so that a flood of unknown keys costs one hash each.
 
 mod desk;
 mod file;

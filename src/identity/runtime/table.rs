@@ -1,4 +1,4 @@
-//! The keys made at run time, all of them, in this process.
+//! The table of all keys made at run time, in memory.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,23 +14,23 @@ use crate::identity::{Caller, KeyEntry, KeyKind, Terms, fingerprint};
 use crate::store::records::{KeyChange, KeyOwner, Resource};
 
 const SHARDS: usize = 64;
-/// Distinct texts and sets of grants after which those that nobody uses are thrown away.
+/// The number of pooled texts or grant sets from which on unused ones are removed.
 const POOLED: usize = 4096;
 
-/// What the table says of a fingerprint.
+/// The result of looking up a fingerprint.
 #[derive(Debug, Clone)]
 pub(super) enum Found {
-    /// Nobody's.
+    /// No key has it, or what the key refers to is gone.
     Unknown,
-    /// Switched off.
+    /// The key is switched off.
     Revoked,
-    /// Past its expiry.
+    /// The key has expired.
     Expired,
-    /// A principal.
+    /// The caller that the key stands for.
     Caller(Arc<Caller>),
 }
 
-/// A key in the form in which it is read from a store or a file.
+/// A key as it is read from the store or the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub fingerprint: [u8; 32],
@@ -78,18 +78,18 @@ impl From<KeyChange> for Entry {
 
 type Names = Arc<HashSet<String>>;
 
-/// What keys have in common: a million keys have few owners and few sets of grants.
+/// What many keys have in common: a million keys have few owners and few sets of grants.
 struct Common {
     organisation: Arc<str>,
     kind: KeyKind,
     owner: Option<Arc<str>>,
     models: Names,
     mcp_servers: Names,
-    /// The terms of the last of them that a caller was made for.
+    /// The terms of the last caller that was built from this, to be shared.
     terms: Mutex<Option<Arc<Terms>>>,
 }
 
-/// By what keys with the same [`Common`] are found.
+/// The key under which a [`Common`] is pooled.
 #[derive(PartialEq, Eq, Hash)]
 struct Traits {
     organisation: String,
@@ -99,7 +99,7 @@ struct Traits {
     mcp_servers: Vec<String>,
 }
 
-/// What is kept of a key.
+/// A key as it is kept.
 struct Slot {
     id: Arc<str>,
     name: Arc<str>,
@@ -107,14 +107,14 @@ struct Slot {
     policies: Option<Arc<str>>,
     expires: i64,
     revoked: bool,
-    /// The reading in which it was seen last.
+    /// The number of the last full reading that contained it.
     reading: u8,
-    /// A key with policies of its own gets its principal when it is used first, because that takes more memory than the
-    /// key; all others have theirs from the start, so that a first use costs no more than a second one.
+    /// The caller that the key stands for. It is built beforehand, so that a first use costs no more than a second one; for a
+    /// key with policies of its own it is built at its first use, because it then takes more memory than the key.
     caller: OnceLock<Option<Arc<Caller>>>,
 }
 
-/// Fingerprints are keyed hashes already: no caller can choose where they fall.
+/// Uses a part of the fingerprint as its hash: fingerprints are keyed hashes already, so no caller can cause collisions.
 #[derive(Default)]
 struct AsIs(u64);
 
@@ -131,7 +131,7 @@ impl Hasher for AsIs {
     }
 }
 
-/// Slots are boxed, because a map is half empty at worst.
+/// Slots are boxed, because up to half of a map's places are empty.
 type Shard = HashMap<Fingerprint, Box<Slot>, BuildHasherDefault<AsIs>>;
 
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -143,7 +143,7 @@ impl std::hash::Hash for Fingerprint {
     }
 }
 
-/// Where a key is, by its identifier, and what keys share.
+/// The fingerprints of keys by id, and the pools of what keys share.
 #[derive(Default)]
 struct Register {
     places: HashMap<[u8; 16], Fingerprint>,
@@ -151,7 +151,7 @@ struct Register {
     common: HashMap<Traits, Arc<Common>>,
 }
 
-/// The table.
+/// All keys made at run time.
 pub struct KeyTable {
     shards: Vec<RwLock<Shard>>,
     register: Mutex<Register>,
@@ -172,17 +172,17 @@ impl KeyTable {
         }
     }
 
-    /// How many keys it has.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Whether it has none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Another configuration was loaded: what keys stand for is found anew. Callers are served all the while.
+    /// Rebuilds the callers of all keys for another configuration. Lookups go on meanwhile.
     pub fn rehome(&self, homes: Arc<Homes>) {
         self.homes.store(Arc::clone(&homes));
         let mut strays = 0_usize;
@@ -202,7 +202,7 @@ impl KeyTable {
         &self.shards[usize::from(fingerprint.0[0]) % SHARDS]
     }
 
-    /// What is known of a fingerprint at this time (milliseconds since the epoch). Revoked wins over expired.
+    /// Looks up a fingerprint at this time [ms since the Unix epoch]. Revoked takes precedence over expired.
     pub(super) fn find(&self, fingerprint: [u8; 32], now: i64) -> Found {
         let fingerprint = Fingerprint(fingerprint);
         let shard = self.shard(&fingerprint).read();
@@ -219,7 +219,7 @@ impl KeyTable {
             .map_or(Found::Unknown, |caller| Found::Caller(Arc::clone(caller)))
     }
 
-    /// The key of this identifier, for who does not have its secret.
+    /// The key with this id, for components that do not have its secret.
     pub fn by_id(&self, id: &str) -> Option<KeyEntry> {
         let place = *self.register.lock().places.get(&place_of(id))?;
         let shard = self.shard(&place).read();
@@ -228,12 +228,12 @@ impl KeyTable {
         Some(KeyEntry { caller, revoked: slot.revoked })
     }
 
-    /// Begins to read all keys anew; [`KeyTable::end_reading`] forgets those that were not among them.
+    /// Begins to read all keys anew; [`KeyTable::end_reading`] removes those that were not among them.
     pub(super) fn begin_reading(&self) {
         self.reading.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Forgets every key that was not put since the reading began.
+    /// Removes every key that was not put since [`KeyTable::begin_reading`].
     pub(super) fn end_reading(&self) {
         let reading = self.reading.load(Ordering::Relaxed);
         let mut left = 0;
@@ -247,7 +247,7 @@ impl KeyTable {
         self.count.store(left, Ordering::Relaxed);
     }
 
-    /// Puts a key, or what became of it.
+    /// Adds a key or replaces its previous state.
     pub(super) fn put(&self, entry: Entry) {
         let mut register = self.register.lock();
         let place = Fingerprint(entry.fingerprint);
@@ -272,13 +272,13 @@ impl KeyTable {
         });
         let before = register.places.insert(id, place);
         let mut shard = self.shard(&place).write();
-        // With the shard held: if another configuration comes now, it is also this key that it finds anew.
+        // With the shard locked: a concurrent `rehome` either sees this key or has stored its homes already.
         slot.caller = ready(&self.homes.load(), &slot);
         if shard.insert(place, slot).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
         drop(shard);
-        // The secret before is nobody's from now on.
+        // The fingerprint of a rotated key's previous secret is removed.
         if let Some(before) = before.filter(|before| *before != place)
             && self.shard(&before).write().remove(&before).is_some()
         {
@@ -286,7 +286,7 @@ impl KeyTable {
         }
     }
 
-    /// All keys, a part of them at a time.
+    /// Passes all keys to `each`, locking one shard at a time.
     pub(super) fn entries(&self, mut each: impl FnMut(&Entry) -> std::io::Result<()>) -> std::io::Result<()> {
         let list = |names: &Names| names.iter().cloned().collect();
         for shard in &self.shards {
@@ -313,7 +313,7 @@ impl KeyTable {
     }
 }
 
-/// What an identifier is found by: shorter than it.
+/// A short digest of an id, which takes less memory than the id.
 fn place_of(id: &str) -> [u8; 16] {
     let mut short = [0; 16];
     short.copy_from_slice(&fingerprint(id.as_bytes())[..16]);
@@ -360,7 +360,7 @@ impl Register {
     }
 }
 
-/// The principal of a key as far as it is made before somebody uses it.
+/// The caller of a key if it is built beforehand, see [`Slot::caller`].
 fn ready(homes: &Homes, slot: &Slot) -> OnceLock<Option<Arc<Caller>>> {
     match slot.policies {
         Some(_) => OnceLock::new(),
@@ -386,7 +386,7 @@ fn caller(homes: &Homes, slot: &Slot) -> Option<Arc<Caller>> {
         mcp_servers: &common.mcp_servers,
     };
     let mut caller = homes.get(&common.organisation)?.caller(&key)?;
-    // Terms are mostly those of all keys of an owner, and every key would have its own copy.
+    // Usually all keys of an owner have equal terms; sharing them saves memory.
     let mut terms = common.terms.lock();
     match &*terms {
         Some(known) if known.is(&caller.terms) => caller.terms = Arc::clone(known),

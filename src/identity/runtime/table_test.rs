@@ -141,7 +141,7 @@ fn what_is_written_to_the_file_is_what_was_put() {
     }
 }
 
-/// Keys are looked up while they change: a reader sees the key before or after, and never none.
+/// Keys are looked up while they change: a reader sees a key as it was before or after a change, and never misses it.
 #[test]
 fn a_key_is_found_while_it_changes() {
     let table = table((0..50).map(|n| key(&format!("key_{n}"), n)));
