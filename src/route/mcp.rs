@@ -1,4 +1,4 @@
-//! MCP servers: where they are, who may call which of their tools, and what a call costs.
+//! MCP servers: their addresses, who may call which of their tools, and what a call costs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{BaseUrl, Provider};
 use crate::identity::{Caller, Secret};
 use crate::limit::ScopePlan;
 
-/// The name of all MCP servers together where a provider is named: in usage records, metrics and evidence.
+/// The provider name that all MCP servers share in usage records, metrics and evidence.
 pub const PROVIDER: &str = "mcp";
 
 /// How a server is spoken to.
@@ -35,7 +35,7 @@ impl Transport {
         }
     }
 
-    /// What the caller must accept for the server to answer.
+    /// The value of `Accept` that the server requires.
     pub const fn accept(self) -> &'static str {
         match self {
             Self::StreamableHttp => "application/json, text/event-stream",
@@ -47,58 +47,57 @@ impl Transport {
 /// An MCP server of an organisation.
 #[derive(Debug)]
 pub struct McpServer {
-    /// Unique in the organisation; callers name it in the path.
+    /// The server's name, unique in the organisation; callers use it in the path.
     pub name: Arc<str>,
-    /// Its address and how long it may be silent. All servers have the same [`PROVIDER`] name.
+    /// The server's address and timeouts. All servers share the provider name [`PROVIDER`].
     pub upstream: Arc<Provider>,
-    /// The path of its endpoint, from `/`.
+    /// The path of the server's endpoint, beginning with `/`.
     pub path: String,
-    /// How it is spoken to.
+    /// The transport of its answers.
     pub transport: Transport,
-    /// How it knows the gateway.
+    /// The credential that it requires.
     pub credential: McpCredential,
-    /// Which keys may call it at all, beside their grant.
+    /// The keys that may call it at all, in addition to a grant.
     pub audience: Audience,
-    /// Which tools may be called.
+    /// The tools that may be called.
     pub tools: ToolRules,
-    /// Words that must not stand anywhere in a request, lower case.
+    /// Words that must not occur anywhere in a request, in lower case.
     pub blocked_keywords: Vec<String>,
-    /// What it costs, if anybody said so.
+    /// The price of calling it, if one is configured.
     pub pricing: Option<McpPricing>,
-    /// Its own policy, if it asks for anything; one counter for all who call it.
+    /// Its own policy, if that limits anything, with one counter for all callers.
     pub limits: Option<Arc<ScopePlan>>,
 }
 
-/// How an MCP server knows the gateway.
+/// The credential that an MCP server requires.
 #[derive(Debug)]
 pub enum McpCredential {
-    /// It does not ask.
+    /// The server requires none.
     None,
-    /// The value of `Authorization`, always the same; `None` when the reference could not be resolved, and then no request
-    /// goes out.
+    /// A fixed value of `Authorization`. `None` if its reference could not be resolved; requests are refused then.
     Fixed(Option<Secret>),
-    /// A token that is fetched.
+    /// An access token that has to be fetched.
     Fetched(ClientCredentials),
 }
 
-/// Where access tokens come from: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4).
+/// How access tokens are fetched: the client credentials grant of OAuth 2.0 (RFC 6749 §4.4).
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
     /// The address of the token endpoint.
     pub token_url: BaseUrl,
-    /// Its path.
+    /// The path of the token endpoint.
     pub path: String,
-    /// Who the gateway is there.
+    /// The gateway's client id.
     pub client_id: String,
-    /// `None` when the reference could not be resolved.
+    /// The gateway's client secret; `None` if its reference could not be resolved.
     pub client_secret: Option<Secret>,
-    /// What the token is to be good for.
+    /// The scope to ask for.
     pub scope: Option<String>,
-    /// Whom it is to be good for.
+    /// The audience to ask for.
     pub audience: Option<String>,
 }
 
-/// Which keys a server is for. A grant is needed in any case.
+/// The keys that a server is meant for. A grant is needed in any case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audience {
     /// Only keys of this team, by its id.
@@ -108,24 +107,24 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Whether a key belongs to it.
+    /// Whether a caller's key belongs to the audience.
     pub fn has(&self, caller: &Caller) -> bool {
         let team = caller.team.as_ref().map(|team| &team.id);
         self.team.as_ref().is_none_or(|wanted| team == Some(wanted)) && self.key.as_ref().is_none_or(|wanted| *wanted == caller.key_id)
     }
 }
 
-/// Which tools of a server may be called. Names are compared as they are written.
+/// The tools of a server that may be called. Names are compared exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToolRules {
-    /// Only these, unless it is empty.
+    /// Only these tools, unless the list is empty.
     pub allowed: Vec<String>,
-    /// None of these, whatever is allowed.
+    /// None of these tools, even if they are allowed.
     pub blocked: Vec<String>,
 }
 
 impl ToolRules {
-    /// Whether there is any rule.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.allowed.is_empty() && self.blocked.is_empty()
     }
@@ -150,19 +149,19 @@ pub struct McpPricing {
 }
 
 impl McpPricing {
-    /// The costs of calls, of the request's bytes and of the answer's. Saturates instead of wrapping.
+    /// The costs of the calls, the request's bytes and the answer's bytes [nano-USD]. Saturates instead of wrapping.
     pub fn parts(&self, calls: u64, bytes_in: u64, bytes_out: u64) -> [i64; 3] {
         let part = |price: u64, count: u64| i64::try_from(price.saturating_mul(count)).unwrap_or(i64::MAX);
         [part(self.call_nanos_usd, calls.max(1)), part(self.input_byte_nanos_usd, bytes_in), part(self.output_byte_nanos_usd, bytes_out)]
     }
 }
 
-/// All MCP servers, by organisation (id) and by what callers name them; looking up allocates nothing.
+/// All MCP servers, by organisation (id) and by the names that callers use. A lookup allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub struct McpServers(HashMap<Arc<str>, HashMap<Arc<str>, Arc<McpServer>>>);
 
 impl McpServers {
-    /// Adds a server under its name and, if it has one, its identifier.
+    /// Adds a server under its name and, if it has one, its id.
     pub fn insert(&mut self, organisation: Arc<str>, id: Option<Arc<str>>, server: Arc<McpServer>) {
         let own = self.0.entry(organisation).or_default();
         if let Some(id) = id {
@@ -171,7 +170,7 @@ impl McpServers {
         own.insert(Arc::clone(&server.name), server);
     }
 
-    /// Every name of every server, with its organisation.
+    /// Every name and id of every server, with its organisation.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Arc<McpServer>)> {
         self.0.iter().flat_map(|(organisation, own)| own.iter().map(move |(name, server)| (organisation, name, server)))
     }

@@ -1,5 +1,5 @@
-//! Where a request goes: routes, the providers and models behind them, and plain upstreams. Pure data and lookup; the
-//! proxy turns it into connections.
+//! The routing of requests: routes, providers with their models, MCP servers, and plain upstreams. Only data and lookups; the
+//! proxy turns them into connections.
 
 mod mcp;
 mod named;
@@ -23,20 +23,20 @@ use crate::gate::Chain;
 pub enum Overflow {
     /// Refuse it with `held_response_too_large` (the default).
     Deny,
-    /// Let it through unread, and say so in the evidence.
+    /// Let it pass unread, and tag the request in evidence.
     Allow,
 }
 
-/// One route, with everything resolved.
+/// A route with all its references resolved.
 #[derive(Debug)]
 pub struct Route {
-    /// Unique name; label of metrics.
+    /// Unique name, also the label in metrics.
     pub name: Arc<str>,
-    /// Position in [`Router::routes`], to find what the proxy keeps per route (balancers, metric handles).
+    /// The index in [`Router::routes`], under which the proxy keeps data per route (balancers, metrics, guards).
     pub index: usize,
     /// The compiled plugin chain.
     pub chain: Arc<Chain>,
-    /// A plain HTTP upstream; without one the model of the request decides the provider.
+    /// The route's own HTTP upstream; without one, the model of the request decides the provider.
     pub upstream: Option<Upstream>,
     /// Whether a virtual key is required.
     pub auth: bool,
@@ -44,12 +44,12 @@ pub struct Route {
     pub held_overflow: Overflow,
     /// Refuse bodies that cannot be parsed instead of forwarding them unread (`on_unparsed: deny`).
     pub guard_unparsed: bool,
-    /// Send a signed receipt header with every answer.
+    /// Send `odock-receipt` with every answer.
     pub receipt: bool,
-    /// Send `server-timing`.
+    /// Send `server-timing` with every answer.
     pub server_timing: bool,
-    /// How often a failed attempt is repeated before anything was sent to the caller.
+    /// How often a failed connection attempt is repeated.
     pub retries: u32,
-    /// Time for one upstream attempt; `None` leaves the provider's own.
+    /// The timeout of one upstream attempt; `None` uses the provider's own.
     pub timeout: Option<Duration>,
 }

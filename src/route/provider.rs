@@ -9,7 +9,7 @@ use crate::identity::Secret;
 use crate::limit::ScopePlan;
 use crate::usage::Pricing;
 
-/// What a provider speaks.
+/// The API that a provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProviderKind {
     /// api.openai.com.
@@ -49,13 +49,13 @@ impl ProviderKind {
         }
     }
 
-    /// Whether it knows `stream_options.include_usage`. Mistral does not, and tells usage unasked; the others have nothing
-    /// that it would mean.
+    /// Whether it knows `stream_options.include_usage`. Mistral does not, but reports usage without being asked; Anthropic and Gemini
+    /// have other APIs.
     pub fn tells_stream_usage(self) -> bool {
         matches!(self, Self::OpenAi | Self::AzureOpenAi | Self::Vllm | Self::HuggingFace | Self::Custom)
     }
 
-    /// Where the provider lives unless `base_url` says otherwise; `None` when there is no public address.
+    /// The address unless `base_url` names another; `None` if there is no public one.
     pub fn default_base_url(self) -> Option<&'static str> {
         match self {
             Self::OpenAi => Some("https://api.openai.com"),
@@ -68,32 +68,32 @@ impl ProviderKind {
     }
 }
 
-/// A provider's address, taken apart.
+/// A provider's address, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
-    /// `https`.
+    /// Whether the scheme is `https`.
     pub tls: bool,
-    /// Lower-case name or address, IPv6 without brackets; also the SNI.
+    /// The host name in lower case, or the address, IPv6 without brackets; also used as SNI.
     pub host: String,
-    /// The port, explicit or the scheme's.
+    /// The port, explicit or the scheme's default.
     pub port: u16,
-    /// Path before the endpoint's own, without trailing slash and without a final `/v1`; empty for most.
+    /// The path before the endpoint's own, without a trailing slash and without a final `/v1`; usually empty.
     pub base_path: String,
 }
 
-/// Why a base URL cannot be used.
+/// Why a base URL is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BaseUrlError {
     /// It does not parse, or has no host.
     #[error("is not a URL such as \"https://api.openai.com\"")]
     Malformed,
-    /// Neither http nor https.
+    /// The scheme is neither http nor https.
     #[error("must begin with http:// or https://")]
     Scheme,
-    /// User name or password in the URL.
+    /// The URL contains a user name or password.
     #[error("must not contain a user name or password; give them by reference")]
     Credentials,
-    /// `?query` or `#fragment`.
+    /// The URL has a `?query` or `#fragment`.
     #[error("must not have a query or fragment")]
     Query,
 }
@@ -103,7 +103,7 @@ impl BaseUrl {
     /// `https://api.openai.com` and `https://api.openai.com/v1/` are the same provider.
     ///
     /// # Errors
-    /// When the text is not such a URL.
+    /// The text is not such a URL.
     pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
         let (scheme, rest) = text.split_once("://").ok_or(BaseUrlError::Malformed)?;
         let tls = match scheme {
@@ -131,12 +131,12 @@ impl BaseUrl {
         Ok(Self { tls, host, port, base_path: path.to_owned() })
     }
 
-    /// `host:port`, IPv6 in brackets, to connect to.
+    /// `host:port` to connect to, IPv6 in brackets.
     pub fn address(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
     }
 
-    /// The `Host` header: the port only where it is not the scheme's own.
+    /// The value of `Host`, with the port only if it is not the scheme's default.
     pub fn authority(&self) -> String {
         let default = if self.tls { 443 } else { 80 };
         match (self.host.contains(':'), self.port == default) {
@@ -150,49 +150,49 @@ impl BaseUrl {
 /// A configured provider.
 #[derive(Debug, Clone)]
 pub struct Provider {
-    /// Unique name; label of metrics.
+    /// Unique name, also the label in metrics.
     pub name: Arc<str>,
-    /// What it speaks.
+    /// The API that it has.
     pub kind: ProviderKind,
-    /// Where it lives.
+    /// Its address.
     pub base_url: BaseUrl,
-    /// The credential it is called with.
+    /// The credential that it is called with.
     pub api_key: Option<Secret>,
-    /// A credential was configured: with this set and `api_key` empty the reference could not be resolved, and a request
-    /// must end in `provider_api_key_not_configured` instead of going out without one.
+    /// Whether a credential was configured. If so and `api_key` is `None`, its reference could not be resolved, and requests must
+    /// end in `provider_api_key_not_configured` instead of going out without a credential.
     pub key_required: bool,
-    /// Longest silence of one attempt: time to the response head, and between two reads of the body.
+    /// The longest silence within an attempt: until the response head, and between two reads of the body.
     pub timeout: Duration,
-    /// Longest time for connecting, TLS included.
+    /// The longest time for connecting, including TLS.
     pub connect_timeout: Duration,
-    /// Speak HTTP/2 (by ALPN with TLS, by prior knowledge without).
+    /// Whether to use HTTP/2 (by ALPN with TLS, by prior knowledge without).
     pub h2: bool,
-    /// PEM file of the authorities that sign its certificate, instead of the system's.
+    /// A PEM file with the authorities for its certificate, instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Streams of chats and completions are asked for their usage, where the gateway counts it.
+    /// Whether streams of (chat) completions are asked for their usage when the gateway counts it.
     pub stream_usage: bool,
-    /// Switched off: a request for one of its models ends in `provider_disabled`.
+    /// Whether it is enabled. Otherwise requests for its models end in `provider_disabled`.
     pub enabled: bool,
 }
 
 /// A model of an organisation.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// What callers send, unique in the organisation.
+    /// The name that callers send, unique in the organisation.
     pub name: Arc<str>,
-    /// What the provider is sent.
+    /// The name that the provider is sent.
     pub slug: Arc<str>,
-    /// Who serves it.
+    /// The provider that serves it.
     pub provider: Arc<Provider>,
-    /// What it costs, if anybody said so.
+    /// The price, if one is configured.
     pub pricing: Option<Arc<Pricing>>,
-    /// Tokens of its longest answer.
+    /// The tokens of its longest answer.
     pub max_output_tokens: u64,
-    /// Its own policy, if it asks for anything; one counter for all who call it.
+    /// Its own policy, if that limits anything, with one counter for all callers.
     pub limits: Option<Arc<ScopePlan>>,
 }
 
-/// All models, by organisation (id) and name; looking up allocates nothing.
+/// All models, by organisation (id) and name. A lookup allocates nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Models(ByName<ByName<Arc<Model>>>);
 
@@ -202,12 +202,12 @@ impl Models {
         self.0.entry(organisation).or_default().insert(Arc::clone(&model.name), model);
     }
 
-    /// The model of this name within the organisation; another organisation's models do not exist.
+    /// The model of this name within the organisation; models of other organisations are never found.
     pub fn get(&self, organisation: &str, name: &str) -> Option<&Arc<Model>> {
         self.0.get(organisation)?.get(name)
     }
 
-    /// Every model of every organisation.
+    /// All models of all organisations.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.0.values().flat_map(ByName::values)
     }

@@ -1,4 +1,4 @@
-//! Finding the route of a request.
+//! Finds the route of a request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::Route;
 
-/// The condition of one route. Empty parts match everything.
+/// The condition of a route. Empty parts match everything.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
     /// Exact host name, lower case, without port.
@@ -23,7 +23,7 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    /// Whether a path is matched, whatever the other parts say.
+    /// Whether the path matches, regardless of the other parts.
     pub fn path_fits(&self, path: &str) -> bool {
         if let Some(exact) = &self.path {
             return exact == path;
@@ -40,25 +40,25 @@ impl Matcher {
         self.methods.is_empty() || self.methods.contains(method)
     }
 
-    /// The greater of two routes that fit is taken: exact paths before prefixes, longer prefixes before shorter.
+    /// The order among matching routes: the greatest rank wins, so exact paths before prefixes, longer prefixes before shorter.
     pub fn rank(&self) -> (bool, usize) {
         (self.path.is_some(), self.path.as_ref().or(self.path_prefix.as_ref()).map_or(0, String::len))
     }
 }
 
-/// What [`Router::find`] says.
+/// The result of [`Router::find`].
 #[derive(Debug, Clone)]
 pub enum Match {
-    /// The route.
+    /// The route that matches.
     Route(Arc<Route>),
-    /// Host, path and headers fit at least one route, the method none of them: 405.
+    /// Host, path and headers match a route, but its method does not: 405.
     MethodNotAllowed,
-    /// Nothing fits: 404.
+    /// No route matches: 404.
     None,
 }
 
-/// All routes of a snapshot, ordered for lookup: a route that names the host before those that do not, then exact paths,
-/// then the longest prefix, then the order of the file.
+/// All routes of a snapshot in the order of lookup: routes with the request's host before routes for any host, then exact
+/// paths, then longer prefixes, then the order of the file.
 #[derive(Debug, Default)]
 pub struct Router {
     routes: Vec<Arc<Route>>,
@@ -67,7 +67,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Orders the routes, given in the order of the file.
+    /// Orders the routes, which are given in the order of the file.
     pub fn new(routes: Vec<(Matcher, Arc<Route>)>) -> Self {
         let mut router = Self { routes: routes.iter().map(|(_, r)| Arc::clone(r)).collect(), ..Self::default() };
         for (mut matcher, route) in routes {
@@ -91,8 +91,8 @@ impl Router {
         &self.routes
     }
 
-    /// Finds the route. `host` tells the `Host` field or `:authority` as sent (port and case do not matter), and is asked
-    /// only if a route names one; `path` is the path without query.
+    /// Finds the route. `host` returns the `Host` field or `:authority` as sent (port and case are ignored) and is called only if
+    /// some route names a host; `path` is the path without the query.
     pub fn find<'h>(&self, host: impl FnOnce() -> &'h str, path: &str, method: &Method, headers: &HeaderMap) -> Match {
         let mut wrong_method = false;
         for (matcher, route) in self.at_host(host).iter().chain(&self.any_host) {
@@ -120,7 +120,7 @@ impl Router {
     }
 }
 
-/// The host name of a `Host` field: no port, no final dot, IPv6 in its brackets.
+/// The host name of a `Host` field: without port and final dot, IPv6 in its brackets.
 fn without_port(host: &str) -> &str {
     let name = match host.rfind(']') {
         Some(end) => &host[..=end],
@@ -195,7 +195,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-canary", HeaderValue::from_static("1"));
         let Match::Route(found) = router().find(|| "x", "/v1/files", &Method::GET, &headers) else { panic!("no route") };
-        // Equal prefixes: the file's order decides, so a conditional route belongs before the general one.
+        // Equal prefixes: the order of the file decides, so a conditional route has to precede the general one.
         assert_eq!(&*found.name, "files");
     }
 }

@@ -1,4 +1,4 @@
-//! A plain HTTP upstream of a route: addresses and how to speak to them.
+//! A route's own HTTP upstream: its addresses and how to connect to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Address {
     /// `host:port`; the host is resolved by the proxy.
     pub address: String,
-    /// Relative share of requests, at least 1.
+    /// The relative share of requests, at least 1.
     pub weight: u32,
 }
 
@@ -33,14 +33,14 @@ pub struct HealthCheck {
 /// A group of interchangeable backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// At least one.
+    /// The addresses, at least one.
     pub addresses: Vec<Address>,
-    /// Speak TLS to them.
+    /// Whether to connect with TLS.
     pub tls: bool,
-    /// `Host` header and SNI sent; `None` keeps the caller's `Host` and uses the address as SNI.
+    /// The `Host` header and SNI to send; `None` keeps the caller's `Host` and uses the address as SNI.
     pub host: Option<Arc<str>>,
-    /// Active probing; `None` trusts every address until a connect fails.
+    /// Active probing; without it, every address counts as healthy.
     pub health_check: Option<HealthCheck>,
-    /// Speak HTTP/2 (by ALPN with TLS, by prior knowledge without).
+    /// Whether to use HTTP/2 (by ALPN with TLS, by prior knowledge without).
     pub h2: bool,
 }
