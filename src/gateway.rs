@@ -1,4 +1,4 @@
-//! The process: one Pingora server with the proxy, the admin listener and the upkeep beside them; start, reload, upgrade,
+//! The process: one Pingora server with the proxy, the admin listener and the upkeep service; start, reload, upgrade and
 //! drain.
 
 mod announce;
@@ -55,49 +55,49 @@ use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
 use crate::usage::{Books, Debts};
 
-/// What is gathered for a caller before it is sent, bytes: head and body of a usual answer leave in one write. Of a stream every
-/// event, and of any answer its end, is sent at once.
+/// How much is buffered for a caller before it is sent [bytes]: head and body of a usual answer leave in one write. Every event
+/// of a stream, and the end of any answer, is sent at once.
 const ANSWER_BUFFER: usize = 16 * 1024;
-/// Between two looks for reservations that nobody renews.
+/// The interval of releasing expired reservations.
 const REAPING: Duration = Duration::from_secs(30);
-/// Between two tries to open the record store.
+/// The interval of attempts to open the record store.
 const REOPENING: Duration = Duration::from_secs(2);
-/// How long the process waits for its record store before it says that it is ready without it.
+/// How long the start waits for the record store before the gateway becomes ready without it.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why the gateway does not run.
+/// Why the gateway cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The configuration has errors; every one is listed.
+    /// The configuration is invalid; contains every diagnostic.
     #[error("the configuration is invalid")]
     Config(Vec<Diagnostic>),
-    /// The configuration is valid and its addresses or certificates are not.
+    /// The configuration is valid, but an address or certificate in it cannot be used.
     #[error(transparent)]
     Live(#[from] LiveError),
     /// The evidence directory or its signing key cannot be used.
     #[error("evidence: {0}")]
     Evidence(String),
-    /// The key under which keys made at run time are hashed.
+    /// The key with which keys made at run time are hashed cannot be used.
     #[error("the hashing key of keys: {0}")]
     Keys(String),
-    /// The directory in which usage waits cannot be used.
+    /// The directory of the usage spool cannot be used.
     #[error("governance.usage_spool: {0}")]
     Usage(String),
-    /// Two metrics of one name; a defect.
+    /// Two metrics have the same name, which is a defect.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The address of the state store.
+    /// The address of the state store is invalid.
     #[error("state.url: {0}")]
     State(String),
-    /// The certificate of the listener.
+    /// The certificate of the listener cannot be used.
     #[error("server.tls: {0}")]
     Tls(String),
-    /// An address that cannot be listened on.
+    /// The process cannot listen on an address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
 }
 
-/// Puts a gateway together: the bundled plugins, and any of one's own.
+/// Assembles a gateway from the bundled plugins and additional ones.
 #[derive(Default)]
 pub struct Builder {
     plugins: Vec<&'static Manifest>,
@@ -110,12 +110,12 @@ pub struct Gateway {
     shared: Arc<Shared>,
 }
 
-/// What the services of the process have in common.
+/// What the services of the process share.
 struct Shared {
     config: PathBuf,
     roster: Roster,
     host: SharedHost,
-    /// What plugins with a storage grant ask.
+    /// The stores that plugins with a storage grant can use.
     stores: Stores,
     metrics: Arc<Metrics>,
     live: Arc<ArcSwap<Live>>,
@@ -124,10 +124,10 @@ struct Shared {
     ready: Arc<AtomicBool>,
     evidence: Evidence,
     background: Background,
-    /// What plugins deliver, and the task that sends it.
+    /// The deliveries of plugins, and the task that sends them.
     outbox: Outbox,
     sending: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
-    /// Counters and sessions: what a reload must not forget.
+    /// Counters and sessions, which survive a reload.
     state: State,
     workers: parking_lot::Mutex<Vec<Worker>>,
     drain: Duration,
@@ -137,7 +137,7 @@ struct Shared {
     keyring: Option<Arc<Keyring>>,
     records: RecordsSettings,
     opened: parking_lot::Mutex<Option<Arc<dyn RecordStore>>>,
-    /// What this process listens on, whatever was loaded since.
+    /// The addresses that this process listens on, regardless of later reloads.
     listening: Vec<SocketAddr>,
     /// Where this process sends its listeners, whatever was loaded since: a successor waits there or in vain.
     upgrade_sock: PathBuf,
@@ -152,15 +152,15 @@ impl Gateway {
 }
 
 impl Builder {
-    /// Adds a plugin of one's own; its name must be new.
+    /// Adds a plugin, whose name must be new.
     #[must_use]
     pub fn plugin(mut self, manifest: &'static Manifest) -> Self {
         self.plugins.push(manifest);
         self
     }
 
-    /// Adds a safety module of one's own, for the rest of the process; its name must be new. A configuration names it under
-    /// `safety.modules` as it names the built-in ones.
+    /// Adds a safety module, for the rest of the process. Its name must be new; the configuration uses it under `safety.modules`
+    /// like those of the built-in modules.
     #[must_use]
     pub fn safety_module(self, blueprint: &'static Blueprint) -> Self {
         if !modules::link(blueprint) {
@@ -169,23 +169,23 @@ impl Builder {
         self
     }
 
-    /// Runs another service in the same process, as the demo does with its mock provider.
+    /// Adds another service to the process; the demo runs its mock provider in this way.
     #[must_use]
     pub fn service(mut self, service: Box<dyn ServiceWithDependents>) -> Self {
         self.services.push(service);
         self
     }
 
-    /// Everything this build knows, bundled and added.
+    /// All plugins of this build, bundled and added.
     pub fn roster(&self) -> Roster {
         self.plugins.iter().copied().fold(Roster::bundled(), Roster::with)
     }
 
-    /// Loads the configuration and prepares the process. With `upgrade` the listeners are taken over from the running
-    /// process instead of being opened.
+    /// Loads the configuration and prepares the process. With `upgrade`, the listeners are taken over from the running process
+    /// instead of being opened.
     ///
     /// # Errors
-    /// An invalid configuration, an address or certificate that cannot be used, an evidence directory that cannot be written.
+    /// The configuration is invalid, an address or certificate cannot be used, or a directory cannot be written.
     pub fn build(self, config: &Path, upgrade: bool) -> Result<Gateway, GatewayError> {
         pingora::tls::install_default_crypto_provider();
         let roster = self.roster();
@@ -245,7 +245,7 @@ impl Builder {
 
         let conf = ServerConf {
             threads: settings.threads,
-            // Pingora sleeps for exactly so long and drops all that runs: the process ends by itself before.
+            // Pingora sleeps for exactly this long and then drops everything; the process ends by itself before that.
             grace_period_seconds: Some((settings.drain + TAIL).as_secs().max(1)),
             graceful_shutdown_timeout_seconds: Some(1),
             upgrade_sock: settings.upgrade_sock.display().to_string(),
@@ -315,7 +315,7 @@ impl Builder {
     }
 }
 
-/// The store of counters and sessions. A server that is away is no error here: who needs it is told when it is asked.
+/// The store of counters and sessions. That its server is unavailable is no error here; the first request to it notices.
 fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError> {
     let state = match config.state_settings().map_err(GatewayError::Config)? {
         StateSettings::Embedded => State { store: Arc::new(MemoryState::default()), secret: rand::random::<[u8; 32]>().to_vec() },
@@ -330,14 +330,14 @@ fn state(config: &config::Config, stores: &Stores) -> Result<State, GatewayError
     Ok(state)
 }
 
-/// The ring of keys made at run time, still empty.
+/// The ring of keys made at run time, which is still empty.
 fn keyring(snapshot: &Snapshot, metrics: &Metrics) -> Result<Option<Arc<Keyring>>, GatewayError> {
     let Some(settings) = &snapshot.governance.keys else { return Ok(None) };
     let hasher = KeyHasher::of(&settings.hashing).map_err(|error| GatewayError::Keys(error.to_string()))?;
     Ok(Some(Arc::new(Keyring::new(hasher, snapshot.homes.clone(), settings.grace).counted(metrics.keys()))))
 }
 
-/// Reads, checks and builds a configuration; opens nothing.
+/// Reads, checks and builds a configuration, without opening anything.
 fn load(path: &Path, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Snapshot, GatewayError> {
     let loaded = config::load(path, roster).map_err(GatewayError::Config)?;
     let snapshot = build(&loaded, roster, host, metrics)?;
@@ -353,7 +353,7 @@ fn build(loaded: &config::Loaded, roster: &Roster, host: &SharedHost, metrics: &
 }
 
 impl Gateway {
-    /// Serves until told to stop: SIGTERM and SIGINT drain, SIGHUP reloads, SIGUSR2 hands over to a new process.
+    /// Serves until a signal ends the process: SIGTERM and SIGINT drain, SIGHUP reloads, SIGUSR2 hands over to a new process.
     pub fn run(self) {
         let arguments = RunArgs { shutdown_signal: Box::new(Signals { shared: self.shared.clone() }) };
         self.server.run(arguments);
@@ -361,7 +361,7 @@ impl Gateway {
 }
 
 impl Shared {
-    /// Loads the file again. A file with errors changes nothing.
+    /// Loads the configuration file again. A file with errors changes nothing.
     fn reload(&self) {
         let started = Instant::now();
         let loaded = config::load(&self.config, &self.roster).map_err(GatewayError::Config).and_then(|loaded| {
@@ -417,7 +417,7 @@ impl Shared {
         })
     }
 
-    /// The upkeep of limits, budgets and usage.
+    /// Starts the upkeep of limits, budgets and usage.
     fn govern(self: &Arc<Self>) {
         let governor = self.governor.clone();
         tokio::spawn(async move { governor.renew().await });
@@ -453,7 +453,7 @@ impl Shared {
         });
     }
 
-    /// The record store, opened once for all that use it. A server that is away is no error here.
+    /// The record store, opened once for all its users. That its server is unavailable is no error here.
     fn opened(&self) -> Result<Arc<dyn RecordStore>, RecordError> {
         let mut opened = self.opened.lock();
         if let Some(records) = &*opened {
@@ -472,7 +472,7 @@ impl Shared {
         Ok(records)
     }
 
-    /// Keeps keys made at run time current, beside what usage does with the same store.
+    /// Starts to follow keys made at run time, in the same store as usage.
     fn follow_keys(self: &Arc<Self>) {
         let (Some(keyring), Some(settings)) = (self.keyring.clone(), self.live.load().snapshot.governance.keys.clone()) else { return };
         let (shared, bus) = (self.clone(), self.state.store.clone());
@@ -510,13 +510,13 @@ impl Debts for Shared {
             None if self.keyring.as_ref().is_some_and(|ring| !ring.is_ready() && is_minted_id(&record.key)) => {
                 Err(StateError::Unavailable("the keys made at run time are still being read".into()))
             }
-            // Without the key nobody knows its accounts; what it had reserved ends with its lease.
+            // Without the key its accounts are unknown; the reservation expires by itself.
             None => Ok(()),
         }
     }
 }
 
-/// The service beside the proxy: readiness, systemd, health probes, drain.
+/// The service beside the proxy: readiness, systemd, health checks, reload and drain.
 struct Upkeep {
     shared: Arc<Shared>,
     phases: parking_lot::Mutex<Option<broadcast::Receiver<ExecutionPhase>>>,
@@ -540,8 +540,8 @@ impl BackgroundService for Upkeep {
                 while let Ok(phase) = phases.recv().await {
                     match phase {
                         ExecutionPhase::Running => {
-                            // Budgets whose counters begin anew ask the records what was used: who is told to come should
-                            // not be refused for it. A store that is away is no reason to serve nobody.
+                            // New budget counters are seeded from the record store: wait for it a little, so that the first
+                            // requests are not refused. An unavailable store is no reason to serve none.
                             let patience = Instant::now() + RECORDS_PATIENCE;
                             while !shared.governor.books.is_ready() && Instant::now() < patience {
                                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -567,13 +567,13 @@ impl BackgroundService for Upkeep {
                             sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading")),
                         ]);
                         let again = shared.clone();
-                        // Building a snapshot compiles patterns and resolves names: not on a worker that answers probes.
+                        // Building a snapshot compiles patterns and resolves names: not on a worker that has to answer probes.
                         let loaded = tokio::task::spawn_blocking(move || {
                             let _runtime = tokio::runtime::Handle::current().enter();
                             again.reload();
                         });
                         if loaded.await.is_err() {
-                            // Nothing of the panic's payload: it may quote the file.
+                            // The panic's payload is not logged: it may quote the file.
                             shared.metrics.reloaded(false);
                             log::error!(target: "reload", "the running configuration stays: loading the new one broke off, which is a defect");
                         }

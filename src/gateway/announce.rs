@@ -1,10 +1,10 @@
-//! Who is told that the gateway serves: the log and systemd.
+//! Announces that the gateway serves: in the log and to systemd.
 
 use std::sync::atomic::Ordering;
 
 use super::Shared;
 
-/// From now on the gateway is ready, and says so.
+/// Makes the gateway ready and announces it.
 pub(super) fn announce(shared: &Shared) {
     shared.ready.store(true, Ordering::Release);
     let live = shared.live.load();
@@ -14,6 +14,6 @@ pub(super) fn announce(shared: &Shared) {
 }
 
 pub(super) fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without NOTIFY_SOCKET there is no systemd to tell.
+    // Fails without NOTIFY_SOCKET, that is, without systemd.
     let _ = sd_notify::notify(states);
 }

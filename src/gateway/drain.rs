@@ -1,23 +1,23 @@
-//! The end of the process: what is under way is waited for, then cut; what was queued leaves; what was counted is written.
+//! The end of the process: requests are awaited, then cut; queued work is finished; records are written.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Shared;
 
-/// After the last request is done, this long is left for answers on their way into the socket.
+/// After the last request, time for answers on their way into the socket.
 const LINGER: Duration = Duration::from_millis(100);
-/// At the end of the drain time, this long is left for what was cut to be put on record.
+/// After the drain time, time to record the requests that were cut.
 const CUTTING: Duration = Duration::from_secs(1);
-/// How long each of usage, evidence and settlements may take at the end to be written.
+/// How long each of usage, evidence and settlements may take at the end.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How long ending takes at most beyond `server.drain`: cutting, background work, deliveries, sessions, settlements, usage and
-/// evidence, one after another. Whoever kills the process kills it later.
+/// How long ending takes at most beyond `server.drain`: cutting, background jobs, deliveries, sessions, settlements, usage and
+/// evidence, one after another. A supervisor should kill the process only later.
 pub const TAIL: Duration = Duration::from_secs(22);
 
 impl Shared {
-    /// Waits until nothing is in flight and everything queued is out, at most for the drain time and [`TAIL`], and ends the
-    /// process: Pingora itself would always sleep the whole grace period.
+    /// Waits until no request is in flight and all queued work is done, at most for the drain time and [`TAIL`], and ends the
+    /// process: Pingora itself would always sleep for the whole grace period.
     pub(super) async fn drain(&self) {
         let deadline = Instant::now() + self.drain;
         self.ready.store(false, Ordering::Release);

@@ -1,5 +1,5 @@
-//! What the process listens on, looked at before it is needed: Pingora opens listeners when their service runs, tries for
-//! half a minute and then leaves a process behind that serves nothing.
+//! Checks listeners before they are needed: Pingora opens them when their service runs, retries for half a minute, and then
+//! leaves behind a process that serves nothing.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use super::GatewayError;
 use crate::config;
 
-/// A process that is on its way out may hold an address for so long.
+/// How long to wait for an address that a process on its way out may still hold.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Everything a configuration listens on.
+/// All addresses that a configuration listens on.
 pub(super) fn addresses(server: &config::ServerSettings, admin: Option<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
     server.listen.iter().copied().chain(admin)
 }
 
-/// Whether all of these addresses can be had, together.
+/// Checks that all these addresses can be bound at the same time.
 ///
 /// # Errors
-/// The first that cannot: it is another process's, not this machine's, or not allowed.
+/// The first address that cannot: another process uses it, this machine does not have it, or it is not permitted.
 pub(super) fn free(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), GatewayError> {
     let until = Instant::now() + PATIENCE;
     let mut held = Vec::new();
@@ -38,8 +38,8 @@ pub(super) fn free(addresses: impl Iterator<Item = SocketAddr>) -> Result<(), Ga
     Ok(())
 }
 
-/// Whether the listener can use these files. Pingora reads them when the service starts, which after taking over the
-/// listeners of a running process is too late.
+/// Checks that the listener can use these files. Pingora reads them when the service starts, which is too late after the
+/// listeners of a running process have been taken over.
 pub(super) fn usable(files: &config::TlsFiles) -> Result<(), String> {
     let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
     let bad = |reason: String| format!("{cert}, {key}: {reason}");

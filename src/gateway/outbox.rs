@@ -1,4 +1,4 @@
-//! The outbox of the process: who works on it, with which configuration, and until when.
+//! The outbox of the process: when its worker runs, and with which configuration.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::plugin::{Instance, Mode, Need, Notice};
 use crate::proxy::thresholds;
 use crate::telemetry::time::Rfc3339;
 
-/// Between two looks whether there is anything to send, and between two tries to open the record store.
+/// The interval of checking whether there is anything to send, and of attempts to open the record store.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long deliveries may at least be sent after everything else is drained.
+/// The minimum time for sending deliveries after everything else is drained.
 const LEAST: Duration = Duration::from_secs(1);
 
 impl Senders for Shared {
@@ -35,7 +35,7 @@ impl Senders for Shared {
 }
 
 impl Shared {
-    /// Sends what plugins hand over, as soon as there is anything.
+    /// Starts the task that sends the plugins' deliveries, as soon as there are any.
     pub(super) fn deliver(self: &Arc<Self>) {
         let shared = self.clone();
         let task = tokio::spawn(async move {
@@ -59,7 +59,7 @@ impl Shared {
         *self.sending.lock() = Some(task);
     }
 
-    /// Tells plugins of thresholds that budgets and quotas pass.
+    /// Starts the task that notifies plugins of crossed budget and quota thresholds.
     pub(super) fn notify(self: &Arc<Self>) {
         let (shared, mut heard) = (self.clone(), thresholds());
         tokio::spawn(async move {
@@ -81,7 +81,7 @@ impl Shared {
         });
     }
 
-    /// Lets what is due go out until a moment; all else stays where a next process finds it.
+    /// Sends deliveries that are due, until the deadline; all others stay in the store or their files for the next process.
     pub(super) async fn deliver_last(&self, deadline: Instant) {
         let until = deadline.max(Instant::now() + LEAST);
         self.outbox.close(until);
@@ -94,7 +94,7 @@ impl Shared {
     }
 }
 
-/// A threshold as plugins hear of it. Its id is the same on every gateway that sees it passed.
+/// The plugins' notice of a crossed threshold. Its id is the same on every gateway that notices the crossing.
 fn notice(crossed: &BudgetNotice) -> Notice {
     let kind = crossed.kind.as_str();
     let moment = |micros: i64| Rfc3339(UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or(0))).to_string();

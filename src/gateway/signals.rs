@@ -1,4 +1,4 @@
-//! The signals that end this process: it drains, or hands its listeners to a successor that stands ready.
+//! The signals that end this process, by draining it or by handing its listeners to a successor.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Shared, notify};
 
-/// How long a new process has to come up before an upgrade is given up.
+/// How long a new process may take to start before an upgrade is given up.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The signals that end this process.
@@ -29,7 +29,7 @@ impl ShutdownSignalWatch for Signals {
             tokio::select! {
                 _ = terminate.recv() => return ShutdownSignal::GracefulTerminate,
                 _ = interrupt.recv() => return ShutdownSignal::GracefulTerminate,
-                // Somebody else started the new process with --upgrade.
+                // The new process was started from outside, with --upgrade.
                 _ = hand_over.recv() => {
                     if self.shared.upgrade_sock.exists() {
                         return ShutdownSignal::GracefulUpgrade;
@@ -49,7 +49,7 @@ impl ShutdownSignalWatch for Signals {
 }
 
 impl Signals {
-    /// Starts the binary that is now at our path and waits until it stands ready to take the listeners.
+    /// Starts the binary that is now at this process's path, and waits until it is ready to take the listeners.
     async fn start_successor(&self) -> Result<u32, String> {
         let shared = self.shared.clone();
         let checked = tokio::task::spawn_blocking(move || {
@@ -80,7 +80,7 @@ impl Signals {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The socket exists a moment before it listens.
+        // The socket exists a moment before the new process listens on it.
         tokio::time::sleep(Duration::from_millis(100)).await;
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("the new process ended with {status}"));

@@ -1,4 +1,4 @@
-//! What a start needs of a configuration beyond its sense: stores whose addresses can be read, TLS files that can be used.
+//! What a start needs beyond a valid configuration: store addresses that can be parsed, TLS files that can be used.
 
 use super::listeners::usable;
 use crate::config::sections::SecretRef;
@@ -6,10 +6,10 @@ use crate::config::{Config, Diagnostic, RecordsSettings, Severity, StateSettings
 use crate::store::redis::{self, RedisState};
 use crate::store::sql::SqlRecords;
 
-/// Whether a process could start with this configuration here, as far as that shows without asking anybody.
+/// Checks that a process could start with this configuration on this machine, without contacting any server.
 ///
 /// # Errors
-/// What stands in the way, each with its place.
+/// What prevents a start, with its places in the configuration.
 pub fn startable(config: &Config, tls: Option<&TlsFiles>) -> Result<(), Vec<Diagnostic>> {
     let found = hindrances(config, tls);
     match found.is_empty() {
@@ -18,8 +18,8 @@ pub fn startable(config: &Config, tls: Option<&TlsFiles>) -> Result<(), Vec<Diag
     }
 }
 
-/// What stands in the way of a start. What is another machine's business, its files and what its environment says, is a warning:
-/// a file may be checked elsewhere than where it is to run.
+/// What would prevent a start. Problems that may not exist on another machine, such as files and environment variables, are
+/// warnings, because a configuration may be checked elsewhere than where it runs.
 pub fn hindrances(config: &Config, tls: Option<&TlsFiles>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let root = config.sections();

@@ -1,5 +1,5 @@
-//! What a process takes from its configuration once, at its start: reading the file again does not change it, and whoever
-//! asked for that is told.
+//! Settings that a process takes from its configuration only at its start. A reload does not change them, and warns if they
+//! differ.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ pub(super) const UPGRADE_SOCK: &str = "server.upgrade_sock";
 pub(super) struct Taken(BTreeMap<&'static str, u64>);
 
 impl Taken {
-    /// Of this configuration. Certificates are read: they are taken at start too, whatever the file says of their paths.
+    /// The digests for a configuration. Certificate files are read, because their contents are taken at the start too.
     pub fn of(root: &Root) -> Self {
         let server = &root.server;
         let files = server.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]).map(|path| fs::read(path).unwrap_or_default());
@@ -39,7 +39,7 @@ impl Taken {
         ]))
     }
 
-    /// The names of what differs in another one.
+    /// The names of the settings that differ from another configuration's.
     pub fn differing(&self, other: &Self) -> Vec<&'static str> {
         self.0.iter().filter(|(name, digest)| other.0.get(*name) != Some(digest)).map(|(name, _)| *name).collect()
     }
