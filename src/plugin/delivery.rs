@@ -1,8 +1,8 @@
-//! What leaves the gateway after a request, at least once: a plugin hands a [`Delivery`] over with `Host::deliver` at any
-//! gate, and is given it back by `Plugin::deliver`, as often as it takes, until it says that it arrived.
+//! At-least-once deliveries to external systems: a plugin submits a [`Delivery`] with `Host::deliver` at any gate, and gets it
+//! back in `Plugin::deliver` as often as it takes until the receiver has it.
 //!
-//! Between the two is the outbox: the delivery is on disk before `Host::deliver` returns, so that a kill of the process loses
-//! nothing. Who receives must know an id again that it has seen before.
+//! Between the two is the outbox. The delivery is on disk before `Host::deliver` returns, so a kill of the process loses none.
+//! Receivers must recognise an id that they have seen before.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,22 +14,22 @@ use http::HeaderMap;
 use super::HostError;
 use crate::gate::RequestId;
 
-/// Longest body, bytes.
+/// The longest body [bytes].
 pub const MAX_BODY: usize = 256 << 10;
-/// Longest id, destination and ordering key, bytes.
+/// The longest id, destination and ordering key [bytes].
 const MAX_NAME: usize = 200;
 
-/// The identity of a delivery: the same at every attempt, and of no other delivery of its instance.
+/// The identity of a delivery: the same at every attempt, and unique within its instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeliveryId(String);
 
 impl DeliveryId {
-    /// A fresh one: `dlv_` and 32 hex digits.
+    /// A new random id: `dlv_` and 32 hex digits.
     pub fn random() -> Self {
         Self(format!("dlv_{:032x}", rand::random::<u128>()))
     }
 
-    /// As it is shown and sent.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,26 +47,26 @@ impl fmt::Display for DeliveryId {
     }
 }
 
-/// Something to be sent. Nothing of the traffic may be in it: it is kept on disk and in the record store.
+/// Something to be sent. It must not contain anything of the traffic, because it is kept on disk and in the record store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// Also the idempotency key on the way.
+    /// The identity of the delivery, also its idempotency key at the receiver.
     pub id: DeliveryId,
-    /// Which receiver, by a name from the configuration: receivers are paused one by one.
+    /// The receiver, by a name from the configuration; each receiver is paused independently.
     pub destination: String,
-    /// Deliveries of an instance with the same key are sent in the order in which they were handed over, one at a time.
+    /// Deliveries of an instance with the same key are sent one at a time, in the order in which they were submitted.
     pub ordering_key: Option<String>,
-    /// Of the body, for the plugin itself.
+    /// The content type of the body, for use by the plugin.
     pub content_type: Cow<'static, str>,
     /// What is sent, or what the plugin makes that from.
     pub body: Bytes,
-    /// Not before, if not at once: so that several can be sent together.
+    /// The earliest time to send it, for example to send several together; `None` for at once.
     pub not_before: Option<SystemTime>,
-    /// The request it speaks of; evidence of every attempt is linked to it.
+    /// The request that it concerns; the evidence of every attempt is linked to it.
     pub request: Option<RequestId>,
-    /// When it was handed over.
+    /// When it was submitted.
     pub created: SystemTime,
-    /// Which attempt this is, from 1; 0 before the first.
+    /// The number of the attempt, from 1; 0 before the first.
     pub attempt: u32,
 }
 
@@ -86,38 +86,38 @@ impl Delivery {
         }
     }
 
-    /// The same under an id that follows from what it says: handed over again while it waits, it is there once.
+    /// Sets an id that follows from the content. Submitted again while it is waiting, it is kept once.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {
         self.id = DeliveryId(id.into());
         self
     }
 
-    /// The same, after those of the same key before it.
+    /// Sets the ordering key.
     #[must_use]
     pub fn ordered_by(mut self, key: impl Into<String>) -> Self {
         self.ordering_key = Some(key.into());
         self
     }
 
-    /// The same, about a request.
+    /// Sets the request that it concerns.
     #[must_use]
     pub fn about(mut self, request: RequestId) -> Self {
         self.request = Some(request);
         self
     }
 
-    /// The same, not before a moment.
+    /// Sets the earliest time to send it.
     #[must_use]
     pub fn not_before(mut self, moment: SystemTime) -> Self {
         self.not_before = Some(moment);
         self
     }
 
-    /// Whether the outbox can keep it.
+    /// Checks that the outbox can keep it.
     ///
     /// # Errors
-    /// A body over 256 KiB; an id, destination or key that is empty, over 200 bytes, or holds control characters.
+    /// A body over 256 KiB; an id, destination or ordering key that is empty, over 200 bytes, or contains control characters.
     pub(crate) fn check(&self) -> Result<(), HostError> {
         let named = |text: &str| !text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control);
         let ordered = self.ordering_key.as_deref().is_none_or(named);
@@ -131,27 +131,27 @@ impl Delivery {
     }
 }
 
-/// What became of an attempt. Texts are for people, go to evidence and the record store, and hold nothing of the traffic.
+/// The result of an attempt. The texts are for people, go to evidence and the record store, and contain nothing of the traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivered {
-    /// The receiver has it.
+    /// The receiver has taken it.
     Done {
-        /// The receiver's own id of it.
+        /// The receiver's own id for it.
         external_id: Option<String>,
     },
-    /// Try again, when the schedule says so or when the receiver does.
+    /// Try again: after `after`, or else as the schedule says.
     Retry {
-        /// What the receiver asked for; nothing else is sent to it until then.
+        /// The pause that the receiver asked for; nothing else is sent to it until then.
         after: Option<Duration>,
         /// Why.
         why: Cow<'static, str>,
     },
-    /// Trying again would not help.
+    /// Give up: another attempt would not help.
     Dead {
         /// Why.
         why: Cow<'static, str>,
     },
-    /// The receiver wants nothing any more: this and all that waits for it is given up, until a configuration is loaded.
+    /// Give up everything for this receiver, including what is waiting, until a configuration is loaded.
     Disable {
         /// Why.
         why: Cow<'static, str>,
@@ -159,7 +159,7 @@ pub enum Delivered {
 }
 
 impl Delivered {
-    /// It arrived, and the receiver named no id.
+    /// Taken by the receiver, which named no id.
     pub fn done() -> Self {
         Self::Done { external_id: None }
     }
@@ -174,7 +174,7 @@ impl Delivered {
         Self::Dead { why: why.into() }
     }
 
-    /// What an error of the host means for a delivery: what may change by itself is tried again.
+    /// The result for an error of the host: tried again if the cause may disappear by itself.
     pub fn of_error(error: &HostError) -> Self {
         match error {
             HostError::NotGranted(_)
@@ -189,7 +189,7 @@ impl Delivered {
     }
 }
 
-/// How long a receiver asks to be left alone: `Retry-After` in seconds or as a date.
+/// The pause that a receiver asks for: `Retry-After`, in seconds or as a date.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -199,17 +199,17 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(SystemTime::from(at).duration_since(now).unwrap_or_default())
 }
 
-/// Where deliveries go: the outbox, or nowhere.
+/// The receiver of submitted deliveries: the outbox, or nothing.
 pub trait Dispatch: Send + Sync + 'static {
-    /// Keeps a delivery of an instance. When this returns, a kill of the process does not lose it. With `observe` it is noted
-    /// that it would have been sent, and nothing is kept. Cheap enough for a request's path, does not wait.
+    /// Stores a delivery of an instance. When this returns, a kill of the process does not lose it. With `observe`, it is only
+    /// recorded that it would have been sent. Does not wait, and is cheap enough for a request's path.
     ///
     /// # Errors
-    /// [`HostError::OutboxFull`] where the operator wants to be told so, [`HostError::Outbox`] when the disk refuses.
+    /// [`HostError::OutboxFull`] if the configuration refuses deliveries then, [`HostError::Outbox`] if the disk fails.
     fn dispatch(&self, instance: &str, delivery: &Delivery, observe: bool) -> Result<(), HostError>;
 }
 
-/// No outbox: for `check`, which opens nothing.
+/// The missing outbox of `check`, which opens nothing.
 pub(super) struct Undelivered;
 
 impl Dispatch for Undelivered {
@@ -218,20 +218,20 @@ impl Dispatch for Undelivered {
     }
 }
 
-/// Something about the gateway that people should know, apart from any request: a threshold of a budget was crossed.
+/// An occurrence in the gateway that concerns no single request, such as a crossed budget threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
-    /// Says what happened, and the same for the same happening: on several gateways, or told twice.
+    /// Identifies the occurrence: the same on every gateway and at every repetition.
     pub id: String,
-    /// What happened: `budget.threshold`, `quota.threshold`.
+    /// The kind of occurrence: `budget.threshold` or `quota.threshold`.
     pub event: &'static str,
-    /// When.
+    /// When it occurred.
     pub at: SystemTime,
-    /// The tenant, by its id.
+    /// The organisation, by its id.
     pub organisation: Option<String>,
-    /// What it is about, by name.
+    /// The name of what it concerns.
     pub subject: String,
-    /// Facts by name: numbers, names and moments.
+    /// Facts by name: numbers, names and times.
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 

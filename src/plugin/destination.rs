@@ -1,5 +1,5 @@
-//! One place outside that a plugin calls with JSON: its address, its credential, how long to wait, and what an answer means
-//! for a delivery. What is refused is refused when the configuration is loaded.
+//! An external system that a plugin calls with JSON: its address, credential and timeout, and what its answers mean for a
+//! delivery. What the operator has not granted is refused when the configuration is loaded.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::host::{Host, HttpRequest};
 use super::manifest::BuildError;
 use crate::config::Span;
 
-/// Larger answers are not read.
+/// The largest answer that is read [bytes].
 const LARGEST_ANSWER: usize = 1 << 20;
-/// A receiver that asks for a longer pause than this is asked again then.
+/// The longest pause that a receiver can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// A place outside, as it is written in a plugin's configuration.
@@ -43,7 +43,7 @@ fn call_timeout() -> Span {
     Span::seconds(5)
 }
 
-/// A place outside that may be called.
+/// An external system that may be called.
 #[derive(Debug, Clone)]
 pub struct Destination {
     url: String,
@@ -53,10 +53,10 @@ pub struct Destination {
 }
 
 impl Receiver {
-    /// Checks address and credential; `at` is the dotted path of the section, empty for a plugin's own top level.
+    /// Checks address and credential; `at` is the dotted path of the section, empty for the top level of a plugin's configuration.
     ///
     /// # Errors
-    /// A host or a secret that is not granted, a header that cannot be sent.
+    /// A host or secret that is not granted, or a header that cannot be sent.
     pub fn open(&self, at: &str, host: &Host) -> Result<Destination, BuildError> {
         let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
         host.may_fetch(&self.url).map_err(|error| BuildError::at(path("url"), error.to_string()))?;
@@ -95,8 +95,8 @@ impl Destination {
         request
     }
 
-    /// Sends a delivery: its id is the `Idempotency-Key`, and a status of 2xx says that it arrived. 408, 425, 429 and 5xx are
-    /// tried again, when the receiver says so in `Retry-After`; 410 wants nothing any more; other statuses will not change.
+    /// Sends a delivery, with its id as `Idempotency-Key`. A status of 2xx means that it was taken; 408, 425, 429 and 5xx are
+    /// tried again, after the `Retry-After` of the receiver; 410 disables the receiver; other statuses give the delivery up.
     pub async fn deliver(&self, host: &Host, delivery: &Delivery) -> Delivered {
         let mut request = self.post(delivery.body.clone());
         let Ok(id) = HeaderValue::from_str(delivery.id.as_str()) else { return Delivered::dead("the id is not a header value") };

@@ -1,21 +1,21 @@
-//! Digests of content: the same text is recognised again, and nothing of it is told. With a key nobody without it can try
-//! texts out against a digest.
+//! Digests of texts: a text can be recognised without revealing anything of it. With a key, only its holders can test guesses
+//! against a digest.
 
 use ring::{digest, hmac};
 
 use crate::identity::Secret;
 
-/// SHA-256 over parts, or HMAC-SHA-256 where there is a key.
+/// SHA-256 over parts, or HMAC-SHA-256 with a key.
 #[derive(Debug, Clone)]
 pub struct Digester(Option<hmac::Key>);
 
 impl Digester {
-    /// With the key, if there is one.
+    /// A digester with this key, if any.
     pub fn new(key: Option<&Secret>) -> Self {
         Self(key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())))
     }
 
-    /// The digest of parts that cannot be told from other parts by moving bytes between them.
+    /// The digest of several parts. Their lengths are included, so that moving bytes between parts changes it.
     pub fn of(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut out = [0; 32];
         let lengths = parts.iter().map(|part| (part.len() as u64).to_be_bytes());
@@ -40,8 +40,8 @@ impl Digester {
         out
     }
 
-    /// The digest of one text as `sha256:<hex>`, or `hmac-sha256:<hex>` with a key: of its bytes alone, so that others can
-    /// compute it as well.
+    /// The digest of one text as `sha256:<hex>`, or `hmac-sha256:<hex>` with a key. It covers the text's bytes alone, so that
+    /// others can compute it too.
     pub fn text(&self, text: &[u8]) -> String {
         let (name, digest) = match &self.0 {
             None => ("sha256", hex(digest::digest(&digest::SHA256, text).as_ref())),

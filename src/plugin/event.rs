@@ -1,5 +1,5 @@
-//! What systems outside are told of the gateway: facts, counts and names, in one form for every plugin that exports.
-//! Nothing that a caller or a provider said is in it, and no credential.
+//! Events for external systems: facts, counts and names, in one form for all exporting plugins. They contain no text from
+//! callers or providers, and no credentials.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +13,10 @@ use crate::identity::Caller;
 use crate::telemetry::time::Rfc3339;
 use crate::wire::method_name;
 
-/// Longest name that a caller chose and that is told.
+/// The longest caller-chosen name that an event includes [bytes].
 const NAME: usize = 128;
 
-/// The kinds of events, with what they say.
+/// The kinds of events, with their meanings.
 pub const EVENTS: [(&str, &str); 7] = [
     ("request.completed", "The caller got an answer of the provider."),
     ("request.refused", "A gate refused the request or the answer."),
@@ -30,28 +30,28 @@ pub const EVENTS: [(&str, &str); 7] = [
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Says what happened, and the same at every attempt to tell it.
+    /// Identifies the event: the same at every attempt to deliver it.
     pub id: String,
     /// One of [`EVENTS`].
     pub kind: &'static str,
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// What it is about: the request's id, or the name of a budget.
+    /// What it concerns: the id of a request, or the name of a budget or quota.
     pub subject: String,
-    /// The tenant, by its id.
+    /// The organisation, by its id.
     pub organisation: Option<String>,
     /// The virtual key, by its id.
     pub key: Option<String>,
     /// The user, by its id.
     pub user: Option<String>,
-    /// The request it speaks of.
+    /// The request that it concerns.
     pub request: Option<RequestId>,
-    /// The facts, an object.
+    /// The facts, as a JSON object.
     pub data: Map<String, Value>,
 }
 
 impl Event {
-    /// What a finished request comes to: how it ended and, if SafetySec found something, that.
+    /// The events of a finished request: how it ended and, if SafetySec found anything, the finding.
     pub fn of_request(cx: &PostResponse<'_>) -> Vec<Self> {
         let finished = cx.finished();
         let mut events = vec![Self::about(finished, end(finished), facts(finished))];
@@ -113,7 +113,7 @@ impl Event {
         }
     }
 
-    /// What a notice comes to.
+    /// The event of a notice.
     pub fn of_notice(notice: &Notice) -> Self {
         let mut data = notice.facts.clone();
         data.insert("name".into(), notice.subject.as_str().into());
@@ -149,7 +149,7 @@ impl Event {
         }
     }
 
-    /// The moment as RFC 3339.
+    /// The time of the event, RFC 3339.
     pub fn time(&self) -> String {
         Rfc3339(self.at).to_string()
     }
@@ -168,7 +168,7 @@ impl Event {
         })
     }
 
-    /// The event by itself, for systems that know no envelope.
+    /// The event without an envelope, for systems that know none.
     pub fn native(&self) -> Value {
         let mut all = self.data.clone();
         for (name, value) in [("event_id", self.id.clone()), ("event", self.kind.to_owned()), ("at", self.time())] {
@@ -265,7 +265,7 @@ fn finding(reading: &guard::Reading) -> Value {
     })
 }
 
-/// What a caller chose is told only if it looks like a name.
+/// A text that a caller chose, if it looks like a name; any other text is not included.
 fn name(text: &str) -> Option<&str> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b);
     (!text.is_empty() && text.len() <= NAME && text.bytes().all(fits)).then_some(text)

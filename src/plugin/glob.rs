@@ -1,4 +1,4 @@
-//! Names by pattern: `*` is any run of characters, `?` is one; everything else is itself.
+//! Name patterns: `*` matches any run of characters, `?` matches one, and any other character itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,18 +7,18 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Longest pattern, bytes.
+/// The longest pattern [bytes].
 const LONGEST: usize = 256;
 
-/// A pattern over names of models, tools, servers. Case counts.
+/// A pattern for names of models, tools or servers, case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
 impl Glob {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// An empty pattern, or one over 256 bytes.
+    /// The pattern is empty or longer than 256 bytes.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         if pattern.is_empty() || pattern.len() > LONGEST {
             return Err(format!("a pattern has 1 to {LONGEST} bytes"));
@@ -26,10 +26,10 @@ impl Glob {
         Ok(Self(pattern.to_owned()))
     }
 
-    /// Whether the whole name fits. Time is at most the product of both lengths.
+    /// Whether the whole name matches. Takes at most the product of both lengths in steps.
     pub fn matches(&self, name: &str) -> bool {
         let (mut pattern, mut name) = (self.0.as_str(), name);
-        // Where to go on if what follows the last star does not fit here.
+        // Where to continue if what follows the last `*` does not match here: with that `*` taking one more character.
         let mut retry: Option<(&str, &str)> = None;
         loop {
             let mut rest = pattern.chars();

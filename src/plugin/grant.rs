@@ -1,4 +1,4 @@
-//! What the operator lets an instance do beyond its place in a chain.
+//! What the operator grants an instance.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,8 +8,8 @@ use super::manifest::{Manifest, Need, NeedSet, StorageScope};
 use super::network::HostRule;
 use crate::identity::Secret;
 
-/// What the operator grants an instance. Needs of the manifest are granted by listing the plugin, and can be taken
-/// away one by one; hosts, secrets and storage must be named.
+/// The grants of an instance. The needs in its manifest are granted by listing the plugin and can be withdrawn one by one;
+/// hosts, directories, secrets and storage scopes have to be named.
 #[derive(Clone, Default)]
 pub struct Granted {
     withdrawn: Vec<Need>,
@@ -20,12 +20,12 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// Nothing beyond what listing the plugin grants.
+    /// No grants beyond those of listing the plugin.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a need away (`grant: {headers: false}`).
+    /// Withdraws a need (`grant: {headers: false}`).
     pub fn without(mut self, need: Need) -> Self {
         self.withdrawn.push(need);
         self
@@ -49,7 +49,7 @@ impl Granted {
         self
     }
 
-    /// Grants a group of stored things.
+    /// Grants a storage scope.
     pub fn storage(mut self, scope: StorageScope) -> Self {
         self.storage.push(scope);
         self
@@ -71,7 +71,7 @@ impl Granted {
         self.storage.contains(&scope)
     }
 
-    /// What of the manifest's needs is left.
+    /// The manifest's needs that are granted.
     pub(super) fn needs(&self, manifest: &Manifest) -> NeedSet {
         let mut needs = manifest.need_set();
         for need in &self.withdrawn {
@@ -87,7 +87,7 @@ impl Granted {
         needs
     }
 
-    /// Names only: a secret is known by the name under which it is granted.
+    /// A description for the instance's fingerprint. Of secrets it contains only the names.
     pub(super) fn describe(&self) -> String {
         let mut secrets: Vec<&str> = self.secrets.keys().map(String::as_str).collect();
         secrets.sort_unstable();

@@ -1,4 +1,4 @@
-//! What an instance may ask the gateway for: nothing but what its manifest needs and its operator granted.
+//! The operations that the gateway offers an instance, limited to what its manifest needs and its operator granted.
 
 use std::future::Future;
 use std::io;
@@ -19,13 +19,13 @@ use super::storage::{Storage, Stores};
 use crate::gate::Background;
 use crate::identity::{Directory, Secret};
 
-/// Fields of an outgoing head that are the gateway's to write.
+/// Headers of outgoing requests that only the gateway sets.
 const FRAMING: [&str; 8] = ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade"];
 
-/// Why the host did not do what was asked. The texts hold nothing of request or answer.
+/// Why an operation failed. The texts contain nothing of the request or answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// The manifest does not need it, or the operator did not grant it.
+    /// The manifest does not declare the need, or the operator did not grant it.
     #[error("not granted: {0}")]
     NotGranted(&'static str),
     /// The host and port are not in `grant.network`.
@@ -34,34 +34,34 @@ pub enum HostError {
     /// The URL is not an unambiguous http(s) URL.
     #[error("URL refused: {0}")]
     BadUrl(&'static str),
-    /// The name leads to an address that must not be called.
+    /// The name resolves to an address that must not be called.
     #[error("{0} leads to an address that must not be called")]
     AddressRefused(String),
-    /// The name has no address.
+    /// The name could not be resolved.
     #[error("{0} could not be resolved")]
     Unresolved(String),
-    /// No connection; nothing was sent.
+    /// No connection could be made; nothing was sent.
     #[error("no connection")]
     Unreachable,
-    /// The exchange broke off after something was sent.
+    /// The connection broke after something was sent.
     #[error("the connection broke: {0}")]
     Broken(&'static str),
-    /// The answer is larger than the request allowed.
+    /// The answer is larger than the call allows.
     #[error("the answer is too large")]
     TooLarge,
-    /// No answer in time.
+    /// There was no answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// A header that is the gateway's to write, or malformed.
+    /// The header is one that only the gateway sets, or malformed.
     #[error("header refused: {0}")]
     BadHeader(String),
     /// The secret is not in `grant.secrets`.
     #[error("secret `{0}` is not in grant.secrets")]
     NoSecret(String),
-    /// A store did not answer, was not reached yet, or does not take this.
+    /// A store did not answer, was not reached yet, or does not accept the value.
     #[error("not available: {0}")]
     Store(&'static str),
-    /// PostgreSQL did not do it. The text quotes no value.
+    /// PostgreSQL reported an error. The text quotes no values.
     #[error("{0}")]
     Sql(String),
     /// PostgreSQL takes the statement, and one of its values never. The text quotes none.
@@ -70,48 +70,48 @@ pub enum HostError {
     /// The file is under no directory of `grant.files`.
     #[error("{0} is not under a directory of grant.files")]
     FileNotGranted(String),
-    /// The file system refused.
+    /// The file system reported an error.
     #[error("the file cannot be written: {0}")]
     File(io::ErrorKind),
-    /// The mail server did not take it now.
+    /// The mail server did not take the mail now, but may later.
     #[error("mail not sent: {0}")]
     Mail(String),
-    /// The mail server will not take it.
+    /// The mail server will not take the mail.
     #[error("mail refused: {0}")]
     MailRefused(String),
     /// The background queue is full or closed.
     #[error("the background queue is full")]
     QueueFull,
-    /// The delivery is none that the outbox could keep.
+    /// The delivery is one that the outbox cannot keep.
     #[error("delivery refused: {0}")]
     BadDelivery(&'static str),
-    /// So much waits to be delivered that the operator wants no more.
+    /// More deliveries are waiting than the operator allows.
     #[error("the outbox is full")]
     OutboxFull,
-    /// The delivery could not be written.
+    /// The delivery could not be stored.
     #[error("the outbox does not take it: {0}")]
     Outbox(&'static str),
 }
 
-/// A call to a system outside.
+/// A call to an external system.
 #[derive(Debug, Clone)]
 pub struct HttpRequest {
     /// The method.
     pub method: Method,
-    /// `https://host:port/path`, its host and port in `grant.network`.
+    /// `https://host:port/path`, with host and port in `grant.network`.
     pub url: String,
-    /// Fields to send; `host` and framing are the gateway's.
+    /// The headers to send, except `host` and framing.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// For resolving, connecting and the whole answer.
+    /// The time for resolving, connecting and the whole answer.
     pub timeout: Duration,
-    /// The largest answer to accept, bytes.
+    /// The largest answer to accept [bytes].
     pub max_response: usize,
 }
 
 impl HttpRequest {
-    /// A request with 5 seconds and 1 MiB.
+    /// A request with a timeout of 5 seconds and answers of at most 1 MiB.
     pub fn new(method: Method, url: impl Into<String>) -> Self {
         Self {
             method,
@@ -123,7 +123,7 @@ impl HttpRequest {
         }
     }
 
-    /// `POST` of a JSON text.
+    /// A `POST` of a JSON text.
     pub fn post_json(url: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let mut request = Self::new(Method::POST, url);
         request.headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
@@ -132,47 +132,46 @@ impl HttpRequest {
     }
 }
 
-/// What came back. A redirect comes back as itself and is not followed.
+/// The answer to a call. Redirects are returned, not followed.
 #[derive(Debug, Clone)]
 pub struct HttpResponse {
     /// The status.
     pub status: u16,
-    /// The head.
+    /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
 
-/// A call after its URL was judged: the address is fixed by then.
+/// A call whose URL was checked and whose address is fixed.
 #[derive(Debug, Clone)]
 pub struct Outbound {
     /// The method.
     pub method: Method,
-    /// The `Host` field.
+    /// The value of `Host`.
     pub authority: String,
-    /// Path and query.
+    /// The path and query.
     pub path_and_query: String,
-    /// Fields besides `host` and framing.
+    /// The headers except `host` and framing.
     pub headers: HeaderMap,
-    /// The body; its length is the `content-length`.
+    /// The body, whose length is the `content-length`.
     pub body: Bytes,
-    /// What is left of the request's timeout.
+    /// The rest of the timeout.
     pub timeout: Duration,
-    /// The largest answer to accept, bytes.
+    /// The largest answer to accept [bytes].
     pub max_response: usize,
 }
 
-/// Carries one judged call. Implemented with the gateway's own connector; follows no redirect, asks no proxy, resolves
-/// nothing.
+/// Carries out checked calls, with the gateway's own connector. It follows no redirects, uses no proxy and resolves no names.
 #[async_trait]
 pub trait Egress: Send + Sync + 'static {
-    /// Sends to this very address; `tls_host` is the name to verify and to send as SNI, `None` for plain HTTP.
+    /// Sends a request to exactly this address. `tls_host` is the name to verify and to send as SNI; `None` for plain HTTP.
     ///
     /// # Errors
     /// [`HostError::Unreachable`] only if nothing was sent.
     async fn send(&self, address: SocketAddr, tls_host: Option<&str>, request: Outbound) -> Result<HttpResponse, HostError>;
 
-    /// Sends bytes to this very place; none is reachable where nothing else is said.
+    /// Sends bytes to exactly this place. By default no place is reachable.
     ///
     /// # Errors
     /// [`HostError::Unreachable`] only if nothing was sent.
@@ -180,7 +179,7 @@ pub trait Egress: Send + Sync + 'static {
         Err(HostError::Unreachable)
     }
 
-    /// Hands a mail to the server at this very place.
+    /// Hands a mail to the server at exactly this place.
     ///
     /// # Errors
     /// As [`Self::transmit`].
@@ -189,13 +188,13 @@ pub trait Egress: Send + Sync + 'static {
     }
 }
 
-/// Turns names into addresses.
+/// Resolves names to addresses.
 #[async_trait]
 pub trait Resolver: Send + Sync + 'static {
     /// All addresses of a name.
     ///
     /// # Errors
-    /// What the system says.
+    /// The resolver's error.
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
@@ -210,7 +209,7 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// What all instances of a process share.
+/// What the hosts of all instances share.
 #[derive(Clone)]
 pub struct SharedHost {
     egress: Arc<dyn Egress>,
@@ -221,30 +220,30 @@ pub struct SharedHost {
 }
 
 impl SharedHost {
-    /// Calls go out through `egress`, jobs into `background`.
+    /// A host that calls through `egress` and queues jobs in `background`.
     pub fn new(egress: Arc<dyn Egress>, background: Background) -> Self {
         Self { egress, resolver: Arc::new(SystemResolver), dispatch: Arc::new(Undelivered), background, stores: Stores::default() }
     }
 
-    /// The same with an outbox.
+    /// Sets the outbox.
     pub fn with_dispatch(mut self, dispatch: Arc<dyn Dispatch>) -> Self {
         self.dispatch = dispatch;
         self
     }
 
-    /// The same with another resolver.
+    /// Sets another resolver.
     pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
         self.resolver = resolver;
         self
     }
 
-    /// The same with these stores.
+    /// Sets the stores.
     pub fn with_stores(mut self, stores: Stores) -> Self {
         self.stores = stores;
         self
     }
 
-    /// Nothing is called and nothing is queued: for `check`, which opens nothing.
+    /// A host that calls and queues nothing, for `check`, which opens nothing.
     pub fn offline() -> Self {
         struct Nowhere;
         #[async_trait]
@@ -263,14 +262,14 @@ impl std::fmt::Debug for SharedHost {
     }
 }
 
-/// The host of one instance. Cheap to clone; a plugin keeps it from its `build`.
+/// The host of one instance. Cheap to clone; a plugin keeps the one that it was built with.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
 
 struct Inner {
     instance: Arc<str>,
     needs: NeedSet,
-    /// The instance observes.
+    /// Whether the instance only observes.
     observes: bool,
     granted: Granted,
     shared: SharedHost,
@@ -283,7 +282,7 @@ impl Host {
         Self(Arc::new(Inner { instance, needs, observes: false, granted, shared, storage }))
     }
 
-    /// The same for an instance that observes: what it hands over is noted and not sent.
+    /// Sets whether the instance only observes, so that its deliveries are recorded and not sent.
     pub(crate) fn observing(mut self, observes: bool) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.observes = observes;
@@ -291,7 +290,7 @@ impl Host {
         self
     }
 
-    /// A host that was granted nothing, for tests of a plugin's `build`.
+    /// A host without grants, for tests of a plugin's `build`.
     pub fn detached() -> Self {
         let nothing = NeedSet::default();
         Self::new("detached".into(), nothing, Granted::new(), SharedHost::offline(), Arc::default())
@@ -311,12 +310,12 @@ impl Host {
         SystemTime::now()
     }
 
-    /// Waits. The instance's timeout goes on.
+    /// Sleeps. The instance's timeout keeps running.
     pub async fn pause(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 
-    /// Checks at load that a URL may be called, so that a plugin can refuse its configuration and not its requests.
+    /// Checks that a URL may be called, so that a plugin can refuse its configuration at load instead of failing requests.
     ///
     /// # Errors
     /// Without `network`, for a malformed URL, or for a host that is not granted.
@@ -339,7 +338,7 @@ impl Host {
         rule.ok_or_else(|| HostError::HostNotGranted(format!("{}:{}", target.host, target.port)))
     }
 
-    /// The addresses of a granted target, all of which were judged.
+    /// The addresses of a granted target, all of which have been checked.
     pub(super) async fn addresses(&self, target: &Target, deadline: tokio::time::Instant) -> Result<Vec<SocketAddr>, HostError> {
         let rule = self.rule(target)?;
         let addresses = match &target.host {
@@ -349,7 +348,7 @@ impl Host {
                 .map_err(|_| HostError::Timeout)?
                 .map_err(|_| HostError::Unresolved(target.host.to_string()))?,
         };
-        // One forbidden address among good ones is a name that is up to something.
+        // One forbidden address among allowed ones makes the whole name suspicious.
         if !addresses.iter().all(|address| rule.admits(address.ip())) {
             return Err(HostError::AddressRefused(target.host.to_string()));
         }
@@ -361,7 +360,7 @@ impl Host {
     /// it before anything of an answer came, the call is made once more over a new one.
     ///
     /// # Errors
-    /// See [`HostError`]; a refusal leaves no trace on the network but the resolution of a granted name.
+    /// See [`HostError`]. A refused call causes no network traffic except resolving a granted name.
     pub async fn fetch(&self, request: HttpRequest) -> Result<HttpResponse, HostError> {
         self.need(Need::Network)?;
         let target = Target::parse(&request.url)?;
@@ -399,7 +398,7 @@ impl Host {
         if answer.body.len() > request.max_response { Err(HostError::TooLarge) } else { Ok(answer) }
     }
 
-    /// A granted secret, by the name it has in `grant.secrets`.
+    /// A granted secret, by its name in `grant.secrets`.
     ///
     /// # Errors
     /// Without `secrets`, or for a name that is not granted.
@@ -408,18 +407,18 @@ impl Host {
         self.0.granted.find_secret(name).cloned().ok_or_else(|| HostError::NoSecret(name.to_owned()))
     }
 
-    /// What is stored, one granted group at a time.
+    /// The stored data, by granted scopes.
     pub fn storage(&self) -> &Storage {
         &self.0.storage
     }
 
-    /// Hands something over that must leave the gateway at least once: it is on disk when this returns, and
-    /// `Plugin::deliver` gets it. Does not wait, so any gate may call it. In observe mode it is on record and goes nowhere.
-    /// Whoever calls tells evidence of it with `cx.external(destination, Some(id))`.
+    /// Submits something that must leave the gateway at least once. It is on disk when this returns, and `Plugin::deliver` gets
+    /// it. Does not wait, so any gate may call it. In observe mode it is recorded and not sent. The caller should record it in
+    /// evidence with `cx.external(destination, Some(id))`.
     ///
     /// # Errors
-    /// Without `deliver`; for a delivery that [`Delivery`] says cannot be kept; [`HostError::OutboxFull`] where
-    /// `outbox.on_full` is `deny`; [`HostError::Outbox`] when the disk refuses.
+    /// Without `deliver`; for a delivery that exceeds the bounds of [`Delivery`]; [`HostError::OutboxFull`] if
+    /// `outbox.on_full` is `deny`; [`HostError::Outbox`] if the disk fails.
     pub fn deliver(&self, delivery: Delivery) -> Result<DeliveryId, HostError> {
         self.need(Need::Deliver)?;
         delivery.check()?;

@@ -9,7 +9,7 @@ use super::*;
 use crate::plugin::StorageScope;
 use crate::plugin::network::HostRule;
 
-/// Answers every call and notes where it went.
+/// An egress that answers every call and records where it went.
 #[derive(Default)]
 struct Wire {
     calls: Mutex<Vec<(SocketAddr, Option<String>, String)>>,
@@ -31,7 +31,7 @@ impl Egress for Wire {
     }
 }
 
-/// Says something else each time it is asked, as a name under attack does.
+/// A resolver that gives another answer each time, as a name under attack does.
 struct Names(Vec<Vec<&'static str>>, AtomicUsize);
 
 #[async_trait]
@@ -92,7 +92,7 @@ async fn only_granted_hosts_and_ports_are_called() {
 async fn a_granted_name_does_not_lead_inside() {
     for inside in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fe80::1", "64:ff9b::a00:1"] {
         let wire = Arc::new(Wire { status: 200, ..Wire::default() });
-        // Alone, and hidden among good addresses.
+        // By itself, and hidden among allowed addresses.
         for answer in [vec![inside], vec!["8.8.8.8", inside]] {
             let host = host(&wire, vec![answer], &["dlp.example.com:443"]);
             let refused = host.fetch(get("https://dlp.example.com/")).await;
@@ -113,7 +113,7 @@ async fn a_granted_name_does_not_lead_inside() {
 #[tokio::test]
 async fn the_connection_goes_to_the_address_that_was_judged() {
     let wire = Arc::new(Wire { status: 200, unreachable: 1, ..Wire::default() });
-    // The name would rebind to loopback on a second look: there is none, not even to try the next address.
+    // A second lookup would return loopback. There is none, not even to try the next address.
     let host = host(&wire, vec![vec!["8.8.8.8", "1.1.1.1"], vec!["127.0.0.1"]], &["dlp.example.com:443"]);
     host.fetch(get("https://dlp.example.com/")).await.unwrap();
     let called: Vec<_> = wire.calls.lock().iter().map(|call| call.0.to_string()).collect();

@@ -1,4 +1,4 @@
-//! A plugin as one configuration uses it: built, named, with its grant, scope, timeout and what a failure means.
+//! A plugin as one configuration uses it: built and named, with its grant, scope, timeout and failure mode.
 
 use std::fmt;
 use std::sync::Arc;
@@ -55,24 +55,24 @@ impl Mode {
     }
 }
 
-/// What a configuration says about one instance.
+/// The configuration of one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceSpec {
     /// The instance's name, unique in the configuration.
     pub name: String,
-    /// Its `config`.
+    /// The plugin's own configuration.
     pub config: serde_json::Value,
-    /// How long one gate may take.
+    /// The longest time that one gate may take.
     pub timeout: Duration,
-    /// What a failure means.
+    /// What a failure means for the request.
     pub on_error: OnError,
-    /// Whether its verdict counts.
+    /// Whether verdicts are enforced or only observed.
     pub mode: Mode,
-    /// For whom it runs.
+    /// The requests for which it runs.
     pub scope: Scope,
-    /// For which share of keys it runs, per cent.
+    /// The percentage of keys for which it runs.
     pub rollout: u8,
-    /// What it may ask the host for.
+    /// What it may use through its host.
     pub granted: Granted,
 }
 
@@ -80,7 +80,7 @@ impl InstanceSpec {
     /// The default timeout of a step.
     pub const TIMEOUT: Duration = Duration::from_secs(1);
 
-    /// Everything at its default.
+    /// A specification with defaults.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -95,29 +95,29 @@ impl InstanceSpec {
     }
 }
 
-/// A built plugin with everything the runner has to know about it.
+/// A built plugin, with everything that the runner needs to know about it.
 pub struct Instance {
-    /// Its name in configuration, evidence and metrics.
+    /// The name in configuration, evidence and metrics.
     pub name: Arc<str>,
-    /// What the plugin says about itself.
+    /// The plugin's manifest.
     pub manifest: &'static Manifest,
     /// The plugin.
     pub plugin: Arc<dyn Plugin>,
-    /// How long one gate may take.
+    /// The longest time that one gate may take.
     pub timeout: Duration,
-    /// What a failure means.
+    /// What a failure means for the request.
     pub on_error: OnError,
-    /// Whether its verdict counts.
+    /// Whether verdicts are enforced or only observed.
     pub mode: Mode,
-    /// For whom it runs.
+    /// The requests for which it runs.
     pub scope: Scope,
-    /// For which share of keys it runs, per cent.
+    /// The percentage of keys for which it runs.
     pub rollout: u8,
-    /// The manifest's needs, less what the operator withheld.
+    /// The manifest's needs without those that the operator withdrew.
     pub needs: NeedSet,
-    /// No list of the scope has an entry; asked once for each request.
+    /// Whether the scope is empty; precomputed because every request asks.
     pub(crate) for_everybody: bool,
-    /// Everything that decides what it does, for the chain's id.
+    /// Everything that decides what the instance does, for the chain's id.
     pub(crate) fingerprint: String,
 }
 
@@ -125,7 +125,7 @@ impl Instance {
     /// Builds the plugin from its configuration.
     ///
     /// # Errors
-    /// What the plugin says about its `config`, or a rollout over 100.
+    /// The plugin's error about its `config`, or a rollout over 100.
     pub fn build(
         manifest: &'static Manifest,
         spec: InstanceSpec,
@@ -169,13 +169,13 @@ impl Instance {
         }))
     }
 
-    /// A filter for one stream, or nothing; the plugin's own panic is the caller's to catch.
+    /// The plugin's filter for one stream, if it has one. Panics of the plugin are left to the caller.
     pub(crate) fn filter(&self, cx: &view::PostUpstream<'_>) -> Option<Box<dyn StreamFilter>> {
         self.plugin.stream(cx)
     }
 
-    /// Whether the request's key is in the rollout: the same key always gets the same answer from the same instance,
-    /// and raising the percentage only ever adds keys. Requests without a key are told apart by address.
+    /// Whether the request's key is in the rollout. The same key always gets the same result from the same instance, and raising
+    /// the percentage only adds keys. Requests without a key are distinguished by their address.
     pub(crate) fn rolled_out(&self, facts: &Facts) -> bool {
         if self.rollout >= 100 {
             return true;
@@ -187,7 +187,7 @@ impl Instance {
             (None, Some(std::net::IpAddr::V6(ip))) => fnv1a(hash, &ip.octets()),
             (None, None) => hash,
         };
-        // FNV's low bits are weak; folding and multiplying brings the high ones down.
+        // FNV's low bits are weak: folding and multiplying mixes the high ones in.
         let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         mixed % 100 < u64::from(self.rollout)
     }

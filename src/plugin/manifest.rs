@@ -1,4 +1,4 @@
-//! What a plugin says about itself before it runs: where it may stand, what it needs, what it leaves behind.
+//! A plugin's description of itself: where it may run, what it needs and what it records.
 
 use std::sync::Arc;
 
@@ -11,38 +11,38 @@ use super::host::Host;
 use crate::error::Code;
 use crate::gate::{Gate, Style};
 
-/// A plugin's self-description: constant data, read when a configuration is loaded and by `plugins show`.
+/// A plugin's description of itself: constant data, read when a configuration is loaded and by `plugins show`.
 ///
-/// Loading refuses a chain that asks for a gate, a style or a need that is not in here.
+/// A configuration that uses the plugin at a gate, in a style or with a need that is not declared here is refused.
 pub struct Manifest {
     /// The name of the plugin's folder and the value of `use:`.
     pub name: &'static str,
-    /// Semantic version of the plugin itself.
+    /// The semantic version of the plugin.
     pub version: &'static str,
-    /// Who answers for it.
+    /// The author.
     pub author: &'static str,
-    /// Where a catalogue would list it.
+    /// The category for a catalogue.
     pub category: &'static str,
-    /// `audit`, `privacy`, `transform`, …; shown with every execution.
+    /// `audit`, `privacy`, `transform`, …; part of every execution in evidence.
     pub kind: &'static str,
-    /// One sentence.
+    /// A summary in one sentence.
     pub summary: &'static str,
     /// The gates it implements.
     pub gates: &'static [Gate],
     /// The styles in which it may be listed.
     pub styles: &'static [Style],
-    /// The least it can work with. What is not listed here, the view refuses.
+    /// The least that it can work with. The host and the views refuse everything else.
     pub needs: &'static [Need],
-    /// It inspects streams frame by frame, so a streamed answer need not be held for it.
+    /// Whether it reads streams frame by frame, so that a streamed answer need not be held for it.
     pub streams: bool,
-    /// The notes it leaves in the evidence record: key and meaning.
+    /// The notes that it records in evidence: key and meaning.
     pub evidence: &'static [(&'static str, &'static str)],
-    /// The codes of its refusals that are not the gateway's, for `explain`. Codes that an operator or a system outside chooses
-    /// are not among them.
+    /// The codes of its refusals that are not the gateway's own, for `explain`. Codes that an operator or an external system
+    /// chooses are not included.
     pub codes: &'static [Code],
-    /// JSON schema of its `config`, see [`schema_of`].
+    /// The JSON schema of its `config`, see [`schema_of`].
     pub config_schema: fn() -> serde_json::Value,
-    /// Makes an instance from its configuration; runs at load, never on a request.
+    /// Builds an instance from its configuration; called when a configuration is loaded, never during a request.
     pub build: fn(&BuildContext<'_>) -> Result<Arc<dyn Plugin>, BuildError>,
 }
 
@@ -68,14 +68,14 @@ pub fn schema_of<T: JsonSchema>() -> serde_json::Value {
     schemars::schema_for!(T).to_value()
 }
 
-/// One thing a plugin cannot work without.
+/// A capability that a plugin cannot work without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Need {
     /// Read the request body.
     ReadRequest,
     /// Replace the request body or the model.
     WriteRequest,
-    /// Read the answer's body; without [`Manifest::streams`] this holds streamed answers back.
+    /// Read the answer's body; without [`Manifest::streams`], streamed answers are held for this.
     ReadResponse,
     /// Replace the answer's body.
     WriteResponse,
@@ -83,23 +83,23 @@ pub enum Need {
     Block,
     /// Attach tags, which go to evidence and usage.
     Tags,
-    /// Set or remove headers towards the provider or the caller.
+    /// Set or remove headers sent to the provider or the caller.
     Headers,
     /// Call the hosts the operator grants in `grant.network`.
     Network,
     /// Read the secrets the operator grants in `grant.secrets`.
     Secrets,
-    /// Read one group of stored things, granted in `storage_access`.
+    /// Read one group of stored data, granted in `storage_access`.
     Storage(StorageScope),
     /// Send mail.
     Mail,
     /// Run after the answer, from the queue.
     Background,
-    /// Hand over what must leave the gateway at least once.
+    /// Submit deliveries that must leave the gateway at least once.
     Deliver,
     /// Append to files under the directories that the operator grants in `grant.files`.
     Files,
-    /// Be told what happens apart from requests, such as a budget's threshold.
+    /// Be notified of occurrences apart from requests, such as a crossed budget threshold.
     Notices,
 }
 
@@ -156,7 +156,7 @@ impl std::fmt::Display for Need {
     }
 }
 
-/// A set of needs in one word, so that checking a grant on the hot path is one `and`.
+/// A set of needs in one word, so that checking a grant during a request is one `and`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NeedSet(u32);
 
@@ -171,18 +171,18 @@ impl NeedSet {
         self.0 |= need.bit();
     }
 
-    /// Takes a need away.
+    /// Removes a need.
     pub fn remove(&mut self, need: Need) {
         self.0 &= !need.bit();
     }
 
-    /// Stable bits, for the chain's fingerprint.
+    /// The set as stable bits, for the chain's fingerprint.
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
 }
 
-/// A group of stored things a plugin may ask to read.
+/// A group of stored data that a plugin may ask to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StorageScope {
@@ -243,7 +243,7 @@ impl StorageScope {
         }
     }
 
-    /// The scope of this spelling; `all` and `*` are the configuration's business.
+    /// The scope of this spelling. The configuration handles `all` and `*`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
@@ -253,7 +253,7 @@ impl StorageScope {
 pub struct BuildContext<'a> {
     /// The instance's `config`, an object (empty when the YAML has none).
     pub config: &'a serde_json::Value,
-    /// What the instance may ask the gateway for, already narrowed to its grant.
+    /// The instance's host, limited to its grant.
     pub host: Host,
     /// The instance's name.
     pub name: &'a str,
@@ -262,10 +262,10 @@ pub struct BuildContext<'a> {
 }
 
 impl BuildContext<'_> {
-    /// The configuration as the plugin's own type.
+    /// Parses the configuration into the plugin's own type.
     ///
     /// # Errors
-    /// What serde says, with the dotted path of the key where it can be told.
+    /// serde's error, with the dotted path of the key if it can be determined.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, BuildError> {
         let empty = serde_json::Value::Object(serde_json::Map::new());
         let config = if self.config.is_null() { &empty } else { self.config };
@@ -282,7 +282,7 @@ impl BuildContext<'_> {
     }
 }
 
-/// The dotted path of the one key of this name, or nothing if there are none or several.
+/// The dotted path of the only key of this name; `None` if there are none or several.
 fn only_path_of(value: &serde_json::Value, key: &str) -> Option<String> {
     fn collect(value: &serde_json::Value, key: &str, at: &str, found: &mut Vec<String>) {
         let join = |name: &str| if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
@@ -312,9 +312,9 @@ fn only_path_of(value: &serde_json::Value, key: &str) -> Option<String> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct BuildError {
-    /// Dotted path inside `config` (`rules.0.pattern`), empty for the whole.
+    /// The dotted path inside `config` (`rules.0.pattern`); empty for the whole.
     pub path: String,
-    /// For the operator; may quote the configuration.
+    /// The reason, for the operator; may quote the configuration.
     pub message: String,
 }
 

@@ -1,5 +1,5 @@
-//! The contract plugins are written against: the [`Plugin`] trait, the views it is handed, the [`Host`] it may ask,
-//! and the [`Manifest`] that says what it needs. A plugin is a folder under `plugins/` and uses [`prelude`] alone.
+//! The contract of plugins: the [`Plugin`] trait, the views that its methods get, the [`Host`] that it may use, and the
+//! [`Manifest`] that declares its needs. A plugin is a folder under `plugins/` and imports [`prelude`] only.
 
 use std::borrow::Cow;
 
@@ -50,35 +50,35 @@ pub use template::Template;
 pub use view::{PostResponse, PostUpstream, PreRoute, PreUpstream, View};
 pub use words::{Tail, Words};
 
-/// What a step says about the request or the answer it was shown.
+/// A step's decision about the request or the answer.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on.
+    /// The request goes on.
     Next,
-    /// Refuse, with this answer for the caller.
+    /// The request is refused with this denial.
     Abort(Box<Denial>),
 }
 
-/// What a gate method returns. An error is not a verdict: `on_error` of the instance decides what it means.
+/// The result of a gate method. An error is not a verdict; the instance's `on_error` decides what it means.
 pub type PluginResult = Result<Verdict, PluginError>;
 
-/// A step that could not do its work. The text goes to evidence and logs and so holds nothing of the traffic.
+/// Why a step failed. The text goes to evidence and logs, so it must not contain anything of the traffic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PluginError {
-    /// The manifest, the operator's grant or the style does not allow what was tried.
+    /// The manifest, the operator's grant or the style does not allow the operation.
     #[error("not granted: {0}")]
     NotGranted(&'static str),
-    /// What was asked for does not exist at this moment (no body on a stream, a malformed header).
+    /// The operation is impossible at this moment (no body on a stream, a malformed header).
     #[error("not possible: {0}")]
     NotPossible(&'static str),
-    /// The plugin's own failure.
+    /// A failure of the plugin itself.
     #[error("{0}")]
     Failed(Cow<'static, str>),
 }
 
 impl PluginError {
-    /// A failure with a safe text: no prompt, no answer, no credential. Control characters go, 200 characters stay.
+    /// A failure with a safe text: no prompt, answer or credential. Control characters are removed, 200 characters are kept.
     pub fn failed(text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
         if text.len() <= 200 && !text.chars().any(char::is_control) {
@@ -94,59 +94,60 @@ impl From<HostError> for PluginError {
     }
 }
 
-/// A step of a chain: one method for each gate, each of which lets everything pass unless it is written.
+/// A step of a chain: one method for each gate. By default each lets everything pass.
 ///
-/// A method runs under the instance's timeout and a panic guard. It must not block the thread: work that computes for
-/// long yields (`tokio::task::yield_now`), because a timeout can only end what gives way.
+/// A method runs under the instance's timeout and a panic guard. It must not block the thread: long computations have to
+/// yield (`tokio::task::yield_now`), because a timeout can only end a method that yields.
 #[async_trait]
 pub trait Plugin: Send + Sync + 'static {
-    /// The request is decoded, nothing is chosen yet: the model may still change.
+    /// The request is decoded and no provider is chosen yet: the model may still be changed.
     async fn pre_route(&self, _cx: &mut PreRoute<'_>) -> PluginResult {
         Ok(Verdict::Next)
     }
 
-    /// Grants hold and the provider is known; the last look before bytes leave.
+    /// Grants are checked and the provider is known; the last gate before the request is sent.
     async fn pre_upstream(&self, _cx: &mut PreUpstream<'_>) -> PluginResult {
         Ok(Verdict::Next)
     }
 
-    /// The provider answered and the caller has seen nothing. On a stream the body is not there, see [`Self::stream`].
+    /// The provider has answered and nothing has been sent to the caller. A streamed answer has no body here, see
+    /// [`Self::stream`].
     async fn post_upstream(&self, _cx: &mut PostUpstream<'_>) -> PluginResult {
         Ok(Verdict::Next)
     }
 
-    /// A filter for one streamed answer, or nothing if this answer is of no interest.
+    /// A filter for one streamed answer, or `None` to leave it alone.
     fn stream(&self, _cx: &PostUpstream<'_>) -> Option<Box<dyn StreamFilter>> {
         None
     }
 
-    /// Whether [`Self::post_response`] never waits and is over in a few microseconds. Where that holds for all steps after
-    /// the answer they run where the request ended, which is cheaper than a place in the queue.
+    /// Whether [`Self::post_response`] never waits and takes only a few microseconds. If this holds for all steps after the
+    /// answer, they run where the request ended, which is cheaper than queueing them.
     fn is_prompt(&self) -> bool {
         false
     }
 
-    /// Everything is over; runs from the queue, unless [`Self::is_prompt`], and can refuse nothing.
+    /// The request is over. Runs from the queue, unless [`Self::is_prompt`], and cannot refuse anything.
     ///
     /// # Errors
-    /// Go to evidence and metrics alone.
+    /// Errors are recorded in evidence and metrics only.
     async fn post_response(&self, _cx: &PostResponse<'_>) -> Result<(), PluginError> {
         Ok(())
     }
 
-    /// Sends what the plugin handed over with [`Host::deliver`], through the host. Runs beside the traffic, under the outbox'
-    /// timeout; when to try again, in which order and how often is the outbox' business.
+    /// Sends a delivery that the plugin submitted with [`Host::deliver`]. Runs beside the traffic, under the outbox's timeout;
+    /// the outbox decides when, in which order and how often attempts are made.
     async fn deliver(&self, _delivery: &Delivery) -> Delivered {
         Delivered::dead("this plugin sends nothing")
     }
 
-    /// How many deliveries for one destination [`Self::deliver_all`] wants to be given at once, at most.
+    /// The most deliveries for one destination that [`Self::deliver_all`] should get at once.
     fn batch(&self) -> usize {
         1
     }
 
-    /// Sends several deliveries for one destination, in their order, and says of each what became of it; of those it says
-    /// nothing about, that they are to be tried again.
+    /// Sends several deliveries for one destination, in their order, and returns the result of each. Deliveries without a result
+    /// are tried again.
     async fn deliver_all(&self, deliveries: &[Delivery]) -> Vec<Delivered> {
         let mut all = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
@@ -155,11 +156,11 @@ pub trait Plugin: Send + Sync + 'static {
         all
     }
 
-    /// Something happened that no request shows: a threshold of a budget was crossed. Told to every instance with the need
-    /// `notices`, whether or not it stands in a chain.
+    /// Something occurred that concerns no single request, such as a crossed budget threshold. Called for every instance with the
+    /// need `notices`, whether or not it is in a chain.
     ///
     /// # Errors
-    /// Go to the log alone.
+    /// Errors are logged only.
     async fn notice(&self, _notice: &Notice) -> Result<(), PluginError> {
         Ok(())
     }
@@ -172,38 +173,38 @@ pub struct Frame<'a> {
     pub event: Option<&'a str>,
     /// The `data:` field.
     pub data: &'a str,
-    /// Whose events these are.
+    /// The API family that the events belong to.
     pub dialect: Dialect,
 }
 
-/// An event a filter sends: `event:` and `data:`.
+/// An event that a filter sends: `event:` and `data:`.
 pub type OwnedFrame = (Option<String>, String);
 
-/// What a filter wants to happen with the frame it was shown. `Replace`, `Hold` and `Emit` need `write_response` and an
-/// ordered step, `Abort` needs `block`.
+/// A filter's decision about a frame. `Replace`, `Hold` and `Emit` need `write_response` and a sequential step; `Abort` needs
+/// `block`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamVerdict {
-    /// Send it as it came.
+    /// Send the frame as it came.
     Pass,
     /// Send this `data` in its place, under the same `event`.
     Replace(String),
-    /// Send nothing yet; the frame stays held, up to 1 MiB in all, until an `Emit` or the end.
+    /// Send nothing yet: the frame is held, up to 1 MiB in all, until an `Emit` or the end of the stream.
     Hold,
-    /// Send these in place of this frame and of all that are held; nothing, to drop them.
+    /// Send these frames in place of this one and all that are held; an empty list drops them.
     Emit(Vec<OwnedFrame>),
     /// End the stream with an error event.
     Abort(Box<Denial>),
 }
 
-/// A filter over one stream. Synchronous: it runs between two network reads.
+/// A filter for one stream. It is synchronous, because it runs between two network reads.
 pub trait StreamFilter: Send {
-    /// Sees one frame.
+    /// Decides about one frame.
     ///
     /// # Errors
-    /// `on_error` decides: the stream ends, or goes on without this filter and with all that it held.
+    /// `on_error` decides whether the stream ends, or goes on without this filter, with all frames that it held.
     fn frame(&mut self, frame: Frame<'_>) -> Result<StreamVerdict, PluginError>;
 
-    /// The stream is over: what leaves in place of all that is still held.
+    /// The end of the stream: returns what to send in place of the frames still held.
     ///
     /// # Errors
     /// As for [`Self::frame`].
@@ -211,8 +212,8 @@ pub trait StreamFilter: Send {
         Ok(Vec::new())
     }
 
-    /// What evidence should say of the stream, under keys of the manifest; asked once, at the end or after a broken-off
-    /// stream. Nothing of the traffic may be in it.
+    /// The notes for evidence, under keys of the manifest. Called once, at the end of the stream or after it broke off. They must
+    /// not contain anything of the traffic.
     fn notes(&mut self) -> Vec<(&'static str, String)> {
         Vec::new()
     }

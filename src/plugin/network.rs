@@ -1,8 +1,8 @@
-//! Where a plugin may call: the operator's allow-list, how a URL is read, and which addresses are never called.
+//! Which hosts a plugin may call: the operator's allow-list, strict URL parsing, and addresses that are never called.
 //!
-//! A name is resolved once and the connection goes to the very address that was judged, so that a name cannot answer
-//! one thing to the judge and another to the connection. The reading of URLs is strict on purpose: whatever two parsers
-//! could read differently (userinfo, backslashes, numeric hosts that are not dotted quads, escapes) is refused.
+//! A name is resolved once, and the connection goes to an address that was checked, so that a name cannot resolve differently
+//! for the check and for the connection. URLs are parsed strictly on purpose: everything that two parsers could read
+//! differently (userinfo, backslashes, numeric hosts that are not dotted quads, escapes) is refused.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,10 +12,10 @@ use http::uri::PathAndQuery;
 
 use super::host::HostError;
 
-/// A host as it is named: an address, or a lowercase DNS name.
+/// A host: an address, or a lower-case DNS name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostName {
-    /// An address literal; IPv4 in an IPv6 form is held as IPv4.
+    /// An address literal; an IPv4-mapped IPv6 address is stored as IPv4.
     Ip(IpAddr),
     /// A DNS name.
     Dns(String),
@@ -41,7 +41,7 @@ impl HostName {
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(HostError::BadUrl("malformed host name"));
         }
-        // A name that ends in a number is an address in some parsers: 2130706433, 0x7f000001, 127.1, 0177.0.0.1.
+        // Some parsers read a name that ends in a number as an address: 2130706433, 0x7f000001, 127.1, 0177.0.0.1.
         let last = name.rsplit('.').next().unwrap_or_default();
         let numeric = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
         if numeric(last) || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit())) {
@@ -61,7 +61,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// One entry of `grant.network`: `host:port`, and `private` behind it where the host is meant to be inside.
+/// An entry of `grant.network`: `host:port`, followed by `private` if the host may have a private address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRule {
     host: HostName,
@@ -70,10 +70,10 @@ pub struct HostRule {
 }
 
 impl HostRule {
-    /// Reads an entry; the port defaults to 443.
+    /// Parses an entry; the port defaults to 443.
     ///
     /// # Errors
-    /// A text for the operator.
+    /// A message for the operator.
     pub fn parse(entry: &str) -> Result<Self, String> {
         let mut words = entry.split_ascii_whitespace();
         let authority = words.next().unwrap_or_default();
@@ -88,8 +88,8 @@ impl HostRule {
 
     /// Whether this address may be called under this entry.
     ///
-    /// A private address needs `private`; link-local, metadata, multicast and reserved ones need an entry that is that
-    /// very address, because no name has a reason to resolve to them.
+    /// A private address needs `private`. Link-local, metadata, multicast and reserved addresses need an entry with exactly that
+    /// address, because no name should resolve to them.
     pub(crate) fn admits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         match reach(ip) {
@@ -110,24 +110,24 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// A URL, read.
+/// A parsed URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// `https`.
+    /// Whether the scheme is `https`.
     pub tls: bool,
     /// The host.
     pub host: HostName,
-    /// The port, the scheme's own where none is written.
+    /// The port, by default the scheme's.
     pub port: u16,
-    /// Path and query, at least `/`.
+    /// The path and query, at least `/`.
     pub path_and_query: String,
 }
 
 impl Target {
-    /// Reads an `http` or `https` URL.
+    /// Parses an `http` or `https` URL.
     ///
     /// # Errors
-    /// [`HostError::BadUrl`] for anything two parsers could read differently.
+    /// [`HostError::BadUrl`] for everything that two parsers could read differently.
     pub fn parse(url: &str) -> Result<Self, HostError> {
         if !url.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(HostError::BadUrl("a character that must be escaped"));
@@ -149,10 +149,10 @@ impl Target {
         Ok(Self { tls, host, port: port.unwrap_or(if tls { 443 } else { 80 }), path_and_query })
     }
 
-    /// Reads `host:port`.
+    /// Parses `host:port`.
     ///
     /// # Errors
-    /// As [`Self::parse`], and without a port.
+    /// As for [`Self::parse`], and if the port is missing.
     pub fn of_socket(address: &str) -> Result<Self, HostError> {
         if !address.bytes().all(|b| b.is_ascii_graphic()) || address.contains(['\\', '#', '/', '?']) {
             return Err(HostError::BadUrl("not `host:port`"));
@@ -162,7 +162,7 @@ impl Target {
         Ok(Self { tls: false, host, port, path_and_query: "/".to_owned() })
     }
 
-    /// The `Host` field: the port is left out where it is the scheme's own.
+    /// The value of `Host`, with the port only if it is not the scheme's default.
     pub fn authority(&self) -> String {
         if self.port == if self.tls { 443 } else { 80 } { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
     }
@@ -191,14 +191,14 @@ fn split_authority(authority: &str) -> Result<(HostName, Option<u16>), HostError
     Ok((HostName::parse(host)?, port))
 }
 
-/// How far an address is.
+/// The kind of network that an address belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Anybody's.
+    /// The public Internet.
     Public,
-    /// Ours: RFC 1918, loopback, unique local, carrier-grade NAT.
+    /// A private network: RFC 1918, loopback, unique local, carrier-grade NAT.
     Private,
-    /// Nobody's to name: link-local, cloud metadata, multicast, documentation, transition and reserved ranges.
+    /// Nothing that a name should resolve to: link-local, cloud metadata, multicast, documentation, transition and reserved ranges.
     Special,
 }
 
@@ -209,7 +209,7 @@ fn reach(ip: IpAddr) -> Reach {
     }
 }
 
-/// The IANA special-purpose registry for IPv4, plus the metadata addresses clouds put elsewhere.
+/// By the IANA special-purpose registry for IPv4, plus metadata addresses that clouds put elsewhere.
 fn reach_v4(ip: Ipv4Addr) -> Reach {
     match ip.octets() {
         [100, 100, 100, 200] | [168, 63, 129, 16] => Reach::Special,
@@ -226,17 +226,17 @@ fn reach_v4(ip: Ipv4Addr) -> Reach {
     }
 }
 
-/// Global unicast is `2000::/3`; of that, what tunnels or stands for another address is judged by it or refused.
+/// Global unicast is `2000::/3`. Addresses in it that stand for other addresses are judged by those, or refused.
 fn reach_v6(ip: Ipv6Addr) -> Reach {
     let s = ip.segments();
     let embedded = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match s {
-        // Mapped (::ffff:0:0/96), translated (64:ff9b::/96): the IPv4 address inside decides.
+        // IPv4-mapped (::ffff:0:0/96) and translated (64:ff9b::/96): the IPv4 address inside decides.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => reach_v4(embedded(high, low)),
         [0, 0, 0, 0, 0, 0, 0, 1] => Reach::Private,
         [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => Reach::Special,
         [0xfc00..=0xfdff, ..] => Reach::Private,
-        // Teredo and its neighbours, documentation, 6to4, the second documentation block.
+        // Teredo and neighbouring assignments, documentation, 6to4, the second documentation block.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => Reach::Special,
         [0x2000..=0x3fff, ..] => Reach::Public,
         _ => Reach::Special,

@@ -1,5 +1,5 @@
-//! Ways out that are not HTTP: sockets, mail and files. The rules are those of `Host::fetch`: only what the operator granted,
-//! names resolved once, every address judged, and the connection goes to an address that was judged.
+//! The ways out other than HTTP: sockets, mail and files, under the same rules as `Host::fetch`: only what the operator
+//! granted, names resolved once, every address checked, and connections only to checked addresses.
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +16,7 @@ use super::manifest::Need;
 use super::network::{HostName, Target};
 use crate::identity::Secret;
 
-/// Files are appended to one at a time: two at once would both find a file full, and one of them would turn over the other's.
+/// Serialises appends: otherwise two could find a file full at the same time, and one would rotate the other's new file away.
 static APPENDING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// How bytes travel.
@@ -31,18 +31,18 @@ pub enum Carrier {
     Tls,
 }
 
-/// Bytes for a socket.
+/// Bytes to send through a socket.
 #[derive(Debug, Clone)]
 pub struct Transmission {
-    /// `host:port`, in `grant.network`.
+    /// `host:port`, which must be in `grant.network`.
     pub to: String,
-    /// How.
+    /// The transport.
     pub carrier: Carrier,
-    /// Datagrams, or what is written one after the other.
+    /// The datagrams, or the pieces to be written one after the other.
     pub pieces: Vec<Bytes>,
-    /// Further certificate authorities to believe, PEM.
+    /// Additional certificate authorities to trust, PEM.
     pub authorities: Option<Secret>,
-    /// For everything.
+    /// The time for the whole transmission.
     pub timeout: Duration,
 }
 
@@ -61,30 +61,30 @@ pub enum MailSecurity {
 /// A mail server.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    /// `host:port`, in `grant.network`.
+    /// `host:port`, which must be in `grant.network`.
     pub address: String,
-    /// How it is spoken to.
+    /// Whether and when TLS is used.
     pub security: MailSecurity,
-    /// Name and password.
+    /// User name and password.
     pub credentials: Option<(String, Secret)>,
-    /// Further certificate authorities to believe, PEM.
+    /// Additional certificate authorities to trust, PEM.
     pub authorities: Option<Secret>,
-    /// For everything.
+    /// The time for the whole submission.
     pub timeout: Duration,
 }
 
-/// A mail: one text, for people.
+/// A mail with a plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
     /// `Name <address>` or an address.
     pub from: String,
-    /// Whom it is for, at least one.
+    /// The recipients, at least one.
     pub to: Vec<String>,
-    /// Its subject.
+    /// The subject.
     pub subject: String,
     /// The text.
     pub text: String,
-    /// The part of its `Message-ID` before the `@`, the same when it is sent again.
+    /// The part of `Message-ID` before the `@`, the same at every attempt.
     pub id: String,
 }
 
@@ -98,24 +98,24 @@ impl Mail {
 /// A connection that was judged: to this very address; `tls_host` is the name to verify.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Where to.
+    /// The address.
     pub address: SocketAddr,
-    /// Whose it is.
+    /// The host name that it was resolved from.
     pub host: String,
 }
 
 impl Host {
-    /// Checks at load that a `host:port` may be connected to.
+    /// Checks that a `host:port` may be connected to, when a configuration is loaded.
     ///
     /// # Errors
-    /// Without `network`, for a malformed address, or for one that is not granted.
+    /// Without `network`, for a malformed address, or for a host that is not granted.
     pub fn may_connect(&self, to: &str) -> Result<(), HostError> {
         self.need(Need::Network)?;
         let target = Target::of_socket(to)?;
         self.rule(&target).map(|_| ())
     }
 
-    /// Sends bytes to a granted host. For TCP and TLS the other end has taken them when this returns: it saw the end of them.
+    /// Sends bytes to a granted host. With TCP and TLS, the peer has received everything when this returns: it has closed its side.
     ///
     /// # Errors
     /// See [`HostError`].
@@ -133,10 +133,10 @@ impl Host {
         outcome
     }
 
-    /// Hands a mail to a granted server. Gives what the server called it, if it said so.
+    /// Hands a mail to a granted server. Returns the first word of the server's reply, if there is one.
     ///
     /// # Errors
-    /// Without `mail` or `network`; [`HostError::MailRefused`] for what will not change, [`HostError::Mail`] otherwise.
+    /// Without `mail` or `network`; [`HostError::MailRefused`] if the server will not take it, else [`HostError::Mail`].
     pub async fn mail(&self, relay: &Relay, mail: &Mail) -> Result<Option<String>, HostError> {
         self.need(Need::Mail)?;
         self.need(Need::Network)?;
@@ -152,7 +152,7 @@ impl Host {
         outcome
     }
 
-    /// Addresses to try, all of which were judged.
+    /// The addresses to try, all of which have been checked.
     async fn places(&self, to: &str, deadline: Instant) -> Result<Vec<Place>, HostError> {
         let target = Target::of_socket(to)?;
         let host = match &target.host {
@@ -164,10 +164,10 @@ impl Host {
         Ok(addresses.into_iter().take(3).map(place).collect())
     }
 
-    /// Whether a file lies under a granted directory.
+    /// Checks that a file is under a granted directory.
     ///
     /// # Errors
-    /// Without `files`, for a relative path or one that climbs, or for a directory that is not granted.
+    /// Without `files`, for a relative path or one with `..`, or for a directory that is not granted.
     pub fn may_write(&self, path: &Path) -> Result<(), HostError> {
         self.need(Need::Files)?;
         let plain = path.is_absolute() && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
@@ -175,11 +175,11 @@ impl Host {
         if granted { Ok(()) } else { Err(HostError::FileNotGranted(path.display().to_string())) }
     }
 
-    /// Appends to a file under a granted directory. A file that would become longer than `rotate` bytes is first renamed to
-    /// `NAME.1`, that to `NAME.2` and so on; of those `keep` stay. All is in the file when this returns.
+    /// Appends to a file under a granted directory. A file that would exceed `rotate` bytes is first renamed to `NAME.1`, that one
+    /// to `NAME.2` and so on; `keep` of them are kept. The bytes are on disk when this returns.
     ///
     /// # Errors
-    /// As [`Self::may_write`], and when the file system refuses.
+    /// As for [`Self::may_write`], and if the file system reports an error.
     pub async fn append(&self, path: &Path, bytes: &[u8], rotate: u64, keep: u32) -> Result<(), HostError> {
         self.may_write(path)?;
         let failed = |error: std::io::Error| HostError::File(error.kind());

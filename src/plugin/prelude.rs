@@ -1,4 +1,4 @@
-//! All that a plugin under `plugins/` may import: `use crate::plugin::prelude::*;`, or from another crate
+//! Everything that a plugin under `plugins/` may import: `use crate::plugin::prelude::*;`, or from another crate
 //! `use odock_edge::plugin::prelude::*;`.
 
 pub use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Answers of systems outside, kept for a while: bounded in number and in time.
+//! A cache for answers of external systems, bounded in number and in time.
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-/// What was answered to what, by digest. The one unused for longest goes first.
+/// Answers by the digest of their questions. The least recently used is evicted first.
 #[derive(Debug)]
 pub struct Remembered<V>(Mutex<LruCache<[u8; 32], (Instant, V)>>);
 
 impl<V: Clone> Remembered<V> {
-    /// Keeps at most `capacity` answers.
+    /// A cache for at most `capacity` answers.
     pub fn new(capacity: NonZeroUsize) -> Self {
         let mut cache = LruCache::unbounded();
         cache.resize(capacity);
         Self(Mutex::new(cache))
     }
 
-    /// What was answered, if that still holds.
+    /// The answer, if it has not expired.
     pub fn get(&self, key: &[u8; 32], now: Instant) -> Option<V> {
         let mut cache = self.0.lock();
         match cache.get(key) {
@@ -31,24 +31,24 @@ impl<V: Clone> Remembered<V> {
         }
     }
 
-    /// The same, and forgets it.
+    /// Removes and returns the answer, if it has not expired.
     pub fn take(&self, key: &[u8; 32], now: Instant) -> Option<V> {
         self.0.lock().pop(key).filter(|(until, _)| *until > now).map(|(_, value)| value)
     }
 
-    /// Keeps an answer; one that holds for no time is not kept.
+    /// Caches an answer, unless its time to live is zero.
     pub fn keep(&self, key: [u8; 32], value: V, now: Instant, ttl: Duration) {
         if let Some(until) = now.checked_add(ttl).filter(|_| !ttl.is_zero()) {
             self.0.lock().put(key, (until, value));
         }
     }
 
-    /// How many answers are kept, those that no longer hold included.
+    /// The number of cached answers, including expired ones.
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Whether nothing is kept.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,10 +1,10 @@
-//! The plugins this binary knows: the folders under `plugins/`, found at build time, and those an embedder adds.
+//! The plugins of this binary: the folders under `plugins/`, found at build time, and those that an embedding program adds.
 
 use super::Manifest;
 
 include!(concat!(env!("OUT_DIR"), "/roster.rs"));
 
-/// Manifests by name.
+/// The manifests of plugins, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Roster(Vec<&'static Manifest>);
 
@@ -14,7 +14,7 @@ impl Roster {
         Self(BUNDLED.to_vec())
     }
 
-    /// Adds a plugin; one of the same name is replaced.
+    /// Adds a plugin, replacing one of the same name.
     pub fn with(mut self, manifest: &'static Manifest) -> Self {
         self.0.retain(|known| known.name != manifest.name);
         self.0.push(manifest);
@@ -26,7 +26,7 @@ impl Roster {
         self.0.iter().copied().find(|manifest| manifest.name == name)
     }
 
-    /// All, bundled ones first, by name.
+    /// All plugins: the bundled ones by name, then the added ones.
     pub fn iter(&self) -> impl Iterator<Item = &'static Manifest> + '_ {
         self.0.iter().copied()
     }
@@ -39,7 +39,7 @@ mod tests {
     use crate::gate::{Gate, Style};
     use crate::plugin::Need;
 
-    /// A manifest that contradicts itself would be refused at load; for a bundled one that is a defect of ours.
+    /// A manifest that contradicts itself is refused at load; in a bundled plugin that would be a defect of ours.
     #[test]
     fn bundled_manifests_hold_together() {
         for manifest in BUNDLED {

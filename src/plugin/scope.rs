@@ -1,4 +1,4 @@
-//! For whom an instance runs.
+//! The requests for which an instance runs.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The entry that lets this request in (the narrowest, `None` when nothing is listed), or `Err` if it is outside.
+    /// The scope entry that admits the request (the narrowest; `None` if nothing is listed), or an error if it is outside.
     pub(crate) fn admits(&self, facts: &Facts, model: Option<&str>) -> Result<Option<String>, OutOfScope> {
         let caller = facts.caller.as_deref();
         let organisation = caller.map(|c| (&*c.organisation.id, &*c.organisation.name));
@@ -55,17 +55,17 @@ impl Scope {
         Ok(narrowest.map(|(kind, entry)| format!("{kind}:{entry}")))
     }
 
-    /// Nothing is listed: it runs for everybody.
+    /// Whether nothing is listed, so that the instance runs for all requests.
     pub fn is_everybody(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The request is not in the scope.
+/// The request is outside the scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfScope;
 
-/// The MCP server that is called: its name once it is found, before that what the path says.
+/// The MCP server that is called: its name once it is known, before that the name in the path.
 fn mcp_server(facts: &Facts) -> Option<&str> {
     if facts.endpoint != Endpoint::Mcp {
         return None;

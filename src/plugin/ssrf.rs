@@ -1,5 +1,5 @@
-//! The corpus of `tests/golden/ssrf.jsonl`: where a plugin must not get, by any way out and whichever plugin asks, and where
-//! it must.
+//! The corpus of `tests/golden/ssrf.jsonl`: addresses that no plugin may reach by any way out, and addresses that it must be
+//! able to reach.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io;
@@ -25,16 +25,16 @@ use crate::gate::Background;
 struct Case {
     what: String,
     grant: Vec<String>,
-    /// For `Host::fetch`.
+    /// The URL for `Host::fetch`.
     url: Option<String>,
-    /// `host:port` for sockets and mail.
+    /// The `host:port` for sockets and mail.
     to: Option<String>,
-    /// What the name answers, turn by turn; a public address without.
+    /// The answers to successive lookups of the name; by default a public address.
     dns: Option<Vec<Vec<String>>>,
     reply: Option<Reply>,
-    /// A field that the plugin sets.
+    /// A header that the plugin sets.
     header: Option<String>,
-    /// How many connections fail.
+    /// How many connection attempts fail.
     #[serde(default)]
     unreachable: usize,
     /// Why it is refused: `url`, `grant`, `address`, `name`, `header`.
@@ -52,7 +52,7 @@ struct Reply {
     location: String,
 }
 
-/// Connects nowhere and writes down where it would have.
+/// An egress that connects nowhere and records where it would have connected.
 struct Wire<'c> {
     reply: Option<&'c Reply>,
     unreachable: usize,
@@ -87,7 +87,7 @@ impl Egress for Wire<'static> {
     }
 }
 
-/// Answers as the case says, and says the last for ever.
+/// A resolver with the answers of the case; the last one is repeated.
 struct Names(Vec<Vec<String>>, AtomicUsize);
 
 #[async_trait]
@@ -109,7 +109,7 @@ fn why(error: &HostError) -> &'static str {
     }
 }
 
-/// The host of a plugin with this manifest, and what it reaches.
+/// The host of a plugin with this manifest, and the record of what it reaches.
 fn host(case: &'static Case, manifest: &Manifest) -> (Host, Arc<Wire<'static>>) {
     let wire = Arc::new(Wire { reply: case.reply.as_ref(), unreachable: case.unreachable, reached: Mutex::default() });
     let mut granted = Granted::new();
@@ -121,7 +121,7 @@ fn host(case: &'static Case, manifest: &Manifest) -> (Host, Arc<Wire<'static>>) 
     (Host::new("test".into(), manifest.need_set(), granted, shared, Arc::default()), wire)
 }
 
-/// What one way out came to, if it is otherwise than the case says.
+/// The difference between the result of one way out and the expectation of the case, if there is one.
 fn judge(case: &Case, way: &str, outcome: Result<(), HostError>, wire: &Wire<'_>) -> Option<String> {
     let got = outcome.err().map(|error| why(&error));
     let reached: Vec<String> = wire.reached.lock().iter().map(SocketAddr::to_string).collect();
@@ -204,7 +204,7 @@ async fn the_corpus_holds_for_every_plugin_that_calls_out() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A plugin that does not call out cannot.
+/// A plugin without the need `network` cannot call out.
 #[tokio::test]
 async fn who_needs_no_network_has_none() {
     static CASE: std::sync::LazyLock<Case> =

@@ -1,9 +1,8 @@
-//! What a plugin with a storage grant may ask: the world as it is, one group at a time and without secrets, and the stores
-//! themselves for who was granted them by name.
+//! Read access to stored data for plugins with a storage grant, by scope and without secrets, and access to the stores
+//! themselves for plugins that were granted them by name.
 //!
-//! What the configuration holds, and the keys made at run time, are in this process and answered at once. What is counted
-//! and recorded is asked of its store, which takes a round trip and can fail: a plugin does that off the request's path
-//! where it can.
+//! The data of the configuration, and the keys made at run time, are in memory and answered at once. Counters and records are
+//! asked of their stores, which takes a round trip and can fail; plugins should do that off the request's path.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,13 +17,13 @@ use crate::store::{StateKey, StateStore, Values};
 
 pub use crate::store::records::SqlValue;
 
-/// Rows of one query at most.
+/// The most rows of one query.
 const ROWS: usize = 10_000;
-/// Longest name of a value, and longest value, bytes.
+/// The longest name of a value, and the longest value [bytes].
 const NAME: usize = 256;
 const VALUE: usize = 1 << 20;
 
-/// The stores of the process, handed in one by one as it starts. Cheap to clone.
+/// The stores of the process, which are registered one by one as it starts. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Stores(Arc<Opened>);
 
@@ -37,29 +36,29 @@ struct Opened {
     values: OnceLock<Arc<dyn Values>>,
 }
 
-// There is one of each for the life of a process: whoever was first stays.
+// There is one of each for the life of a process: the first one registered stays.
 impl Stores {
-    /// The keys made at run time.
+    /// Registers the keys made at run time.
     pub fn offer_keyring(&self, keyring: Arc<Keyring>) {
         let _ = self.0.keyring.set(keyring);
     }
 
-    /// Counters and reservations.
+    /// Registers the store of counters and reservations.
     pub fn offer_state(&self, state: Arc<dyn StateStore>) {
         let _ = self.0.state.set(state);
     }
 
-    /// What is recorded.
+    /// Registers the record store.
     pub fn offer_records(&self, records: Arc<dyn RecordStore>) {
         let _ = self.0.records.set(records);
     }
 
-    /// PostgreSQL, where it keeps the records.
+    /// Registers PostgreSQL, if it is the record store.
     pub fn offer_statements(&self, statements: Arc<dyn Statements>) {
         let _ = self.0.statements.set(statements);
     }
 
-    /// Redis, where it keeps the state.
+    /// Registers Redis, if it is the state store.
     pub fn offer_values(&self, values: Arc<dyn Values>) {
         let _ = self.0.values.set(values);
     }
@@ -70,10 +69,10 @@ impl Stores {
     }
 }
 
-/// How a budget or quota stands.
+/// The state of a budget or quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetStanding {
-    /// Its name.
+    /// The name of the budget or quota.
     pub name: Arc<str>,
     /// `budget` or `quota`.
     pub kind: &'static str,
@@ -81,34 +80,34 @@ pub struct BudgetStanding {
     pub metric: &'static str,
     /// `ORG`, `TEAM`, `USER` or `APIKEY`.
     pub owner: &'static str,
-    /// Identifier of the owner.
+    /// The id of the owner.
     pub owner_id: Arc<str>,
-    /// From when to when it counts now, microseconds since the Unix epoch.
+    /// The current window, start and end in microseconds since the Unix epoch.
     pub window: (i64, i64),
-    /// What the window may hold, without what the one before left over.
+    /// The most that the window may hold, without rollover from the previous one.
     pub limit: i64,
-    /// What was used.
+    /// The used amount.
     pub used: i64,
-    /// What requests under way may use at most.
+    /// The amount reserved by requests under way.
     pub reserved: i64,
 }
 
-/// A policy that holds, with whose it is.
+/// A policy that applies to a key, with its scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyInForce {
     /// `organisation`, `team` or `api_key`.
     pub scope: &'static str,
-    /// What it says.
+    /// The policy.
     pub policy: Policy,
 }
 
-/// Scoped access to what is stored.
+/// Access to stored data, limited to the granted scopes.
 #[derive(Clone)]
 pub struct Storage {
     granted: NeedSet,
     directory: Arc<Directory>,
     stores: Stores,
-    /// Whose names in the stores are used.
+    /// The instance whose namespace in the stores is used.
     instance: Arc<str>,
 }
 
@@ -145,7 +144,7 @@ impl Storage {
         Ok(self.scope(StorageScope::Users)?.user(organisation, id))
     }
 
-    /// The key of this id, of the configuration or made at run time.
+    /// The key of this id, from the configuration or made at run time.
     ///
     /// # Errors
     /// Without the scope `api_keys`.
@@ -180,7 +179,7 @@ impl Storage {
         }))
     }
 
-    /// The policies of organisation, team and key that a key (by its id) meets, in that order; `None` for an unknown key.
+    /// The policies of organisation, team and key that apply to a key (by its id), in that order; `None` for an unknown key.
     ///
     /// # Errors
     /// Without the scope `policies`.
@@ -193,11 +192,11 @@ impl Storage {
         Ok(self.key(key_id).map(said))
     }
 
-    /// The active budgets and quotas of an organisation (by its id) whose window is open, as they stand; `None` for an
-    /// unknown organisation.
+    /// The state of an organisation's (by its id) active budgets and quotas in their current windows; `None` for an unknown
+    /// organisation.
     ///
     /// # Errors
-    /// Without the scope `budgets`, and when the state store does not answer.
+    /// Without the scope `budgets`, or if the state store does not answer.
     pub async fn budgets(&self, organisation: &str) -> Result<Option<Vec<BudgetStanding>>, HostError> {
         let Some(home) = self.scope(StorageScope::Budgets)?.home(organisation) else { return Ok(None) };
         let Home { accounts, .. } = home;
@@ -220,11 +219,11 @@ impl Storage {
         Ok(Some(standing.collect()))
     }
 
-    /// Sums over the usage records of an organisation (by its id), the dearest first. The filter's own organisation is
-    /// not asked.
+    /// Sums over the usage records of an organisation (by its id), the most expensive first. The organisation in the filter is
+    /// ignored.
     ///
     /// # Errors
-    /// Without the scope `usage`, and when the record store does not answer.
+    /// Without the scope `usage`, or if the record store does not answer.
     pub async fn usage(&self, organisation: &str, filter: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, HostError> {
         self.scope(StorageScope::Usage)?;
         let records = self.stores.records().ok_or(HostError::Store("record store"))?;
@@ -232,20 +231,20 @@ impl Storage {
         records.sum_usage(&filter, by).await.map_err(|_| HostError::Store("record store"))
     }
 
-    /// The PostgreSQL server that keeps the records, in a schema of the instance's own.
+    /// The PostgreSQL server of the record store, in a schema of the instance's own.
     ///
     /// # Errors
-    /// Without the scope `postgres`, and before the process runs.
+    /// Without the scope `postgres`, or if the record store is not PostgreSQL or was not opened yet.
     pub fn postgres(&self) -> Result<Tables, HostError> {
         self.scope(StorageScope::Postgres)?;
         let statements = self.stores.0.statements.get().ok_or(HostError::Store("record store"))?;
         Ok(Tables { statements: Arc::clone(statements), schema: schema(&self.instance) })
     }
 
-    /// The Redis server that keeps the state, under names of the instance's own.
+    /// The Redis server of the state store, in a namespace of the instance's own.
     ///
     /// # Errors
-    /// Without the scope `redis`, and before the process runs.
+    /// Without the scope `redis`, or if the state store is not Redis.
     pub fn redis(&self) -> Result<Shelf, HostError> {
         self.scope(StorageScope::Redis)?;
         let values = self.stores.0.values.get().ok_or(HostError::Store("state store"))?;
@@ -253,7 +252,7 @@ impl Storage {
     }
 }
 
-/// `plugin_` and the instance's name, as PostgreSQL takes names without quotes.
+/// `plugin_` and the instance's name, as an identifier that PostgreSQL accepts without quotes.
 fn schema(instance: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     let mut name: String = "plugin_".chars().chain(instance.chars().map(plain)).collect();
@@ -261,8 +260,8 @@ fn schema(instance: &str) -> String {
     name
 }
 
-/// Tables on PostgreSQL. Statements take their values as parameters `$1`, `$2`, …; names without a schema are those of
-/// the instance's own, `plugin_NAME`, which is made when it is used first.
+/// Tables on PostgreSQL. Statements take their values as parameters `$1`, `$2`, …. Unqualified names are in the instance's own
+/// schema, `plugin_NAME`, which is created at its first use.
 #[derive(Clone)]
 pub struct Tables {
     statements: Arc<dyn Statements>,
@@ -275,7 +274,7 @@ impl Tables {
         &self.schema
     }
 
-    /// Runs one statement in a transaction of its own; says how many rows it touched.
+    /// Runs one statement in a transaction of its own; returns the number of affected rows.
     ///
     /// # Errors
     /// [`HostError::Sql`] with what the server says, as far as it quotes no value; [`HostError::SqlValue`] where a value is what
@@ -287,7 +286,7 @@ impl Tables {
     /// The rows of one statement, at most 10,000.
     ///
     /// # Errors
-    /// As [`Self::execute`]; also for more rows, and for columns of a type that [`SqlValue`] has not.
+    /// As for [`Self::execute`]; also for more rows, and for columns of types that [`SqlValue`] lacks.
     pub async fn query(&self, text: &str, values: &[SqlValue]) -> Result<Vec<Vec<SqlValue>>, HostError> {
         self.statements.query(&self.schema, text, values, ROWS).await.map_err(|error| refused(&error))
     }
@@ -313,15 +312,15 @@ impl Shelf {
     /// The value of this name.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer, or the name is too long.
     pub async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         self.values.get(&self.key(name)?).await.map_err(|_| HostError::Store("state store"))
     }
 
-    /// Puts a value of at most 1 MiB.
+    /// Sets a value of at most 1 MiB.
     ///
     /// # Errors
-    /// When the server does not answer, and for a larger value.
+    /// The server does not answer, or the name or value is too long.
     pub async fn set(&self, name: &str, value: &[u8], ttl: Duration) -> Result<(), HostError> {
         if value.len() > VALUE {
             return Err(HostError::Store("a value is too long"));
@@ -329,18 +328,18 @@ impl Shelf {
         self.values.set(&self.key(name)?, value, ttl).await.map_err(|_| HostError::Store("state store"))
     }
 
-    /// Adds to a number, 0 where nothing is, and says what it is then; its time to live begins anew.
+    /// Adds to a number (0 if there is none) and returns the result; its time to live starts anew.
     ///
     /// # Errors
-    /// When the server does not answer, and where something else than a number is.
+    /// The server does not answer, the name is too long, or the value is not a number.
     pub async fn increment(&self, name: &str, by: i64, ttl: Duration) -> Result<i64, HostError> {
         self.values.increment(&self.key(name)?, by, ttl).await.map_err(|_| HostError::Store("state store"))
     }
 
-    /// Takes a value away; says whether there was one.
+    /// Removes a value; returns whether there was one.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer, or the name is too long.
     pub async fn remove(&self, name: &str) -> Result<bool, HostError> {
         self.values.remove(&self.key(name)?).await.map_err(|_| HostError::Store("state store"))
     }

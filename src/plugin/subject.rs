@@ -1,15 +1,15 @@
-//! Who calls, as systems outside are told: names and ids, never a secret and nothing of the traffic.
+//! The caller as external systems see it: names and ids, no secrets and nothing of the traffic.
 
 use serde::Serialize;
 
 use crate::identity::Caller;
 
-/// The caller for a document that leaves the gateway.
+/// The caller, for a document that leaves the gateway.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Subject<'a> {
-    /// The virtual key, never its secret.
+    /// The virtual key, without its secret.
     pub key: Named<'a>,
-    /// On whose behalf it acts.
+    /// On whose behalf the key acts.
     pub kind: &'static str,
     /// The tenant.
     pub organisation: Named<'a>,
@@ -24,14 +24,14 @@ pub struct Subject<'a> {
 /// Something with an id and a name.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Named<'a> {
-    /// Stable.
+    /// The stable id.
     pub id: &'a str,
-    /// For people.
+    /// The name, for people.
     pub name: &'a str,
 }
 
 impl<'a> Subject<'a> {
-    /// What may be said of a caller.
+    /// The parts of a caller that may be told to external systems.
     pub fn of(caller: &'a Caller) -> Self {
         Self {
             key: Named { id: &caller.key_id, name: &caller.key_name },

@@ -6,21 +6,21 @@ use super::host::{Host, HostError};
 use super::manifest::StorageScope;
 use super::{PluginError, View};
 
-/// A caller's header is repeated up to this many bytes, and only if it is plain text.
+/// The longest caller's header that is inserted [bytes]; it must not contain control characters either.
 const LONGEST_HEADER: usize = 256;
 
-/// A text with its placeholders resolved to what they stand for.
+/// A compiled text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// The first of these that has a value.
+    /// The value of the first of these placeholders that has one.
     Value(Vec<Placeholder>),
 }
 
-/// What a placeholder stands for.
+/// A placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Placeholder {
     KeyId,
@@ -31,9 +31,9 @@ enum Placeholder {
     UserName,
     OrganisationId,
     OrganisationName,
-    /// A key of the metadata of the organisation, the team or the user; read through storage.
+    /// A key in the metadata of the organisation, the team or the user; read from storage.
     Metadata(StorageScope, String),
-    /// A field of the caller's head, never a credential.
+    /// A header of the request, never a credential.
     Header(String),
     /// A tag that an earlier step attached.
     Tag(String),
@@ -48,15 +48,15 @@ enum Placeholder {
     Stream,
     /// On whose behalf the key acts.
     Kind,
-    /// What the provider calls the model; read through storage.
+    /// The model's name at the provider; read from storage.
     ModelSlug,
-    /// The provider the model belongs to; read through storage.
+    /// The provider of the model; read from storage.
     ModelProvider,
-    /// What is written between single quotes.
+    /// A text in single quotes.
     Literal(String),
 }
 
-/// Every placeholder without a key, for messages.
+/// All placeholders without a key; also used for messages.
 const KNOWN: &[(&str, Placeholder)] = &[
     ("caller.key_id", Placeholder::KeyId),
     ("caller.key_name", Placeholder::KeyName),
@@ -80,7 +80,7 @@ const KNOWN: &[(&str, Placeholder)] = &[
     ("model.provider", Placeholder::ModelProvider),
 ];
 
-/// Metadata by the scope that opens it.
+/// The prefixes of metadata placeholders, with the scopes that they need.
 const METADATA: [(&str, StorageScope); 3] = [
     ("organisation.metadata.", StorageScope::Organisations),
     ("caller.team.metadata.", StorageScope::Teams),
@@ -88,10 +88,10 @@ const METADATA: [(&str, StorageScope); 3] = [
 ];
 
 impl Template {
-    /// Compiles a text for an instance. `{{` and `}}` are braces; `{a|b|'text'}` is the first that has a value.
+    /// Compiles a text for an instance. `{{` and `}}` are literal braces; `{a|b|'text'}` is the first of these with a value.
     ///
     /// # Errors
-    /// A text for the operator: an unknown placeholder, a lone brace, metadata of a scope that is not granted.
+    /// A message for the operator: an unknown placeholder, a single brace, or metadata of a scope that is not granted.
     pub fn compile(text: &str, host: &Host) -> Result<Self, String> {
         let template = Self::parse(text)?;
         for placeholder in template.placeholders() {
@@ -109,7 +109,7 @@ impl Template {
         Ok(template)
     }
 
-    /// One placeholder by its name without braces, for an instance.
+    /// Compiles one placeholder, given by its name without braces, for an instance.
     ///
     /// # Errors
     /// As for [`Self::compile`].
@@ -157,7 +157,7 @@ impl Template {
         })
     }
 
-    /// The text, if it has no placeholders.
+    /// The text, if it contains no placeholders.
     pub fn literal(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Part::Text(text)] => Some(text),
@@ -165,10 +165,10 @@ impl Template {
         }
     }
 
-    /// The text with every placeholder filled in; `None` if one has no value for this request.
+    /// Renders the text; `None` if a placeholder has no value for this request.
     ///
     /// # Errors
-    /// When storage refuses, which [`Self::compile`] has ruled out.
+    /// Storage refuses, which [`Self::compile`] has ruled out.
     pub fn render(&self, cx: &View<'_>, host: &Host) -> Result<Option<String>, PluginError> {
         let mut out = String::new();
         for part in &self.0 {
@@ -192,10 +192,10 @@ impl Template {
         Ok(Some(out))
     }
 
-    /// The same as the value of a header: what is not ASCII is percent-encoded.
+    /// Renders the text as the value of a header: non-ASCII bytes are percent-encoded.
     ///
     /// # Errors
-    /// For a value with control characters, and as for [`Self::render`].
+    /// The value contains control characters; else as for [`Self::render`].
     pub fn render_header(&self, cx: &View<'_>, host: &Host) -> Result<Option<String>, PluginError> {
         self.render(cx, host)?.map(header_value).transpose()
     }

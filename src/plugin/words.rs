@@ -1,31 +1,31 @@
-//! Counting words and phrases in texts, whole or in fragments, without keeping any of the text.
+//! Counts words and phrases in texts, whole or in fragments, without keeping the text.
 //!
-//! Case is folded and every run of white space is one space, in the words as in the texts. What is counted is which word was
-//! seen how often; a word that is part of another counts as well.
+//! Case is folded and every run of white space counts as one space, in the words as in the texts. Words that are part of other
+//! words are counted as well.
 
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// Longest word, bytes.
+/// The longest word [bytes].
 const LONGEST: usize = 256;
-/// Words in one set, at most.
+/// The most words in one set.
 const MOST: usize = 10_000;
 
 /// A set of words to look for.
 #[derive(Debug)]
 pub struct Words {
     search: AhoCorasick,
-    /// Of each word: does it have to stand by itself?
+    /// For each word, whether letters or digits beside it make it another word.
     whole: Vec<bool>,
     longest: usize,
 }
 
 impl Words {
-    /// Compiles words, each with whether letters and digits beside it make it another word.
+    /// Compiles words, each with whether it must stand alone: then letters or digits beside it make it another word.
     ///
     /// # Errors
-    /// The place of a word that is empty or over 256 bytes, or of the one too many, with a text for the operator.
+    /// The index of a word that is empty, over 256 bytes or beyond the limit of words, with a message for the operator.
     pub fn compile<'w>(words: impl IntoIterator<Item = (&'w str, bool)>) -> Result<Arc<Self>, (usize, String)> {
         let (mut patterns, mut whole) = (Vec::new(), Vec::new());
         for (place, (word, by_itself)) in words.into_iter().enumerate() {
@@ -45,17 +45,17 @@ impl Words {
         Ok(Arc::new(Self { search: search.map_err(|error| (0, error.to_string()))?, whole, longest }))
     }
 
-    /// How many words there are.
+    /// The number of words.
     pub fn len(&self) -> usize {
         self.whole.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no words.
     pub fn is_empty(&self) -> bool {
         self.whole.is_empty()
     }
 
-    /// Counts the words of one whole text: `seen` hears the place of each word as often as it stands there.
+    /// Counts the words of one whole text: calls `seen` with the index of a word for each of its occurrences.
     pub fn count(&self, text: &str, mut seen: impl FnMut(usize)) {
         let mut tail = Tail::default();
         tail.push(self, text, &mut seen);
@@ -63,20 +63,20 @@ impl Words {
     }
 }
 
-/// What must be kept of a text that comes in fragments: as much as the longest word could still need.
+/// The end of a text that comes in fragments, as long as the longest word may need.
 #[derive(Debug, Default)]
 pub struct Tail {
     text: String,
-    /// Words that ended before this were counted.
+    /// Words that end before this offset have been counted.
     counted: usize,
 }
 
 impl Tail {
-    /// The next fragment.
+    /// Counts the words of the next fragment.
     pub fn push(&mut self, words: &Words, piece: &str, seen: &mut impl FnMut(usize)) {
         fold(piece, &mut self.text);
         self.scan(words, false, seen);
-        // The character before a word decides whether it stands by itself, so one more is kept.
+        // The character before a word decides whether it stands alone, so a little more is kept.
         let keep = words.longest + 8;
         if self.text.len() > keep * 2 {
             let cut = (self.text.len() - keep..self.text.len()).find(|at| self.text.is_char_boundary(*at)).unwrap_or(self.text.len());
@@ -85,14 +85,14 @@ impl Tail {
         }
     }
 
-    /// The text is over.
+    /// The end of the text: counts words at its very end.
     pub fn finish(&mut self, words: &Words, seen: &mut impl FnMut(usize)) {
         self.scan(words, true, seen);
         self.text.clear();
         self.counted = 0;
     }
 
-    /// Counts the words that end here; one at the very end waits for what follows it.
+    /// Counts the words that end in the new part. A word at the very end waits for the character after it, unless `last`.
     fn scan(&mut self, words: &Words, last: bool, seen: &mut impl FnMut(usize)) {
         if self.text.is_empty() {
             return;
@@ -116,7 +116,7 @@ impl Tail {
     }
 }
 
-/// Adds a text in lower case, with one space for each run of white space.
+/// Appends a text in lower case, with every run of white space as one space.
 fn fold(text: &str, out: &mut String) {
     for c in text.chars() {
         if c.is_whitespace() {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a text is cut, the counts are the same, and they are those of a plain search.
+        /// However a text is cut, the counts are the same, and equal to those of a plain search.
         #[test]
         fn cuts_make_no_difference(pieces in prop::collection::vec("[abÉ \n]{0,5}", 0..12)) {
             let words = Words::compile([("ab", false), ("b", true), ("é a", true), ("aba", false)]).unwrap();

@@ -1,4 +1,4 @@
-//! The caller of a case, and the world a plugin with storage grants finds it in.
+//! The caller of a case, and the directory that plugins with storage grants see.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a case file holds.
+//! The format of case files.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::gate::{Gate, Style};
 use crate::plugin::{Mode, Need, OnError, StorageScope};
 
-/// One request for one instance, and what should come of it.
+/// One request for one instance, and the expected result.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -17,10 +17,10 @@ pub struct Case {
     /// The instance's `config`.
     #[serde(default)]
     pub config: Value,
-    /// What the operator grants.
+    /// The operator's grants.
     #[serde(default)]
     pub grant: Grants,
-    /// Storage scopes the operator grants.
+    /// The storage scopes that the operator grants.
     #[serde(default)]
     pub storage_access: Vec<StorageScope>,
     /// `deny` or `allow`.
@@ -29,11 +29,11 @@ pub struct Case {
     /// `enforce` or `observe`.
     #[serde(default)]
     pub mode: Mode,
-    /// Milliseconds; 1000 without.
+    /// The timeout in milliseconds; 1000 by default.
     pub timeout_ms: Option<u64>,
-    /// How it is listed; `sequential`, or what the manifest has.
+    /// The style in which it is listed; by default the first that its manifest has for the gate.
     pub style: Option<Style>,
-    /// Who calls.
+    /// The caller.
     #[serde(default)]
     pub caller: CallerCase,
     /// The route's name.
@@ -43,20 +43,20 @@ pub struct Case {
     /// The request.
     #[serde(default)]
     pub request: RequestCase,
-    /// The gates to run, in order; all of the manifest's without.
+    /// The gates to run, in order; by default all gates of the manifest.
     pub gates: Option<Vec<Gate>>,
     /// The provider's answer.
     pub response: Option<ResponseCase>,
-    /// What systems outside answer, call by call; none is reachable when they run out.
+    /// The answers of external systems, call by call; after the last one, none is reachable.
     #[serde(default)]
     pub replies: Vec<Reply>,
-    /// What happens apart from requests, after the gates.
+    /// Notices after the gates.
     #[serde(default)]
     pub notices: Vec<NoticeCase>,
-    /// What should come of it.
+    /// The expected result.
     #[serde(default)]
     pub expect: Expect,
-    /// A need that is taken away to see whether it matters.
+    /// A need that is withheld to see whether the case uses it.
     #[serde(skip)]
     pub(super) withheld: Option<Need>,
 }
@@ -65,35 +65,35 @@ pub struct Case {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
-    /// As in a configuration.
+    /// Hosts, as in a configuration.
     pub network: Vec<String>,
     /// Secrets with their values.
     pub secrets: BTreeMap<String, String>,
-    /// `false` takes the need away.
+    /// `false` withdraws the need `headers`.
     pub headers: Option<bool>,
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallerCase {
-    /// `true`: a route without authentication.
+    /// `true` for a route without authentication.
     pub anonymous: bool,
-    /// Name and id of the key; `key-1` without.
+    /// Name and id of the key; `key-1` by default.
     pub key: Option<String>,
-    /// Name and id of the organisation; `acme` without.
+    /// Name and id of the organisation; `acme` by default.
     pub organisation: Option<String>,
-    /// Its metadata.
+    /// The organisation's metadata.
     pub metadata: BTreeMap<String, String>,
     /// Name and id of the team.
     pub team: Option<String>,
-    /// Its metadata.
+    /// The team's metadata.
     pub team_metadata: BTreeMap<String, String>,
     /// Name and id of the user.
     pub user: Option<String>,
-    /// Its metadata.
+    /// The user's metadata.
     pub user_metadata: BTreeMap<String, String>,
-    /// The models it may use.
+    /// The models that the key may use.
     pub models: Vec<String>,
 }
 
@@ -101,13 +101,13 @@ pub struct CallerCase {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestCase {
-    /// `POST` without.
+    /// The method; `POST` by default.
     pub method: Option<String>,
-    /// `/v1/chat/completions` without.
+    /// The path; `/v1/chat/completions` by default.
     pub path: Option<String>,
-    /// The head.
+    /// The headers.
     pub headers: BTreeMap<String, String>,
-    /// A text is taken as it is, anything else as JSON; `model` and `stream` of JSON become facts.
+    /// The body: a text as it is, anything else as JSON. `model` and `stream` of a JSON body become facts.
     pub body: Value,
 }
 
@@ -115,13 +115,13 @@ pub struct RequestCase {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResponseCase {
-    /// 200 without.
+    /// The status; 200 by default.
     pub status: Option<u16>,
-    /// The head.
+    /// The headers.
     pub headers: BTreeMap<String, String>,
     /// The body, as for requests.
     pub body: Value,
-    /// The events, of a streamed answer.
+    /// The events of a streamed answer.
     pub stream: Option<Vec<FrameCase>>,
 }
 
@@ -135,34 +135,34 @@ pub struct FrameCase {
     pub data: String,
 }
 
-/// What a system outside answers.
+/// The answer of an external system.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// The head.
+    /// The headers.
     pub headers: BTreeMap<String, String>,
     /// The body, as for requests.
     pub body: Value,
-    /// Milliseconds before it answers.
+    /// The delay before the answer [ms].
     pub after_ms: u64,
-    /// It cannot be reached.
+    /// Whether the system is unreachable.
     pub unreachable: bool,
 }
 
-/// Something that no request shows.
+/// A notice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoticeCase {
     /// `budget.threshold` or `quota.threshold`.
     pub event: String,
-    /// The same for the same happening.
+    /// The id of the occurrence.
     #[serde(default)]
     pub id: String,
-    /// The tenant's id.
+    /// The id of the organisation.
     pub organisation: Option<String>,
-    /// What it is about.
+    /// The name of what it concerns.
     #[serde(default)]
     pub subject: String,
     /// Facts by name.
@@ -170,39 +170,39 @@ pub struct NoticeCase {
     pub facts: serde_json::Map<String, Value>,
 }
 
-/// What should come of it; what is left out may be anything.
+/// The expected result; what is missing is not checked.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
-    /// `next` (without) or `abort`.
+    /// `next` (the default) or `abort`.
     pub verdict: Option<String>,
     /// The code of the refusal.
     pub code: Option<String>,
     /// The status of the refusal.
     pub status: Option<u16>,
-    /// A part of why the configuration is refused; then nothing runs.
+    /// A part of the error with which the configuration is refused; nothing runs then.
     pub build_error: Option<String>,
-    /// The decision of the last entry.
+    /// The decision of the last execution.
     pub decision: Option<String>,
     /// The request body: a text byte for byte, anything else as JSON.
     pub body: Option<Value>,
-    /// The model in force.
+    /// The model in use.
     pub model: Option<String>,
-    /// Edits of the head towards the provider, all of them; `null` is a removal.
+    /// All edits of the head sent to the provider; `null` is a removal.
     pub headers: Option<BTreeMap<String, Option<String>>>,
-    /// Edits of the head towards the caller, all of them.
+    /// All edits of the head sent to the caller.
     pub response_headers: Option<BTreeMap<String, Option<String>>>,
-    /// Tags, all of them.
+    /// All tags.
     pub tags: Option<BTreeMap<String, String>>,
     /// The answer's body.
     pub response_body: Option<Value>,
     /// The answer's events.
     pub response_stream: Option<Vec<FrameCase>>,
-    /// Notes, at least these.
+    /// Notes; others may be there too.
     pub notes: BTreeMap<String, String>,
-    /// What was sent outside, call by call.
+    /// The calls to external systems, in order.
     pub sent: Option<Vec<SentCase>>,
-    /// What was handed to the outbox, and what became of one attempt at it.
+    /// The deliveries that were submitted, with the results of one attempt each.
     pub deliveries: Option<Vec<DeliveryCase>>,
 }
 
@@ -210,23 +210,23 @@ pub struct Expect {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryCase {
-    /// Its destination.
+    /// The destination.
     pub destination: Option<String>,
-    /// Its ordering key.
+    /// The ordering key.
     pub ordering_key: Option<String>,
-    /// Its body.
+    /// The body.
     pub body: Option<Value>,
-    /// `done`, `retry`, `dead` or `disable`.
+    /// The result: `done`, `retry`, `dead` or `disable`.
     pub outcome: Option<String>,
 }
 
-/// One call to a system outside.
+/// One call to an external system.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentCase {
     /// The whole URL.
     pub url: String,
-    /// Fields, at least these.
+    /// Headers; others may be there too.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// The body.

@@ -1,4 +1,4 @@
-//! What came out otherwise than expected.
+//! Compares the result of a case with its expectation.
 
 use std::collections::BTreeMap;
 
@@ -116,7 +116,7 @@ fn edits(edits: &[HeaderEdit]) -> BTreeMap<String, Option<String>> {
     edits.iter().map(|edit| (edit.name().to_string(), value(edit))).collect()
 }
 
-/// Both sides as texts: byte for byte where a text is expected, as JSON otherwise.
+/// Both sides as texts: byte for byte if a text is expected, else as JSON.
 fn comparable(want: &Value, got: &Bytes) -> (String, String) {
     let raw = String::from_utf8_lossy(got).into_owned();
     match want {

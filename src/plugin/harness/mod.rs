@@ -1,7 +1,7 @@
-//! Runs the cases of a plugin's folder through the real runner: what a case expects is what a request would see.
+//! Runs the cases of a plugin's folder with the gateway's own runner, so that a case shows what a request would see.
 //!
-//! A case is data (`plugins/<name>/cases/*.yaml`); [`Case::run`] says what came out otherwise than expected. The only
-//! thing that is not real is the network, whose answers the case holds.
+//! A case is data (`plugins/<name>/cases/*.yaml`); [`Case::run`] returns the differences from its expectation. Only the
+//! network is not real: its answers are in the case.
 
 mod caller;
 mod case;
@@ -40,10 +40,10 @@ use crate::telemetry::Metrics;
 use crate::wire::{Endpoint, sse};
 
 impl Case {
-    /// The cases of a folder (`*.yaml`), by file name.
+    /// Reads the cases of a folder (`*.yaml`), in the order of file names.
     ///
     /// # Errors
-    /// What the file system says, or the first file that holds no case, for people.
+    /// The folder cannot be read, or a file is not a case; a message for people.
     pub fn read_folder(folder: &Path) -> Result<Vec<(String, Self)>, String> {
         let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
         let mut files: Vec<_> =
@@ -58,8 +58,8 @@ impl Case {
         files.iter().map(read).collect()
     }
 
-    /// Runs every case of a folder; what comes back is what came out otherwise than expected. A plugin in a crate of its own
-    /// is tested with this.
+    /// Runs every case of a folder and returns the differences from the expectations. Also meant for testing a plugin in a
+    /// crate of its own.
     pub async fn run_folder(manifest: &'static Manifest, folder: &Path) -> Vec<String> {
         let cases = match Self::read_folder(folder) {
             Ok(cases) if cases.is_empty() => return vec![format!("{}: no case", folder.display())],
@@ -73,7 +73,7 @@ impl Case {
         wrong
     }
 
-    /// Runs the case. What it returns is what came out otherwise than expected; nothing, if all is well.
+    /// Runs the case and returns the differences from its expectation.
     pub async fn run(&self, manifest: &'static Manifest) -> Vec<String> {
         match self.outcome(manifest).await {
             Ok(seen) => self.compare(&seen),
@@ -97,7 +97,7 @@ impl Case {
         let (facts, headers, body) = self.request(&caller)?;
         let mut ex = Exchange::new(facts);
         ex.draft.body = body;
-        // As on a connection: the caller's head is gone when the answer comes.
+        // As in the proxy: the caller's head is not available any more when the answer arrives.
         let gone = HeaderMap::new();
         let mut seen = Seen::default();
         for gate in self.gates.as_deref().unwrap_or(manifest.gates) {
@@ -122,8 +122,8 @@ impl Case {
                 _ if seen.denial.is_some() => {}
                 gate => {
                     let response = self.response.as_ref().filter(|_| *gate == Gate::PostUpstream);
-                    // As on a connection: a stream is held for a step that reads answers and filters no streams.
-                    // Also where the need to read is withheld: that streams are held is no use that the plugin makes of it.
+                    // As in the proxy, a stream is held for a step that reads answers and does not filter streams. The same if
+                    // that need is withheld: holding alone must not look like a use of the need.
                     let withheld = self.withheld == Some(super::Need::ReadResponse) && !manifest.streams;
                     let held = withheld || chain.needs_response_body();
                     if let Some(response) = response {
@@ -144,7 +144,7 @@ impl Case {
             }
         }
         for notice in &self.notices {
-            // As in the gateway: only who asks for notices is told.
+            // As in the gateway: only instances with the need get notices.
             if instance.needs.contains(Need::Notices)
                 && let Err(error) = instance.plugin.notice(&notice.build()).await
             {
@@ -200,7 +200,7 @@ impl Case {
         Chain::compile(spec, &metrics).map(Arc::new).map_err(|error| Refused::Case(error.message))
     }
 
-    /// How the plugin is listed at a gate: as the case says, or in the first style that its manifest has for it.
+    /// The style in which the plugin is listed at a gate: that of the case, or the first that its manifest has for the gate.
     fn style_at(&self, manifest: &Manifest, gate: Gate) -> Style {
         let style = self.style.filter(|style| *style != Style::Background || gate == Gate::PostResponse);
         let fits = |style: &&Style| gate::placement(manifest, gate, **style).is_ok();
@@ -267,7 +267,7 @@ impl NoticeCase {
     }
 }
 
-/// The events of a stream that was held.
+/// The events of a held stream.
 fn frames_of(body: &[u8]) -> Vec<OwnedFrame> {
     let mut parser = sse::Parser::new(body.len() + 1);
     let mut events: Vec<_> = parser.push(body).flatten().collect();
@@ -275,13 +275,13 @@ fn frames_of(body: &[u8]) -> Vec<OwnedFrame> {
     events.into_iter().map(|event| (event.event, event.data)).collect()
 }
 
-/// Why a case did not run.
+/// Why a case could not be run.
 enum Refused {
     Build(String),
     Case(String),
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Default)]
 struct Seen {
     exchange: Option<Exchange>,
@@ -289,7 +289,7 @@ struct Seen {
     frames: Vec<OwnedFrame>,
     sent: Vec<Sent>,
     deliveries: Vec<(Delivery, &'static str)>,
-    /// What went wrong with notices.
+    /// Errors of the plugin's `notice`.
     notices: Vec<String>,
 }
 
@@ -302,7 +302,7 @@ impl Seen {
         for frame in frames {
             let own = |data: &str| (frame.event.clone(), data.to_owned());
             if frame.data == "[DONE]" {
-                // As on a connection: what is held leaves first, and the end mark itself is nobody's to filter.
+                // As in the proxy: held frames are sent first, and the end mark is not filtered.
                 self.frames.extend(filters.finish());
                 if filters.denial().is_none() {
                     self.frames.push(own(&frame.data));
@@ -324,7 +324,7 @@ impl Seen {
     }
 }
 
-/// The record of a finished request, kept.
+/// A ledger that keeps the executions.
 #[derive(Default)]
 struct Kept(Arc<Mutex<Vec<Execution>>>);
 

@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use super::{Reply, bytes, head};
 use crate::plugin::host::{Egress, HostError, HttpResponse, Outbound, Resolver};
 
-/// Systems outside: answers from the case, and notes what it was sent.
+/// External systems: answers with the replies of the case, and records the calls.
 pub(super) struct Outside {
     replies: Mutex<VecDeque<Reply>>,
     sent: Mutex<Vec<Sent>>,
 }
 
-/// A call: its URL, head and body.
+/// A call: its URL, headers and body.
 pub(super) type Sent = (String, HeaderMap, Bytes);
 
 impl Outside {
@@ -44,7 +44,7 @@ impl Egress for Outside {
     }
 }
 
-/// Every name has one public address.
+/// A resolver that resolves every name to one public address.
 pub(super) struct Somewhere;
 
 #[async_trait]

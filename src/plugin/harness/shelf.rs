@@ -1,11 +1,11 @@
-//! The outbox of a case: keeps what is handed over, and gives it back once.
+//! The outbox of a case: keeps submitted deliveries, and makes one attempt at each.
 
 use parking_lot::Mutex;
 
 use crate::plugin::delivery::{Delivered, Delivery, Dispatch};
 use crate::plugin::{HostError, Plugin};
 
-/// What was handed over.
+/// The deliveries that were submitted.
 #[derive(Default)]
 pub(super) struct Shelf(Mutex<Vec<Delivery>>);
 
@@ -19,7 +19,7 @@ impl Dispatch for Shelf {
 }
 
 impl Shelf {
-    /// One attempt at everything, together where the plugin wants it so, and what became of each.
+    /// Makes one attempt at each delivery, in batches if the plugin wants them, and returns the results.
     pub(super) async fn sent_by(&self, plugin: &dyn Plugin) -> Vec<(Delivery, &'static str)> {
         let mut waiting = std::mem::take(&mut *self.0.lock());
         waiting.iter_mut().for_each(|delivery| delivery.attempt = 1);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::plugin::BUNDLED;
 
-/// Every case of every bundled plugin; a plugin without cases is not finished.
+/// Runs every case of every bundled plugin; a plugin without cases is not finished.
 #[tokio::test]
 async fn the_cases_of_all_bundled_plugins() {
     let mut wrong = Vec::new();
@@ -14,8 +14,8 @@ async fn the_cases_of_all_bundled_plugins() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// `explain` can be believed: what a plugin refuses with is in its manifest, or was chosen by its configuration or by a system
-/// that it asked, or is the gateway's.
+/// `explain` can be trusted: every code with which a plugin refuses is in its manifest, is chosen by its configuration or by an
+/// external system, or is the gateway's own.
 #[test]
 fn every_code_of_a_case_is_declared() {
     let mut seen = 0;
@@ -35,7 +35,7 @@ fn every_code_of_a_case_is_declared() {
     assert!(seen >= 6, "{seen} cases show a declared code");
 }
 
-/// The harness itself can fail: what is expected otherwise is said.
+/// The harness itself can fail: a wrong expectation is reported.
 #[tokio::test]
 async fn a_wrong_expectation_is_told() {
     static PASSING: Manifest = Manifest {

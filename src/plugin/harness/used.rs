@@ -1,5 +1,5 @@
-//! Which needs the cases of a plugin really use: a need without which everything comes out the same is one that no case
-//! shows, and a manifest that asks for it asks for too much, or its cases show too little.
+//! Finds the needs that a plugin's cases really use. If every case has the same result without a need, the manifest asks for
+//! too much or the cases show too little.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,22 +7,22 @@ use super::{Case, Refused, Seen};
 use crate::gate::{Gate, Style};
 use crate::plugin::{Manifest, Need};
 
-/// What a run left, by place.
+/// The traces of a run, by place.
 type Trace = BTreeMap<String, String>;
 
-/// What cases used of what they were granted.
+/// The grants that cases used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Used {
-    /// Names of needs without which a case comes out otherwise.
+    /// Needs without which a case has another result.
     pub needs: BTreeSet<String>,
-    /// Names of secrets without which a case comes out otherwise.
+    /// Secrets without which a case has another result.
     pub secrets: BTreeSet<String>,
-    /// How many cases there were.
+    /// The number of cases.
     pub cases: usize,
 }
 
 impl Used {
-    /// Runs the cases with each need of the manifest withheld in turn.
+    /// Runs the cases with each of the manifest's needs withheld in turn.
     pub async fn by(manifest: &'static Manifest, cases: &[Case]) -> Self {
         let mut used = Self { cases: cases.len(), ..Self::default() };
         for case in cases {
@@ -31,7 +31,7 @@ impl Used {
         used
     }
 
-    /// Whether a case could not do without this need.
+    /// Whether a case has another result without this need.
     pub fn has(&self, need: Need) -> bool {
         self.needs.contains(&need.to_string())
     }
@@ -43,11 +43,11 @@ impl Used {
             return;
         }
         let first = case.trace(manifest).await;
-        // What differs between two equal runs (ids, times) says nothing about a need.
+        // What differs between two equal runs (ids, times) is no evidence of a need.
         let second = case.trace(manifest).await;
         let mut moves = differing(&first, &second);
         for need in open {
-            // Background is a place and not a call: standing there is using it.
+            // `background` is a style and not a call: running in it is using it.
             let background = || case.style_at(manifest, Gate::PostResponse) == Style::Background;
             let stands = need == Need::Background && case.runs(manifest, Gate::PostResponse) && background();
             let without = Case { withheld: Some(need), ..case.clone() };
@@ -70,8 +70,8 @@ fn differing(one: &Trace, other: &Trace) -> BTreeSet<String> {
     one.keys().chain(other.keys()).filter(|key| one.get(*key) != other.get(*key)).cloned().collect()
 }
 
-/// Whether a case comes out otherwise than at first, at a place that does not move by itself. What only moves with the clock (a
-/// time in seconds, what is signed with it) shows in a further equal run.
+/// Whether a case has another result than at first, at a place that does not vary by itself. Places that vary only with the
+/// clock (times in seconds, signatures over them) show up in another equal run.
 async fn differs(manifest: &'static Manifest, case: &Case, without: &Case, first: &Trace, moves: &mut BTreeSet<String>) -> bool {
     let found = differing(first, &without.trace(manifest).await);
     if found.is_subset(moves) {

@@ -1,4 +1,4 @@
-//! What a plugin is shown when everything is over.
+//! The view at the end of a request.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::gate::{Execution, External, Finished, Outcome, RequestId};
 use crate::identity::Caller;
 use crate::wire::{Dialect, Endpoint};
 
-/// The view at `post_response`: what happened, read-only, without bodies.
+/// The view at `post_response`: everything that happened, read-only and without bodies.
 pub struct PostResponse<'a> {
     finished: &'a Finished,
     trail: Mutex<Trail>,
@@ -24,7 +24,7 @@ impl<'a> PostResponse<'a> {
         self.trail.into_inner()
     }
 
-    /// Everything that is known of the request: no bodies, no headers.
+    /// Everything known about the request, except bodies and headers.
     pub fn finished(&self) -> &Finished {
         self.finished
     }
@@ -34,7 +34,7 @@ impl<'a> PostResponse<'a> {
         self.finished.facts.id
     }
 
-    /// Who called.
+    /// The authenticated caller.
     pub fn caller(&self) -> Option<&Caller> {
         self.finished.facts.caller.as_deref()
     }
@@ -44,17 +44,17 @@ impl<'a> PostResponse<'a> {
         &self.finished.facts.route
     }
 
-    /// Which API was called.
+    /// The API endpoint that was called.
     pub fn endpoint(&self) -> &Endpoint {
         &self.finished.facts.endpoint
     }
 
-    /// Whose API that is.
+    /// The API family of the endpoint.
     pub fn dialect(&self) -> Dialect {
         self.finished.facts.dialect
     }
 
-    /// The model in force at the end.
+    /// The model in use at the end.
     pub fn model(&self) -> Option<&str> {
         self.finished.model.as_deref()
     }
@@ -74,32 +74,32 @@ impl<'a> PostResponse<'a> {
         self.finished.facts.stream
     }
 
-    /// The tags steps attached.
+    /// The tags that steps attached.
     pub fn tags(&self) -> &[(String, String)] {
         &self.finished.tags
     }
 
-    /// The status the caller got, 0 if none.
+    /// The status sent to the caller, 0 if none was.
     pub fn status(&self) -> u16 {
         self.finished.outcome.status
     }
 
-    /// How it ended: tokens, times, bytes, the refusal.
+    /// How the request ended: tokens, times, bytes, the refusal.
     pub fn outcome(&self) -> &Outcome {
         &self.finished.outcome
     }
 
-    /// What the steps of the earlier gates did.
+    /// The executions of the steps at earlier gates.
     pub fn executions(&self) -> &[Execution] {
         &self.finished.executions
     }
 
-    /// Leaves a note in the evidence record, under a key of the manifest; nothing of the traffic may be in it.
+    /// Adds a note to the evidence record, under a key of the manifest. It must not contain anything of the traffic.
     pub fn note(&self, key: &'static str, value: impl Into<String>) {
         note(&self.trail, key, value.into());
     }
 
-    /// Says which system outside the step spoke to, and that system's id of what it was given.
+    /// Records the external system that the step called, and the id that this system gave the delivery.
     pub fn external(&self, system: impl Into<String>, delivery_id: Option<String>) {
         self.trail.lock().external = Some(External { system: system.into(), delivery_id });
     }

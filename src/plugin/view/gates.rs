@@ -1,4 +1,4 @@
-//! What a plugin may do at each gate of a request's path, on top of what every view shows.
+//! The views at the gates on a request's path: what a plugin may do there, beyond what [`View`] offers at every gate.
 
 use std::ops::{Deref, DerefMut, Range};
 
@@ -29,11 +29,11 @@ macro_rules! gate_view {
 }
 
 gate_view! {
-    /// The view at `pre_route`: the model may still change.
+    /// The view at `pre_route`: the model may still be changed.
     PreRoute
 }
 gate_view! {
-    /// The view at `pre_upstream`: the provider is known, the model is settled.
+    /// The view at `pre_upstream`: the provider and the model are settled.
     PreUpstream
 }
 gate_view! {
@@ -42,7 +42,7 @@ gate_view! {
 }
 
 impl PreRoute<'_> {
-    /// Asks for another model of the caller's organisation; grants are checked afterwards, for this one.
+    /// Asks for another model of the caller's organisation. The grant is checked afterwards, for that model.
     ///
     /// # Errors
     /// Without `write_request`, or from a parallel step.
@@ -68,24 +68,24 @@ macro_rules! request_writes {
                 self.0.replace_body(body.into())
             }
 
-            /// Replaces parts of the request body: ranges in order and without overlap. To be preferred to [`Self::set_body`] for
-            /// parts of strings: where it is plain that the JSON around them stays what it is nobody reads all of it again.
+            /// Replaces parts of the request body: ranges in order and without overlap. For parts of strings it is cheaper than
+            /// [`Self::set_body`]: if the JSON around them evidently stays intact, the body is not parsed again.
             ///
             /// # Errors
-            /// As for [`Self::set_body`], or for a range that does not fit; then nothing is changed.
+            /// As for [`Self::set_body`], or for a range that does not fit; nothing is changed then.
             pub fn edit_body(&mut self, edits: &[(Range<usize>, String)]) -> Result<(), PluginError> {
                 self.0.patch_body(edits)
             }
 
-            /// Sets a field of the head towards the provider.
+            /// Sets a header of the request sent to the provider.
             ///
             /// # Errors
-            /// Without `headers`, from a parallel step, for a malformed field, a credential or a framing field.
+            /// Without `headers`, from a parallel step, for a malformed header, a credential or a framing header.
             pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), PluginError> {
                 self.0.edit_request(name, Some(value))
             }
 
-            /// Removes a field from the head towards the provider.
+            /// Removes a header of the request sent to the provider.
             ///
             /// # Errors
             /// As for [`Self::set_header`].
@@ -102,12 +102,12 @@ impl PostUpstream<'_> {
         self.0.draft().response.as_ref()
     }
 
-    /// The provider's status. It is the provider's to say: a step refuses, it does not rewrite.
+    /// The provider's status. It cannot be changed: a step refuses instead.
     pub fn status(&self) -> u16 {
         self.response().map_or(0, |response| response.status)
     }
 
-    /// A field of the answer's head, edits of earlier steps included; never `set-cookie`.
+    /// A header of the answer, including edits of earlier steps; never `set-cookie`.
     pub fn response_header(&self, name: &str) -> Option<&str> {
         let response = self.response()?;
         if name.eq_ignore_ascii_case("set-cookie") {
@@ -116,7 +116,7 @@ impl PostUpstream<'_> {
         edited(&self.0.draft().response_edits, &response.headers, name)
     }
 
-    /// The whole answer, or `None` if it is streamed.
+    /// The whole body of the answer, or `None` if it is streamed.
     ///
     /// # Errors
     /// Without `read_response`.
@@ -125,7 +125,7 @@ impl PostUpstream<'_> {
         Ok(self.response().and_then(|response| response.body.as_ref()))
     }
 
-    /// Replaces the whole answer.
+    /// Replaces the whole body of the answer.
     ///
     /// # Errors
     /// Without `write_response`, from a parallel step, or on a stream.
@@ -142,15 +142,15 @@ impl PostUpstream<'_> {
         Ok(())
     }
 
-    /// Sets a field of the head towards the caller.
+    /// Sets a header of the answer sent to the caller.
     ///
     /// # Errors
-    /// Without `headers`, from a parallel step, for a malformed field, a credential or a framing field.
+    /// Without `headers`, from a parallel step, for a malformed header, a credential or a framing header.
     pub fn set_response_header(&mut self, name: &str, value: &str) -> Result<(), PluginError> {
         self.edit_response(name, Some(value))
     }
 
-    /// Removes a field from the head towards the caller.
+    /// Removes a header of the answer sent to the caller.
     ///
     /// # Errors
     /// As for [`Self::set_response_header`].

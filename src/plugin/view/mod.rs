@@ -1,8 +1,8 @@
-//! What a plugin is shown of a request, and through what it may change it.
+//! What a plugin sees of a request, and how it may change it.
 //!
-//! A view holds references into the exchange and the instance's grant. Every read of a body and every write asks the
-//! grant; a view handed to joined siblings refuses all writes. What a step did is noted in the view's trail, so that
-//! evidence says what happened and not what a plugin claims.
+//! A view refers to the exchange and the instance's grant. Every read of a body and every write is checked against the grant;
+//! views of parallel siblings refuse all writes. What a step did is noted in the view's trail, so that evidence records what
+//! happened, not what a plugin claims.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -24,10 +24,10 @@ use crate::gate::{Draft, External, Facts, HeaderEdit, RequestId};
 use crate::identity::Caller;
 use crate::wire::{self, Dialect, Endpoint};
 
-/// Request fields that carry credentials: no plugin reads or writes them.
+/// Headers that carry credentials, which no plugin reads or writes.
 const CREDENTIALS: [&str; 6] = ["authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie"];
 
-/// Fields that frame or route a message, and the gateway's own: no plugin writes them, in either direction.
+/// Headers that frame or route a message, and the gateway's own, which no plugin writes in either direction.
 const RESERVED: [&str; 15] = [
     "host",
     "content-length",
@@ -52,7 +52,7 @@ pub fn is_the_gateways(name: &str) -> bool {
     CREDENTIALS.iter().chain(&RESERVED).any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What a step left behind.
+/// What a step did, beside its verdict.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
     pub(crate) notes: Vec<(&'static str, String)>,
@@ -61,12 +61,12 @@ pub(crate) struct Trail {
     pub(crate) changed_response: bool,
 }
 
-/// The draft of a step: its own, with a way back, or shared with siblings.
+/// A step's access to the draft.
 pub(crate) enum Access<'a> {
-    /// Ordered steps write in place. With `keep` the state before the first write is saved, so that observe mode and
-    /// `on_error: allow` can put it back; a step that writes nothing costs nothing.
+    /// A sequential step writes in place. With `keep`, the draft is saved before the first write, so that observe mode and
+    /// `on_error: allow` can restore it; a step that writes nothing costs nothing.
     Own { draft: &'a mut Draft, keep: bool, undo: Option<Box<Draft>> },
-    /// Joined steps read.
+    /// A parallel step only reads.
     Shared(&'a Draft),
 }
 
@@ -79,7 +79,7 @@ impl Access<'_> {
     }
 }
 
-/// What every gate before the end shows.
+/// What a plugin sees at every gate on the request's path.
 pub struct View<'a> {
     facts: &'a Facts,
     headers: &'a HeaderMap,
@@ -93,7 +93,7 @@ impl<'a> View<'a> {
         Self { facts, headers, access, granted, trail: Mutex::new(Trail::default()) }
     }
 
-    /// Ends the view. With `revert` the draft is as it was before the step.
+    /// Ends the view. With `revert`, the draft is restored to its state before the step.
     pub(crate) fn close(self, revert: bool) -> Trail {
         if revert && let Access::Own { draft, undo: Some(before), .. } = self.access {
             *draft = *before;
@@ -127,12 +127,12 @@ impl<'a> View<'a> {
         self.facts.id
     }
 
-    /// The trace the caller's `traceparent` names: 32 hex digits.
+    /// The trace id of the caller's `traceparent`: 32 hex digits.
     pub fn trace_id(&self) -> Option<&str> {
         self.facts.trace_id.as_deref()
     }
 
-    /// Who calls, if the route authenticates.
+    /// The caller, if the route authenticates.
     pub fn caller(&self) -> Option<&Caller> {
         self.facts.caller.as_deref()
     }
@@ -142,12 +142,12 @@ impl<'a> View<'a> {
         &self.facts.route
     }
 
-    /// Which API was called.
+    /// The API endpoint that was called.
     pub fn endpoint(&self) -> &Endpoint {
         &self.facts.endpoint
     }
 
-    /// Whose API that is.
+    /// The API family of the endpoint.
     pub fn dialect(&self) -> Dialect {
         self.facts.dialect
     }
@@ -162,7 +162,7 @@ impl<'a> View<'a> {
         &self.facts.method
     }
 
-    /// The model in force.
+    /// The model in use.
     pub fn model(&self) -> Option<&str> {
         self.draft().model.as_deref()
     }
@@ -182,7 +182,7 @@ impl<'a> View<'a> {
         self.facts.stream
     }
 
-    /// A field of the request head, edits of earlier steps included; never a credential.
+    /// A header of the request, including edits of earlier steps; never a credential.
     pub fn header(&self, name: &str) -> Option<&str> {
         if CREDENTIALS.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)) {
             return None;
@@ -228,12 +228,12 @@ impl<'a> View<'a> {
         Ok(())
     }
 
-    /// Leaves a note in the evidence record, under a key of the manifest; nothing of the traffic may be in it.
+    /// Adds a note to the evidence record, under a key of the manifest. It must not contain anything of the traffic.
     pub fn note(&self, key: &'static str, value: impl Into<String>) {
         note(&self.trail, key, value.into());
     }
 
-    /// Says which system outside the step spoke to, and that system's id of what it was given.
+    /// Records the external system that the step called, and the id that this system gave the delivery.
     pub fn external(&self, system: impl Into<String>, delivery_id: Option<String>) {
         self.trail.lock().external = Some(External { system: system.into(), delivery_id });
     }
@@ -282,7 +282,7 @@ fn edited<'h>(edits: &'h [HeaderEdit], headers: &'h HeaderMap, name: &str) -> Op
     let value = match edits.iter().rev().find(|edit| edit.name().as_str().eq_ignore_ascii_case(name)) {
         Some(HeaderEdit::Remove(_)) => None,
         Some(HeaderEdit::Set(_, value)) => Some(value),
-        // The one that is asked for the most; a name that is a text has to be read before it can be looked up.
+        // The header asked for most: its constant name saves parsing a text into a header name.
         None if name == CONTENT_TYPE.as_str() => headers.get(CONTENT_TYPE),
         None => headers.get(name),
     };
