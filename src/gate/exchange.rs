@@ -220,9 +220,9 @@ pub struct Outcome {
 /// A refusal that a policy in shadow mode would have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shadowed {
-    /// Whose policy: `global`, `organisation`, `team`, `api_key`, `model` or `mcp_server`.
+    /// The owner of the policy: `global`, `organisation`, `team`, `api_key`, `model` or `mcp_server`.
     pub scope: &'static str,
-    /// Which of its limits, as the metrics name them: `ip`, `payload`, `max_tokens`, `concurrency`, `burst`, `rps`, `rpm`, `tpm`.
+    /// The limit, as the metrics name it: `ip`, `payload`, `max_tokens`, `concurrency`, `burst`, `rps`, `rpm`, `tpm`.
     pub limit: &'static str,
 }
 

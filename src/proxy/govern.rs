@@ -97,8 +97,9 @@ pub struct Governed {
     /// Its answer is made after it is over.
     background: bool,
     pub(super) due: Due,
-    /// Checks that were skipped because a store did not answer, and refusals of policies in shadow mode.
+    /// Checks that were skipped because a store did not answer.
     pub(super) unenforced: Unenforced,
+    /// Refusals of policies in shadow mode.
     pub(super) shadowed: Vec<Shadowed>,
     /// What the request cost; known when it is over.
     pub cost: Option<Cost>,

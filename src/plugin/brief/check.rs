@@ -1,27 +1,27 @@
-//! What is wrong with a brief beyond its form.
+//! Errors in a brief that its schema cannot express.
 
 use super::{Action, Brief, Write};
 use crate::plugin::network::Target;
 
-/// Names that Rust keeps for itself; a plugin's folder is a module.
+/// Rust keywords, which cannot be used because a plugin's folder is a module.
 const KEYWORDS: [&str; 39] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else", "enum", "extern",
     "fn", "for", "if", "impl", "in", "let", "loop", "macro", "match", "mod", "move", "mut", "pub", "ref", "return", "static", "struct",
     "super", "trait", "type", "unsafe", "use", "where", "while",
 ];
 
-/// Something that cannot be built.
+/// Something in a brief from which no plugin can be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
-    /// Where, as `external_systems[0].url`.
+    /// Its place, such as `external_systems[0].url`.
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// What to write.
+    /// What to write instead.
     pub help: String,
 }
 
-/// Everything that is wrong with the brief.
+/// Finds everything that is wrong with the brief.
 pub fn check(brief: &Brief) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     let mut flaw = |path: String, message: &str, help: &str| {

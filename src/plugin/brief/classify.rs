@@ -1,8 +1,8 @@
-//! Whether a brief is a plugin's work or belongs to a control that exists: the product's decision ladder, weighed.
+//! Decides whether a brief is a plugin's work or belongs to an existing control, by weighing what it says.
 //!
-//! Each structured field adds weight to the class whose business it is, and so does, with less weight, each topic of the
-//! goal. A control is claimed where its weight reaches [`CLAIM`]; a plugin where something is asked for that no control
-//! does. Both can hold: a brief may ask for two things.
+//! Each structured field adds weight to the class that is responsible for it; each topic of the goal does too, with less
+//! weight. A control claims the brief if its weight reaches [`CLAIM`]; a plugin does if the brief asks for something that no
+//! control does. Both can be the case, because a brief may ask for two things.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use serde::Serialize;
 use super::words;
 use super::{Action, Brief, Datum, Moment, SystemRole, Traffic, Write};
 
-/// From this weight on a class claims the brief, or its part of it.
+/// The weight from which on a class claims the brief, or a part of it.
 const CLAIM: i32 = 5;
-/// Words add at most so much to a class.
+/// The most weight that the words of the goal add to a class.
 const WORDS: i32 = 6;
 
-/// Whose business something is.
+/// A class: what is responsible for a brief, or a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Belongs {
-    /// Custom workflow.
+    /// A custom workflow.
     Plugin,
-    /// Who may call.
+    /// Which keys may call what.
     Grants,
-    /// The shape of traffic.
+    /// The shape of traffic: rate, concurrency, size, address.
     Policies,
-    /// Spend and use over time.
+    /// Spend and usage over time.
     Budgets,
     /// The safety of content.
     SafetySec,
     /// Which provider answers.
     Routing,
-    /// What tools may do.
+    /// Which tools may be offered and called.
     McpSecurity,
 }
 
@@ -52,7 +52,7 @@ impl Belongs {
         }
     }
 
-    /// The rule of the ladder.
+    /// Why the class is responsible.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Plugin => "a custom workflow that no standard control has is a plugin's work",
@@ -67,7 +67,7 @@ impl Belongs {
         }
     }
 
-    /// Where it is configured.
+    /// Where the control is configured.
     pub fn configured(self) -> &'static str {
         match self {
             Self::Plugin => "plugins[] and chains.<name>",
@@ -81,38 +81,38 @@ impl Belongs {
     }
 }
 
-/// One thing that speaks for a class.
+/// An indication for a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Signal {
-    /// For which.
+    /// The class.
     pub belongs: Belongs,
-    /// How much.
+    /// Its weight.
     pub weight: i32,
-    /// What was read, such as `action_model: deliver`.
+    /// The part of the brief that it was found in, such as `action_model: deliver`.
     pub from: String,
-    /// What that is about.
+    /// What that part is about.
     pub about: &'static str,
 }
 
 /// A class that the brief, or a part of it, belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// Which.
+    /// The class.
     pub belongs: Belongs,
-    /// Its weight.
+    /// The sum of its signals' weights.
     pub weight: i32,
-    /// What spoke for it, heaviest first.
+    /// The signals, heaviest first.
     pub because: Vec<Signal>,
 }
 
-/// Where a brief belongs.
+/// The classes that a brief belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Classification {
     /// The plugin's part, if there is one.
     pub plugin: Option<Claim>,
     /// The parts of standard controls, heaviest first.
     pub controls: Vec<Claim>,
-    /// What the writer should look at again.
+    /// Remarks for the author of the brief.
     pub remarks: Vec<String>,
 }
 
@@ -128,7 +128,7 @@ impl Classification {
     }
 }
 
-/// Weighs a brief.
+/// Classifies a brief.
 pub fn classify(brief: &Brief) -> Classification {
     let facts = Facts::of(brief);
     let mut scale = Scale::default();
@@ -140,9 +140,9 @@ pub fn classify(brief: &Brief) -> Classification {
     for mut signal in words {
         let most = match signal.belongs {
             Belongs::Plugin => WORDS,
-            // A plugin that only looks on or tells others does no control's work, whatever the goal mentions.
+            // A plugin that only observes or notifies does no control's work, whatever the goal mentions.
             _ if !gated => 2,
-            // What a person, a system outside or the tenant's own data decides, no control can decide.
+            // No control can make a decision that depends on a person, an external system or the tenant's own data.
             Belongs::Grants | Belongs::SafetySec | Belongs::McpSecurity if facts.decided_elsewhere() => 3,
             _ => WORDS,
         };
@@ -159,7 +159,7 @@ pub fn classify(brief: &Brief) -> Classification {
     controls.sort_by_key(|claim| -claim.weight);
     if let Some(strongest) = controls.first().map(|claim| claim.weight) {
         controls.retain(|claim| claim.weight * 10 >= strongest * 6);
-        // Beside a control, a word or two is not yet a plugin.
+        // Beside a control, a word or two in the goal do not make a plugin.
         let apart = structured == 0 && words::has_a_sentence_of_its_own(&brief.goal);
         let own = |claim: &Claim| claim.weight >= CLAIM || facts.asks_for_a_plugin() || apart;
         plugin = plugin.filter(own);
@@ -193,7 +193,7 @@ impl Scale {
     }
 }
 
-/// What the structured fields say.
+/// The structured fields of a brief.
 struct Facts<'b> {
     brief: &'b Brief,
 }
@@ -219,12 +219,12 @@ impl<'b> Facts<'b> {
         self.brief.external_systems.iter().find(|system| system.role() == role)
     }
 
-    /// It stands in a request's way.
+    /// Whether it can refuse or change a request.
     fn gates(&self) -> bool {
         [Action::Block, Action::Limit, Action::Redact, Action::Reroute].iter().any(|action| self.does(*action))
     }
 
-    /// The decision needs what no control reads.
+    /// Whether the decision depends on something that no control reads.
     fn decided_elsewhere(&self) -> bool {
         self.system(SystemRole::Decides).is_some()
             || self.does(Action::Ask)
@@ -233,7 +233,7 @@ impl<'b> Facts<'b> {
                     || [Datum::McpArguments, Datum::Time, Datum::RequestHeaders].iter().any(|datum| self.reads(*datum)))
     }
 
-    /// It is asked for something that only a plugin does.
+    /// Whether it asks for something that only a plugin does.
     fn asks_for_a_plugin(&self) -> bool {
         let own = [Action::Ask, Action::Deliver, Action::Tag, Action::SetHeaders, Action::Note, Action::Transform];
         own.iter().any(|action| self.does(*action)) || self.decided_elsewhere() || !self.brief.external_systems.is_empty()
@@ -298,7 +298,7 @@ impl<'b> Facts<'b> {
         }
     }
 
-    /// Whose business a refusal is, by what it looks at.
+    /// Weighs a refusal by what it depends on.
     fn weigh_gate(&self, scale: &mut Scale) {
         let limit = self.does(Action::Limit);
         let mut counted = false;
@@ -334,7 +334,7 @@ impl<'b> Facts<'b> {
         if self.decided_elsewhere() || counted || !self.brief.data_fields.words.is_empty() {
             return;
         }
-        // Nothing but the caller and what is called: a grant says that already.
+        // It depends only on the caller and on what is called, as grants do.
         if self.reads(Datum::McpTool) || self.brief.traffic_type == [Traffic::Mcp] && self.reads(Datum::McpServer) {
             scale.add(Belongs::McpSecurity, 6, "refuses by caller and tool alone", "which tools may be called");
         } else if self.reads_any(|datum| datum.is_content()) {

@@ -1,4 +1,4 @@
-//! What a plugin for a brief consists of: its parts, where they stand, and the least it needs for them.
+//! The design of a plugin for a brief: its parts, its gates and styles, and the least that it needs.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use super::{Action, Brief, Classification, Datum, Moment, System, SystemRole, Wr
 use crate::gate::{Gate, Style};
 use crate::plugin::{Need, StorageScope};
 
-/// A gate at which the plugin stands.
+/// A gate at which the plugin runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where.
+    /// The gate.
     pub gate: Gate,
-    /// How it stands to its siblings.
+    /// How it runs relative to its siblings.
     pub style: Style,
-    /// Why there.
+    /// The reason for this gate.
     pub why: &'static str,
 }
 
 impl Place {
-    /// The product's public word for the gate.
+    /// The public name of the gate, as in a brief.
     pub fn moment(&self) -> &'static str {
         match self.gate {
             Gate::PreRoute | Gate::PreUpstream => "before_upstream",
@@ -28,20 +28,20 @@ impl Place {
     }
 }
 
-/// What is done to one half of an exchange.
+/// What the plugin does with one half of an exchange.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Side {
-    /// Refuses when a word occurs.
+    /// Refuses texts in which a word occurs.
     pub words: bool,
     /// Replaces words.
     pub replaces: bool,
     /// Counts words.
     pub signals: bool,
-    /// Asks the system that decides, or informs.
+    /// Asks the external system that decides or informs.
     pub asks: bool,
-    /// Its texts go with the question.
+    /// Includes the texts in the question.
     pub tells_text: bool,
-    /// Headers and tags, by name, with the template of their value.
+    /// Headers, by name, with the templates of their values.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -55,40 +55,40 @@ impl Side {
     }
 }
 
-/// A plugin's parts and place.
+/// The parts of a plugin, and where they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Design {
-    /// In the order of a request's life.
+    /// The gates, in the order of a request's life.
     pub places: Vec<Place>,
-    /// The least it works with.
+    /// The least that it needs.
     pub needs: Vec<Need>,
-    /// What it does on the way to the provider, and at which gate.
+    /// What it does with the request, and at which gate.
     pub(super) request: Option<(Gate, Side)>,
-    /// What it does on the way back.
+    /// What it does with the answer.
     pub(super) answer: Option<Side>,
-    /// Refuses callers without the right metadata.
+    /// Refuses callers without the required metadata.
     pub(super) require: bool,
-    /// Refuses outside of hours.
+    /// Refuses outside of certain hours.
     pub(super) hours: bool,
-    /// Acts on calls of some tools only.
+    /// Acts only on calls of certain tools.
     pub(super) tools: bool,
     /// Chooses another model.
     pub(super) reroutes: bool,
-    /// Tags, by name, with the template of their value.
+    /// Tags, by name, with the templates of their values.
     pub(super) tags: BTreeMap<String, String>,
-    /// Whether signals become tags, which later steps and systems see.
+    /// Whether signals become tags, which later steps and external systems see.
     pub(super) tags_signals: bool,
-    /// The system that decides or informs.
+    /// The external system that decides or informs.
     pub(super) asked: Option<Told>,
-    /// The system that is told when everything is over.
+    /// The external system that is notified after the request.
     pub(super) told: Option<Told>,
-    /// Notes how the request ended.
+    /// Notes in evidence how the request ended.
     pub(super) notes_end: bool,
-    /// Metadata it looks up.
+    /// The metadata that it looks up.
     pub(super) scopes: Vec<StorageScope>,
 }
 
-/// A system outside and what it is told.
+/// An external system, and what it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
     pub name: String,
@@ -96,17 +96,17 @@ pub(super) struct Told {
     pub private: bool,
     pub secret: Option<String>,
     pub leaves: Vec<Datum>,
-    /// Its answer is attached, and refuses nothing.
+    /// Whether its answer is only attached and refuses nothing.
     pub informs: bool,
 }
 
 impl Design {
-    /// The design for a brief that was classified as a plugin.
+    /// The design for a brief that was classified as a plugin's work.
     pub fn of(brief: &Brief, classification: &Classification) -> Self {
         Draft { brief: &brief.completed(), classification }.design()
     }
 
-    /// Whether it can refuse.
+    /// Whether the plugin can refuse.
     pub fn refuses(&self) -> bool {
         self.needs.contains(&Need::Block)
     }
@@ -132,7 +132,7 @@ impl Design {
     }
 }
 
-/// The placeholder under which templates know what a scope opens.
+/// The placeholder of templates for the metadata of a scope.
 pub(super) fn metadata(scope: StorageScope) -> &'static str {
     match scope {
         StorageScope::Teams => "caller.team.metadata",
@@ -163,7 +163,7 @@ impl Draft<'_> {
         self.brief.external_systems.iter().find(|system| roles.contains(&system.role()))
     }
 
-    /// Whether it is about the answer, and whether about the request.
+    /// Whether the brief is about the request, and whether it is about the answer.
     fn halves(&self) -> (bool, bool) {
         let reads = &self.brief.data_fields.reads;
         let of_answer = reads.iter().any(|datum| matches!(datum, Datum::ResponseContent | Datum::ResponseHeaders));
@@ -246,7 +246,7 @@ impl Draft<'_> {
             scopes: self.scopes(),
         };
         if request_used {
-            // Only a choice of the model, and what is known from the start, belong before the model is settled.
+            // Earlier than `pre_upstream` only to choose the model, or if everything it uses is known from the start.
             let early = reroutes || !(request.reads() || request.writes() || request.asks || require || hours);
             design.request = Some((if early { Gate::PreRoute } else { Gate::PreUpstream }, request));
         }
@@ -258,7 +258,7 @@ impl Draft<'_> {
         design
     }
 
-    /// Some action was named.
+    /// Whether the brief names any action.
     fn acts(&self) -> bool {
         !self.brief.action_model.is_empty()
     }
@@ -271,7 +271,7 @@ impl Draft<'_> {
         self.brief.data_fields.writes.iter().any(|write| matches!(write, Write::Tag(_)))
     }
 
-    /// Headers and tags that were asked for and not named.
+    /// Adds headers and tags that the brief asks for without naming them.
     fn defaults(
         &self,
         request: &mut Side,
@@ -305,7 +305,7 @@ impl Draft<'_> {
         .collect()
     }
 
-    /// The template that fits the name of a header or tag best, among what the brief reads.
+    /// The template that best fits the name of a header or tag, among the data that the brief reads.
     fn value_of(&self, name: &str, signalled: bool) -> String {
         let name = name.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -375,13 +375,13 @@ impl Draft<'_> {
 }
 
 impl Classification {
-    /// Redaction is its own business and not SafetySec's.
+    /// Whether redaction is the plugin's own, and not SafetySec's.
     fn plugin_redacts(&self) -> bool {
         !self.controls.iter().any(|claim| claim.belongs == super::Belongs::SafetySec)
     }
 }
 
-/// In doubt sequential: what changes or refuses must stand in order.
+/// The gates and styles. Everything that changes or refuses is sequential.
 fn places(design: &Design) -> Vec<Place> {
     let mut places = Vec::new();
     let informs = design.asked.as_ref().is_some_and(|asked| asked.informs);

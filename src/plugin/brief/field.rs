@@ -226,7 +226,7 @@ data! {
 }
 
 impl Datum {
-    /// What people or models wrote.
+    /// Whether it is text that people or models wrote.
     pub fn is_content(self) -> bool {
         matches!(self, Self::RequestContent | Self::ResponseContent | Self::McpArguments)
     }
@@ -237,7 +237,7 @@ impl Datum {
     }
 }
 
-/// What a plugin changes.
+/// Something that a plugin changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Texts of the request.
@@ -246,16 +246,16 @@ pub enum Write {
     ResponseContent,
     /// The model.
     Model,
-    /// A header towards the provider.
+    /// A header sent to the provider.
     RequestHeader(String),
-    /// A header towards the caller.
+    /// A header sent to the caller.
     ResponseHeader(String),
     /// A tag.
     Tag(String),
 }
 
 impl Write {
-    /// The forms, for messages.
+    /// All forms, for messages.
     pub const FORMS: &str = "request.content, response.content, request.model, request.header.NAME, response.header.NAME, tag.NAME";
 
     fn parse(text: &str) -> Option<Self> {

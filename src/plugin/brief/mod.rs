@@ -1,8 +1,8 @@
-//! The design brief: what a person wants the gateway to do that it does not do yet, in the product's own fields, and what
-//! becomes of it. A brief is read into a [`Brief`], [`classify()`]'d (a plugin, or the standard control it belongs to), and
-//! where it is a plugin given a [`Design`], of which [`folder()`] writes a plugin that builds and passes its cases.
+//! Design briefs: descriptions of what a person wants the gateway to do that it does not do yet, and what becomes of them. A
+//! file is read into a [`Brief`] and [`classify()`]'d (as a plugin's work, or that of a standard control). For a plugin a
+//! [`Design`] is made, from which [`folder()`] generates a plugin that builds and passes its cases.
 //!
-//! Pure: texts in, texts out. Reading the file is `config`'s, writing the folder is the command's.
+//! Pure functions: reading the brief is left to `config`, writing the folder to the command.
 
 mod check;
 mod classify;
@@ -23,7 +23,7 @@ pub use design::{Design, Place};
 pub use field::{Action, Datum, Moment, SystemKind, SystemRole, Traffic, Write};
 pub use folder::{File, folder};
 
-/// A commented brief that says what every field is for; it is a valid brief itself.
+/// A commented brief that explains every field; it is itself a valid brief.
 pub const TEMPLATE: &str = include_str!("template.yaml");
 
 /// The product's design brief. Structured fields are believed before the words of the goal.
@@ -70,8 +70,8 @@ pub struct Brief {
 }
 
 impl Brief {
-    /// The brief with the actions that its goal speaks of, if it names none itself, and a system to be filled in where an
-    /// action needs one.
+    /// Adds what the brief leaves out: the actions that its goal speaks of, if it names neither actions nor systems, and a
+    /// placeholder for the external system that such an action needs.
     #[must_use]
     pub fn completed(&self) -> Self {
         let mut brief = self.clone();
@@ -83,7 +83,7 @@ impl Brief {
             brief.moment.extend(words::moment(&brief.goal));
         }
         if brief.action_model.contains(&Action::Note) && brief.data_fields.reads.is_empty() {
-            // What is to be noticed is said by somebody.
+            // What is to be noted occurs in a text.
             brief.data_fields.reads.push(Datum::RequestContent);
         }
         let asks = brief.action_model.contains(&Action::Ask);
@@ -127,7 +127,7 @@ pub struct System {
 }
 
 impl System {
-    /// What it does for a request.
+    /// The role of the system: as written, or by its kind.
     pub fn role(&self) -> SystemRole {
         self.role.unwrap_or(match self.kind {
             SystemKind::PolicyEngine | SystemKind::Dlp | SystemKind::Approval | SystemKind::Ticketing => SystemRole::Decides,

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Document;
 use crate::plugin::harness::Case;
 
-/// The briefs of a folder, with what the first line of each says to expect.
+/// The briefs of a folder, each with the expectation in its first line.
 fn briefs(folder: &str) -> Vec<(String, String, Brief)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/briefs").join(folder);
     let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
@@ -20,7 +20,7 @@ fn briefs(folder: &str) -> Vec<(String, String, Brief)> {
     files.iter().map(read).collect()
 }
 
-/// `plugin; MOMENT STYLE, …; CONTROL, …`, as far as it applies.
+/// The result in the form of the expectations: `plugin; MOMENT STYLE, …; CONTROL, …`, as far as it applies.
 fn told(brief: &Brief) -> String {
     let found = classify(brief);
     let mut parts = Vec::new();
@@ -49,7 +49,7 @@ fn the_briefs_of_the_product_are_placed_right() {
     all_right("");
 }
 
-/// Other wordings, in two languages: sparse, awkward and mixed ones.
+/// Other wordings in two languages: sparse, awkward and mixed ones.
 #[test]
 fn other_wordings_are_placed_right() {
     all_right("held_out");
@@ -124,7 +124,7 @@ fn folders_are_complete_and_their_cases_are_cases() {
     }
 }
 
-/// What is not wanted is not asked for.
+/// Something that is excluded by the wording is not asked for.
 #[test]
 fn the_manifest_asks_for_no_more_than_the_brief() {
     for (file, _, brief) in briefs("") {
@@ -146,7 +146,7 @@ fn the_manifest_asks_for_no_more_than_the_brief() {
     }
 }
 
-/// What is made builds inside this crate as it does in one of its own.
+/// A generated plugin builds within this crate as it does in a crate of its own.
 #[path = "../../../tests/golden/briefs/made/corporate_dlp.rs"]
 mod corporate_dlp;
 #[path = "../../../tests/golden/briefs/made/offer_signals.rs"]

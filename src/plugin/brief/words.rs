@@ -1,15 +1,15 @@
-//! What the words of a goal say. They are the weakest signal: a structured field that says something is believed first.
+//! Weighs the words of a goal. They are the weakest indication: structured fields take precedence.
 //!
-//! A text is cut into words without case and accents; a rule is a set of *topics* that must occur together. A topic is a
-//! list of stems between bars: `limit` stands for limit, limits, limiting; `*grenze` for every word that holds it (German joins its
-//! words); two stems in a row (`per minut`) must follow each other, with at most one word between.
+//! A text is split into words without case and accents. A rule is a set of *topics* that must occur together. A topic is a
+//! list of stems separated by bars: `limit` stands for limit, limits, limiting; `*grenze` for every word that contains it
+//! (German joins words); two stems in a row (`per minut`) must follow each other, with at most one word between.
 
 use super::classify::{Belongs, Signal};
 use super::{Action, Moment};
 
-/// Words before a topic that turn it round: "not about budgets", "ohne Kostenlimit".
+/// Words before a topic that negate it: "not about budgets", "ohne Kostenlimit".
 const NEGATIONS: [&str; 12] = ["not", "no", "never", "without", "nothing", "isn", "nicht", "kein", "keine", "keinen", "ohne", "statt"];
-/// How many words before a topic a negation reaches.
+/// How many words before a topic a negation may stand.
 const REACH: usize = 3;
 
 type Topic = &'static str;
@@ -23,10 +23,10 @@ const MONEY: Topic = "\
     spend|spent|money|cost|dollar|usd|euro|eur|budget|invoice|price|pay|*kosten|geld|ausgeb|ausgab|ausgegeben|*budget|\
     rechnung|bezahl|cent";
 const PERIOD: Topic = "month|monthly|day|daily|week|weekly|year|quarter|*monat|tag|taeglich|pro tag|woche|jahr|quartal";
-/// What only a rate is measured in.
+/// Units that only a rate is measured in.
 const PER: Topic = "\
     per minut|per second|per hour|pro minut|je minut|pro sekund|je sekund|pro stund|je stund|*minutenlimit|rpm|rps|tpm|qps";
-/// A short time, which may also be how soon or how often something happens.
+/// Short times, which may also say how soon or how often something happens.
 const SHORT_TIME: Topic = "\
     a minute|each minut|every minut|one minut|a second|each second|every second|one second|an hour|each hour|every hour|\
     jede minut|einer minut|jede sekund|einer sekund|jede stund|einer stund|der minut|der sekund|der stund|60 second|sixty second";
@@ -50,7 +50,7 @@ const DEADLINES: [&str; 17] = [
     "before",
     "until",
 ];
-/// Numbers in words.
+/// Numbers as words.
 const NUMBERS: [&str; 30] = [
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "fifteen", "twenty", "thirty", "fifty",
     "hundred", "thousand", "dozen", "ein", "eine", "zwei", "drei", "vier", "fuenf", "sechs", "acht", "zehn", "zwanzig", "fuenfzig",
@@ -118,7 +118,7 @@ struct Rule {
     belongs: Belongs,
     weight: i32,
     topics: &'static [Topic],
-    /// What the words are about.
+    /// What the topics are about.
     about: &'static str,
 }
 
@@ -146,14 +146,14 @@ const RULES: &[Rule] = &[
     rule(Belongs::Plugin, 3, &[CUSTOM], "a rule of the house"),
 ];
 
-/// What the words ask a plugin to do, for a brief that names no action.
+/// The plugin's actions that the words ask for, for a brief that names none.
 pub fn actions(text: &str) -> Vec<Action> {
     let words = cut(text);
     let topics = [(TELLING, Action::Deliver), (ASKING, Action::Ask), (ATTACHING, Action::Tag), (NOTICING, Action::Note)];
     topics.into_iter().filter(|(topic, _)| occurs(topic, &words).is_some()).map(|(_, action)| action).collect()
 }
 
-/// The half of the exchange that the words want something attached to, if it is the answer.
+/// [`Moment::AfterUpstream`] if the words want something attached to the answer, else `None`.
 pub fn moment(text: &str) -> Option<Moment> {
     let words = cut(text);
     let back = occurs("header|kopfzeil|attach|annotat|vermerk", &words).and(occurs("answer|response|repl|antwort", &words));
@@ -161,7 +161,7 @@ pub fn moment(text: &str) -> Option<Moment> {
     (back.is_some() && onwards.is_none()).then_some(Moment::AfterUpstream)
 }
 
-/// Whether a sentence speaks of a plugin's work and of no control's.
+/// Whether a sentence indicates a plugin and no control.
 pub fn has_a_sentence_of_its_own(text: &str) -> bool {
     text.split(['.', '!', '?', ';']).any(|sentence| {
         let found = signals(sentence);
@@ -169,7 +169,7 @@ pub fn has_a_sentence_of_its_own(text: &str) -> bool {
     })
 }
 
-/// Signals in a text.
+/// The signals in a text.
 pub fn signals(text: &str) -> Vec<Signal> {
     let words = cut(text);
     let mut found = Vec::new();
@@ -190,8 +190,8 @@ pub fn signals(text: &str) -> Vec<Signal> {
     found
 }
 
-/// A rate: a number of calls in a short time, or a limit of them, in one sentence. How soon something is to be told ("within a
-/// minute") and how often ("every hour") is none.
+/// A rate within one sentence: a number of calls in a short time, or a limit of them. How soon something is to happen ("within
+/// a minute") or how often ("every hour") is not a rate.
 fn rate(words: &[String]) -> Option<String> {
     let number = |word: &String| word.bytes().all(|b| b.is_ascii_digit()) && !word.is_empty() || NUMBERS.contains(&word.as_str());
     words.split(String::is_empty).find_map(|sentence| {
@@ -202,7 +202,7 @@ fn rate(words: &[String]) -> Option<String> {
         };
         let limits = || occurs(LIMITING, sentence).is_some();
         if let Some(at) = place(PER, sentence) {
-            // The calls may stand in another sentence where this one limits something.
+            // If this sentence limits something, the calls may be named in another one.
             let what = calls.clone().or_else(|| occurs(CALLS, words).filter(|_| limits()));
             if let Some(what) = what {
                 return Some(format!("{what}” and “{}", sentence[at..].iter().take(2).map(String::as_str).collect::<Vec<_>>().join(" ")));
@@ -216,8 +216,8 @@ fn rate(words: &[String]) -> Option<String> {
     })
 }
 
-/// Words without case, accents and punctuation; ends of sentences stay as an empty word, across which nothing belongs
-/// together.
+/// Splits a text into words without case, accents and punctuation. The end of a sentence is an empty word, across which
+/// nothing is combined.
 fn cut(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut word = String::new();
@@ -244,19 +244,19 @@ fn cut(text: &str) -> Vec<String> {
     words
 }
 
-/// The first words that hit a topic and are not turned round.
+/// The first word of a topic's first occurrence that is not negated.
 fn occurs(topic: Topic, words: &[String]) -> Option<String> {
     place(topic, words).map(|at| words[at].clone())
 }
 
-/// Where they stand.
+/// The index of a topic's first occurrence that is not negated.
 fn place(topic: Topic, words: &[String]) -> Option<usize> {
     (0..words.len()).find(|at| {
         let at = *at;
         let Some(stem) = topic.split('|').find(|stem| starts(stem, words, at)) else { return false };
         let before = &words[at.saturating_sub(REACH)..at];
         let sentence = before.iter().rposition(String::is_empty).map_or(before, |end| &before[end + 1..]);
-        // "no more than" and "not exceed" limit; they turn nothing round.
+        // "no more than" and "not exceed" are limits, not negations.
         let limits = ["more", "at", "exceed", "over", "beyond", "mehr", "above"]
             .iter()
             .any(|word| stem.starts_with(word) || sentence.iter().any(|w| w == word));
@@ -265,7 +265,7 @@ fn place(topic: Topic, words: &[String]) -> Option<usize> {
     })
 }
 
-/// "may not use" and "are not allowed to" are rules, not their absence.
+/// Whether a word makes a negation before it part of a rule: "may not use", "are not allowed to".
 fn gates(word: &str) -> bool {
     [
         "may",
@@ -296,7 +296,7 @@ fn gates(word: &str) -> bool {
 fn starts(stem: &str, words: &[String], at: usize) -> bool {
     let hit = |stem: &str, word: &str| match stem.strip_prefix('*') {
         Some(part) => word.contains(part),
-        // Short stems are whole words: `tag` is no `tagline`, `may` no `maybe`.
+        // Short stems are whole words: `tag` does not match `tagline`, nor `may` `maybe`.
         None if stem.len() <= 3 => word == stem || word.strip_suffix('s') == Some(stem),
         None => word.starts_with(stem),
     };

@@ -1,4 +1,4 @@
-//! What speaks to systems outside: with a question whose answer counts, or with an event that goes through the outbox.
+//! The generated code that calls external systems: a question whose answer counts, or a delivery through the outbox.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::super::design::Told;
 use super::{Plan, literal};
 
 impl Plan<'_> {
-    /// The method that asks, as the design has it.
+    /// Writes the method that asks, if the design has one.
     pub(super) fn questions(&self, code: &mut String) {
         let Some(asked) = self.design.asked.as_ref().filter(|_| self.design.asks()) else { return };
         let (argument, text) = if self.tells_any_text() { (", text: Option<String>", true) } else { ("", false) };
@@ -27,7 +27,7 @@ impl Plan<'_> {
         code.push_str(if asked.informs { INFORMED } else { DECIDED });
     }
 
-    /// What is told goes through the outbox: it is on disk before anything is sent, and is sent until it arrives.
+    /// The methods that submit a delivery to the outbox and send it.
     pub(super) fn deliver_methods(&self) -> String {
         let Some(told) = &self.design.told else { return String::new() };
         let system = literal(&told.name);
@@ -58,7 +58,7 @@ const DECIDED: &str = r#"        // An answer that says neither is no permission
     }
 "#;
 
-/// The JSON document that leaves: these fields and no others.
+/// The JSON document that is sent: these fields and no others.
 fn document(told: &Told, text: bool, over: bool) -> String {
     let mut members = String::new();
     let mut seen = Vec::new();
@@ -73,7 +73,7 @@ fn document(told: &Told, text: bool, over: bool) -> String {
     format!("{caller}        let document = json!({{\n{members}        }});\n")
 }
 
-/// Member and expression of a datum; nothing for what is not known then, or may not leave.
+/// The member and its Rust expression for a datum; `None` if it is not known at that time or must not leave.
 pub fn member(datum: Datum, text: bool, over: bool) -> Option<(&'static str, &'static str)> {
     Some(match datum {
         Datum::RequestId => ("request_id", "cx.request_id().to_string()"),

@@ -1,4 +1,4 @@
-//! The cases that prove what the code does: each part at work, each refusal, and what happens when somebody else fails.
+//! The generated cases, which prove what the code does: each part at work, each refusal, and failures of external systems.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use super::flow::{flow, scalar};
 use super::sample::{STORED, case_host};
 use crate::gate::Gate;
 
-/// A case as it grows.
+/// A case under construction.
 struct Draft(Map<String, Value>);
 
 impl Draft {
@@ -271,7 +271,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The call that a question is. What strings an MCP call holds, and in which order they are told, is left open.
+    /// The expected call for a question. The texts of an MCP call, and their order, are not checked.
     fn question(&self, asked: &Told, side: &Side, text: &str) -> Value {
         let mut call = json!({"url": format!("https://{}/v1/events", case_host(asked)), "headers": self.authorization(asked)});
         if !(self.is_mcp() && side.tells_text) {
@@ -291,7 +291,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The system that is asked agrees.
+    /// Adds a positive answer of the system that is asked.
     fn answered(&self, case: Draft, side: &Side) -> Draft {
         match &self.design.asked {
             Some(asked) if side.asks && asked.informs => {
@@ -462,7 +462,7 @@ impl Plan<'_> {
     }
 }
 
-/// A stream that says a word in two pieces, with the texts of its two events made of them.
+/// A stream in which a word is split over two events; `texts` makes the texts of the events from the two parts.
 fn stream(word: &str, texts: impl Fn(&str, &str) -> (String, String)) -> Value {
     let middle = word.char_indices().nth(word.chars().count() / 2).map_or(0, |(at, _)| at);
     let (first, second) = word.split_at(middle);
@@ -471,7 +471,7 @@ fn stream(word: &str, texts: impl Fn(&str, &str) -> (String, String)) -> Value {
     json!([event(&first), event(&second), {"data": "[DONE]"}])
 }
 
-/// The word as it comes.
+/// The texts of a stream with the word unchanged.
 fn said(first: &str, second: &str) -> (String, String) {
     (format!("It is {first}"), format!("{second}."))
 }

@@ -1,5 +1,5 @@
-//! `mod.rs`: manifest, configuration and build. What runs at the gates is in [`super::gates`], what speaks to systems
-//! outside in [`super::asking`].
+//! The generated `mod.rs`: manifest, configuration and build. The methods for the gates are in [`super::gates`], the calls of
+//! external systems in [`super::asking`].
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ impl Plan<'_> {
         }
     }
 
-    /// What the plugin leaves in evidence.
+    /// The notes that the plugin leaves in evidence: key and meaning.
     pub(super) fn notes(&self) -> Vec<(&'static str, &'static str)> {
         let design = self.design;
         let all = [
@@ -54,7 +54,7 @@ impl Plan<'_> {
         !self.design.tags.is_empty() || self.design.sides().any(|side| !side.headers.is_empty())
     }
 
-    /// What `explain` says of its refusals, and what they are where the configuration says nothing else.
+    /// Writes the code of its refusals, with the default status and text.
     fn refusal(&self, code: &mut String) {
         if !self.design.refuses() {
             return;
@@ -199,7 +199,7 @@ impl Plan<'_> {
         let _ = write!(code, "impl Default for Config {{\n    fn default() -> Self {{\n{made}    }}\n}}\n\n");
     }
 
-    /// The plugin's type and how it is built.
+    /// Writes the plugin's type and how it is built.
     fn instance(&self, code: &mut String) {
         let design = self.design;
         let name = self.type_name();
@@ -271,13 +271,13 @@ impl Plan<'_> {
         );
     }
 
-    /// Whether requests ask the configuration for something.
+    /// Whether the methods for the gates use the configuration.
     fn keeps_config(&self) -> bool {
         let design = self.design;
         design.tools || design.hours || design.sides().any(|side| side.replaces) || design.reroutes || design.refuses()
     }
 
-    /// The free functions that its parts need.
+    /// Writes the free functions that its parts need.
     fn readers(&self, code: &mut String) {
         let design = self.design;
         if design.require || self.attaches() {
@@ -360,7 +360,7 @@ fn replaced(parts: &wire::Parts, words: &regex::Regex, by: &str) -> Result<Optio
 }
 "#;
 
-/// In one line where it fits, otherwise one item a line.
+/// On one line if that fits, otherwise with one item per line.
 fn fitted(head: &str, items: &[String], tail: &str, pad: &str) -> String {
     let line = match items.is_empty() {
         true => format!("{head}{tail}"),

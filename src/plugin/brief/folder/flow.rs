@@ -1,8 +1,8 @@
-//! Values as flow YAML that people would write.
+//! Values as flow YAML, in the form in which people write it.
 
 use serde_json::Value;
 
-/// One line; texts are quoted only where they must be.
+/// A value on one line; texts are quoted only if necessary.
 pub fn flow(value: &Value) -> String {
     match value {
         Value::Object(map) if map.is_empty() => "{}".to_owned(),
@@ -16,7 +16,7 @@ pub fn flow(value: &Value) -> String {
     }
 }
 
-/// A text that YAML reads as that text.
+/// A text as a YAML scalar, quoted if it would be read as something else.
 pub fn scalar(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./".contains(&b);
     let word = text.bytes().all(plain) && text.starts_with(|c: char| c.is_ascii_alphabetic());

@@ -1,4 +1,4 @@
-//! What runs at the gates.
+//! The generated methods for the gates.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use super::Plan;
 use crate::gate::Gate;
 
 impl Plan<'_> {
-    /// The trait's methods, one for each gate.
+    /// Writes the trait implementation, with one method per gate.
     pub(super) fn plugin(&self, code: &mut String) {
         let design = self.design;
         self.rules(code);
@@ -29,7 +29,7 @@ impl Plan<'_> {
         code.push_str("}\n");
     }
 
-    /// The rules that decide, as methods.
+    /// Writes the methods of the rules that decide.
     fn rules(&self, code: &mut String) {
         let design = self.design;
         if design.refuses() {
@@ -90,7 +90,7 @@ impl Plan<'_> {
         )
     }
 
-    /// Words, signals, replacement and question, in that order: what is refused asks nobody.
+    /// Writes words, signals, replacement and question, in that order, so that nothing is asked for a refused request.
     fn content_steps(&self, body: &mut String, side: &Side, from: &str, set: &str) {
         if side.reads() {
             let head = if from == "&answer" { "cx.response_header" } else { "cx.header" };

@@ -1,5 +1,5 @@
-//! The folder of a plugin for a brief: code that does the brief's action in its simplest true form, cases that prove it,
-//! and the pages people review.
+//! Generates the folder of a plugin for a brief: code that does what the brief asks for in its simplest correct form, cases
+//! that prove it, and pages for review.
 
 mod asking;
 mod cases;
@@ -11,16 +11,16 @@ mod sample;
 
 use super::{Brief, Classification, Design};
 
-/// One file of the folder.
+/// A file of the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Its path inside the folder.
+    /// The path inside the folder.
     pub path: String,
-    /// Its text.
+    /// The contents.
     pub text: String,
 }
 
-/// Every file of the folder but the brief itself, sorted by path.
+/// All files of the folder except the brief itself, sorted by path.
 pub fn folder(brief: &Brief, classification: &Classification, design: &Design) -> Vec<File> {
     let plan = Plan { brief, classification, design };
     let mut files = vec![
@@ -35,7 +35,7 @@ pub fn folder(brief: &Brief, classification: &Classification, design: &Design) -
     files
 }
 
-/// What the files are written from.
+/// Everything from which the files are generated.
 struct Plan<'a> {
     brief: &'a Brief,
     classification: &'a Classification,
@@ -47,7 +47,7 @@ impl Plan<'_> {
         File { path: path.to_owned(), text }
     }
 
-    /// The plugin's type: `team_headers` is `TeamHeaders`.
+    /// The name of the plugin's type: `team_headers` becomes `TeamHeaders`.
     fn type_name(&self) -> String {
         let capital = |word: &str| {
             let mut letters = word.chars();
@@ -56,7 +56,7 @@ impl Plan<'_> {
         self.brief.name.split('_').map(capital).collect()
     }
 
-    /// The goal's first sentence in one line.
+    /// The goal's first sentence on one line.
     fn summary(&self) -> String {
         let goal = self.brief.goal.split_whitespace().collect::<Vec<_>>().join(" ");
         let end = goal.find(". ").map_or(goal.len(), |at| at + 1);
@@ -81,7 +81,7 @@ impl Plan<'_> {
         self.brief.owner.as_deref().unwrap_or("nobody yet")
     }
 
-    /// Signals and their words: the brief's, or one to begin with.
+    /// The signals with their words: those of the brief, or an example.
     fn signals(&self) -> Vec<(String, Vec<String>)> {
         let words = &self.brief.data_fields.words;
         match words.is_empty() {
@@ -90,7 +90,7 @@ impl Plan<'_> {
         }
     }
 
-    /// All words in one list.
+    /// The words of all signals.
     fn words(&self) -> Vec<String> {
         self.signals().into_iter().flat_map(|(_, words)| words).filter(|word| !word.trim().is_empty()).collect()
     }

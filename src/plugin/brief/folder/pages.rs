@@ -1,4 +1,4 @@
-//! The pages people read: README, example, acceptance checklist, rollout plan.
+//! The generated pages: README, example, acceptance checklist, rollout plan.
 
 use std::fmt::Write as _;
 
@@ -159,7 +159,7 @@ impl Plan<'_> {
         rules
     }
 
-    /// The instance as it begins: observing, for few.
+    /// The instance with which the rollout begins: observing, for a few keys.
     pub(super) fn entry(&self) -> Value {
         let brief = self.brief;
         let design = self.design;
@@ -227,7 +227,7 @@ impl Plan<'_> {
         text
     }
 
-    /// Open boxes are what a person must still do; a plugin whose list has open boxes is not accepted yet.
+    /// The checklist. Open boxes are for people to check; a plugin with open boxes is not accepted yet.
     pub(super) fn acceptance(&self) -> String {
         let design = self.design;
         let brief = self.brief;
@@ -313,7 +313,7 @@ impl Plan<'_> {
     }
 }
 
-/// Members in the order in which people write an instance.
+/// The members in the order in which people write an instance.
 fn ordered(entry: &Value) -> Vec<(&'static str, &Value)> {
     let order = ["name", "mode", "rollout", "scope", "grant", "storage_access", "config"];
     order.into_iter().filter_map(|key| Some((key, entry.get(key)?))).collect()

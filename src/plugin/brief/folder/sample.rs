@@ -1,5 +1,5 @@
-//! What cases and example are made of: a request and an answer, a configuration under which every part has something to do,
-//! and what the templates and systems see of them.
+//! The sample data of cases and example: a request and an answer, a configuration in which every part has something to do, and
+//! what templates and external systems see of them.
 
 use serde_json::{Map, Value, json};
 
@@ -8,11 +8,11 @@ use super::super::{Datum, Traffic};
 use super::{Plan, asking};
 use crate::wire::Endpoint;
 
-/// The id that requests of the harness have.
+/// The request id that the harness uses.
 const REQUEST_ID: &str = "07070707070707070707070707070707";
-/// What is stored about callers in the cases, whatever it is called.
+/// The value of all metadata in the cases.
 pub const STORED: &str = "enterprise";
-/// The tool of the cases.
+/// The tool that the cases call.
 pub const TOOL: &str = "deploy";
 
 impl Plan<'_> {
@@ -42,7 +42,7 @@ impl Plan<'_> {
         json!({"body": {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]}})
     }
 
-    /// A template's value in the cases.
+    /// The value of a template in the cases.
     pub(super) fn value_of(&self, template: &str, signalled: bool) -> Option<String> {
         let inner = template.trim_matches(['{', '}']);
         Some(match inner {
@@ -71,13 +71,13 @@ impl Plan<'_> {
         Value::Object(known.collect())
     }
 
-    /// A configuration under which every part has something to do.
+    /// A configuration in which every part has something to do.
     pub(super) fn case_config(&self) -> Value {
         let url = |told: &Told| format!("https://{}/v1/events", case_host(told));
         self.config_with(&url)
     }
 
-    /// The configuration, with the addresses of systems as given.
+    /// The configuration, with the addresses of external systems from `url`.
     pub(super) fn config_with(&self, url: &dyn Fn(&Told) -> String) -> Value {
         let design = self.design;
         let mut config = Map::new();
@@ -118,7 +118,7 @@ impl Plan<'_> {
         Value::Object(config)
     }
 
-    /// What a system is sent in a case, as far as it is known there.
+    /// The document that an external system gets in a case, as far as it is known there.
     pub(super) fn document(&self, told: &Told, text: Option<&str>, over: bool) -> Value {
         let mut document = Map::new();
         for datum in &told.leaves {
@@ -162,7 +162,7 @@ fn receiver(told: &Told, url: &dyn Fn(&Told) -> String) -> Value {
     }
 }
 
-/// The host of a system in the cases.
+/// The host name of an external system in the cases.
 pub fn case_host(told: &Told) -> String {
     format!("{}.example", told.name.to_ascii_lowercase().replace(['_', '.'], "-"))
 }
