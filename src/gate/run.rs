@@ -100,6 +100,7 @@ pub async fn run_turn(chain: &Chain, gate: Gate, ex: &mut Exchange, headers: &He
     strictest(judged, executions)
 }
 
+/// Records the executions and returns the first refusal, else the first failure.
 fn strictest(judged: Vec<(Execution, Verdict)>, executions: &mut Vec<Execution>) -> Verdict {
     let (mut refusal, mut failure) = (Verdict::Next, Verdict::Next);
     for (execution, verdict) in judged {

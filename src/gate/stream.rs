@@ -200,6 +200,7 @@ impl Lane {
         Ok(verdict)
     }
 
+    /// Passes one frame through the filter. A filter that fails with `on_error: allow` releases the frames it held.
     fn frame(&mut self, frame: Frame<'_>) -> Result<Passing, Box<Denial>> {
         let own = |frame: Frame<'_>| (frame.event.map(str::to_owned), frame.data.to_owned());
         let verdict = match self.ask(frame) {

@@ -230,6 +230,7 @@ impl ScopePlan {
     }
 }
 
+/// A limit under an overlay: scaled by a percentage, rounded up, at least 1.
 fn scaled(limit: Limit, overlay: &Overlay) -> Limit {
     let scale = |n: u64| (u128::from(n) * u128::from(overlay.scale_percent)).div_ceil(100).clamp(1, u128::from(u64::MAX >> 12)) as u64;
     countable(match limit {

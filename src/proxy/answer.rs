@@ -280,6 +280,7 @@ impl Streaming {
             return chunk;
         }
         let acts = self.acts();
+        // A chunk of whole events of which none is removed is passed on without copying it.
         let (mut out, mut as_it_is) = (Vec::new(), self.parser.held() == 0);
         let mut events: Vec<_> = self.parser.push(&chunk).collect();
         if end {

@@ -167,7 +167,7 @@ mod tests {
         assert!(address.next().await.is_ok_and(|a| a.ip().is_loopback()));
     }
 
-    /// Nobody waits longer than for a connection, also behind those who wait already.
+    /// A request waits no longer than for a connection, even behind others that wait already.
     #[tokio::test]
     async fn a_look_up_is_waited_for_no_longer_than_a_connection() {
         let address = Address::new("localhost", 80, Duration::from_millis(50));

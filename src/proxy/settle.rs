@@ -105,6 +105,8 @@ fn early(session: &Session, cx: &Context) -> Option<String> {
     denial.map(|denial| denial.code.to_string())
 }
 
+/// Completes the outcome of a request that a route took, settles its limits and budgets, and records it. Returns the code of
+/// the denial, if there was one.
 fn settle(
     edge: &Edge,
     mut exchange: Box<Exchange>,
@@ -215,6 +217,7 @@ fn metered_usage(dialect: Dialect, chunks: &[bytes::Bytes], status: u16) -> crat
     }
 }
 
+/// Counts the request for its route and its provider, and the tokens for its model.
 fn count(exchange: &Exchange, error: Option<&Error>, cx: &Context, streamed: bool, took: Duration, overhead: Duration) {
     let outcome = &exchange.outcome;
     if let Some(route) = &cx.route {

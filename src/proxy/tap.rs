@@ -60,10 +60,12 @@ pub trait Judge: Send + Sync + Unpin + 'static {
     fn overflow(&mut self, head: &ResponseHeader) -> Overflow;
 }
 
+/// What the request's handle and the wrapper share: the handle sets it in filters, the wrapper reads it in Pingora's calls.
 struct Shared<J> {
     body: Bytes,
     hold: Option<Hold<J>>,
     end_early: bool,
+    /// The inner session, on its way back to Pingora when the wrapper is removed.
     home: Option<Box<ServerSession>>,
 }
 
@@ -116,6 +118,7 @@ pub fn install<J: Judge>(session: &mut Session, body: Bytes, flights: Arc<Flight
     TapHandle(shared)
 }
 
+/// The part of a held response that has arrived.
 #[derive(Default)]
 struct Held {
     head: Option<Box<ResponseHeader>>,
@@ -137,6 +140,7 @@ impl Held {
     }
 }
 
+/// The wrapper itself, in the place of the caller's session.
 struct Tap<J> {
     inner: Box<ServerSession>,
     body: Bytes,
@@ -188,6 +192,7 @@ impl<J: Judge> Tap<J> {
         self.pass(tasks).await
     }
 
+    /// Collects the tasks of a held response. Returns whether the response has been sent completely.
     async fn keep(&mut self, tasks: Vec<HttpTask>, cap: usize) -> Result<bool> {
         let mut tasks = tasks.into_iter();
         while let Some(task) = tasks.next() {
@@ -226,6 +231,7 @@ impl<J: Judge> Tap<J> {
         Ok(false)
     }
 
+    /// Lets the judge decide about an answer that exceeds the cap, and sends what it says. `rest` are tasks not yet handled.
     async fn overflow(&mut self, rest: Vec<HttpTask>, end: bool) -> Result<bool> {
         let Some(head) = self.held.head.take() else {
             return Error::e_explain(ErrorType::InternalError, "the upstream sent a body without a head");

@@ -122,6 +122,7 @@ impl Hasher for AsIs {
     fn finish(&self) -> u64 {
         self.0
     }
+    // Other bytes than those that choose the shard.
     fn write(&mut self, bytes: &[u8]) {
         let mut word = [0; 8];
         let start = bytes.get(8..16).unwrap_or(bytes);
