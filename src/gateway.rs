@@ -55,7 +55,7 @@ use crate::store::sql::{self, SqlRecords};
 use crate::telemetry::{Metrics, MetricsError};
 use crate::usage::{Books, Debts};
 
-/// How much is buffered for a caller before it is sent [bytes]: head and body of a usual answer leave in one write. Every event
+/// How much is buffered for a caller before it is sent (bytes): head and body of a usual answer leave in one write. Every event
 /// of a stream, and the end of any answer, is sent at once.
 const ANSWER_BUFFER: usize = 16 * 1024;
 /// The interval of releasing expired reservations.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{BudgetEntry, Metric, OwnerKind, Period, QuotaEntry, Schedule, ScheduleEntry, ScheduleError, Window};
 use crate::store::{MAX_COUNT, Reservations, StateError, StateKey};
 
-/// A window's counter is kept for two weeks after its end, for late settlements and for the rollover of the next window [ms].
+/// How long a window's counter is kept after its end, for late settlements and the next window's rollover: two weeks, in ms.
 const KEPT: i64 = 14 * 86_400_000;
 
 /// A request is on record a moment before its counters have heard of its end.
@@ -105,7 +105,7 @@ pub struct Open {
     pub key: StateKey,
     /// The most that the window may hold, including what rolled over from the one before.
     pub limit: i64,
-    /// Until when the counter is kept [ms since the Unix epoch].
+    /// Until when the counter is kept (ms since the Unix epoch).
     pub keep_until: i64,
 }
 

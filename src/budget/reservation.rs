@@ -15,7 +15,7 @@ pub struct Worst {
     pub tokens_in: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// Cost [nano-USD].
+    /// Cost (nano-USD).
     pub cost: i64,
 }
 
@@ -26,7 +26,7 @@ pub struct Actual {
     pub tokens_in: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// Cost [nano-USD].
+    /// Cost (nano-USD).
     pub cost: i64,
     /// Whether it counts as an error.
     pub error: bool,

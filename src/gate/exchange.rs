@@ -199,9 +199,9 @@ pub struct Outcome {
     pub attempts: u32,
     /// The tokens used.
     pub usage: Usage,
-    /// Time spent waiting for the provider [ms].
+    /// Time spent waiting for the provider (ms).
     pub upstream_ms: Option<f64>,
-    /// Time spent in the gateway itself [µs].
+    /// Time spent in the gateway itself (µs).
     pub overhead_us: u64,
     /// Body bytes received from the caller.
     pub bytes_in: u64,

@@ -17,7 +17,7 @@ use crate::plugin::view::{Access, PostUpstream, View};
 use crate::plugin::{Frame, Need, OwnedFrame, PluginError, StreamFilter, StreamVerdict, Verdict};
 use crate::wire::Dialect;
 
-/// How much a filter may hold back [bytes of `data`].
+/// How much a filter may hold back (bytes of `data`).
 const MAX_HELD: usize = 1 << 20;
 
 /// What is sent for one event of the provider's stream.

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest time for which this is believed [µs], because the store may have been reset meanwhile.
+/// The longest time for which this is believed (µs), because the store may have been reset meanwhile.
 const BELIEVED: u64 = 1_000_000;
-/// Subtracted from the time until there is room, because two clocks do not run at exactly the same speed [µs].
+/// Subtracted from the time until there is room, because two clocks do not run at exactly the same speed (µs).
 const MARGIN: u64 = 1_000;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -37,11 +37,11 @@ impl Stage {
 pub struct Ask {
     /// The lease of the request, under which it holds what is granted.
     pub lease: LeaseId,
-    /// The current time, for overlays [µs since the Unix epoch].
+    /// The current time, for overlays (µs since the Unix epoch).
     pub now: i64,
     /// The caller's address; `Some(None)` if it cannot be determined.
     pub address: Option<Option<IpAddr>>,
-    /// The length of the body [bytes].
+    /// The length of the body (bytes).
     pub body: Option<u64>,
     /// The most tokens that one answer may have.
     pub max_tokens: Option<u64>,

@@ -29,7 +29,7 @@ impl<'a> Panel<'a> {
         Self { takes: Vec::with_capacity(counters), whose: Vec::with_capacity(counters) }
     }
 
-    /// Adds a scope's counters of requests. `now` is for overlays [µs since the Unix epoch].
+    /// Adds a scope's counters of requests. `now` is for overlays (µs since the Unix epoch).
     pub fn requests(&mut self, stage: Stage, plan: &'a Arc<ScopePlan>, now: i64) {
         for counter in plan.requests() {
             self.ask(stage, plan, counter, 1, now);

@@ -210,7 +210,7 @@ impl ScopePlan {
         (ip.allowlist.is_empty() || on(&ip.allowlist)) && !on(&ip.blocklist)
     }
 
-    /// The longest body, if limited [bytes].
+    /// The longest body, if limited (bytes).
     pub fn max_request_bytes(&self) -> Option<u64> {
         Some(self.policy.ratelimit.payload.max_request_bytes).filter(|max| *max > 0)
     }
@@ -220,7 +220,7 @@ impl ScopePlan {
         Some(self.policy.ratelimit.payload.max_tokens).filter(|max| *max > 0)
     }
 
-    /// A counter's limit under the overlays in force at `now` [µs since the Unix epoch].
+    /// A counter's limit under the overlays in force at `now` (µs since the Unix epoch).
     pub fn limit(&self, counter: &Counter, now: i64) -> Limit {
         if self.policy.overlays.is_empty() {
             return counter.limit;

@@ -142,7 +142,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Whether the overlay is in force at this moment [µs since the Unix epoch].
+    /// Whether the overlay is in force at this moment (µs since the Unix epoch).
     pub fn holds(&self, micros: i64) -> bool {
         self.from.is_none_or(|from| from.0 <= micros) && micros < self.until.0
     }

@@ -31,7 +31,7 @@ pub struct Receipt {
     course: Option<Arc<Course>>,
     /// What was granted counter by counter.
     taken: Vec<Taken>,
-    /// When tokens were taken [µs, the store's clock], and how many.
+    /// When tokens were taken (µs, the store's clock), and how many.
     at: i64,
     tokens: u64,
 }

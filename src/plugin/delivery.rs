@@ -14,9 +14,9 @@ use http::HeaderMap;
 use super::HostError;
 use crate::gate::RequestId;
 
-/// The longest body [bytes].
+/// The longest body (bytes).
 pub const MAX_BODY: usize = 256 << 10;
-/// The longest id, destination and ordering key [bytes].
+/// The longest id, destination and ordering key (bytes).
 const MAX_NAME: usize = 200;
 
 /// The identity of a delivery: the same at every attempt, and unique within its instance.

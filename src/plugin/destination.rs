@@ -13,7 +13,7 @@ use super::host::{Host, HttpRequest};
 use super::manifest::BuildError;
 use crate::config::Span;
 
-/// The largest answer that is read [bytes].
+/// The largest answer that is read (bytes).
 const LARGEST_ANSWER: usize = 1 << 20;
 /// The longest pause that a receiver can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);

@@ -13,7 +13,7 @@ use crate::identity::Caller;
 use crate::telemetry::time::Rfc3339;
 use crate::wire::method_name;
 
-/// The longest caller-chosen name that an event includes [bytes].
+/// The longest caller-chosen name that an event includes (bytes).
 const NAME: usize = 128;
 
 /// The kinds of events, with their meanings.

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// The longest pattern [bytes].
+/// The longest pattern (bytes).
 const LONGEST: usize = 256;
 
 /// A pattern for names of models, tools or servers, case-sensitive.

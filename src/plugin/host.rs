@@ -106,7 +106,7 @@ pub struct HttpRequest {
     pub body: Bytes,
     /// The time for resolving, connecting and the whole answer.
     pub timeout: Duration,
-    /// The largest answer to accept [bytes].
+    /// The largest answer to accept (bytes).
     pub max_response: usize,
 }
 
@@ -158,7 +158,7 @@ pub struct Outbound {
     pub body: Bytes,
     /// The rest of the timeout.
     pub timeout: Duration,
-    /// The largest answer to accept [bytes].
+    /// The largest answer to accept (bytes).
     pub max_response: usize,
 }
 

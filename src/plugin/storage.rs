@@ -19,7 +19,7 @@ pub use crate::store::records::SqlValue;
 
 /// The most rows of one query.
 const ROWS: usize = 10_000;
-/// The longest name of a value, and the longest value [bytes].
+/// The longest name of a value, and the longest value (bytes).
 const NAME: usize = 256;
 const VALUE: usize = 1 << 20;
 

@@ -6,7 +6,7 @@ use super::host::{Host, HostError};
 use super::manifest::StorageScope;
 use super::{PluginError, View};
 
-/// The longest caller's header that is inserted [bytes]; it must not contain control characters either.
+/// The longest caller's header that is inserted (bytes); it must not contain control characters either.
 const LONGEST_HEADER: usize = 256;
 
 /// A compiled text.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// The longest word [bytes].
+/// The longest word (bytes).
 const LONGEST: usize = 256;
 /// The most words in one set.
 const MOST: usize = 10_000;

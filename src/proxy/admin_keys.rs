@@ -21,7 +21,7 @@ use crate::store::records::{KeyFilter, Page, RecordError};
 
 /// The prefix of every path of this API.
 pub(super) const PATH: &str = "/v1/keys";
-/// The largest request body [bytes].
+/// The largest request body (bytes).
 const LARGEST: usize = 64 << 10;
 /// Keys per page: by default, and at most.
 const PAGE: (u32, u32) = (100, 1000);

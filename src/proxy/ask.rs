@@ -28,7 +28,7 @@ use crate::telemetry::Sparse;
 /// Wait before the single retry when a slot or budget was full: it may be released in a moment.
 const GIVING_BACK: Duration = Duration::from_millis(10);
 
-/// The counters of the head are deferred only for bodies up to this length [bytes]: reading a longer body before its limits
+/// The counters of the head are deferred only for bodies up to this length (bytes): reading a longer body before its limits
 /// are asked would cost too much.
 const SHORT: u64 = 256 << 10;
 

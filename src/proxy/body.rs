@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 
 use crate::error::{Denial, codes};
 
-/// The most memory that is allocated up front because of `Content-Length` [bytes].
+/// The most memory that is allocated up front because of `Content-Length` (bytes).
 const FIRST_ALLOCATION: usize = 256 * 1024;
 
 /// Why the body could not be read.

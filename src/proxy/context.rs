@@ -72,7 +72,7 @@ pub struct Context {
     pub watched: Option<Box<Watched>>,
     /// Whether the judge of a held answer reads its usage, so that nothing is kept in `metered`.
     pub unmetered: bool,
-    /// The length of `metered` [bytes].
+    /// The length of `metered` (bytes).
     pub metered_bytes: usize,
     /// When the first upstream attempt began, plus the time of the `pre_upstream` gate, which counts as the gateway's own.
     pub upstream_started: Option<Instant>,

@@ -17,7 +17,7 @@ use crate::config::Snapshot;
 use crate::error::{Denial, codes};
 use crate::identity::{ALL_AGAIN, KeyKind};
 
-/// The largest body of an invalidation command [bytes].
+/// The largest body of an invalidation command (bytes).
 const COMMAND: usize = 64 << 10;
 
 /// A service of the gateway's own.

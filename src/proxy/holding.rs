@@ -127,7 +127,7 @@ pub(super) const RENEWAL: Duration = Duration::from_secs(5);
 /// What all requests under way hold.
 pub(super) struct Holdings {
     shards: Arc<[Mutex<Shard>; SHARDS]>,
-    /// The renewal interval of the shortest lease [ms].
+    /// The renewal interval of the shortest lease (ms).
     shortest: AtomicU64,
     /// Wakes [`Self::pause`] when a lease with a shorter interval was added.
     sooner: Notify,

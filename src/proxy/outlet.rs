@@ -19,7 +19,7 @@ use crate::identity::Secret;
 use crate::plugin::HostError;
 use crate::plugin::outlet::{Carrier, Mail, MailSecurity, Place, Relay, Transmission};
 
-/// The most that is read from the peer of a stream while it closes [bytes].
+/// The most that is read from the peer of a stream while it closes (bytes).
 const LAST_WORDS: u64 = 4096;
 
 /// Sends a transmission to the address that was checked.

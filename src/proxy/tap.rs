@@ -27,7 +27,7 @@ use pingora_proxy::Session;
 
 use super::context::Flights;
 
-/// The body is replayed in slices of this size [bytes], so that an early answer of an HTTP/2 upstream is noticed in between.
+/// The body is replayed in slices of this size (bytes), so that an early answer of an HTTP/2 upstream is noticed in between.
 const SLICE: usize = 64 * 1024;
 
 /// The code with which [`TapHandle::remove`] asks the wrapper for its inner session, through `shutdown`; no protocol uses it.

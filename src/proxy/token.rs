@@ -20,7 +20,7 @@ use crate::route::ClientCredentials;
 
 /// How long a fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest answer of a token endpoint [bytes].
+/// The largest answer of a token endpoint (bytes).
 const LARGEST: usize = 64 * 1024;
 /// The lifetime of a token whose answer does not state one.
 const LIFETIME: Duration = Duration::from_secs(300);

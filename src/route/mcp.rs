@@ -149,7 +149,7 @@ pub struct McpPricing {
 }
 
 impl McpPricing {
-    /// The costs of the calls, the request's bytes and the answer's bytes [nano-USD]. Saturates instead of wrapping.
+    /// The costs of the calls, the request's bytes and the answer's bytes (nano-USD). Saturates instead of wrapping.
     pub fn parts(&self, calls: u64, bytes_in: u64, bytes_out: u64) -> [i64; 3] {
         let part = |price: u64, count: u64| i64::try_from(price.saturating_mul(count)).unwrap_or(i64::MAX);
         [part(self.call_nanos_usd, calls.max(1)), part(self.input_byte_nanos_usd, bytes_in), part(self.output_byte_nanos_usd, bytes_out)]

@@ -15,7 +15,7 @@ use crate::store::StateError;
 use crate::store::records::{RecordError, RecordStore, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord};
 use crate::telemetry::{GovernanceMetrics, Sparse};
 
-/// The size at which a spool file is complete [bytes].
+/// The size at which a spool file is complete (bytes).
 const SEGMENT: u64 = 16 << 20;
 /// The most records in one batch that is read from a file.
 const BATCH: usize = 4096;

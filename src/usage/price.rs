@@ -112,7 +112,7 @@ pub struct Quantities {
     pub units: u64,
 }
 
-/// A cost and its parts [nano-USD].
+/// A cost and its parts (nano-USD).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Input tokens that did not come from the cache.

@@ -101,7 +101,7 @@ pub struct AtMost {
     pub tokens_in: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// Cost [nano-USD].
+    /// Cost (nano-USD).
     pub cost: i64,
 }
 

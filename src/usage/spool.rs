@@ -29,13 +29,13 @@ use parking_lot::Mutex;
 use super::leftover::Leftover;
 use crate::store::records::UsageBatch;
 
-/// The length of a frame without its payload [bytes].
+/// The length of a frame without its payload (bytes).
 const HEAD: usize = 4 + 4 + 1 + 16;
-/// The longest payload [bytes].
+/// The longest payload (bytes).
 const MAX_PAYLOAD: usize = 1 << 20;
-/// Frames are gathered in memory and written at the latest when there are so many [bytes].
+/// Frames are gathered in memory and written at the latest when there are so many (bytes).
 const GATHER: usize = 64 << 10;
-/// The most that is gathered while the disk takes nothing [bytes].
+/// The most that is gathered while the disk takes nothing (bytes).
 const MAX_GATHERED: usize = 64 << 20;
 /// After the disk refused, so much that waits is not written again for so long: everybody would write all of it to no avail.
 const REST: Duration = Duration::from_millis(200);

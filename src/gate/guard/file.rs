@@ -11,7 +11,7 @@ const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, LENIENT);
 
-/// Shorter strings are not taken for files, but for words of the protocol [bytes].
+/// Strings of fewer bytes are not taken for files, but for words of the protocol.
 const LEAST: usize = 24;
 /// The length of base64 that is decoded first, to see whether the file is text; a multiple of four.
 const GLANCE: usize = 64;

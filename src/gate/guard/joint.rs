@@ -10,7 +10,7 @@ use super::body::quoted;
 use crate::safety::Category;
 use crate::wire::{Kind, Text};
 
-/// Longer parts are not joined [bytes].
+/// Parts of more bytes are not joined.
 const SHORT: usize = 256;
 
 /// Texts that are read as one.

@@ -35,7 +35,7 @@ use body::{Look, Order, Unreadable};
 use claim::Unparsed;
 use risk::Noted;
 
-/// Bodies from this size on are read on a thread of their own, so that they delay no other request [bytes].
+/// Bodies of at least this many bytes are read on a thread of their own, so that they delay no other request.
 const LARGE: usize = 256 * 1024;
 
 /// The name of the one reading of a phase in which no module found anything.

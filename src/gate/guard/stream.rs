@@ -23,7 +23,7 @@ use crate::wire::{self, Channel, Ends, Kind, Lane, Role, Text, without_probabili
 
 /// The most texts in one stream; no real provider opens more.
 const MOST_LINES: usize = 4096;
-/// The longest tail that is held [bytes]: a longer one is no candidate, but a scanner that never settles.
+/// The longest tail that is held (bytes): a longer one is no candidate, but a scanner that never settles.
 const MOST_HELD: usize = 1 << 20;
 
 /// What is sent for one event.

@@ -263,7 +263,7 @@ fn grants(home: &Home, change: &GrantChange) -> Result<Vec<Grant>, DeskError> {
     Ok(named(change).collect())
 }
 
-/// Parses an expiry [ms since the Unix epoch], and returns the time zone it was given in.
+/// Parses an expiry (ms since the Unix epoch), and returns the time zone it was given in.
 fn expiry(text: Option<&str>, timezone: Option<&str>) -> Result<(Option<i64>, Option<String>), DeskError> {
     let zone = jiff::tz::TimeZone::get(timezone.unwrap_or("UTC"))
         .map_err(|_| invalid(&format!("`{}` is no time zone; an example is Europe/Vienna", timezone.unwrap_or_default())))?;

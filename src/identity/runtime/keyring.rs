@@ -27,7 +27,7 @@ pub struct Keyring {
     hasher: KeyHasher,
     table: KeyTable,
     grace: Duration,
-    /// When the store last answered [ms since the Unix epoch]; 0: nothing was ever loaded.
+    /// When the store last answered (ms since the Unix epoch); 0: nothing was ever loaded.
     as_of: AtomicI64,
     /// The same by the clock that nobody can set, in milliseconds since `born`: before it, if it was in a file.
     heard: AtomicI64,

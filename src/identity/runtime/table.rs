@@ -203,7 +203,7 @@ impl KeyTable {
         &self.shards[usize::from(fingerprint.0[0]) % SHARDS]
     }
 
-    /// Looks up a fingerprint at this time [ms since the Unix epoch]. Revoked takes precedence over expired.
+    /// Looks up a fingerprint at this time (ms since the Unix epoch). Revoked takes precedence over expired.
     pub(super) fn find(&self, fingerprint: [u8; 32], now: i64) -> Found {
         let fingerprint = Fingerprint(fingerprint);
         let shard = self.shard(&fingerprint).read();

@@ -145,7 +145,7 @@ pub struct Reply {
     pub headers: BTreeMap<String, String>,
     /// The body, as for requests.
     pub body: Value,
-    /// The delay before the answer [ms].
+    /// The delay before the answer (ms).
     pub after_ms: u64,
     /// Whether the system is unreachable.
     pub unreachable: bool,
