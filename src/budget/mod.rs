@@ -3,7 +3,6 @@
 //! A budget bounds money, a quota bounds a [`Metric`]. Both are counted in windows of a [`Schedule`]; both reserve the worst
 //! case before a request leaves, and settle on what it really used. Money is whole nano-USD; nothing here is a floating-point
 //! number.
-//! floating point number.
 
 mod account;
 mod amount;

@@ -6,7 +6,6 @@
 //! tokens. [`Ask::admitted`] checks what needs no counter. The counters of one or several stages form a [`Panel`], and what
 //! they granted is in the [`Receipt`] until the request is over. The usual case, room everywhere, is granted in one call for a
 //! whole [`Course`].
-//! requests meet, room everywhere, is granted at once along a [`Course`].
 
 mod course;
 mod full;

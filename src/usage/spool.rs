@@ -13,7 +13,6 @@
 //! Writing is the main cost. Requests that begin in the same turn of their thread are written together with the records that
 //! have gathered since. Records on their way to the store are handed over in memory; they are read back from the files only
 //! after the store was unavailable.
-//! only when the store had been away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
