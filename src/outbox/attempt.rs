@@ -10,22 +10,23 @@ use super::message;
 use crate::plugin::{Delivered, Delivery, Instance};
 use crate::store::records::OutboxMessage;
 
-/// Deliveries that are sent by one hand: one, the beginning of a key in its order, or as many as the plugin takes at once.
+/// Deliveries that are sent one after the other by one task: a single delivery, the first deliveries of one ordering key,
+/// or a batch as large as the plugin accepts.
 pub(super) struct Group {
     pub instance: Arc<Instance>,
     pub destination: String,
     pub messages: Vec<OutboxMessage>,
 }
 
-/// What became of one of them.
+/// The outcome of one delivery of a group.
 pub(super) struct Attempted {
     pub message: OutboxMessage,
-    /// `None`: it was not attempted, because one before it was not delivered.
+    /// `None`: not attempted, because an earlier delivery of the group failed.
     pub result: Option<Delivered>,
     pub took: Duration,
 }
 
-/// What became of a group.
+/// The outcome of a group.
 pub(super) struct Over {
     pub instance: Arc<Instance>,
     pub destination: String,
@@ -33,7 +34,7 @@ pub(super) struct Over {
 }
 
 impl Group {
-    /// Puts leased messages into groups, which keep their order.
+    /// Splits leased messages into groups. Within a group the messages keep their order.
     pub fn of(instance: &Arc<Instance>, messages: Vec<OutboxMessage>) -> Vec<Self> {
         let most = instance.plugin.batch().max(1);
         let mut groups: Vec<(Option<String>, Self)> = Vec::new();

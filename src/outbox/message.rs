@@ -1,4 +1,5 @@
-//! A delivery on its way: as bytes in a file, as a row of the record store, and as the plugin gets it back.
+//! The three forms of a delivery: bytes in a spool file, a row of the record store, and the [`Delivery`] that the plugin
+//! sends.
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use crate::gate::RequestId;
 use crate::plugin::{Delivery, DeliveryId};
 use crate::store::records::{NewMessage, OutboxMessage};
 
-/// Everything but the body, which follows it after a line feed.
+/// The header of a spooled delivery: everything but the body, which follows after a line feed.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     instance: Cow<'a, str>,
@@ -26,7 +27,7 @@ struct Head<'a> {
     due: i64,
 }
 
-/// As it stands in a file.
+/// Encodes a delivery for the spool.
 pub(super) fn written(instance: &str, delivery: &Delivery) -> Vec<u8> {
     let created = millis(delivery.created);
     let head = Head {
@@ -45,7 +46,7 @@ pub(super) fn written(instance: &str, delivery: &Delivery) -> Vec<u8> {
     out
 }
 
-/// As the record store takes it; `None` if the bytes are another build's.
+/// Decodes a spooled delivery into a row for the record store; `None` if another build wrote it in another format.
 pub(super) fn read(bytes: &[u8]) -> Option<NewMessage> {
     let end = memchr::memchr(b'\n', bytes)?;
     let (head, body) = bytes.split_at(end);
@@ -63,7 +64,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<NewMessage> {
     })
 }
 
-/// As the plugin gets it back.
+/// The delivery that the plugin is given to send.
 pub(super) fn delivery(message: &OutboxMessage) -> Delivery {
     let created = UNIX_EPOCH + Duration::from_millis(u64::try_from(message.created).unwrap_or(0));
     Delivery {
@@ -79,13 +80,13 @@ pub(super) fn delivery(message: &OutboxMessage) -> Delivery {
     }
 }
 
-/// The id of a request from its hex digits.
+/// Parses a request id from its 32 hex digits.
 pub(super) fn request(hex: &str) -> Option<RequestId> {
     let number = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32)?;
     Some(RequestId(number.to_be_bytes()))
 }
 
-/// What evidence says of a delivery that nobody has attempted.
+/// The evidence entry for a message that has not been attempted.
 pub(super) fn of_new<'a>(new: &'a NewMessage, state: &'static str) -> DeliveryEntry<'a> {
     DeliveryEntry {
         plugin: &new.topic,
@@ -101,7 +102,7 @@ pub(super) fn of_new<'a>(new: &'a NewMessage, state: &'static str) -> DeliveryEn
     }
 }
 
-/// What evidence says of a delivery whatever became of it.
+/// The evidence entry for a delivery in a given state.
 pub(super) fn entry<'a>(instance: &'a str, delivery: &'a Delivery, state: &'static str) -> DeliveryEntry<'a> {
     DeliveryEntry {
         plugin: instance,

@@ -1,9 +1,9 @@
-//! What must leave the gateway at least once: from a plugin's hands to a file, from there to the record store, and from
-//! there to the plugin again, as often as it takes.
+//! At-least-once delivery for plugins: from the plugin to a file, from there to the record store, and from there back to
+//! the plugin, which sends it as often as it takes.
 //!
-//! Handing over is one write to a file of this process, so that it costs a request nothing and a kill loses nothing. A worker
-//! carries the files to the store, leases what is due, has the instance send it, and says what became of it. Receivers that
-//! do not answer are paused one by one; meanwhile nothing is attempted there and nothing is lost.
+//! Dispatching is one write to a file of this process: it costs a request next to nothing, and a kill loses nothing. A
+//! worker carries the files to the store, leases what is due, has the plugin instance send it, and stores the outcome.
+//! Failing receivers are paused one by one; meanwhile nothing is attempted there, and their deliveries wait.
 
 mod attempt;
 mod message;
@@ -33,59 +33,59 @@ pub use worker::Worker;
 pub struct OutboxSettings {
     /// Directory in which deliveries wait for the record store.
     pub path: PathBuf,
-    /// Deliveries that may wait, here and in the store, before the next meet `on_full`.
+    /// Deliveries that may wait, in the files and in the store together, before `on_full` applies to new ones.
     pub max_pending: u64,
     /// What happens to a delivery for which there is no room.
     pub on_full: OnFull,
-    /// Deliveries under way at once.
+    /// Most deliveries under way at once.
     pub in_flight: usize,
     /// How long deliveries are kept after they were given up.
     pub keep_dead: Duration,
-    /// How instances send that are not named.
+    /// Send settings of instances that `instances` does not name.
     pub usual: SendSettings,
-    /// How named instances send.
+    /// Send settings by instance name.
     pub instances: HashMap<String, SendSettings>,
 }
 
 /// What happens to a delivery for which there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFull {
-    /// It is dropped, which metrics and evidence say.
+    /// It is dropped, and the drop is counted and recorded in evidence.
     DropNewest,
-    /// The oldest that waits is dropped for it, which metrics and evidence say; while the record store is away, the oldest in the
-    /// files.
+    /// The oldest waiting delivery is dropped to make room, counted and recorded in evidence; while the record store is
+    /// away, the oldest in the files.
     DropOldest,
-    /// The plugin is told, and its `on_error` decides about the request.
+    /// The plugin gets an error, and its `on_error` decides about the request.
     Deny,
 }
 
 /// How an instance sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendSettings {
-    /// Time before each attempt, the first included; after the last a delivery is given up. Never empty.
+    /// Delay before each attempt, including the first. When the last one fails, the delivery is given up. Never empty.
     pub schedule: Vec<Duration>,
     /// Longest time for one attempt.
     pub timeout: Duration,
-    /// Attempts in a row that fail before a destination is paused.
+    /// Failed attempts in a row after which a destination is paused.
     pub failures: u32,
-    /// The first pause; each attempt after it that fails doubles it.
+    /// Length of the first pause; each failed attempt after it doubles the pause.
     pub pause: Duration,
 }
 
 impl OutboxSettings {
-    /// How an instance sends.
+    /// The settings of an instance: its own, or the usual ones.
     pub fn of(&self, instance: &str) -> &SendSettings {
         self.instances.get(instance).unwrap_or(&self.usual)
     }
 }
 
-/// The configuration in force, as far as sending is concerned.
+/// What the outbox needs from the configuration in force.
 pub trait Senders: Send + Sync + 'static {
-    /// How the outbox behaves.
+    /// The current settings.
     fn settings(&self) -> Arc<OutboxSettings>;
-    /// The instances that may send now, by name: switched on, not observing, with the need `deliver`.
+    /// The instances that may send now: enabled, not observing, and with the need `deliver`.
     fn instances(&self) -> Vec<Arc<Instance>>;
-    /// Changes with every configuration that is loaded.
+    /// Identifies the configuration: differs after each load.
     fn configuration(&self) -> String;
 }
 
@@ -94,25 +94,25 @@ pub trait Senders: Send + Sync + 'static {
 pub struct Outbox(Arc<Inner>);
 
 struct Inner {
-    /// Tells what this process wrote and leased from what others did.
+    /// Identifies this process: what it wrote to the spool and leased from the store.
     run: String,
     settings: Mutex<Arc<OutboxSettings>>,
-    /// Made when something is handed over for the first time, or when the worker begins.
+    /// Opened by the first delivery, or by the worker when it starts.
     spool: OnceLock<Spool>,
     opening: Mutex<()>,
-    /// Deliveries in the store that wait, as far as this process knows.
+    /// Deliveries that wait in the store, as far as this process knows.
     stored: AtomicU64,
-    /// More waits than may; the worker makes room.
+    /// More deliveries wait than `max_pending`; the worker drops the oldest.
     over: AtomicBool,
     arrived: Notify,
-    /// Nothing new is begun after this moment.
+    /// The worker starts nothing new after this moment.
     end: OnceLock<Instant>,
     metrics: OutboxMetrics,
     evidence: OnceLock<Evidence>,
 }
 
 impl Outbox {
-    /// An outbox whose directory is made when it is needed.
+    /// An outbox whose directory is created on first use.
     pub fn new(settings: Arc<OutboxSettings>, metrics: OutboxMetrics) -> Self {
         Self(Arc::new(Inner {
             run: format!("{:x}-{}", micros(), std::process::id()),
@@ -128,30 +128,30 @@ impl Outbox {
         }))
     }
 
-    /// From now on evidence is kept of what becomes of deliveries.
+    /// Records the state changes of deliveries in evidence from now on.
     pub fn record_in(&self, evidence: Evidence) {
-        // There is one log for the life of a process.
+        // A process has one evidence log for its whole life, so a second call changes nothing.
         let _ = self.0.evidence.set(evidence);
     }
 
-    /// Whether there is anything to do for a worker: something was handed over, or an earlier process left something.
+    /// Whether a worker is needed: a delivery was dispatched, or an earlier process left files.
     pub fn is_in_use(&self) -> bool {
         self.0.spool.get().is_some() || spool::any(&self.settings().path)
     }
 
-    /// Ends the work when nothing is due any more, at the latest at this moment.
+    /// Lets the worker end as soon as nothing is due, at the latest at `until`.
     pub fn close(&self, until: Instant) {
-        // Who was first has said it.
+        // The first call decides.
         let _ = self.0.end.set(until);
         self.0.arrived.notify_one();
     }
 
-    /// Waits for so long, or until something is handed over or the work shall end.
+    /// Waits for `time`, or until a delivery arrives or the outbox is closed.
     pub async fn idle(&self, time: Duration) {
         let _ = tokio::time::timeout(time, self.0.arrived.notified()).await;
     }
 
-    /// Whether the work shall end.
+    /// Whether [`Self::close`] was called.
     pub fn is_closing(&self) -> bool {
         self.0.end.get().is_some()
     }
@@ -172,12 +172,12 @@ impl Outbox {
         self.0.spool.get().ok_or_else(|| io::ErrorKind::Other.into())
     }
 
-    /// Deliveries that wait, here and in the store.
+    /// Deliveries that wait, in the files and in the store.
     fn waiting(&self) -> u64 {
         self.0.stored.load(Ordering::Relaxed) + self.0.spool.get().map_or(0, Spool::waiting)
     }
 
-    /// Counts what became of a delivery and puts it on record.
+    /// Counts a state change of a delivery and records it in evidence.
     fn told(&self, entry: &DeliveryEntry<'_>) {
         self.0.metrics.outcome(entry.plugin, entry.state);
         if let Some(evidence) = self.0.evidence.get() {
@@ -196,8 +196,8 @@ impl Dispatch for Outbox {
         let settings = self.settings();
         let full = self.waiting() >= settings.max_pending;
         if full {
-            // The worker drops the oldest, in the store or, while that is away, in the files. It may be waiting for an answer of
-            // the store just now: the files are bounded for that time, too.
+            // The worker drops the oldest, in the store or, while that is away, in the files. It may be blocked on a call
+            // to the store at this moment, so the files have a bound of their own.
             let most = settings.max_pending.saturating_mul(2).saturating_add(worker::CARRIED as u64);
             let stuck = self.0.spool.get().is_some_and(|spool| spool.waiting() >= most);
             match settings.on_full {
@@ -220,7 +220,7 @@ impl Dispatch for Outbox {
         self.spool().and_then(|spool| spool.append(&message::written(instance, delivery))).map_err(refused)?;
         self.0.metrics.outcome(instance, "accepted");
         if full {
-            // Said when it is there: the worker would find nothing too much before.
+            // Set only after the delivery was written: before, the worker could find nothing to drop.
             self.0.over.store(true, Ordering::Release);
         }
         self.0.arrived.notify_one();

@@ -11,7 +11,7 @@ use crate::store::records::{MessageFilter, Outbox as _, RecordStore, Standing};
 use crate::store::sql::{Options, SqlRecords};
 use crate::telemetry::Metrics;
 
-/// What deliveries are answered with is written in their bodies, a word for each attempt.
+/// A plugin whose results are scripted by the body of each delivery: one word for each attempt.
 struct Scripted {
     seen: Mutex<Vec<(String, u32)>>,
     together: Mutex<Vec<usize>>,
@@ -120,7 +120,7 @@ pub(super) fn delivery(id: &str, script: &'static str) -> Delivery {
 }
 
 impl World {
-    /// Hands deliveries over and works on them until nothing is left to do.
+    /// Dispatches the deliveries and runs the worker until it is idle.
     async fn sent(self: &Arc<Self>, deliveries: Vec<Delivery>) -> Vec<(String, u32)> {
         for delivery in deliveries {
             self.outbox.dispatch(&self.instance.name, &delivery, false).unwrap();
@@ -192,7 +192,7 @@ async fn what_a_dead_process_left_is_taken_over_once() {
     for n in 0..200 {
         world.outbox.dispatch("left", &delivery(&format!("m{n}"), "done"), false).unwrap();
     }
-    // The process before dies between the store's taking some and its own knowing of it.
+    // The first process dies after the store has taken some entries and before the spool records that.
     world.records.migrate().await.unwrap();
     let entries = world.outbox.spool().unwrap().next(50).unwrap().0;
     let messages: Vec<_> = entries.iter().filter_map(|entry| message::read(&entry.payload)).collect();
@@ -209,7 +209,7 @@ async fn what_a_dead_process_left_is_taken_over_once() {
         folder: tempfile::tempdir().unwrap(),
     };
     let path = world.folder.path().join("outbox");
-    // Its lock goes with the process; here, with its files' names.
+    // A dead process would have released its lock. Here the process lives on, so the locked files are removed by name.
     for entry in std::fs::read_dir(&path).unwrap() {
         let file = entry.unwrap().path();
         let copy = file.with_file_name(format!("copy-{}", file.file_name().unwrap().to_str().unwrap()));
@@ -240,7 +240,7 @@ async fn files_are_bounded_while_the_store_is_away_whatever_is_dropped() {
     for (on_full, most) in [(OnFull::DropOldest, 2 * 3 + worker::CARRIED), (OnFull::DropNewest, 3)] {
         let path = world.folder.path().join(format!("{on_full:?}"));
         let settings = OutboxSettings { path, max_pending: 3, on_full, ..(*world.settings).clone() };
-        // No worker: nothing leaves the files, as when the store does not answer.
+        // No worker runs, so nothing leaves the files, as while the store is unreachable.
         let outbox = Outbox::new(Arc::new(settings), Metrics::new().unwrap().outbox());
         for n in 0..most + 20 {
             outbox.dispatch("bounded", &delivery(&n.to_string(), "done"), false).unwrap();
@@ -249,7 +249,7 @@ async fn files_are_bounded_while_the_store_is_away_whatever_is_dropped() {
     }
 }
 
-/// As after an upgrade: the process before drains while this one works already.
+/// As after an upgrade: the old process drains while the new one already works.
 #[tokio::test]
 async fn what_another_process_leaves_later_is_taken_over() {
     let world = Arc::new(world("later", 1));

@@ -1,29 +1,29 @@
-//! Which destinations may be sent to now: those that fail are paused one by one, and tried again with a single delivery.
+//! Which destinations may be sent to now. A failing destination is paused, then probed with a single delivery.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::SendSettings;
 
-/// Groups of deliveries under way to one destination.
+/// Groups that may be under way to one destination at the same time.
 const TOGETHER: usize = 8;
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// Destinations that nothing is held against are forgotten above so many.
+/// Above this many destinations, those that are neither paused, disabled nor being sent to are forgotten.
 const REMEMBERED: usize = 4096;
 
-/// What is known of one destination.
+/// The state of one destination.
 #[derive(Debug, Default)]
 struct Receiver {
     /// Groups under way.
     under_way: usize,
-    /// Failures since the last success.
+    /// Failed attempts in a row, since the last success.
     failures: u32,
-    /// Nothing is sent before.
+    /// Nothing is sent before this moment.
     paused_until: Option<Instant>,
-    /// The pause that is in force, or was; zero while all is well.
+    /// The current or last pause; zero after a success.
     pause: Duration,
-    /// It wants nothing any more.
+    /// The receiver declined all further deliveries.
     disabled: bool,
 }
 
@@ -32,7 +32,7 @@ impl Receiver {
         self.paused_until.is_some_and(|until| until > now)
     }
 
-    /// It was paused, the pause is over, and nobody knows yet how it is.
+    /// The pause is over, and no delivery has succeeded or failed since.
     fn is_on_probation(&self) -> bool {
         !self.pause.is_zero()
     }
@@ -42,17 +42,17 @@ impl Receiver {
 #[derive(Debug, Default)]
 pub(super) struct Receivers(HashMap<String, HashMap<String, Receiver>>);
 
-/// What may be sent for an instance.
+/// Which destinations of an instance may be sent to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Openings<'a> {
-    /// Nothing to these; to all others, freely.
+    /// Destinations that are closed; all others are open.
     pub closed: Vec<&'a str>,
-    /// One delivery to each of these, to see how it is; they are among `closed`.
+    /// The subset of `closed` that gets one delivery as a probe.
     pub probes: Vec<&'a str>,
 }
 
 impl Receivers {
-    /// What may be sent now.
+    /// Which destinations of an instance may be sent to now.
     pub fn openings(&self, instance: &str, now: Instant) -> Openings<'_> {
         let mut openings = Openings::default();
         for (name, receiver) in self.0.get(instance).into_iter().flatten() {
@@ -68,7 +68,7 @@ impl Receivers {
         openings
     }
 
-    /// A group is on its way.
+    /// Counts a group as under way.
     pub fn begins(&mut self, instance: &str, destination: &str) {
         if self.0.values().map(HashMap::len).sum::<usize>() > REMEMBERED {
             let kept = |receiver: &Receiver| receiver.under_way > 0 || receiver.disabled || receiver.is_on_probation();
@@ -81,23 +81,23 @@ impl Receivers {
         self.0.entry(instance.to_owned()).or_default().entry(destination.to_owned()).or_default()
     }
 
-    /// A group is over without a word about the destination.
+    /// Counts a group as over, whatever its outcome.
     pub fn ends(&mut self, instance: &str, destination: &str) {
         let receiver = self.of(instance, destination);
         receiver.under_way = receiver.under_way.saturating_sub(1);
     }
 
-    /// The destination takes deliveries.
+    /// The destination accepted a delivery: its failures and its pause are forgotten.
     pub fn succeeded(&mut self, instance: &str, destination: &str) {
         let receiver = self.of(instance, destination);
         (receiver.failures, receiver.pause, receiver.paused_until) = (0, Duration::ZERO, None);
     }
 
-    /// It does not. Says for how long it is paused, if this is what paused it.
+    /// Counts a failure. Returns the length of the pause if this failure started one.
     pub fn failed(&mut self, instance: &str, destination: &str, settings: &SendSettings, now: Instant) -> Option<Duration> {
         let receiver = self.of(instance, destination);
         receiver.failures = receiver.failures.saturating_add(1);
-        // What was under way when the pause began says nothing new.
+        // Groups that were already under way when the pause began are not evidence that it should be longer.
         if receiver.failures < settings.failures || receiver.is_open(now) {
             return None;
         }
@@ -106,25 +106,25 @@ impl Receivers {
         Some(receiver.pause)
     }
 
-    /// It asked for nothing to be sent for a while.
+    /// The receiver asked for nothing to be sent until `until`.
     pub fn hold(&mut self, instance: &str, destination: &str, until: Instant) {
         let receiver = self.of(instance, destination);
         receiver.paused_until = receiver.paused_until.max(Some(until));
     }
 
-    /// It wants nothing any more.
+    /// The receiver declined all further deliveries.
     pub fn disable(&mut self, instance: &str, destination: &str) {
         self.of(instance, destination).disabled = true;
     }
 
-    /// Those that want nothing any more.
+    /// The disabled destinations: instance and name.
     pub fn disabled(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(instance, known)| {
             known.iter().filter(|(_, receiver)| receiver.disabled).map(move |(name, _)| (instance.as_str(), name.as_str()))
         })
     }
 
-    /// A configuration was loaded: those that were disabled are asked again, and nobody is paused for what was.
+    /// Called after a configuration was loaded: enables disabled destinations again and lifts all pauses.
     pub fn forgive(&mut self) {
         for receiver in self.0.values_mut().flat_map(HashMap::values_mut) {
             *receiver = Receiver { under_way: receiver.under_way, ..Receiver::default() };
@@ -137,7 +137,7 @@ impl Receivers {
         self.0.get(instance).map_or(0, |known| known.values().filter(closed).count())
     }
 
-    /// When the next pause is over.
+    /// When the next pause ends.
     pub fn reopens(&self, now: Instant) -> Option<Instant> {
         let receivers = self.0.values().flat_map(HashMap::values);
         receivers.filter(|receiver| !receiver.disabled).filter_map(|receiver| receiver.paused_until).filter(|until| *until > now).min()

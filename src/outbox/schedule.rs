@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-/// Longest time that a receiver may ask for.
+/// Longest delay that a receiver may ask for.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Time until the attempt after so many that failed; `None` when that was the last. `chance` is drawn evenly from 0 to 1:
-/// with it no time is exact, so that what failed together does not come back together.
+/// The delay before the next attempt after `failed` failed ones; `None` when none is left. `asked` is the delay that the
+/// receiver wants. `chance`, drawn evenly from 0 to 1, spreads the delays, so that deliveries that failed together do not
+/// come back together.
 pub(super) fn next(schedule: &[Duration], failed: u32, asked: Option<Duration>, chance: f64) -> Option<Duration> {
     let scheduled = schedule.get(usize::try_from(failed).unwrap_or(usize::MAX))?;
     Some(match asked {
-        // Never before the receiver wants it.
+        // Never earlier than the receiver asked for.
         Some(asked) => asked.min(LONGEST).mul_f64(1.0 + chance * 0.1),
         None => scheduled.mul_f64(0.8 + chance * 0.4),
     })

@@ -1,11 +1,11 @@
-//! Files that only grow, in which deliveries wait for the record store: what was handed over is not lost with the process.
+//! Append-only files in which deliveries wait for the record store, so that a crash of the process loses none.
 //!
-//! Every process has files of its own and holds a lock on them for as long as it lives. What one that is gone left behind is
-//! taken over by who finds it. Entries are numbered; the store keeps, with the messages, how far it took them, so that none
-//! goes there twice whenever the process dies.
+//! Every process has its own files and locks them for as long as it lives. The files of a dead process are taken over by
+//! the process that finds them. Entries are numbered; the store keeps, in the transaction that stores the messages, the
+//! number of the last entry taken, so that no entry is stored twice wherever a process dies.
 //!
-//! An entry is `length u32 | crc32 u32 | number u64 | payload`, little endian; the checksum covers everything behind itself.
-//! A file is read up to its first entry that is not whole: that is where a kill or a full disk ended it.
+//! An entry is `length u32 | crc32 u32 | number u64 | payload`, little endian; the checksum covers everything behind
+//! itself. A file is read up to its first incomplete entry: that is where a kill or a full disk ended it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -18,23 +18,23 @@ use parking_lot::Mutex;
 
 use crate::plugin::delivery::MAX_BODY;
 
-/// Bytes before the payload.
+/// Bytes before the payload of an entry.
 const HEAD: usize = 4 + 4 + 8;
-/// Longest payload: a body and what is said of it.
+/// Longest payload: the largest body and its header.
 const MAX_PAYLOAD: usize = MAX_BODY + (8 << 10);
-/// Bytes at which a file ends.
+/// Size in bytes at which a file is full and the next one begins.
 const SEGMENT: u64 = 8 << 20;
-/// Bytes read at once; at least one entry of any length fits.
+/// Bytes read at once. Not less than the largest entry, so that one read always yields an entry.
 const PIECE: u64 = 1 << 20;
-/// What the files end in.
+/// The extension of the files.
 const SUFFIX: &str = "out";
 
-/// A delivery that waits.
+/// An entry that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its number among those of its process, from 1.
+    /// Its number in the spool of its process, from 1.
     pub number: u64,
-    /// As it was handed over.
+    /// As given to [`Spool::append`].
     pub payload: Vec<u8>,
 }
 
@@ -49,13 +49,13 @@ pub(super) struct Spool {
 
 struct Writer {
     file: File,
-    /// Of the file.
+    /// Number of the current file.
     segment: u64,
-    /// Whole entries in it, bytes.
+    /// Bytes of complete entries in the current file.
     written: u64,
-    /// Of the last entry.
+    /// Number of the last entry.
     number: u64,
-    /// Of the last entry that the store has.
+    /// Number of the last entry that the store has taken.
     taken: u64,
     /// Half an entry stands behind the whole ones and could not be taken away: what follows goes into another file.
     torn: bool,
@@ -65,7 +65,7 @@ struct Writer {
     read: Place,
 }
 
-/// How far was read.
+/// A position in the spool: file and offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
     segment: u64,
@@ -73,7 +73,7 @@ pub(super) struct Place {
 }
 
 impl Spool {
-    /// Begins files of its own in a directory, which is made if it is not there.
+    /// Starts new files in a directory, which is created if missing.
     pub fn open(dir: &Path, run: &str) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let file = create(dir, run, 0)?;
@@ -82,10 +82,10 @@ impl Spool {
         Ok(Self { dir: dir.to_owned(), run: run.to_owned(), writer: Mutex::new(writer), broken: AtomicU64::new(0) })
     }
 
-    /// Appends an entry. When this returns, a kill of the process does not lose it.
+    /// Appends an entry. Once this returns, a kill of the process does not lose it.
     ///
     /// # Errors
-    /// It could not be written, and is not there.
+    /// When it could not be written. Then no part of it is left in the file.
     pub fn append(&self, payload: &[u8]) -> io::Result<()> {
         if payload.len() > MAX_PAYLOAD {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "longer than an entry may be"));
@@ -107,7 +107,7 @@ impl Spool {
             (writer.segment, writer.written, writer.torn) = (segment + 1, 0, false);
         }
         if let Err(error) = writer.file.write_all(&bytes) {
-            // Half an entry would hide all that follow it.
+            // An incomplete entry would hide all entries behind it.
             let whole = writer.written;
             writer.torn = writer.file.set_len(whole).is_err();
             return Err(error);
@@ -117,13 +117,14 @@ impl Spool {
         Ok(())
     }
 
-    /// Entries that the store has not got.
+    /// Number of entries that the store has not taken.
     pub fn waiting(&self) -> u64 {
         let writer = self.writer.lock();
         writer.number.saturating_sub(writer.taken)
     }
 
-    /// The next entries in their order, at most `limit` and about 4 MiB, and the place behind them for [`Self::taken`].
+    /// The next entries in order, at most `limit` and about 4 MiB, and the place behind them, to be passed to
+    /// [`Self::taken`].
     pub fn next(&self, limit: usize) -> io::Result<(Vec<Entry>, Place)> {
         let (mut at, end, lengths) = {
             let writer = self.writer.lock();
@@ -183,7 +184,7 @@ impl Spool {
         Ok(())
     }
 
-    /// For an orderly end: deletes the files if the store has everything, or forces them to the disk itself.
+    /// For an orderly shutdown: deletes the files if the store has taken everything, otherwise syncs them to the disk.
     pub fn close(&self) -> io::Result<()> {
         let writer = self.writer.lock();
         if writer.taken < writer.number {
@@ -195,7 +196,7 @@ impl Spool {
         Ok(())
     }
 
-    /// What processes that are gone left behind.
+    /// The files of dead processes.
     pub fn leftovers(&self) -> io::Result<Vec<Leftover>> {
         let mut runs: BTreeMap<String, Vec<(u64, PathBuf)>> = BTreeMap::new();
         for (run, segment, path) in listed(&self.dir)? {
@@ -214,7 +215,7 @@ impl Spool {
     }
 }
 
-/// Whether a directory has files of any process.
+/// Whether the directory holds files of any process.
 pub(super) fn any(dir: &Path) -> bool {
     listed(dir).is_ok_and(|found| !found.is_empty())
 }
@@ -233,12 +234,12 @@ fn listed(dir: &Path) -> io::Result<Vec<(String, u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The files of a process that is gone.
+/// The files of a dead process.
 #[derive(Debug)]
 pub(super) struct Leftover {
-    /// Whose they were.
+    /// The process that wrote them.
     pub run: String,
-    /// Held so that no other process takes them at the same time.
+    /// Each file with the handle that locks it, so that no other process takes over the same files.
     files: Vec<(PathBuf, File)>,
     unread: VecDeque<PathBuf>,
     offset: u64,
@@ -247,7 +248,7 @@ pub(super) struct Leftover {
 }
 
 impl Leftover {
-    /// `None` if the process lives.
+    /// Locks the files of a process; `None` if that process lives.
     fn of(run: String, paths: Vec<(u64, PathBuf)>) -> io::Result<Option<Self>> {
         let mut files = Vec::new();
         for (_, path) in paths {
@@ -256,7 +257,7 @@ impl Leftover {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            // A file without a name was deleted by its process a moment ago: that one lives.
+            // A file without a link was deleted a moment ago by its process, which therefore lives.
             if file.try_lock().is_err() || file.metadata()?.nlink() == 0 {
                 return Ok(None);
             }
@@ -269,7 +270,7 @@ impl Leftover {
         Ok(Some(Self { run, files, unread, offset: 0, broken: 0 }))
     }
 
-    /// The next entries behind a number, in their order; none when all were read.
+    /// The next entries with a number above `after`, in order; empty when all were read.
     pub fn next(&mut self, after: u64, limit: usize) -> io::Result<Vec<Entry>> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(path) = self.unread.front() {
@@ -293,7 +294,7 @@ impl Leftover {
         Ok(entries)
     }
 
-    /// The store has everything: the files are deleted.
+    /// Deletes the files: the store has taken everything.
     pub fn done(self) -> io::Result<()> {
         for (path, _) in &self.files {
             fs::remove_file(path)?;
@@ -302,7 +303,7 @@ impl Leftover {
     }
 }
 
-/// Reads whole entries from an offset on, which moves behind them. Says whether there may be more in this file.
+/// Reads complete entries from `offset`, and advances it. Returns whether the file may hold more.
 fn read_some(path: &Path, offset: &mut u64, end: u64, limit: usize, bytes: &mut usize, out: &mut Vec<Entry>) -> io::Result<bool> {
     let mut file = File::open(path)?;
     file.seek(io::SeekFrom::Start(*offset))?;
@@ -320,7 +321,7 @@ fn read_some(path: &Path, offset: &mut u64, end: u64, limit: usize, bytes: &mut 
     Ok(out.len() >= limit || (piece.len() as u64 == PIECE && at > 0))
 }
 
-/// The entry at the beginning of some bytes, if it is whole, and its length.
+/// The entry at the beginning of `bytes` and its length, if it is complete and its checksum is right.
 fn entry(bytes: &[u8]) -> Option<(Entry, usize)> {
     let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     let (length, sum) = (word(0)? as usize, word(4)?);
@@ -339,7 +340,7 @@ fn path(dir: &Path, run: &str, segment: u64) -> PathBuf {
     dir.join(format!("{run}-{segment:08}.{SUFFIX}"))
 }
 
-/// Locked before it has the name that others look for: nobody takes a file for left behind that is only just made.
+/// Creates a file that is locked before it gets the name that other processes look for: none can mistake it for a leftover.
 fn create(dir: &Path, run: &str, segment: u64) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = path(dir, run, segment);
@@ -389,7 +390,7 @@ mod tests {
         (0..50_u8).for_each(|n| dead.append(&[n]).unwrap());
         let other = Spool::open(dir.path(), "other").unwrap();
         assert!(other.leftovers().unwrap().is_empty(), "it lives");
-        // Half an entry, as a kill leaves it.
+        // An incomplete entry, as a kill leaves it.
         dead.writer.lock().file.write_all(&[20, 0, 0, 0, 1, 2]).unwrap();
         drop(dead);
         let mut found = other.leftovers().unwrap();

@@ -1,4 +1,5 @@
-//! Who carries, leases and sends: one task for each process.
+//! The worker: one task for each process, which carries deliveries from the files to the store, leases what is due and
+//! sends it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,51 +14,52 @@ use crate::evidence::DeliveryEntry;
 use crate::plugin::{Delivered, Instance};
 use crate::store::records::{MessageFilter, MessageLease, MessageRow, NewMessage, Origin, RecordError, RecordStore, Settled};
 
-/// Deliveries carried to the store at once.
+/// Deliveries moved from the files to the store at once.
 pub(super) const CARRIED: usize = 128;
 /// Deliveries leased at once for a plugin that takes them one by one.
 const LEASED: usize = 16;
-/// Deliveries that a plugin can be given at once.
+/// Most deliveries that are leased at once for a plugin that sends batches.
 const BATCH: usize = 500;
-/// How long deliveries gather before they are carried.
+/// How long deliveries gather in the files before they are carried to the store.
 const GATHER: Duration = Duration::from_millis(10);
-/// Longest time between two looks.
+/// Longest time between two rounds of the worker.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at what waits in all, at what was given up long ago, and at receivers that want nothing.
+/// How often to count what waits, drop old dead deliveries and bury those of disabled destinations.
 const ROUND: Duration = Duration::from_secs(2);
 /// Deliveries given up long ago that one look takes away.
 const EXPIRED: u32 = 1_000;
 /// Between two looks for what processes beside this one leave behind: the one before an upgrade drains for a while yet.
 const LOOKING: Duration = Duration::from_secs(5);
-/// After how long what is known of an origin that nobody takes from is forgotten.
+/// How long the store remembers an origin from which nothing has been taken over.
 const ORIGIN: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a lease lasts beyond the attempts that it is for.
+/// How long a lease outlasts the attempts it is taken for.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// Works on the outbox of a process, with the record store.
+/// The task that works on the outbox of a process.
 pub struct Worker {
     outbox: Outbox,
     records: Arc<dyn RecordStore>,
     senders: Arc<dyn Senders>,
     receivers: Receivers,
-    /// Each a task of its own: an attempt may hold the very connection to the store that the worker waits for.
+    /// Attempts under way. Each is a task of its own: an attempt may hold the very store connection that the worker waits
+    /// for.
     under_way: JoinSet<Over>,
-    /// What became of deliveries that the store was not told yet.
+    /// Outcomes that are not yet written to the store, by message id.
     unsettled: Vec<(i64, Settled)>,
     configuration: String,
-    /// Whose turn it is first.
+    /// The position of the instance that leases first in this round.
     turn: usize,
     looked_around: Option<Instant>,
-    /// When it was looked for what other processes left.
+    /// When it last looked for files of other processes.
     took_over: Instant,
 }
 
-/// What a look came to.
+/// The outcome of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     /// There may be more to do at once.
     More,
-    /// Nothing to do before something happens.
+    /// Nothing to do until a delivery arrives, an attempt ends or a time is reached.
     Idle,
 }
 
@@ -79,8 +81,8 @@ impl Worker {
         }
     }
 
-    /// Works until the outbox is closed and nothing is due, at the latest until the end that was set. Every delivery is in the
-    /// files or in the store at any time, so there is no moment at which ending loses one.
+    /// Works until the outbox is closed and nothing is due, at the latest until the moment given to [`Outbox::close`].
+    /// Every delivery is in the files or in the store at any time, so ending at any moment loses none.
     pub async fn run(mut self) {
         let mut waits = GATHER;
         while let Err(error) = self.recover().await {
@@ -113,7 +115,7 @@ impl Worker {
         self.end().await;
     }
 
-    /// Gives back what is not over, and puts the files in order.
+    /// Breaks off attempts, releases their leases, and closes the files.
     async fn end(mut self) {
         let left = self.under_way.len();
         self.under_way.abort_all();
@@ -139,7 +141,7 @@ impl Worker {
         self.take_over().await
     }
 
-    /// Takes over what processes that are gone left: their entries, and what they had leased.
+    /// Takes over what dead processes left: the entries in their files, and the messages they had leased.
     async fn take_over(&mut self) -> Result<(), String> {
         self.took_over = Instant::now();
         let text = |error: RecordError| error.to_string();
@@ -165,7 +167,7 @@ impl Worker {
         Ok(())
     }
 
-    /// One round of everything.
+    /// One round: carry, make room, settle, lease, and now and then the housekeeping.
     async fn look(&mut self) -> Result<Look, RecordError> {
         let settings = self.senders.settings();
         self.outbox.0.settings.lock().clone_from(&settings);
@@ -194,7 +196,7 @@ impl Worker {
         Ok(if carried > 0 || settled || leased > 0 { Look::More } else { Look::Idle })
     }
 
-    /// From the files to the store. How many.
+    /// Carries entries from the files to the store. Returns how many.
     async fn carry(&mut self) -> Result<usize, RecordError> {
         let Some(spool) = self.outbox.0.spool.get() else { return Ok(0) };
         let failed = |error: std::io::Error| {
@@ -210,7 +212,7 @@ impl Worker {
         Ok(entries.len())
     }
 
-    /// Drops the oldest where there is more than may be.
+    /// Drops the oldest messages where more wait than `max_pending`.
     async fn make_room(&mut self, settings: &OutboxSettings) -> Result<(), RecordError> {
         if !self.outbox.0.over.swap(false, Ordering::AcqRel) {
             return Ok(());
@@ -219,7 +221,7 @@ impl Worker {
         let dropped = self.records.drop_oldest(millis(SystemTime::now()), u32::try_from(over).unwrap_or(u32::MAX).min(10_000)).await?;
         self.fewer(dropped.len() as u64);
         if (dropped.len() as u64) < over {
-            // The rest is not in the store yet, or under way: once more at the next look.
+            // The rest is under way or not in the store yet: try again in the next round.
             self.outbox.0.over.store(true, Ordering::Release);
         }
         for row in &dropped {
@@ -228,8 +230,9 @@ impl Worker {
         Ok(())
     }
 
-    /// While the store is away: drops the oldest of the files where they alone hold more than may wait. What the store took
-    /// without saying so is sent all the same, and so may be what a kill interrupts: dropping is not written down.
+    /// While the store is away: drops the oldest entries of the files if these alone hold more than `max_pending`. An entry
+    /// that the store took without acknowledging it is sent all the same; and a kill may bring dropped entries back, since
+    /// dropping is not written down.
     fn make_room_in_files(&self) {
         let settings = self.senders.settings();
         let Some(spool) = self.outbox.0.spool.get().filter(|_| settings.on_full == OnFull::DropOldest) else { return };
@@ -264,7 +267,7 @@ impl Worker {
         let _ = self.outbox.0.stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Takes what is due and begins to send it. How many.
+    /// Leases what is due and starts to send it. Returns how many messages were leased.
     async fn lease(&mut self, settings: &OutboxSettings, instances: &[Arc<Instance>]) -> Result<usize, RecordError> {
         let mut count = 0;
         self.turn = self.turn.wrapping_add(1);
@@ -312,7 +315,8 @@ impl Worker {
         Ok(count)
     }
 
-    /// An attempt came to its end. A panic of the plugin is a result; of anything else the lease's end is all that is left.
+    /// Handles the end of an attempt's task. A panic of the plugin is one of its results; a task that failed otherwise
+    /// leaves its messages leased until the lease runs out.
     fn joined(&mut self, over: Result<Over, JoinError>, settings: &OutboxSettings) {
         match over {
             Ok(over) => self.over(over, settings),
@@ -320,7 +324,8 @@ impl Worker {
         }
     }
 
-    /// A group is over: what the store, the receiver's state, evidence and metrics are told.
+    /// Handles the outcome of a group: updates the state of its destination, evidence and metrics, and queues the outcomes
+    /// for the store.
     fn over(&mut self, over: Over, settings: &OutboxSettings) {
         let (name, sending) = (&over.instance.name, settings.of(&over.instance.name));
         self.receivers.ends(name, &over.destination);
@@ -391,7 +396,7 @@ impl Worker {
         Ok(())
     }
 
-    /// What is seen from time to time: how much waits, what was given up long ago, who wants nothing.
+    /// Housekeeping: buries messages of disabled destinations, drops dead ones past `keep_dead`, and reports the depths.
     async fn look_around(&mut self, settings: &OutboxSettings, instances: &[Arc<Instance>]) -> Result<(), RecordError> {
         let now = SystemTime::now();
         for (instance, destination) in self.receivers.disabled() {
@@ -424,14 +429,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Until something may have changed.
+    /// Sleeps until something may have changed.
     async fn wait(&mut self) {
         let now = Instant::now();
         let mut limit = LOOK;
         if let Some(until) = self.receivers.reopens(now) {
             limit = limit.min(until - now);
         }
-        // What is due and was not leased waits for its destination or for one before it, not for its time.
+        // A due message that was not leased waits for its destination or for an earlier message, so only later due times
+        // count.
         let instances = self.senders.instances();
         let topics: Vec<&str> = instances.iter().map(|instance| &*instance.name).collect();
         let clock = millis(SystemTime::now());
@@ -452,7 +458,8 @@ impl Worker {
         }
     }
 
-    /// Sleeps, unless the outbox is closed; nothing goes to the store meanwhile, so there must be room in the files.
+    /// Sleeps while the store is away, at most until the outbox is closed. The files only grow meanwhile, so room is made
+    /// in them.
     async fn sleep_beside_files(&self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until && !self.outbox.is_closing() {
@@ -462,7 +469,7 @@ impl Worker {
     }
 }
 
-/// Entries as messages; those of another build's format are left out, which no later try would make readable.
+/// Decodes entries into messages. Those in the format of another build are skipped: no retry would make them readable.
 fn read(entries: &[super::spool::Entry]) -> Vec<NewMessage> {
     let message = |entry: &super::spool::Entry| {
         let read = message::read(&entry.payload);
