@@ -1,7 +1,7 @@
-//! The bus on which replicas tell one another what to forget.
+//! The bus on which replicas tell one another which cached entries to forget.
 //!
-//! It is fast and not reliable: a message sent while a replica was away is lost to it. Who listens is therefore told of
-//! gaps, and reads everything anew then.
+//! It is fast and not reliable: a replica misses every message that is sent while it is disconnected. A listener is
+//! therefore notified of gaps, after which it must read everything anew.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::StateError;
 
-/// Messages that may wait for a slow listener. What is beyond becomes a gap.
+/// Messages that may wait for a slow listener; beyond this the listener gets a gap.
 pub(super) const WAITING: usize = 1024;
 
-/// What a listener hears.
+/// What a listener receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A message, as it was published; also to whom published it.
+    /// A message as it was published. The publisher receives its own messages, too.
     Message(Arc<str>),
-    /// Messages may have been missed: the listener was slow, or the connection was lost or only now made.
+    /// Messages may have been missed: the listener was too slow, or the connection was lost or has only just been made.
     Gap,
 }
 
-/// A listener. It hears what is published from its making on.
+/// A listener. It receives everything published after it was made.
 #[derive(Debug)]
 pub struct Subscription(broadcast::Receiver<Notice>);
 
@@ -45,12 +45,12 @@ impl Subscription {
 /// The channel `odock:cache-invalidation`.
 #[async_trait]
 pub trait InvalidationBus: Send + Sync + 'static {
-    /// Tells all replicas.
+    /// Sends a message to all replicas.
     ///
     /// # Errors
-    /// When the store does not answer: then some heard it or none.
+    /// When the store does not answer. The message may have reached some replicas, or none.
     async fn publish(&self, message: &str) -> Result<(), StateError>;
 
-    /// Listens. Must be called within a Tokio runtime, which then keeps the connection.
+    /// Makes a listener. Must be called within a Tokio runtime, on which the task that listens is spawned.
     fn subscribe(&self) -> Subscription;
 }

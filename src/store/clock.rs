@@ -1,17 +1,17 @@
-//! The time a store decides by.
+//! The clock by which a store decides.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Says what time it is, in microseconds since the Unix epoch. A store asks one clock only: its own, so that two replicas
-/// with different ideas of the time make the same decision.
+/// A clock in microseconds since the Unix epoch. A store uses a single clock, its own, so that two replicas whose clocks
+/// differ make the same decision.
 pub trait Clock: Send + Sync + 'static {
     /// Microseconds since the Unix epoch.
     fn micros(&self) -> i64;
 }
 
-/// The time of this machine as it was at the start, counted on by its monotonic clock: setting the machine's clock moves
-/// no window.
+/// The machine's time at the start of the process, advanced by the monotonic clock: setting the machine's clock moves no
+/// window.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     epoch: i64,
@@ -32,17 +32,17 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is moved, for tests.
+/// A clock for tests that stands still until it is advanced.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that shows this time, microseconds since the Unix epoch.
+    /// A clock set to this time, in microseconds since the Unix epoch.
     pub fn at(micros: i64) -> Self {
         Self(AtomicI64::new(micros))
     }
 
-    /// Moves it on.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(micros(by), Ordering::SeqCst);
     }
@@ -60,7 +60,7 @@ pub(crate) fn micros(duration: Duration) -> i64 {
     seconds.saturating_mul(1_000_000).saturating_add(i64::from(duration.subsec_micros()))
 }
 
-/// A duration in whole milliseconds, rounded up so that nothing is forgotten early.
+/// A duration in whole milliseconds, rounded up so that nothing expires early.
 pub(crate) fn millis(duration: Duration) -> i64 {
     let micros = micros(duration);
     micros / 1000 + i64::from(micros % 1000 > 0)

@@ -1,33 +1,33 @@
-//! Names of what is kept.
+//! Names of counters, slots and reservations.
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
-/// The name of one counter, `odock:{tag}:name`. Made when a configuration is loaded or a window begins, cloned for free
-/// afterwards; its hash is computed once.
+/// The name of one counter, `odock:{tag}:name`. Made when a configuration is loaded or a window begins, and cheap to clone;
+/// its hash is computed once.
 ///
-/// All keys of one decision must have the same tag where a cluster keeps them: it does so on one node by it. What the keys
-/// of different decisions have in common does not matter.
+/// Where a cluster keeps the counters, all keys of one decision must have the same tag, because the cluster places keys by
+/// tag and one decision runs on one node.
 #[derive(Clone)]
 pub struct StateKey(Arc<Name>);
 
 struct Name {
     text: Box<str>,
     hash: u64,
-    /// The hash without the last part of the name: counters of one owner have it in common.
+    /// The hash of the name without its last part, which the counters of one owner share.
     owner: u64,
-    /// Where a store in this process found it last. Only a hint: the store looks whether it is there.
+    /// Where a store in this process last found the entry. Only a hint that the store verifies.
     place: AtomicU32,
 }
 
-/// The process' own seed, so that nobody can make up names that collide.
+/// A random seed of this process, so that callers cannot construct names that collide.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl StateKey {
-    /// The key of this name under this tag. Braces in the tag are escaped. Keys that differ only behind their last colon
-    /// are kept side by side.
+    /// The key of this name under this tag. Braces in the tag are escaped. Stores in this process keep keys that differ
+    /// only after their last colon in one shard.
     pub fn new(tag: &str, name: &str) -> Self {
         let tag = tag.replace('{', "%7b").replace('}', "%7d");
         let text = format!("odock:{{{tag}}}:{name}").into_boxed_str();
@@ -41,7 +41,7 @@ impl StateKey {
         &self.0.text
     }
 
-    /// The tag, as it is in the name.
+    /// The tag, as escaped in the name.
     pub fn tag(&self) -> &str {
         let text = self.as_str();
         let from = text.find('{').map_or(0, |at| at + 1);
@@ -58,12 +58,12 @@ impl StateKey {
         self.0.owner
     }
 
-    /// Which share of all owners its owner is in, below 64.
+    /// The share that its owner is in: 0 to 63. Each share has a shard of its own.
     pub(super) fn share(&self) -> u32 {
         (self.0.owner % 64) as u32
     }
 
-    /// Whether it is the same object, not only the same name.
+    /// Whether both are clones of one key, not only equal.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -79,7 +79,7 @@ impl StateKey {
 
 impl PartialEq for StateKey {
     fn eq(&self, other: &Self) -> bool {
-        // Keys are made once and cloned: mostly it is the same object.
+        // Keys are made once and cloned, so both are mostly the same object.
         self.is(other) || (self.0.hash == other.0.hash && self.0.text == other.0.text)
     }
 }
@@ -98,7 +98,7 @@ impl fmt::Debug for StateKey {
     }
 }
 
-/// Hashes nothing: keys bring their hash.
+/// A hasher that hashes nothing, because keys carry their hash.
 #[derive(Default)]
 pub(super) struct Hashed(u64);
 
@@ -118,17 +118,17 @@ impl Hasher for Hashed {
     }
 }
 
-/// For maps by [`StateKey`] and [`LeaseId`].
+/// The hasher of maps by [`StateKey`] or [`LeaseId`].
 pub(super) type ByHash = BuildHasherDefault<Hashed>;
 
-/// What holds concurrency slots and reservations until it settles: the id of a request.
-// Aligned as everything around it: what has to lie on sixteen bytes is allocated the long way.
+/// Names the holder of concurrency slots and reservations until they are settled: the id of a request.
+// Packed to 8 bytes: an alignment of 16 would take the allocator's slower path for over-aligned memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(Rust, packed(8))]
 pub struct LeaseId(pub u128);
 
 impl Hash for LeaseId {
-    /// Leases are random and the gateway's own: no caller can choose where they fall.
+    /// Lease ids are random and made by the gateway, so no caller can choose where they fall.
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hasher.write_u64((self.0 ^ (self.0 >> 64)) as u64);
     }

@@ -1,4 +1,4 @@
-//! Rate limits and concurrency: several limits asked at once, taken together or not at all.
+//! Rate limits and concurrency: several limits decided at once, taken together or not at all.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use super::clock::micros;
 use super::{LeaseId, StateError, StateKey};
 
-/// Into how many parts a window is divided. What was taken is given back part by part, at most one part late.
+/// Number of parts that a window is divided into. What was taken is given back part by part, at most one part late.
 pub(super) const PARTS: i64 = 60;
 
-/// The largest integer that Lua, and so Redis' scripts, can count to exactly. Amounts, limits and products of a limit's
-/// time and cost must stay below, on every engine.
+/// The largest integer that Lua, and so a Redis script, represents exactly. Amounts, limits and products of a limit's time
+/// and cost must stay below it, on every engine.
 pub const MAX_COUNT: i64 = (1 << 53) - 1;
 
-/// One limit. Zero is no limit that can be expressed here: who has none asks nothing.
+/// One limit. Zero does not mean "unlimited" here: an owner without a limit has no counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `limit` per `per` sustained, and up to `burst` at once after a pause (GCRA; the cell rate algorithm of ITU-T
@@ -34,7 +34,7 @@ pub enum Limit {
         /// The span, to the microsecond.
         per: Duration,
     },
-    /// At most `max` at the same time. What is neither renewed nor given back for `ttl` counts no longer.
+    /// At most `max` at the same time. A slot that is neither renewed nor given back for `ttl` is free again.
     Slots {
         /// How many.
         max: u64,
@@ -46,13 +46,13 @@ pub enum Limit {
 /// One limit of a decision.
 #[derive(Debug, Clone, Copy)]
 pub struct Take<'a> {
-    /// Which counter. One decision names each counter once.
+    /// The counter. One decision names each counter at most once.
     pub key: &'a StateKey,
-    /// What it may be.
+    /// The limit in force.
     pub limit: Limit,
-    /// How much is taken; 0 only asks. A slot is always one.
+    /// The amount to take; 0 only reads the counter. A slot always counts as one.
     pub cost: u64,
-    /// Counts and is reported, but refuses nothing.
+    /// Shadow mode: counts and reports, but never refuses.
     pub shadow: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Nobody refused.
+    /// Whether no limit refused.
     pub fn allowed(&self) -> bool {
         self.refused.is_none()
     }
@@ -79,16 +79,17 @@ impl Taken {
 pub struct Allowance {
     /// Whether this limit by itself allows.
     pub allowed: bool,
-    /// What could still be taken now.
+    /// The amount that could still be taken now.
     pub remaining: u64,
-    /// Until all of it can be taken again; zero where nothing is taken, and for slots, which nobody can foresee.
+    /// Time until the whole limit is available again; zero when nothing is taken, and for slots, whose end cannot be
+    /// foreseen.
     pub reset_after: Duration,
-    /// Until this cost would be allowed if nobody took anything; zero when allowed and for slots, `None` for a cost that
-    /// will never be.
+    /// Time until this cost would be allowed if nobody else took anything; zero when allowed and for slots, `None` for a
+    /// cost that will never be allowed.
     pub retry_after: Option<Duration>,
 }
 
-/// What a request really cost, where a window took an estimate.
+/// The actual cost of a request for which a window took an estimate.
 #[derive(Debug, Clone, Copy)]
 pub struct Correction<'a> {
     /// The counter.
@@ -97,41 +98,42 @@ pub struct Correction<'a> {
     pub per: Duration,
     /// [`Taken::at`] of the decision.
     pub at: i64,
-    /// Less (negative) or more than was taken. What is given back is given back to the moment it was taken from; what
-    /// comes on top counts from now, even beyond the limit.
+    /// The actual cost minus the estimate. A negative delta is given back to the moment it was taken at; a positive one
+    /// counts from now, even beyond the limit.
     pub delta: i64,
 }
 
-/// Where limits are counted.
+/// A store that counts limits.
 #[async_trait]
 pub trait Limits: Send + Sync + 'static {
-    /// Asks all limits and takes from all of them when none that binds refuses, as one step. Slots are held by `lease`;
-    /// asked again with the same lease a slot is held once.
+    /// Checks all limits, and takes from all of them unless one refuses that is not in shadow mode, as one step. Slots are
+    /// held by `lease`; a lease that takes the same slot again holds it once.
     ///
     /// # Errors
-    /// When the store does not answer, and [`StateError::Invalid`] for limits that cannot be counted.
+    /// When the store does not answer, and [`StateError::Invalid`] for limits that cannot be counted exactly.
     async fn take(&self, lease: LeaseId, limits: &[Take<'_>]) -> Result<Taken, StateError>;
 
-    /// Holds slots for another `ttl`. A slot that had run out is held again, even beyond `max`: the request is there.
+    /// Holds slots for another `ttl`. A slot that had run out is held again, even beyond `max`: the request is still
+    /// running.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn renew(&self, lease: LeaseId, slots: &[(&StateKey, Duration)]) -> Result<(), StateError>;
 
-    /// Gives slots back and corrects estimates, as one step at the end of a request. A slot given back twice is given
-    /// back once.
+    /// Gives slots back and corrects estimates, as one step at the end of a request. Giving a slot back twice has no
+    /// further effect.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn finish(&self, lease: LeaseId, slots: &[&StateKey], corrections: &[Correction<'_>]) -> Result<(), StateError>;
 }
 
-/// Which keys there were, roughly: most decisions need not compare each with each.
+/// A one-word Bloom filter of keys: most decisions then need not compare every key with every other.
 #[derive(Default)]
 pub(super) struct Seen(u64);
 
 impl Seen {
-    /// Whether this key may have been among the earlier ones.
+    /// Whether this key may equal an earlier one. Remembers the key.
     pub fn maybe(&mut self, key: &StateKey) -> bool {
         let mark = 1 << (key.hash() & 63);
         let there = self.0 & mark != 0;
@@ -140,7 +142,7 @@ impl Seen {
     }
 }
 
-/// Refuses what could not be counted exactly.
+/// Refuses limits that cannot be counted exactly.
 pub(super) fn check(limits: &[Take<'_>]) -> Result<(), StateError> {
     let mut seen = Seen::default();
     for (at, take) in limits.iter().enumerate() {

@@ -1,28 +1,28 @@
-//! Limits that many requests meet together, named and checked once: a store in this process asks them without looking
-//! anything up.
+//! The limits that many requests meet together, named and validated once, so that a store in this process can decide about
+//! them without looking anything up.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::limits::check;
 use super::{Limit, MAX_COUNT, StateKey, Take};
 
-/// One of the limits that are met together.
+/// One of these limits.
 #[derive(Debug)]
 pub struct Meter {
     /// Its counter.
     pub key: StateKey,
-    /// What it may be.
+    /// The limit in force.
     pub limit: Limit,
-    /// A request takes as many of it as it has tokens; one of all others.
+    /// Whether a request takes as many as it has tokens; otherwise it takes one.
     pub by_tokens: bool,
-    /// Where a store in this process found its counter last. Only a hint: the store looks whether it is there.
+    /// Where a store in this process last found the counter. Only a hint that the store verifies.
     place: AtomicU32,
-    /// The position of its share of the owners among those of all limits that are met together.
+    /// The position of its share among the shares of all limits of these [`Meters`].
     share: u8,
 }
 
 impl Meter {
-    /// A limit that is met by a request, or by its tokens.
+    /// A limit by requests, or by tokens.
     pub fn new(key: &StateKey, limit: Limit, by_tokens: bool) -> Self {
         Self { key: key.clone(), limit, by_tokens, place: AtomicU32::new(u32::MAX), share: 0 }
     }
@@ -40,36 +40,36 @@ impl Meter {
     }
 }
 
-/// The limits that a request meets, in the order in which they refuse.
+/// All limits that a request meets, in the order in which they refuse.
 #[derive(Debug)]
 pub struct Meters {
     each: Box<[Meter]>,
-    /// Those of which something is given back when the request is over, by their position.
+    /// Positions of those that a request gives back or corrects at its end: slots and limits by tokens.
     lent: Box<[usize]>,
-    /// A bit for every share of the owners that one of them is in.
+    /// Bit mask of the shares that their owners are in.
     shares: u64,
 }
 
-/// How a limit stands when something was taken of it.
+/// How a limit stands after something was taken from it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stand {
-    /// What could still be taken.
+    /// The amount that could still be taken.
     pub remaining: u64,
-    /// Until all of it can be taken again, microseconds.
+    /// Microseconds until the whole limit is available again.
     pub reset_after: u64,
 }
 
-/// How the limits stand, by their position.
+/// How limits stand, by their position in [`Meters`].
 pub type Stands = [Stand; Meters::MOST];
 
 impl Meters {
-    /// So many are met at once at most.
+    /// The largest number of limits in one set.
     pub const MOST: usize = 24;
-    /// The most tokens that are taken at once.
+    /// The largest number of tokens that one request can take.
     pub const MOST_TOKENS: u64 = MAX_COUNT.unsigned_abs() / 2;
 
-    /// These limits; `None` if they could not be counted exactly, or not as one: then they are asked by
-    /// [`super::Decisions::decide`], which says why.
+    /// A set of limits. `None` if they cannot be counted exactly or are too many; then use [`super::Decisions::decide`],
+    /// which reports the reason.
     pub fn new(mut each: Vec<Meter>) -> Option<Self> {
         let most = |meter: &Meter| if meter.by_tokens { Self::MOST_TOKENS } else { 1 };
         let takes: Vec<_> =
@@ -86,12 +86,11 @@ impl Meters {
         Some(Self { each: each.into(), lent, shares })
     }
 
-    /// All of them.
     pub fn each(&self) -> &[Meter] {
         &self.each
     }
 
-    /// Those of which something is given back.
+    /// Those that a request gives back or corrects at its end.
     pub(super) fn lent(&self) -> impl Iterator<Item = &Meter> {
         self.lent.iter().filter_map(|at| self.each.get(*at))
     }

@@ -1,10 +1,11 @@
-//! What is kept between requests, behind traits that name no engine.
+//! The state and the records that the gateway keeps between requests, behind traits that name no engine.
 //!
-//! *State* lives seconds to months and is changed by every request: counters, leases, reservations, risk sessions, and
-//! the bus that tells replicas to forget. It is kept in this process ([`memory`]) or shared ([`redis`]), and each decision
-//! is one atomic call. *Records* are what must survive a restart: keys made at run time, usage, outbox.
+//! *State* lives seconds to months and is changed by every request: counters, leases, reservations, risk sessions, and the
+//! bus on which replicas invalidate each other's caches. It is kept in this process ([`memory`]) or shared by a fleet
+//! ([`redis`]), and each decision is one atomic call. *Records* are what must survive a restart: keys made at run time,
+//! usage, the outbox.
 //!
-//! One conformance suite runs on every engine; what it holds is what the traits promise.
+//! One conformance suite runs against every engine and tests what the traits promise.
 
 pub mod memory;
 pub mod records;
@@ -39,7 +40,7 @@ pub use reservations::{Charge, Counted, Hold, Reservations, Reserved, Settled, S
 pub use risk::{RiskPolicy, RiskSessions, RiskState, RiskUpdate};
 pub use values::Values;
 
-/// Everything that is shared state, as one store.
+/// All kinds of shared state as one store.
 pub trait StateStore: Decisions + Limits + Reservations + RiskSessions + InvalidationBus + Reach {}
 
 impl<T: Decisions + Limits + Reservations + RiskSessions + InvalidationBus + Reach> StateStore for T {}

@@ -1,13 +1,13 @@
-//! Whether a store is there at all.
+//! Whether a store can be reached.
 
 use async_trait::async_trait;
 
 use super::StateError;
 
-/// A store that can be asked whether it is there.
+/// A store that can be probed.
 #[async_trait]
 pub trait Reach: Send + Sync + 'static {
-    /// Asks it.
+    /// Probes the store.
     ///
     /// # Errors
     /// When it does not answer.

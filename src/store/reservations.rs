@@ -1,8 +1,10 @@
-//! Budgets and quotas: what a request may cost at worst is reserved before it leaves and replaced by what it did cost.
+//! Budgets and quotas: the worst-case cost of a request is reserved before it is sent upstream, and replaced by its actual
+//! cost at its end.
 //!
 //! Amounts are whole numbers in the unit of their counter: nano-USD, tokens, requests, milliseconds. A counter is one
-//! owner's window; its key names both. `used + reserved` never exceeds the limit by a reservation, and what nobody
-//! settles is released when its lease runs out, by the next call that meets it or by [`Reservations::reap`].
+//! window of one owner; its key names both. A reservation never makes `used + reserved` exceed the limit. A reservation
+//! that is never settled is released when its lease runs out, by the next call that touches its counter or by
+//! [`Reservations::reap`].
 
 use std::time::Duration;
 
@@ -11,26 +13,26 @@ use async_trait::async_trait;
 use super::limits::{MAX_COUNT, Seen};
 use super::{LeaseId, StateError, StateKey};
 
-/// How many leases that ran out are remembered a counter, and for how long (a day), for those who settle late.
+/// How many expired leases each counter remembers, and for how long (a day), so that a late settlement still finds its own.
 pub(super) const LATE: usize = 10_000;
 /// See [`LATE`]; milliseconds.
 pub(super) const LATE_MILLIS: i64 = 86_400_000;
 
-/// What is to be reserved in one counter.
+/// A reservation to be made in one counter.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold<'a> {
-    /// Which counter. One decision names each counter once.
+    /// The counter. One decision names each counter at most once.
     pub key: &'a StateKey,
-    /// What `used + reserved` may be, at most [`super::MAX_COUNT`] (as nano-USD: 9,007,199 USD a window).
+    /// Upper bound of `used + reserved`, at most [`super::MAX_COUNT`] (as nano-USD: 9,007,199 USD a window).
     pub limit: i64,
-    /// The worst case. Zero reserves nothing and asks whether `used + reserved` is still below the limit, which is how
-    /// errors and latency are bounded: nobody knows them beforehand.
+    /// The worst case. Zero reserves nothing and only asks whether `used + reserved` is still below the limit; this is how
+    /// errors and latency are bounded, whose amount is not known beforehand.
     pub amount: i64,
-    /// Until when the counter is kept, milliseconds since the Unix epoch: at least to the end of its window.
+    /// How long the counter is kept, milliseconds since the Unix epoch: at least to the end of its window.
     pub keep_until: i64,
 }
 
-/// What a request did cost, in one counter.
+/// The actual cost of a request in one counter.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge<'a> {
     /// The counter.
@@ -39,46 +41,46 @@ pub struct Charge<'a> {
     pub actual: i64,
     /// The limit that `thresholds` are percents of.
     pub limit: i64,
-    /// Percents of the limit whose crossing is to be told, as `[50, 80, 100]`.
+    /// Percentages of the limit whose crossing is reported, as `[50, 80, 100]`.
     pub thresholds: &'a [u32],
     /// As in [`Hold`].
     pub keep_until: i64,
 }
 
-/// A counter as it stands.
+/// The standing of a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted {
-    /// Settled.
+    /// Settled amount.
     pub used: i64,
-    /// Held by requests on their way.
+    /// Amount held by requests under way.
     pub reserved: i64,
-    /// It was told what had been used before it began to count ([`Reservations::seed`]). A counter that was not may be
-    /// new, or the store may have lost it.
+    /// Whether the counter knows what was used before it began to count ([`Reservations::seed`]). A counter that does not
+    /// may be new, or the store may have lost it.
     pub seeded: bool,
 }
 
 /// The answer to a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reserved {
-    /// The first counter, by its position, that had no room; `None`: all is reserved.
+    /// The position of the first counter without room; `None`: everything is reserved.
     pub refused: Option<usize>,
     /// The counters in the order they were asked, as they stand afterwards.
     pub each: Vec<Counted>,
 }
 
 impl Reserved {
-    /// All is reserved.
+    /// Whether everything is reserved.
     pub fn granted(&self) -> bool {
         self.refused.is_none()
     }
 }
 
-/// What became of a settlement.
+/// The outcome of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     /// The reservation was replaced by the charge.
     Applied,
-    /// The lease had run out; the charge was made nevertheless.
+    /// The lease had run out before; the charge was applied nevertheless.
     Late,
     /// There is no such reservation: it was settled or released before, or the store lost it. Nothing was changed.
     Unknown,
@@ -87,70 +89,71 @@ pub enum Settlement {
 /// The answer to a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// What became of it.
+    /// The outcome.
     pub settlement: Settlement,
     /// The counters in the order of the charges, as they stand afterwards.
     pub each: Vec<Counted>,
-    /// Which charge, by its position, crossed which of its thresholds. Of all replicas only one is told.
+    /// The positions of charges that crossed a threshold, with the threshold. Each crossing is reported to exactly one
+    /// replica.
     pub crossed: Vec<(usize, u32)>,
 }
 
-/// Where budgets and quotas are counted.
+/// A store that counts budgets and quotas.
 #[async_trait]
 pub trait Reservations: Send + Sync + 'static {
-    /// Reserves in all counters or in none, as one step. Repeated with the same lease it is the same reservation. After
-    /// an error the reservation may exist: release it, or leave it to its lease.
+    /// Reserves in all counters or in none, as one step. Repeated with the same lease it is the same reservation. After an
+    /// error the reservation may exist: release it, or let its lease run out.
     ///
     /// # Errors
-    /// When the store does not answer, and [`StateError::Invalid`] for amounts that cannot be counted.
+    /// When the store does not answer, and [`StateError::Invalid`] for amounts that cannot be counted exactly.
     async fn reserve(&self, lease: LeaseId, expires_in: Duration, holds: &[Hold<'_>]) -> Result<Reserved, StateError>;
 
-    /// Holds a reservation for another `expires_in`; the same holds as before. Where the lease had run out it is held
-    /// again, even beyond the limit: the request is there and will cost.
+    /// Holds a reservation for another `expires_in`; `holds` must be the same as before. If the lease had run out, it is
+    /// held again, even beyond the limit: the request is still running and will cost.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn extend(&self, lease: LeaseId, expires_in: Duration, holds: &[Hold<'_>]) -> Result<(), StateError>;
 
-    /// Replaces the reservation by what it did cost, in all its counters, as one step. Repeated, it changes nothing.
+    /// Replaces the reservation by the actual cost in all its counters, as one step. Repeated, it changes nothing.
     ///
     /// # Errors
-    /// When the store does not answer; repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn settle(&self, lease: LeaseId, charges: &[Charge<'_>]) -> Result<Settled, StateError>;
 
-    /// Ends a reservation that cost nothing. Says whether there was one; repeated, it changes nothing.
+    /// Ends the reservation of a request that cost nothing. Returns whether there was one; repeated, it changes nothing.
     ///
     /// # Errors
-    /// When the store does not answer; repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn release(&self, lease: LeaseId, keys: &[&StateKey]) -> Result<bool, StateError>;
 
-    /// Releases what ran out in at most `counters` counters under a tag. Says how many leases were released.
+    /// Releases expired reservations in at most `counters` counters under a tag. Returns how many leases were released.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn reap(&self, tag: &str, counters: usize) -> Result<u64, StateError>;
 
-    /// The counters as they stand.
+    /// The standing of counters.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn counters(&self, keys: &[&StateKey]) -> Result<Vec<Counted>, StateError>;
 
-    /// Adds to a counter, once in its life, what had been used before it began to count. Says whether it was added.
+    /// Adds, once in the life of a counter, what was used before it began to count. Returns whether it was added.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn seed(&self, key: &StateKey, used: i64, keep_until: i64) -> Result<bool, StateError>;
 
-    /// Adds to what is used, or takes from it, without a reservation: for a reconciler that found another sum in the
-    /// records. Never below zero.
+    /// Adds to the used amount, or subtracts from it, without a reservation: for a reconciler whose records give another
+    /// sum. The result is never below zero.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn adjust(&self, key: &StateKey, delta: i64, keep_until: i64) -> Result<Counted, StateError>;
 }
 
-/// Refuses what could not be counted exactly.
+/// Refuses amounts that cannot be counted exactly.
 pub(super) fn check<'a>(amounts: impl Iterator<Item = (&'a StateKey, i64, i64)> + Clone) -> Result<(), StateError> {
     let mut seen = Seen::default();
     for (at, (key, amount, limit)) in amounts.clone().enumerate() {

@@ -1,7 +1,7 @@
-//! Risk sessions: what SafetySec remembers of a caller between requests.
+//! Risk sessions: the risk score that SafetySec keeps of a caller between requests.
 //!
-//! The score decays exponentially and is kept as whole nano-units (1.0 is 10⁹), so that every engine computes the same
-//! and many small steps lose nothing: a session that is asked every millisecond fades as fast as one left alone.
+//! The score decays exponentially and is kept in whole nano-units (1.0 is 10⁹), so that every engine computes the same and
+//! many small steps lose nothing: a session that is read every millisecond decays as fast as one left alone.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::clock::millis;
 /// Nano-units of a score of 1.0.
 const UNIT: f64 = 1e9;
 
-/// What a score cannot exceed. It bounds how long a caller is remembered: from here to 1.0 are six half-lives.
+/// The largest score. It bounds how long a caller is remembered: from here to 1.0 are six half-lives.
 pub const MAX_SCORE: f64 = 64.0;
 
 /// What requests add to a session.
@@ -21,13 +21,14 @@ pub const MAX_SCORE: f64 = 64.0;
 pub struct RiskUpdate {
     /// Added to the decayed score; finite and not negative.
     pub add: f64,
-    /// Added after that, and never beyond `faint_ceiling`: small signs alone lift no score above it. Finite, not negative.
+    /// Added after `add`, but only up to `faint_ceiling`: weak findings alone lift no score above it. Finite and not
+    /// negative.
     pub faint: f64,
-    /// How far `faint` can lift a score; a score above it is left as it is.
+    /// The score up to which `faint` can lift; a higher score is left as it is.
     pub faint_ceiling: f64,
-    /// Bits set in the session; what they mean is the caller's.
+    /// Bits to set in the session; their meaning is up to the calling code.
     pub flags: u32,
-    /// How many requests this speaks for: clean ones may be gathered and told together.
+    /// Number of requests in this update: clean ones may be gathered and reported together.
     pub requests: u32,
     /// How many of them were blocked.
     pub blocks: u32,
@@ -36,20 +37,20 @@ pub struct RiskUpdate {
 }
 
 impl Default for RiskUpdate {
-    /// One request in which nothing was found.
+    /// One clean request.
     fn default() -> Self {
         Self { add: 0.0, faint: 0.0, faint_ceiling: 0.0, flags: 0, requests: 1, blocks: 0, redactions: 0 }
     }
 }
 
-/// How a session is remembered. The same for every call of one deployment.
+/// How sessions decay and expire. Must be the same for every call of one deployment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RiskPolicy {
-    /// After this time half of a score is left. Zero: scores do not fade.
+    /// Time after which half of a score is left. Zero: scores do not decay.
     pub half_life: Duration,
-    /// After this time without a request the session is forgotten. At least one millisecond.
+    /// A session without a request for this long is forgotten. At least one millisecond.
     pub ttl: Duration,
-    /// The score from which [`RiskState::crossed`] is told.
+    /// The score at which [`RiskState::crossed`] is reported.
     pub threshold: f64,
 }
 
@@ -62,20 +63,21 @@ pub struct RiskState {
     pub flags: u32,
     /// Requests recorded.
     pub requests: u64,
-    /// Requests of them that were blocked.
+    /// Number of these requests that were blocked.
     pub blocks: u64,
-    /// Requests of them in which something was redacted.
+    /// Number of these requests in which something was redacted.
     pub redactions: u64,
     /// When the last request was recorded, milliseconds since the Unix epoch by the store's clock.
     pub last_seen: i64,
-    /// This very update lifted the score from below the threshold to it or above. Of all replicas only one is told.
+    /// This update lifted the score from below the threshold to it or above. Each crossing is reported to exactly one
+    /// replica.
     pub crossed: bool,
 }
 
-/// Where risk sessions are kept. Keys are digests (lowercase hex): never an address, a key or a user agent as it is.
+/// A store of risk sessions. Keys are digests (lowercase hex), never a plain address, key or user agent.
 #[async_trait]
 pub trait RiskSessions: Send + Sync + 'static {
-    /// Decays the session, adds the update and starts its `ttl` anew, as one step. A new session begins at zero.
+    /// Decays the session, applies the update and renews its `ttl`, as one step. A new session starts at zero.
     ///
     /// # Errors
     /// When the store does not answer, and [`StateError::Invalid`] for an update that is not finite or is negative.
@@ -87,14 +89,14 @@ pub trait RiskSessions: Send + Sync + 'static {
     /// When the store does not answer.
     async fn read(&self, key: &str, policy: &RiskPolicy) -> Result<Option<RiskState>, StateError>;
 
-    /// Forgets the session. Says whether there was one.
+    /// Forgets the session. Returns whether there was one.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn reset(&self, key: &str) -> Result<bool, StateError>;
 }
 
-/// A session as engines keep it; the maths is here once, and once in `redis/lua/risk_record.lua`.
+/// A session as engines keep it. The arithmetic is here, and once more in `redis/lua/risk_record.lua`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Session {
     /// Nano-units at `last_seen`.
@@ -108,7 +110,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The score in nano-units, decayed to `now`. A clock that went back decays nothing.
+    /// The score in nano-units, decayed to `now`. A clock that went back causes no decay.
     pub fn decayed(&self, now: i64, policy: &RiskPolicy) -> i64 {
         let (idle, half_life) = (now - self.last_seen, millis(policy.half_life));
         if idle <= 0 || half_life <= 0 || self.score == 0 {
@@ -117,7 +119,7 @@ impl Session {
         (self.score as f64 * (-(idle as f64) / half_life as f64).exp2() + 0.5).floor() as i64
     }
 
-    /// Takes an update at `now`; says whether it crossed the threshold.
+    /// Applies an update at `now`. Returns whether it crossed the threshold.
     pub fn record(&mut self, now: i64, update: RiskUpdate, policy: &RiskPolicy) -> Result<bool, StateError> {
         let before = self.decayed(now, policy);
         let score = (before + nanos(update.add)?).min(to_nanos(MAX_SCORE));
@@ -131,7 +133,7 @@ impl Session {
         Ok(before < threshold && self.score >= threshold)
     }
 
-    /// The session as callers see it at `now`.
+    /// The session decayed to `now`, in the form of the public API.
     pub fn state(&self, now: i64, policy: &RiskPolicy, crossed: bool) -> RiskState {
         RiskState {
             score: self.decayed(now, policy) as f64 / UNIT,
@@ -145,12 +147,12 @@ impl Session {
     }
 }
 
-/// An addition in nano-units.
+/// A score increment in nano-units.
 pub(super) fn nanos(add: f64) -> Result<i64, StateError> {
     if add.is_finite() && add >= 0.0 { Ok(to_nanos(add)) } else { Err(StateError::Invalid("a risk must be finite and not negative")) }
 }
 
-/// Nano-units of a score, at most those of [`MAX_SCORE`].
+/// A score in nano-units, at most [`MAX_SCORE`].
 pub(super) fn to_nanos(score: f64) -> i64 {
     (score.clamp(0.0, MAX_SCORE) * UNIT).round() as i64
 }
@@ -185,7 +187,7 @@ mod tests {
     }
 
     proptest! {
-        /// However often a session is touched, it fades as if it had been left alone.
+        /// However often a session is updated, it decays as if it had been left alone.
         #[test]
         fn many_steps_decay_like_one(steps in prop::collection::vec(0i64..2000, 1..200), half_life in 1000u64..10_000_000) {
             let policy = policy(half_life);
@@ -200,7 +202,7 @@ mod tests {
             prop_assert_eq!(stepped.requests, steps.len() as u64);
         }
 
-        /// The threshold is told once a crossing, and the score stays in its bounds.
+        /// Each crossing of the threshold is reported once, and the score stays within its bounds.
         #[test]
         fn a_crossing_is_told_once(adds in prop::collection::vec((0.0f64..2.0, 0i64..5000), 1..100)) {
             let policy = policy(1000);

@@ -1,4 +1,4 @@
-//! Small values under names, for what keeps a state of its own.
+//! Small values by name, for plugins that keep state of their own.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{StateError, StateKey};
 
-/// Values by name. Every one ends with its time to live, which each writing sets anew.
+/// Values by name. Every value has a time to live, which each write renews.
 #[async_trait]
 pub trait Values: Send + Sync + 'static {
     /// The value, if there is one.
@@ -15,19 +15,19 @@ pub trait Values: Send + Sync + 'static {
     /// When the store does not answer.
     async fn get(&self, key: &StateKey) -> Result<Option<Vec<u8>>, StateError>;
 
-    /// Puts a value in place of whatever was there.
+    /// Writes a value, replacing any other.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn set(&self, key: &StateKey, value: &[u8], ttl: Duration) -> Result<(), StateError>;
 
-    /// Adds to a number, which is 0 where nothing is, and says what it is then.
+    /// Adds to a number, which starts at 0, and returns the new number.
     ///
     /// # Errors
-    /// When the store does not answer; [`StateError::Refused`] where something else than a number is.
+    /// When the store does not answer; [`StateError::Refused`] when the value is not a number.
     async fn increment(&self, key: &StateKey, by: i64, ttl: Duration) -> Result<i64, StateError>;
 
-    /// Takes a value away. Says whether there was one.
+    /// Removes a value. Returns whether there was one.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::engines::{RedisServer, engines, engines_and_cluster};
 use crate::store::{InvalidationBus, Notice, Subscription};
 
-/// The next notice that comes soon.
+/// The next notice; panics when none arrives within five seconds.
 async fn soon(subscription: &mut Subscription) -> Option<Notice> {
     tokio::time::timeout(Duration::from_secs(5), subscription.next()).await.unwrap()
 }
 
-/// The next message, over gaps.
+/// The next message, skipping gaps.
 async fn message(subscription: &mut Subscription) -> String {
     loop {
         if let Notice::Message(text) = soon(subscription).await.unwrap() {
@@ -24,7 +24,7 @@ async fn every_replica_hears_every_message_in_order() {
     for engine in engines_and_cluster() {
         let mut listeners = [engine.state.subscribe(), engine.other.subscribe(), engine.other.subscribe()];
         if engine.name != "memory" {
-            // The connection is being made, and nobody knows what was said before: a gap.
+            // Each listener starts with a gap: messages sent before the connection was made may have been missed.
             for listener in &mut listeners {
                 assert_eq!(soon(listener).await, Some(Notice::Gap));
             }
@@ -68,7 +68,7 @@ async fn a_lost_connection_is_a_gap_and_is_made_again() {
     state.publish("key:1").await.unwrap();
     assert_eq!(message(&mut listener).await, "key:1");
 
-    // The last listener takes the connection with it; the next one makes a new one.
+    // The connection ends with the last listener; the next listener makes a new one.
     drop(listener);
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let listeners: Vec<(String, u64)> = server.ask(&["PUBSUB", "NUMSUB", "odock:cache-invalidation"]);

@@ -23,8 +23,8 @@ fn record(n: u64) -> UsageRecord {
     }
 }
 
-/// The process that is killed: it writes batches and keys, and says what is written, for ever. Nothing without the
-/// variable that its parent sets.
+/// The process that is killed: it writes batches and keys for ever, and prints each batch when it is stored. Does nothing
+/// unless the parent test sets the environment variable.
 #[test]
 fn writer() {
     let Some(file) = std::env::var_os(FILE) else { return };
@@ -51,7 +51,7 @@ fn writer() {
                 grants: Vec::new(),
                 created: 0,
             };
-            // It may have come through the crash although its batch was the last that was told.
+            // The key may already exist: the crash can fall between storing it and printing the batch.
             let _ = records.create_key(&key).await;
             eprintln!("written {batch}");
         }

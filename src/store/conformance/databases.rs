@@ -1,4 +1,4 @@
-//! The engines of records.
+//! The record stores that a test runs on.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use crate::store::sql::{Options, SqlRecords};
 pub struct Database {
     pub name: &'static str,
     pub records: SqlRecords,
-    /// The same data through other connections.
+    /// The same data through another set of connections.
     pub other: SqlRecords,
-    /// The file of the embedded store.
+    /// The folder with the file of the embedded store.
     pub folder: Option<tempfile::TempDir>,
-    /// The address of the server's.
+    /// The address of the PostgreSQL server.
     pub address: Option<String>,
 }
 
@@ -49,7 +49,7 @@ pub async fn postgres() -> Option<Database> {
     Some(Database { name: "postgres", records: open(), other: open(), folder: None, address: Some(of(&name)) })
 }
 
-/// What a test says to the server itself.
+/// Runs a statement on the server directly, past the store.
 pub trait Say {
     #[allow(async_fn_in_trait, reason = "of the tests alone")]
     async fn execute(&self, text: &str);
@@ -66,11 +66,12 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);
 
 struct Server {
     folder: PathBuf,
-    /// The server ends when this process does, however it does: nobody holds the other end then.
+    /// Closing this end of the pipe ends the server, so it also ends when this process crashes.
     _alive: Mutex<(Child, ChildStdin)>,
 }
 
-/// `$1` its programs, `$2` an empty folder. PostgreSQL refuses to run as root.
+/// The script that runs PostgreSQL: `$1` is the folder of its programs, `$2` an empty folder. PostgreSQL refuses to run as
+/// root.
 const KEEPER: &str = r#"
 run() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
 if [ "$(id -u)" = 0 ]; then chown postgres "$2"; fi
@@ -110,7 +111,7 @@ impl Server {
     }
 }
 
-/// Where PostgreSQL's programs are: Debian keeps them out of the path.
+/// The folder of PostgreSQL's programs, which Debian keeps out of `PATH`.
 fn programs() -> Option<PathBuf> {
     let in_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));

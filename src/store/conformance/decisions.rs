@@ -1,4 +1,4 @@
-//! Limits and budgets asked together.
+//! Limits and budgets in one decision.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ async fn what_cannot_be_counted_is_refused_as_a_whole() {
     }
 }
 
-/// A step of a history.
+/// A step of a random history.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
@@ -164,7 +164,7 @@ async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<(Option<Decide
     told
 }
 
-/// Whatever happens, all engines say the same to the microsecond.
+/// Given the same history, all engines give the same answers to the microsecond.
 #[test]
 fn engines_decide_the_same_of_everything() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! The engines a test runs on.
+//! The state stores that a test runs on.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::store::memory::{Capacity, MemoryState};
 use crate::store::redis::{Options, RedisState};
 use crate::store::{Clock, ManualClock, StateStore};
 
-/// When the clocks of the tests start: a time at which no window begins.
+/// Where the clocks of the tests start, in microseconds since the Unix epoch: a time at which no window begins.
 pub const START: i64 = 1_800_000_017_123_456;
 
-/// One engine with nothing in it.
+/// An empty engine.
 pub struct Engine {
     pub name: &'static str,
     pub state: Arc<dyn StateStore>,
@@ -22,18 +22,18 @@ pub struct Engine {
     pub other: Arc<dyn StateStore>,
     pub clock: Arc<ManualClock>,
     pub server: Option<RedisServer>,
-    /// Servers that live as long as the engine.
+    /// Servers that must live as long as the engine.
     pub _nodes: Vec<RedisServer>,
 }
 
-/// Every engine that can be run here, on a clock of the test.
+/// Every engine that can be run here, each with a clock that the test controls.
 pub fn engines() -> Vec<Engine> {
     let mut engines = vec![memory()];
     engines.extend(redis(Duration::from_secs(5)));
     engines
 }
 
-/// The same and a cluster, which takes seconds to come up: for what depends on where keys are.
+/// [`engines`] and a Redis cluster, which takes seconds to start: for tests that depend on where keys are stored.
 pub fn engines_and_cluster() -> Vec<Engine> {
     let mut engines = engines();
     engines.extend(cluster());
@@ -46,7 +46,7 @@ pub fn memory() -> Engine {
     Engine { name: "memory", other: Arc::clone(&state), state, clock, server: None, _nodes: Vec::new() }
 }
 
-/// What memory answers it answers at once.
+/// The result of a call to the memory engine, whose futures never wait.
 pub fn ready<T>(call: impl Future<Output = T>) -> T {
     futures::FutureExt::now_or_never(call).unwrap()
 }
@@ -58,7 +58,7 @@ pub fn redis(timeout: Duration) -> Option<Engine> {
     Some(Engine { name: "redis", state: open(), other: open(), clock, server: Some(server), _nodes: Vec::new() })
 }
 
-/// A Redis of the test's own, gone with it.
+/// A Redis server of the test's own; it ends when this is dropped.
 pub struct RedisServer {
     process: Child,
     folder: tempfile::TempDir,
@@ -66,12 +66,12 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one; nothing when it is not installed.
+    /// Starts a server; `None` when Redis is not installed.
     pub fn start() -> Option<Self> {
         Self::start_with(&[])
     }
 
-    /// The same with further settings.
+    /// [`Self::start`] with further settings.
     pub fn start_with(more: &[&str]) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -86,7 +86,7 @@ impl RedisServer {
         RedisState::open(&format!("redis://127.0.0.1:{}", self.port), options).unwrap()
     }
 
-    /// Asks the server itself.
+    /// Runs a command on the server directly.
     pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
         let mut cmd = redis::cmd(command[0]);
@@ -94,7 +94,7 @@ impl RedisServer {
         cmd.query(&mut client.get_connection().unwrap()).unwrap()
     }
 
-    /// Ends it without a word, as a crash does. What it held is lost.
+    /// Kills the server, as a crash would. Its data is lost.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -106,7 +106,7 @@ impl RedisServer {
         self.wait();
     }
 
-    /// Every key has a TTL, or it stays for ever.
+    /// Asserts that every key has a TTL: one without would stay for ever.
     pub fn assert_every_key_expires(&self) {
         let keys: Vec<String> = self.ask(&["KEYS", "*"]);
         assert!(!keys.is_empty(), "nothing was stored");

@@ -83,7 +83,7 @@ async fn a_promoted_replica_is_found() {
     }
     let mut listener = state.subscribe();
     assert_eq!(listener.next().await, Some(Notice::Gap));
-    // Sentinel has to have heard of the replica, which it asks the master for every ten seconds.
+    // Sentinel first has to learn of the replica, for which it asks the master every ten seconds.
     let known = |port: u16| {
         let client = redis::Client::open(("127.0.0.1", port)).unwrap();
         let found: Vec<redis::Value> =

@@ -1,4 +1,4 @@
-//! What memory grants at once is what it would have decided, and no more.
+//! [`Decisions::grant`] of the memory engine grants exactly what [`Decisions::decide`] would have granted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::{
 const KEEP: i64 = START / 1000 + 86_400_000;
 const TTL: Duration = Duration::from_secs(60);
 
-/// Limits of three owners, the last met by tokens.
+/// Limits of three owners; the last one counts tokens.
 fn meters(run: &str) -> Vec<Meter> {
     let key = |name: &str| StateKey::new(run, name);
     let second = Duration::from_secs(1);
@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// What became of a step: what is left of each limit and until when, or how the end was settled.
+/// The outcome of a step: what is left of each limit and until when, or how the end was settled.
 type Told = (Option<Vec<(u64, u64)>>, Option<Settled>);
 
 fn replay(engine: &Engine, steps: &[Step], at_once: bool) -> Vec<Told> {
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn what_is_granted_at_once_is_what_would_have_been_decided(steps in steps()) {
         let (mut asked, mut granted) = (replay(&memory(), &steps, false), replay(&memory(), &steps, true));
-        // Nobody is told how many places are left.
+        // The number of free slots is not reported by `grant`, so it is not compared.
         for told in asked.iter_mut().chain(&mut granted) {
             told.0.iter_mut().for_each(|stands| stands[2] = (0, 0));
         }
@@ -114,8 +114,8 @@ proptest! {
     }
 }
 
-/// Threads whose requests meet one limit together and one each take of both what they are granted, and nothing for what they
-/// are refused.
+/// Threads compete for one common limit, and each also takes from limits of its own. A granted request takes from all of
+/// them, a refused one from none.
 #[test]
 fn a_refusal_leaves_nothing_behind_whoever_asks_at_the_same_time() {
     let (state, key) = (memory().state, |name: String| StateKey::new("acme", &name));
@@ -125,7 +125,7 @@ fn a_refusal_leaves_nothing_behind_whoever_asks_at_the_same_time() {
             let own = Meter::new(&key(format!("limit:key:k{n}:rpm")), window(200), false);
             let common = Meter::new(&key("limit:organisation:acme:rpm".into()), window(1000), false);
             let places = Meter::new(&key(format!("limit:key:k{n}:concurrency")), Limit::Slots { max: 1000, ttl: TTL }, false);
-            // Whichever comes first.
+            // The order of the limits must not matter.
             Arc::new(Meters::new(if n % 2 == 0 { vec![own, places, common] } else { vec![common, own, places] }).unwrap())
         })
         .collect();

@@ -38,7 +38,8 @@ async fn a_window_lets_through_its_limit_and_says_when_there_is_more() {
         let refused = one(&*engine.other, &k, limit, 1).await;
         assert_eq!(refused.refused, Some(0), "{name}");
         let wait = refused.each[0].retry_after.unwrap();
-        // The first was taken ten seconds ago; it is given back a minute after, at most a part of a second late.
+        // The first was taken ten seconds ago; it is given back a minute after it was taken, at most one part (a second)
+        // late.
         assert!((SECOND * 50..=SECOND * 51).contains(&wait), "{name}: {wait:?}");
         engine.clock.advance(wait - Duration::from_micros(1));
         assert!(!one(&*engine.state, &k, limit, 1).await.allowed(), "{name}: not a microsecond early");
@@ -88,7 +89,7 @@ async fn slots_are_held_renewed_given_back_and_run_out() {
         engine.other.finish(LeaseId(1), &[&k], &[]).await.unwrap();
         assert_eq!(hold(4).await, (true, 0), "{name}");
         assert_eq!(hold(5).await, (false, 0), "{name}: given back twice is given back once");
-        // A stream that lost its slot and goes on is counted again.
+        // A stream that lost its slot and continues is counted again.
         engine.clock.advance(MINUTE);
         engine.state.renew(LeaseId(4), &[(&k, SECOND * 30)]).await.unwrap();
         assert_eq!(hold(6).await, (true, 0), "{name}");
@@ -168,7 +169,7 @@ async fn what_cannot_be_counted_is_refused() {
     }
 }
 
-/// Many at once over two connections: exactly the limit is accepted.
+/// Many concurrent calls over two connections: exactly as many as the limit are accepted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_exactly_the_limit() {
     for engine in engines() {
@@ -195,7 +196,7 @@ async fn a_crowd_gets_exactly_the_limit() {
     }
 }
 
-/// One step of a history.
+/// One step of a random history.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
@@ -245,7 +246,7 @@ async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<Taken> {
     told
 }
 
-/// Whatever happens, all engines say the same to the microsecond.
+/// Given the same history, all engines give the same answers to the microsecond.
 #[test]
 fn engines_decide_the_same() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -278,7 +279,8 @@ proptest! {
                 prop_assert!(recent + cost <= limit);
                 accepted.push((taken.at, cost));
             } else {
-                // No phantom refusal either: a span longer by one part, and a microsecond for rounding, is really full.
+                // Nor is anything refused without need: a span longer by one part, and a microsecond for rounding, is
+                // really full.
                 let part = (per.as_micros() as i64 + 59) / 60;
                 let wider: u64 = accepted.iter().filter(|(at, _)| *at > since - part - 1).map(|(_, cost)| cost).sum();
                 prop_assert!(wider + cost > limit);
@@ -286,7 +288,7 @@ proptest! {
         }
     }
 
-    /// A rate accepts at most `limit + burst` in any span, and what it says of waiting is true.
+    /// A rate accepts at most `limit + burst` in any span, and a caller who waits as long as it was told is accepted.
     #[test]
     fn no_span_of_a_rate_holds_more_than_limit_and_burst(
         limit in 1u64..50, burst in 1u64..20, arrivals in prop::collection::vec(0u64..400_000, 1..300)

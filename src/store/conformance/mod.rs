@@ -1,7 +1,7 @@
-//! The promises of the traits, held against every engine: memory, a real Redis, and whatever comes next.
+//! The promises of the traits, tested against every engine: memory, a real Redis, and any engine added later.
 //!
-//! Each test is written once against the traits and named in [`engines`]; an engine whose server is not installed is
-//! skipped with a word on stderr. Time is a clock of the test in every engine, so that a day passes at once.
+//! Each test is written once against the traits and runs on all [`engines`]; an engine whose server is not installed is
+//! skipped with a message on stderr. Every engine uses a clock that the test controls, so a day passes at once.
 
 mod bus;
 mod crash;

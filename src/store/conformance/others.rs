@@ -1,4 +1,4 @@
-//! What others keep beside us: statements of plugins on PostgreSQL, values of plugins on Redis.
+//! What plugins keep in the gateway's stores: statements on PostgreSQL, values on Redis.
 
 use std::time::Duration;
 

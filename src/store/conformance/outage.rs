@@ -52,7 +52,7 @@ async fn an_absent_server_costs_no_time() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?} for 1,000 refusals", started.elapsed());
 }
 
-/// A server that accepts and says nothing.
+/// A server that accepts connections and never answers.
 #[tokio::test]
 async fn a_silent_server_costs_the_time_of_a_call() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

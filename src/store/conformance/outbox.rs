@@ -1,4 +1,4 @@
-//! The outbox: nobody has what another has, nothing is lost, and what is ordered stays so.
+//! The outbox: no message is leased to two senders, none is lost, and ordering keys keep their order.
 
 use super::databases::databases;
 use crate::store::records::{
@@ -66,7 +66,8 @@ async fn a_message_is_sent_by_one_sender_until_somebody_says_what_became_of_it()
         assert_eq!(records.settle_messages("s1", &settled).await.unwrap(), 2, "{name}");
         assert_eq!(records.settle_messages("s1", &settled).await.unwrap(), 0, "{name}: once");
 
-        // The third ran out and went to another sender; the first one's word counts no more.
+        // The lease of the third message ran out and another sender has it; what the first sender reports of it no longer
+        // counts.
         let taken = other.lease_messages(lease("s2", 250, 500, 10)).await.unwrap();
         assert_eq!(names(&taken), [("m3", 2)], "{name}");
         assert_eq!(records.settle_messages("s1", &[(taken[0].id, Settled::Sent)]).await.unwrap(), 0, "{name}");
@@ -81,7 +82,7 @@ async fn a_message_is_sent_by_one_sender_until_somebody_says_what_became_of_it()
         let again = other.lease_messages(lease("s3", 600, 700, 10)).await.unwrap();
         assert_eq!(names(&again), [("m2", 2), ("m3", 1), ("m4", 2)], "{name}");
 
-        // What a sender did not attempt, or could not for it is gone, does not count as an attempt.
+        // A message that was given back, or whose sender died, has not used up an attempt.
         assert_eq!(other.settle_messages("s3", &[(again[0].id, Settled::Back)]).await.unwrap(), 1, "{name}");
         assert_eq!(records.release_messages("s3").await.unwrap(), 2, "{name}");
         assert_eq!(names(&other.lease_messages(lease("s4", 600, 650, 10)).await.unwrap()), [("m2", 2), ("m3", 1), ("m4", 2)], "{name}");
@@ -167,7 +168,7 @@ async fn of_a_key_only_the_beginning_is_given_out() {
     }
 }
 
-/// What a lease costs does not grow with what waits behind it: a search through all pairs of a key would not end in time.
+/// The cost of a lease does not grow with the number of messages that wait: a quadratic search would not end in time.
 #[tokio::test]
 async fn keys_with_thousands_are_leased_as_quickly_as_any() {
     for database in databases().await {
@@ -180,7 +181,8 @@ async fn keys_with_thousands_are_leased_as_quickly_as_any() {
         let began = std::time::Instant::now();
         let first = records.lease_messages(lease("s1", 100, 200, 8)).await.unwrap();
         assert_eq!(names(&first), (0..8).map(|n| (all[n].dedup.as_str(), 1)).collect::<Vec<_>>(), "{name}");
-        // One key waits for its first, the other is in hand; the message without a key does not wait for them.
+        // Key `k` waits for its first message, the other key's messages are leased; the message without a key waits for
+        // neither.
         let settled: Vec<(i64, Settled)> =
             first.iter().filter(|m| m.ordering.as_deref() == Some("k")).map(|m| (m.id, Settled::Back)).collect();
         records.settle_messages("s1", &settled).await.unwrap();
@@ -215,7 +217,7 @@ async fn no_two_senders_have_one_message_and_keys_stay_in_order() {
                     let sender = format!("s{sender}");
                     while records.depths().await.unwrap().iter().any(|depth| depth.pending > 0) {
                         let some = records.lease_messages(lease(&sender, 1, 100, 7)).await.unwrap();
-                        // What a sender says goes out before it says so.
+                        // A message counts as sent before the sender settles it.
                         sent.lock().extend(some.iter().map(|m| (m.ordering.clone(), m.dedup.parse::<u32>().unwrap())));
                         let settled: Vec<_> = some.iter().map(|m| (m.id, Settled::Sent)).collect();
                         records.settle_messages(&sender, &settled).await.unwrap();

@@ -1,4 +1,4 @@
-//! Principals, keys, journal, and the stores themselves.
+//! Principals, keys, journal, and the stores as a whole.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -188,7 +188,7 @@ async fn keys_are_listed_by_page_by_filter_and_by_change() {
         assert_eq!(count(KeyFilter { organisation: Some("other".into()), ..KeyFilter::default() }).await, 0, "{name}");
         assert_eq!(count(KeyFilter { revoked: Some(true), ..KeyFilter::default() }).await, 0, "{name}");
 
-        // Who has read up to a version hears of every later change, once.
+        // A reader that has read up to a version sees every later change, once.
         let all = database.other.keys_since(0, 1000).await.unwrap();
         assert_eq!((all.len(), all.last().unwrap().version), (250, 250), "{name}");
         records.revoke_key("key0000007", true).await.unwrap();
@@ -198,7 +198,8 @@ async fn keys_are_listed_by_page_by_filter_and_by_change() {
     }
 }
 
-/// Changes of keys by two processes at once: no version twice, none missed by who reads on.
+/// Two processes change keys at once: no version is used twice, and a reader that continues from the last version misses
+/// none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn versions_become_visible_in_their_order() {
     for database in databases().await {

@@ -51,7 +51,7 @@ async fn a_reservation_becomes_what_it_did_cost() {
         assert_eq!((twice.settlement, twice.each[1]), (Settlement::Unknown, after), "{name}: a second settlement changes nothing");
         assert!(!state.release(LeaseId(1), &[&org, &own]).await.unwrap(), "{name}");
 
-        // Exactly what is left can be reserved, and released twice it is released once.
+        // Exactly the remaining amount can be reserved, and a second release has no effect.
         assert!(state.reserve(LeaseId(3), LEASE, &[hold(&org, DOLLAR, DOLLAR - 250)]).await.unwrap().granted(), "{name}");
         assert!(engine.other.release(LeaseId(3), &[&org]).await.unwrap(), "{name}");
         assert!(!state.release(LeaseId(3), &[&org]).await.unwrap(), "{name}");
@@ -91,7 +91,7 @@ async fn what_nobody_settles_runs_out_and_may_still_be_settled_late() {
         engine.clock.advance(LEASE / 2);
         state.extend(LeaseId(2), LEASE, &[hold(&k, 300, 100), hold(&other, 300, 100)]).await.unwrap();
         engine.clock.advance(LEASE / 2);
-        // No reaper came by, and still nobody is refused for what no longer holds.
+        // No reaper has run, and still an expired reservation takes up no room.
         assert!(engine.other.reserve(LeaseId(9), LEASE, &[hold(&k, 300, 200)]).await.unwrap().granted(), "{name}");
         assert_eq!(state.reap("acme", 100).await.unwrap(), 2, "{name}: the two leases of the other counter");
         assert_eq!(state.reap("acme", 100).await.unwrap(), 0, "{name}");
@@ -101,7 +101,7 @@ async fn what_nobody_settles_runs_out_and_may_still_be_settled_late() {
         assert_eq!((late.settlement, late.each[0].used), (Settlement::Late, 70), "{name}");
         let twice = state.settle(LeaseId(0), &[charge(&k, 70), charge(&other, 70)]).await.unwrap();
         assert_eq!((twice.settlement, twice.each[0].used), (Settlement::Unknown, 70), "{name}");
-        // A request that goes on is held again, whatever is left.
+        // A request that continues is held again, even beyond the limit.
         state.extend(LeaseId(1), LEASE, &[hold(&k, 300, 100)]).await.unwrap();
         assert_eq!(standing(&**state, &k).await, (70, 400), "{name}");
         let settled = state.settle(LeaseId(1), &[charge(&k, 5)]).await.unwrap();
@@ -132,7 +132,7 @@ async fn counters_are_seeded_once_and_adjusted() {
             assert!(matches!(state.reserve(LeaseId(2), LEASE, &[hold(&k, 100, wrong)]).await, Err(StateError::Invalid(_))), "{name}");
             assert!(matches!(state.settle(LeaseId(1), &[charge(&k, wrong)]).await, Err(StateError::Invalid(_))), "{name}");
         }
-        // The largest amounts are exact.
+        // The largest amounts are counted exactly.
         let large = key("large");
         assert!(state.reserve(LeaseId(3), LEASE, &[hold(&large, MAX_COUNT, MAX_COUNT - 1)]).await.unwrap().granted(), "{name}");
         assert!(!state.reserve(LeaseId(4), LEASE, &[hold(&large, MAX_COUNT, 2)]).await.unwrap().granted(), "{name}");
@@ -140,7 +140,7 @@ async fn counters_are_seeded_once_and_adjusted() {
     }
 }
 
-/// The hard cap: 1,000 requests of 0.10 at once against 1.00, over two connections.
+/// The hard cap: 1,000 concurrent requests of 0.10 against a limit of 1.00, over two connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_at_once_never_exceed_the_cap() {
     for engine in engines() {
@@ -154,7 +154,7 @@ async fn a_thousand_at_once_never_exceed_the_cap() {
                     if !state.reserve(lease, LEASE, &holds).await.unwrap().granted() {
                         return (0, 0);
                     }
-                    // Some cost less than feared, some nothing at all.
+                    // Some requests cost less than was reserved, some nothing at all.
                     let actual = if n % 3 == 0 { DOLLAR / 10 } else { DOLLAR / 40 };
                     match n % 7 {
                         0 => assert!(state.release(lease, &[&org, &own]).await.unwrap()),
@@ -202,7 +202,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// What the traits promise, in the plainest form: who holds what, what was used.
+/// What the traits promise, in the simplest form: who holds how much, and how much was used.
 #[derive(Default)]
 struct Model {
     used: [i64; 2],
@@ -217,7 +217,7 @@ impl Model {
 
 const LIMIT: i64 = 150;
 
-/// Replays a history and holds the engine against the model: no phantom refusal, no leak, and the books agree.
+/// Replays a history on the engine and compares it with the model: no refusal without need, no leak, and equal totals.
 async fn replay(engine: &Engine, run: u64, steps: &[Step]) -> Vec<String> {
     let tag = format!("run{{{run}}}");
     let keys = [StateKey::new(&tag, "a"), StateKey::new(&tag, "b")];

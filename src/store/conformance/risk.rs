@@ -11,7 +11,7 @@ fn adds(add: f64) -> RiskUpdate {
     RiskUpdate { add, ..RiskUpdate::default() }
 }
 
-/// Equal but for the last digits of a power of two, which two libraries may round differently.
+/// Equal up to the last digits of a power of two, which two maths libraries may round differently.
 fn same(a: f64, b: f64) -> bool {
     (a - b).abs() <= 2e-9
 }
@@ -48,7 +48,7 @@ async fn a_session_adds_up_fades_and_is_forgotten() {
     }
 }
 
-/// Two engines given the same history say the same.
+/// Two engines compute the same session from the same history.
 #[tokio::test]
 async fn engines_compute_the_same() {
     let all = engines();

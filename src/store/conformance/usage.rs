@@ -137,7 +137,7 @@ async fn what_is_old_is_forgotten_a_part_at_a_time() {
     }
 }
 
-/// Several processes replaying overlapping batches: every record once, and the sum is exact.
+/// Several processes replay overlapping batches: every record is stored once, and the sum is exact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replays_at_once_count_every_request_once() {
     for database in databases().await {
@@ -147,7 +147,8 @@ async fn replays_at_once_count_every_request_once() {
                 tokio::spawn(async move {
                     let mut new = 0;
                     for batch in 0..5 {
-                        // In one order in every process, as a queue is: crosswise, PostgreSQL could only break the knot.
+                        // All processes write in the same order, as a queue does: with crossing orders PostgreSQL would
+                        // have to break deadlocks.
                         let some: Vec<UsageRecord> = (batch * 60 + writer..batch * 60 + 100).map(record).collect();
                         new += records.append_usage(&some).await.unwrap();
                     }
@@ -165,7 +166,7 @@ async fn replays_at_once_count_every_request_once() {
     }
 }
 
-/// Sums are the sums, whatever was recorded.
+/// Sums are exact, whatever was recorded.
 #[test]
 fn sums_are_exact() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -189,8 +190,8 @@ fn sums_are_exact() {
     });
 }
 
-/// What the embedded store does differently: several batches whose times overlap are listed as if they were one, and old
-/// records leave blocks that have young ones.
+/// What the embedded store does differently must not show: batches with overlapping times are listed as one, and old
+/// records are removed from blocks that also hold young ones.
 #[tokio::test]
 async fn blocks_are_not_seen_from_outside() {
     for database in databases().await {

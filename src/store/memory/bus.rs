@@ -11,7 +11,7 @@ use crate::store::{Reach, StateError};
 #[async_trait]
 impl InvalidationBus for MemoryState {
     async fn publish(&self, message: &str) -> Result<(), StateError> {
-        // Nobody listening is no failure.
+        // A send fails only when there is no listener, which is no error.
         let _ = self.bus.send(Notice::Message(Arc::from(message)));
         Ok(())
     }

@@ -10,12 +10,13 @@ use crate::store::{
     Decided, Decisions, End, LeaseId, Lent, Meters, Question, Ruling, Settled, Stands, StateError, Whole, limits, reservations,
 };
 
-/// A defect: what is not held cannot be counted, and what is not counted is not let through.
+/// A defect of this module. Refused rather than let through uncounted.
 const UNLOCKED: StateError = StateError::Invalid("a counter was asked that was not locked");
 
 impl MemoryState {
-    /// Limits are taken one after the other, and given back when a later one or a budget refuses, which is rare. All locks
-    /// are held all the while: those of limits are taken before those of accounts, everywhere.
+    /// Takes limit after limit, and gives all of them back when a later one or a budget refuses, which is rare. All shards
+    /// are locked meanwhile. Shards of limits are locked before shards of accounts, everywhere, so that no deadlock is
+    /// possible.
     pub(super) fn decided(&self, lease: LeaseId, question: &Question<'_>) -> Result<Decided, StateError> {
         let Question { limits, holds, expires_in } = *question;
         limits::check(limits)?;
@@ -26,11 +27,12 @@ impl MemoryState {
         let mut accounts = self.accounts.lock(holds.iter().map(|hold| hold.key));
         let mut ruling = Ruling::Granted;
         let mut told = Vec::with_capacity(limits.len());
-        // Slots that the lease has already.
+        // Positions of slots that the lease already holds.
         let mut held: Vec<usize> = Vec::new();
         for (at, take) in limits.iter().enumerate() {
             let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
-            // What a lease has already must not go when something else refuses: it is taken when nothing does any more.
+            // A slot that the lease already holds must survive a refusal, where everything taken is given back. So it is
+            // only checked here, and taken again (renewed) after all limits and budgets granted.
             let again = counter.is_held_by(lease);
             let allowance = if again { counter.ask(micros, lease, take) } else { counter.take(micros, lease, take) };
             if !allowance.allowed && !take.shadow {
@@ -56,7 +58,7 @@ impl MemoryState {
         if granted {
             for at in held {
                 let (take, told) = (&limits[at], &mut told[at]);
-                // A counter of slots that have run out may have been swept away when the one behind it was made.
+                // If its slots had run out, the counter may have been swept away while a later one was added.
                 let Some(counter) = counters.entry(take.key, micros, || Counter::new(&take.limit)) else { return Err(UNLOCKED) };
                 *told = counter.take(micros, lease, take);
             }
@@ -85,7 +87,7 @@ impl MemoryState {
         Ok(Decided { ruling, at: micros, limits: told, holds: counted })
     }
 
-    /// Limits are taken one after the other, and given back when a later one has no room.
+    /// Takes limit after limit, and gives all of them back when a later one has no room.
     fn granted(&self, lease: LeaseId, whole: &Whole<'_>, stands: &mut Stands) -> Option<i64> {
         let Whole { meters, tokens, holds, expires_in } = *whole;
         if tokens > Meters::MOST_TOKENS {

@@ -15,10 +15,10 @@ use crate::store::{End, LeaseId, Lent, Question, Ruling, Stand, StateError, Stat
 /// All counters of limits.
 pub(super) type Counters = Shards<Counter>;
 
-/// One limit's memory. Times are microseconds since the Unix epoch.
+/// The state of one limit. Times are microseconds since the Unix epoch.
 #[derive(Debug)]
 pub(super) enum Counter {
-    /// When everything taken so far will be paid for.
+    /// The theoretical arrival time of GCRA: when everything taken so far is paid for.
     Rate {
         paid: i64,
     },
@@ -35,7 +35,7 @@ impl Counter {
         }
     }
 
-    /// Whether what is asked is there.
+    /// Whether the limit has room for what is asked.
     pub(super) fn admits(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> bool {
         match (&mut *self, take.limit) {
             (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
@@ -47,7 +47,7 @@ impl Counter {
                 window.sum + take.cost <= limit
             }
             (Self::Slots(slots), Limit::Slots { max, .. }) => slots.admits(now, lease, max),
-            // The policy changed its kind under the same key: begin anew.
+            // A new policy uses the same key for another kind of limit: start over.
             (stale, limit) => {
                 *stale = Self::new(&limit);
                 stale.admits(now, lease, take)
@@ -68,7 +68,7 @@ impl Counter {
         }
     }
 
-    /// Takes what was asked if it is there, and says how the limit stands then.
+    /// Takes what was asked if there is room. Returns how the limit stands afterwards.
     pub(super) fn take(&mut self, now: i64, lease: LeaseId, take: &Take<'_>) -> Allowance {
         match (&mut *self, take.limit) {
             (Self::Rate { paid }, Limit::Rate { limit, per, burst }) => {
@@ -94,7 +94,7 @@ impl Counter {
                 let allowed = slots.take(now, lease, max, ttl);
                 slots.ask(allowed, max)
             }
-            // The policy changed its kind under the same key: begin anew.
+            // A new policy uses the same key for another kind of limit: start over.
             (stale, limit) => {
                 *stale = Self::new(&limit);
                 stale.take(now, lease, take)
@@ -102,13 +102,13 @@ impl Counter {
         }
     }
 
-    /// Whether this lease has a slot here already: taken once more it could not be given back.
+    /// Whether this lease already holds a slot here. Such a slot must not be given back when a decision is undone.
     pub(super) fn is_held_by(&self, lease: LeaseId) -> bool {
         matches!(self, Self::Slots(slots) if slots.held.contains_key(&lease))
     }
 
-    /// Takes this much if it is there, and notes how the limit stands then; otherwise, and of a slot that the lease has
-    /// already, nothing is changed.
+    /// Takes the cost if there is room, and writes how the limit stands afterwards to `stand`. Otherwise, and for a slot
+    /// that the lease already holds, changes nothing and returns `false`.
     #[inline]
     pub(super) fn grant(&mut self, now: i64, lease: LeaseId, limit: &Limit, cost: u64, stand: &mut Stand) -> bool {
         match (&mut *self, limit) {
@@ -138,7 +138,7 @@ impl Counter {
                 *stand = Stand { remaining: allowance.remaining, reset_after: owed.unsigned_abs() };
                 true
             }
-            // The policy changed its kind under the same key: begin anew.
+            // A new policy uses the same key for another kind of limit: start over.
             (stale, limit) => {
                 *stale = Self::new(limit);
                 stale.grant(now, lease, limit, cost, stand)
@@ -146,7 +146,7 @@ impl Counter {
         }
     }
 
-    /// Gives back what was just taken.
+    /// Undoes a `take` or `grant` of a moment ago.
     pub(super) fn give_back(&mut self, lease: LeaseId, limit: &Limit, cost: u64) {
         match (self, *limit) {
             (Self::Rate { paid }, Limit::Rate { limit, per, .. }) => *paid -= price(micros(per), cost, limit),
@@ -157,7 +157,7 @@ impl Counter {
     }
 }
 
-/// Of a counter that is not of the kind it was just made to be: there is none.
+/// The answer of a counter whose kind does not match its limit; unreachable, since it was just replaced.
 const NOTHING: Allowance = Allowance { allowed: false, remaining: 0, reset_after: Duration::ZERO, retry_after: None };
 
 impl Expires for Counter {
@@ -170,7 +170,7 @@ impl Expires for Counter {
     }
 }
 
-/// What `cost` costs, in microseconds of a rate, rounded up: never more than the limit is let through.
+/// What `cost` costs, in microseconds of a rate, rounded up so that a rate never lets through more than its limit.
 fn price(per: i64, cost: u64, limit: u64) -> i64 {
     let cost = i64::try_from(cost).unwrap_or(i64::MAX);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX).max(1);
@@ -181,7 +181,7 @@ fn price(per: i64, cost: u64, limit: u64) -> i64 {
 fn ask_rate(allowed: bool, owed: i64, limit: u64, per: i64, burst: u64, cost: u64) -> Allowance {
     let credit = price(per, burst, limit);
     let free = (credit - owed).max(0);
-    // Below 2^53 by what a limit may be.
+    // Does not overflow: limits keep this product below 2^53.
     let remaining = free.saturating_mul(i64::try_from(limit).unwrap_or(i64::MAX)) / per.max(1);
     Allowance {
         allowed,
@@ -199,16 +199,16 @@ fn span(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// What was taken, by the part of the window it was taken in.
+/// What was taken, by part of the window.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Length of the window and of its parts.
+    /// Length of the window and of its parts, in microseconds.
     per: i64,
     part: i64,
-    /// Oldest first; parts in which nothing was taken are not there.
+    /// Parts by number with what was taken in them, oldest first. Parts in which nothing was taken are left out.
     parts: VecDeque<(i64, u64)>,
     sum: u64,
-    /// When the oldest part counts no longer, and when the newest part ends; never and long ago without parts.
+    /// When the oldest part leaves the window, and when the newest part ends. Without parts: never, and in the past.
     oldest: i64,
     newest: i64,
 }
@@ -218,19 +218,19 @@ impl Window {
         Self { per: micros(per), part: part_of(per), parts: VecDeque::new(), sum: 0, oldest: i64::MAX, newest: i64::MIN }
     }
 
-    /// Parts have come or gone.
+    /// Updates `oldest` and `newest` after parts were added or removed.
     fn bound(&mut self) {
         self.oldest = self.parts.front().map_or(i64::MAX, |(part, _)| self.end_of(*part));
         self.newest = self.parts.back().map_or(i64::MIN, |(part, _)| (part + 1) * self.part);
     }
 
-    /// Whether a moment is in the newest part.
+    /// Whether a time is within the newest part.
     #[inline]
     fn is_newest(&self, at: i64) -> bool {
         at < self.newest && at >= self.newest - self.part
     }
 
-    /// The part that a moment is in. Mostly it is the newest, and nothing has to be divided.
+    /// The number of the part that a time is in. Mostly it is the newest part, which saves the division.
     fn part_at(&self, at: i64) -> i64 {
         match self.parts.back() {
             Some((newest, _)) if self.is_newest(at) => *newest,
@@ -238,7 +238,7 @@ impl Window {
         }
     }
 
-    /// When what was taken in a part counts no longer.
+    /// When a part leaves the window.
     fn end_of(&self, part: i64) -> i64 {
         (part + 1) * self.part + self.per
     }
@@ -265,7 +265,7 @@ impl Window {
 
     #[cold]
     fn change(&mut self, per: Duration) {
-        // The policy was changed: what was taken stays taken, at the end of the part it was in.
+        // The policy's span was changed: what was taken is kept, as taken at the end of its old part.
         let old = std::mem::replace(self, Self::new(per));
         for (part, count) in old.parts {
             self.put(((part + 1) * old.part - 1) / self.part, count);
@@ -275,7 +275,7 @@ impl Window {
     fn put(&mut self, part: i64, count: u64) {
         self.sum += count;
         match self.parts.back_mut() {
-            // A clock that went back takes nothing out of order.
+            // A clock that went back must not break the order of parts.
             Some((newest, taken)) if *newest >= part => *taken += count,
             _ => {
                 self.parts.push_back((part, count));
@@ -284,13 +284,13 @@ impl Window {
         }
     }
 
-    /// Until nothing of what was taken counts any more, microseconds.
+    /// Microseconds until the window is empty.
     #[inline]
     fn reset_after(&self, now: i64) -> u64 {
         if self.newest == i64::MIN { 0 } else { u64::try_from(self.newest + self.per - now).unwrap_or(0) }
     }
 
-    /// How a window stands that was prepared.
+    /// How the window stands; expired parts must have been removed.
     fn ask(&self, allowed: bool, now: i64, limit: u64, cost: u64) -> Allowance {
         Allowance {
             allowed,
@@ -300,7 +300,7 @@ impl Window {
         }
     }
 
-    /// Until there is room for this.
+    /// Time until there is room for this cost.
     #[cold]
     fn room_after(&self, now: i64, limit: u64, cost: u64) -> Option<Duration> {
         let excess = (self.sum + cost).saturating_sub(limit);
@@ -315,7 +315,7 @@ impl Window {
     #[inline]
     fn add(&mut self, now: i64, count: u64) {
         match self.parts.back_mut() {
-            // Mostly the newest part is the one that it is now.
+            // Mostly the current part is the newest.
             Some((_, taken)) if now < self.newest => {
                 *taken += count;
                 self.sum += count;
@@ -325,7 +325,7 @@ impl Window {
         }
     }
 
-    /// Takes back what was just added. Parts in which nothing was taken are not there.
+    /// Undoes the latest `add`. Keeps the rule that empty parts are left out.
     fn remove(&mut self, count: u64) {
         if let Some((_, taken)) = self.parts.back_mut().filter(|_| count > 0) {
             *taken -= count.min(*taken);
@@ -343,7 +343,7 @@ impl Window {
             return self.add(now, correction.delta.unsigned_abs());
         }
         let less = correction.delta.unsigned_abs();
-        // Mostly it was taken a moment ago.
+        // Mostly it was taken a moment ago, in the newest part.
         if self.is_newest(correction.at)
             && let Some((_, count)) = self.parts.back_mut()
             && less < *count
@@ -367,11 +367,11 @@ impl Window {
     }
 }
 
-/// Who holds a slot until when.
+/// Which leases hold a slot, and until when.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     held: HashMap<LeaseId, i64, ByHash>,
-    /// Nothing runs out before.
+    /// No slot runs out before this time.
     next: i64,
 }
 
@@ -384,7 +384,7 @@ impl Slots {
         (self.held.len() as u64) < max || self.held.contains_key(&lease)
     }
 
-    /// Takes a slot if there is one; one that is held already is held for longer.
+    /// Takes a slot if one is free; a lease that already holds one holds it for longer.
     fn take(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> bool {
         let allowed = self.admits(now, lease, max);
         if allowed {
@@ -393,7 +393,7 @@ impl Slots {
         allowed
     }
 
-    /// Takes a slot for who has none.
+    /// Takes a slot for a lease that holds none.
     #[inline]
     fn grant(&mut self, now: i64, lease: LeaseId, max: u64, ttl: Duration) -> bool {
         if self.next <= now {
@@ -464,7 +464,7 @@ impl Counters {
         }
     }
 
-    /// Gives back and corrects what was granted at once.
+    /// Gives back and corrects what [`Decisions::grant`](crate::store::Decisions::grant) granted.
     pub(super) fn close(&self, now: i64, lease: LeaseId, lent: &Lent<'_>) {
         let mut shards = self.lock_shares(lent.meters.shares());
         for meter in lent.meters.lent() {

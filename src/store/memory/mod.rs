@@ -1,7 +1,7 @@
-//! State in the memory of this process: the default, and the reference the other engines are measured against.
+//! State in the memory of this process: the default engine, and the reference for the others.
 //!
-//! Each kind is spread over shards with a lock of their own; a decision holds the locks of its keys only, and never
-//! across an await.
+//! Each kind of state is spread over shards, each with a lock of its own. A decision locks only the shards of its keys, and
+//! holds no lock across an await.
 
 mod bus;
 mod decisions;
@@ -18,10 +18,11 @@ use tokio::sync::broadcast;
 use super::bus::WAITING;
 use super::{Clock, Notice, SystemClock};
 
-/// How much is remembered at most.
+/// Upper bounds on what is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Risk sessions. Callers make them up, so there must be an end: the oldest are forgotten first, and counted.
+    /// Risk sessions. Callers can create any number of them, so there must be a bound: the oldest are evicted first, and
+    /// counted.
     pub risk_sessions: NonZeroUsize,
 }
 
@@ -57,7 +58,7 @@ impl MemoryState {
         }
     }
 
-    /// Risk sessions that were forgotten before their time because there were too many.
+    /// Number of risk sessions evicted before their time because there were too many.
     pub fn risk_sessions_evicted(&self) -> u64 {
         self.risk.evicted()
     }

@@ -15,14 +15,14 @@ use crate::store::{End, LeaseId, StateError, StateKey};
 /// All counters of budgets and quotas.
 pub(super) type Accounts = Shards<Account>;
 
-/// One owner's window. Times are milliseconds since the Unix epoch.
+/// One window of one owner. Times are milliseconds since the Unix epoch.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     pub(super) counted: Counted,
     held: HashMap<LeaseId, Held, ByHash>,
-    /// No lease runs out before.
+    /// No lease runs out before this time.
     next: i64,
-    /// Leases that ran out, with when that was met, oldest first.
+    /// Leases that ran out, with the time at which that was noticed, oldest first.
     late: VecDeque<(LeaseId, i64)>,
     pub(super) keep_until: i64,
 }
@@ -34,7 +34,7 @@ struct Held {
 }
 
 impl Account {
-    /// Releases what ran out; says how many.
+    /// Releases reservations that ran out. Returns how many.
     pub(super) fn purge(&mut self, now: i64) -> u64 {
         if self.next > now {
             return 0;
@@ -66,7 +66,7 @@ impl Account {
     pub(super) fn hold(&mut self, lease: LeaseId, until: i64, hold: &Hold<'_>) {
         let held = self.held.entry(lease).or_insert_with(|| {
             self.counted.reserved += hold.amount;
-            // Held again it is no longer late: it is settled once.
+            // A lease that is held again is no longer late, so that it is settled only once.
             self.late.retain(|(late, _)| *late != lease);
             Held { amount: hold.amount, until }
         });
@@ -75,7 +75,7 @@ impl Account {
         self.keep_until = self.keep_until.max(hold.keep_until).max(until);
     }
 
-    /// Ends a reservation here.
+    /// Ends the reservation of a lease in this account.
     fn end(&mut self, lease: LeaseId) -> Settlement {
         if let Some(held) = self.held.remove(&lease) {
             self.counted.reserved -= held.amount;
@@ -93,13 +93,13 @@ impl Account {
 
 impl Expires for Account {
     fn expired(&self, now: i64) -> bool {
-        // The shards count in microseconds.
+        // `keep_until` is in milliseconds, the shards count in microseconds.
         self.keep_until.saturating_mul(1000) <= now
     }
 }
 
 impl Accounts {
-    /// Replaces a reservation by what it did cost.
+    /// Replaces a reservation by the actual cost.
     pub(super) fn settle(&self, now: i64, lease: LeaseId, charges: &[Charge<'_>]) -> Settled {
         let mut accounts = self.lock(charges.iter().map(|charge| charge.key));
         let mut settled = Settled { settlement: Settlement::Unknown, each: Vec::with_capacity(charges.len()), crossed: Vec::new() };
@@ -126,7 +126,7 @@ impl Accounts {
         settled
     }
 
-    /// Ends a reservation that cost nothing.
+    /// Ends a reservation of a request that cost nothing.
     pub(super) fn release(&self, now: i64, lease: LeaseId, keys: &[&StateKey]) -> Settled {
         let mut accounts = self.lock(keys.iter().copied());
         let mut settled = Settled { settlement: Settlement::Unknown, each: Vec::with_capacity(keys.len()), crossed: Vec::new() };

@@ -23,7 +23,7 @@ struct Entry {
 
 type Shard = LruCache<Box<str>, Entry, RandomState>;
 
-/// Sessions by key, least recently recorded first out.
+/// Sessions by key; the one whose last request is longest ago is evicted first.
 pub(super) struct Sessions {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
@@ -32,7 +32,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub fn new(capacity: NonZeroUsize) -> Self {
-        // Few sessions are kept in one shard, where "the oldest" is exact.
+        // A small capacity is kept in one shard, where "the oldest" is exact.
         let count = if capacity.get() < SHARDS * 64 { 1 } else { SHARDS };
         let each = NonZeroUsize::new(capacity.get().div_ceil(count)).unwrap_or(NonZeroUsize::MIN);
         let shard = || {
@@ -61,7 +61,7 @@ impl Sessions {
         }
         let mut session = Session::default();
         let crossed = session.record(now, update, policy)?;
-        // What has run out leaves before anyone is forgotten early.
+        // Expired sessions are removed before any other is evicted.
         while shard.peek_lru().is_some_and(|(_, oldest)| oldest.expires <= now) {
             shard.pop_lru();
         }
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(sessions.evicted(), 1);
         let known = |now| ["a", "b", "c", "d"].map(|key| sessions.read(now, key, &policy).is_some());
         assert_eq!(known(5), [true, false, true, true], "b was the one not heard of for longest");
-        // What ran out goes first and is no eviction.
+        // Expired sessions are removed first, and do not count as evictions.
         record(60_003, "e");
         assert_eq!((sessions.evicted(), known(60_003)), (1, [false, false, false, true]));
     }

@@ -1,4 +1,4 @@
-//! Maps by key, each shard under its own lock. The counters of one owner lie in one shard.
+//! A map by [`StateKey`], in shards with a lock each. The counters of one owner are in one shard.
 
 use std::collections::HashMap;
 
@@ -7,16 +7,16 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::store::key::ByHash;
 use crate::store::{Meter, StateKey};
 
-/// One for each share of the owners.
+/// One shard for each share of the owners.
 const SHARDS: usize = 64;
-/// Shards of one decision that are held without a list.
+/// Shards that one decision can lock without allocating a list of guards.
 const FEW: usize = 6;
-/// From how many entries on a shard looks for ones that have run out.
+/// From this many entries on, a shard sweeps out expired ones before adding another.
 const FIRST_SWEEP: usize = 256;
 
-/// What a map holds for a while.
+/// A value of the map that expires.
 pub(super) trait Expires {
-    /// Nothing would change if it were gone.
+    /// Whether removing the value now would change no decision.
     fn expired(&self, now: i64) -> bool;
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Shard<V> {
 }
 
 impl<V: Expires> Shard<V> {
-    /// Where a key is. Mostly it says so itself.
+    /// The position of a key's entry. Mostly the key itself remembers it.
     #[inline]
     fn place(&mut self, key: &StateKey) -> Option<usize> {
         let here = key.place();
@@ -47,7 +47,8 @@ impl<V: Expires> Shard<V> {
     fn look_up(&mut self, key: &StateKey) -> Option<usize> {
         let place = *self.places.get(key)?;
         key.found_at(place);
-        // An equal key that was made later: it is the one that asks from now on.
+        // An equal key made later, as by a new configuration. The entry keeps this one, since it is the one that will be
+        // asked from now on.
         if let Some(Some((kept, _))) = self.entries.get_mut(place as usize) {
             *kept = key.clone();
         }
@@ -91,12 +92,13 @@ impl<V: Expires> Shards<V> {
         Self { shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect() }
     }
 
-    /// The shards of these keys, all held at once.
+    /// Locks the shards of these keys.
     pub fn lock<'a, 'k>(&'a self, keys: impl Iterator<Item = &'k StateKey>) -> Locked<'a, V> {
         self.lock_shares(keys.fold(0, |wanted, key| wanted | 1 << key.share()))
     }
 
-    /// The shards of these shares of the owners, one bit each, all held at once. They are always locked in the same order.
+    /// Locks the shards of a set of shares, given as a bit mask. Always in ascending order, so that no deadlock is
+    /// possible.
     #[inline]
     pub fn lock_shares(&self, wanted: u64) -> Locked<'_, V> {
         let (mut held, mut rest) = ([const { None }; FEW], Vec::new());
@@ -112,7 +114,7 @@ impl<V: Expires> Shards<V> {
         Locked { wanted, held, rest, last: (u32::MAX, 0) }
     }
 
-    /// Visits every entry, one shard after the other.
+    /// Visits every entry, locking one shard after the other.
     pub fn each(&self, mut visit: impl FnMut(&StateKey, &mut V)) {
         for shard in &self.shards {
             shard.lock().entries.iter_mut().flatten().for_each(|(key, value)| visit(key, value));
@@ -120,14 +122,14 @@ impl<V: Expires> Shards<V> {
     }
 }
 
-/// Shards of one decision.
+/// The locked shards of one decision.
 pub(super) struct Locked<'a, V> {
-    /// Which.
+    /// Bit mask of their shares.
     wanted: u64,
-    /// Most decisions have few owners: their guards need no memory of their own.
+    /// Most decisions have few owners, so that their guards fit here without an allocation.
     held: [Option<MutexGuard<'a, Shard<V>>>; FEW],
     rest: Vec<MutexGuard<'a, Shard<V>>>,
-    /// The share that was asked last, and the position of its guard: the next is mostly of the same owner.
+    /// The share asked last and the position of its guard: the next key mostly has the same owner.
     last: (u32, usize),
 }
 
@@ -138,7 +140,7 @@ impl<V: Expires> Locked<'_, V> {
             if self.wanted & 1 << share == 0 {
                 return None;
             }
-            // They are in the order of their shares.
+            // Guards are in the order of their shares, so the position is the number of lower bits set.
             self.last = (share, (self.wanted & ((1 << share) - 1)).count_ones() as usize);
         }
         match self.last.1 {
@@ -147,7 +149,8 @@ impl<V: Expires> Locked<'_, V> {
         }
     }
 
-    /// The counter of a limit, made where there is none. What is held are the shares of the meters that it is one of.
+    /// The counter of a limit, made if there is none. The shards of its [`Meters`](crate::store::Meters) must be the ones
+    /// that are locked.
     #[inline]
     pub fn meter(&mut self, meter: &Meter, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
         let shard = match meter.share() {
@@ -165,14 +168,14 @@ impl<V: Expires> Locked<'_, V> {
         shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
-    /// What is kept under one of the keys that were locked.
+    /// The value under a key whose shard is locked.
     pub fn get(&mut self, key: &StateKey) -> Option<&mut V> {
         let shard = self.shard(key.share())?;
         let place = shard.place(key)?;
         shard.entries.get_mut(place)?.as_mut().map(|(_, value)| value)
     }
 
-    /// The same, made where there is none. `None` for a key that was not locked.
+    /// The value under a key, made if there is none. `None` if the key's shard is not locked.
     pub fn entry(&mut self, key: &StateKey, now: i64, make: impl FnOnce() -> V) -> Option<&mut V> {
         let shard = self.shard(key.share())?;
         let place = match shard.place(key) {
@@ -208,7 +211,7 @@ mod tests {
         let again = key(7);
         assert_eq!(shards.lock([&again].into_iter()).get(&again), Some(&mut Until(7)));
         assert_eq!(shards.lock([&old[7]].into_iter()).get(&old[7]), Some(&mut Until(7)), "the first is not forgotten");
-        // One more than a shard keeps without looking: those that have run out go.
+        // One entry more than a shard keeps without sweeping: expired ones are removed.
         let more = key(FIRST_SWEEP);
         shards.lock([&more].into_iter()).entry(&more, 100, || Until(1000)).unwrap();
         let mut left = 0;

@@ -1,12 +1,12 @@
-//! The details of a usage record as JSON, made when somebody asks for them (product.md §14.3, §14.4, §14.6, §14.8).
+//! The details of a usage record as JSON, built only when a record is read (product.md §14.3, §14.4, §14.6, §14.8).
 
 use serde_json::{Map, Value, json};
 
 use super::packed::{Billing, Parts, Usage};
 
-/// The endpoint of MCP servers.
+/// The `endpoint` of requests to MCP servers.
 const MCP: &str = "mcp";
-/// Where the prices of a model stand in [`super::More::prices`]: side and member.
+/// Side and member name of each price in [`super::More::prices`], by position.
 pub(super) const PRICES: [(&str, &str); 17] = [
     ("input", "text_cost_per_1k_tokens"),
     ("input", "image_cost_per_1k_tokens"),
@@ -26,10 +26,10 @@ pub(super) const PRICES: [(&str, &str); 17] = [
     ("tools", "cost_per_call"),
     ("", "units_cost_per_1k"),
 ];
-/// The prices of an MCP server, in their order.
+/// The same for the prices of an MCP server.
 const MCP_PRICES: [&str; 3] = ["callNanosUsd", "inputByteNanosUsd", "outputByteNanosUsd"];
 
-/// All of them.
+/// The whole details object.
 pub(super) fn json(parts: &Parts<'_>, usage: &Usage<'_>) -> String {
     let mut details = Map::new();
     details.insert("tokens".into(), tokens(parts, usage));
@@ -62,7 +62,7 @@ fn tokens(parts: &Parts<'_>, usage: &Usage<'_>) -> Value {
     tokens
 }
 
-/// Tokens of the prompt and of the answer by kind.
+/// The tokens of the prompt and of the answer by kind.
 fn sides(parts: &Parts<'_>, usage: &Usage<'_>) -> [Value; 2] {
     let [image, audio, video, cache_write, out_image, out_audio, out_video, _] = parts.more.kinds;
     let text = |all: u64, others: &[u64]| others.iter().fold(all, |left, n| left.saturating_sub(*n));
@@ -96,7 +96,7 @@ fn billing(b: &Billing, parts: &Parts<'_>, usage: &Usage<'_>) -> Value {
     if usage.endpoint == MCP {
         billing["tools"]["mcp_costs_nanos"] = json!({usage.model.unwrap_or_default(): b.total});
     }
-    // The price as it was: it may have changed when somebody asks. Tools have none by the token.
+    // The price at the time of the request; it may have changed since. Tools have no price per token.
     if b.input_per_1k > 0 || b.output_per_1k > 0 {
         billing.insert(
             "pricing_nanos_usd_per_1k".into(),
@@ -105,7 +105,7 @@ fn billing(b: &Billing, parts: &Parts<'_>, usage: &Usage<'_>) -> Value {
     }
     if usage.endpoint != MCP && parts.more.prices.iter().any(|price| *price > 0) {
         let mut pricing = json!({"cached_input_discount_percent": b.cached_discount_percent});
-        // A price of nothing is one; none at all is written as 0, every other as one more than it is.
+        // Prices are stored plus one, so that 0 stands for "no price" and a price of zero is still one.
         for ((side, member), price) in PRICES.iter().zip(parts.more.prices) {
             if let Some(nanos) = price.checked_sub(1) {
                 let place = if side.is_empty() { &mut pricing } else { &mut pricing[*side] };
@@ -163,7 +163,7 @@ fn metadata(parts: &Parts<'_>, usage: &Usage<'_>) -> Value {
     metadata
 }
 
-/// What of a plugin took how long, microseconds.
+/// How long each plugin took: every execution, and sums by phase and by plugin.
 fn plugins<'a>(runs: impl Iterator<Item = (&'a str, &'a str, u64)>) -> Value {
     let (mut executions, mut phases, mut names) = (Vec::new(), Map::new(), Map::new());
     let add = |sums: &mut Map<String, Value>, name: &str, us: u64| {
@@ -202,7 +202,7 @@ fn mcp(parts: &Parts<'_>, usage: &Usage<'_>) -> Value {
     mcp
 }
 
-/// What refuses with a code, where it is no plugin.
+/// The gate that refuses with a code, unless it is a plugin's code.
 fn gate_of(code: &str) -> Option<&'static str> {
     Some(match code {
         "rate_limit_exceeded" | "ip_not_allowed" => "ratelimit",
@@ -220,7 +220,7 @@ fn millis(us: u64) -> f64 {
     us as f64 / 1000.0
 }
 
-/// Nano-USD as USD, exactly.
+/// Nano-USD as a decimal number of USD, exact.
 fn usd(nanos: u64) -> String {
     let fraction = format!("{:09}", nanos % 1_000_000_000);
     let digits = 2.max(fraction.trim_end_matches('0').len());

@@ -1,40 +1,40 @@
-//! What was reserved and is not yet settled, for whom comes after a crash.
+//! The journal of open reservations, from which they are settled after a crash.
 
 use async_trait::async_trait;
 
 use super::RecordError;
 use crate::store::LeaseId;
 
-/// A request on its way.
+/// A request under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// The request.
+    /// The id of the request.
     pub lease: LeaseId,
-    /// The process that carries it.
+    /// The process that handles it.
     pub replica: String,
     /// When it was opened.
     pub opened: i64,
-    /// When nobody carries it any more unless it is extended.
+    /// From when it counts as abandoned, unless it is extended.
     pub expires: i64,
-    /// What is needed to write its usage record and to settle: a JSON object.
+    /// What is needed to write its usage record and to settle its reservations: a JSON object.
     pub body: String,
 }
 
 /// The journal of reservations.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// Writes entries, all or nothing. An entry that is there already is extended to the new expiry.
+    /// Writes entries, all or nothing. For an entry that exists already only the expiry is updated.
     ///
     /// # Errors
-    /// When the store does not answer: repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn open_entries(&self, entries: &[JournalEntry]) -> Result<(), RecordError>;
-    /// Takes entries out: what they stood for is recorded. Those that are gone already are no failure.
+    /// Removes entries whose requests are recorded. Entries that do not exist are ignored.
     ///
     /// # Errors
-    /// When the store does not answer: repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn close_entries(&self, leases: &[LeaseId]) -> Result<(), RecordError>;
-    /// Entries that ran out before a time, and all of one replica if it is named (its own, after its restart), oldest
-    /// first, at most `limit`.
+    /// Entries that expired before a time and, if `replica` is given, all entries of that replica (its own, after a
+    /// restart), oldest first, at most `limit`.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -1,4 +1,5 @@
-//! Virtual keys made at run time. The secret is never here: only what it is looked up by, and a hint for people.
+//! Virtual keys made at run time. The secret itself is never stored: only the fingerprint by which it is looked up, and a
+//! hint for people.
 
 use async_trait::async_trait;
 
@@ -44,23 +45,23 @@ pub struct NewKey {
     pub name: String,
     /// On whose behalf it acts.
     pub owner: KeyOwner,
-    /// What the secret is looked up by: its keyed hash.
+    /// The fingerprint by which the secret is looked up: its keyed hash.
     pub fingerprint: [u8; 32],
-    /// What people recognise the secret by, such as `sk_…50ae`.
+    /// How people recognise the secret, such as `sk_…50ae`.
     pub hint: String,
-    /// The instant from which it is refused.
+    /// When the key expires: it is refused from this moment on.
     pub expires: Option<i64>,
     /// IANA name of the zone in which the expiry was meant.
     pub timezone: Option<String>,
     /// Its policies, a JSON object.
     pub policies: String,
-    /// What it is granted from the start.
+    /// Its initial grants.
     pub grants: Vec<Grant>,
-    /// When it is made.
+    /// When it was made.
     pub created: i64,
 }
 
-/// A key as it is kept.
+/// A stored key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRow {
     /// Stable identifier; survives rotation.
@@ -71,11 +72,11 @@ pub struct KeyRow {
     pub name: String,
     /// On whose behalf it acts.
     pub owner: KeyOwner,
-    /// What the secret is looked up by.
+    /// The fingerprint by which the secret is looked up.
     pub fingerprint: [u8; 32],
-    /// What people recognise the secret by.
+    /// How people recognise the secret.
     pub hint: String,
-    /// The instant from which it is refused.
+    /// When the key expires: it is refused from this moment on.
     pub expires: Option<i64>,
     /// IANA name of the zone in which the expiry was meant.
     pub timezone: Option<String>,
@@ -83,18 +84,18 @@ pub struct KeyRow {
     pub revoked: bool,
     /// Its policies, a JSON object.
     pub policies: String,
-    /// How often its secret was replaced.
+    /// Number of times its secret was replaced.
     pub rotations: u32,
     /// When it was made.
     pub created: i64,
-    /// Grows with every change of any key in the order in which changes become visible: who has read up to a version
-    /// has missed nothing.
+    /// Increases with every change of any key, in the order in which changes become visible: a reader that has read up to a
+    /// version has missed no change.
     pub version: i64,
-    /// What it is granted, in order.
+    /// Its grants, sorted.
     pub grants: Vec<Grant>,
 }
 
-/// What a gateway has to know of a key that was changed.
+/// The current state of a changed key, as far as a gateway needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChange {
     /// See [`KeyRow::version`].
@@ -107,24 +108,24 @@ pub struct KeyChange {
     pub name: String,
     /// On whose behalf it acts.
     pub owner: KeyOwner,
-    /// What the secret is looked up by.
+    /// The fingerprint by which the secret is looked up.
     pub fingerprint: [u8; 32],
-    /// The instant from which it is refused.
+    /// When the key expires: it is refused from this moment on.
     pub expires: Option<i64>,
     /// Switched off by the operator.
     pub revoked: bool,
     /// Its policies, a JSON object.
     pub policies: String,
-    /// What it is granted, in order.
+    /// Its grants, sorted.
     pub grants: Vec<Grant>,
 }
 
 /// A new secret for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// What the new secret is looked up by.
+    /// The fingerprint of the new secret.
     pub fingerprint: [u8; 32],
-    /// What people recognise it by.
+    /// How people recognise the new secret.
     pub hint: String,
     /// The new expiry.
     pub expires: Option<i64>,
@@ -132,26 +133,26 @@ pub struct Rotation {
     pub timezone: Option<String>,
     /// When.
     pub at: i64,
-    /// Who asked for it, for people.
+    /// The person or system that asked for it, as free text.
     pub by: String,
 }
 
 /// A past rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotationRow {
-    /// When.
+    /// When it was made.
     pub at: i64,
-    /// What the secret before was recognised by.
+    /// The hint of the previous secret.
     pub previous_hint: String,
-    /// The expiry before.
+    /// The previous expiry.
     pub previous_expires: Option<i64>,
-    /// The expiry since.
+    /// The expiry from then on.
     pub expires: Option<i64>,
-    /// Who asked for it.
+    /// The person or system that asked for it, as free text.
     pub by: String,
 }
 
-/// Which keys to list. Empty: all.
+/// Which keys to list. The default lists all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyFilter {
     /// Only of this organisation.
@@ -160,13 +161,13 @@ pub struct KeyFilter {
     pub team: Option<String>,
     /// Only of this user.
     pub user: Option<String>,
-    /// Only revoked ones, or only others.
+    /// Only revoked keys, or only those not revoked.
     pub revoked: Option<bool>,
-    /// Only those granted this.
+    /// Only keys with this grant.
     pub granted: Option<Grant>,
 }
 
-/// Where keys are kept.
+/// A store of keys.
 #[async_trait]
 pub trait VirtualKeys: Send + Sync + 'static {
     /// Makes a key.
@@ -174,22 +175,23 @@ pub trait VirtualKeys: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer; [`RecordError::Conflict`] when its id, name or fingerprint is taken.
     async fn create_key(&self, key: &NewKey) -> Result<KeyRow, RecordError>;
-    /// The key of this id.
+    /// The key with this id.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn key(&self, id: &str) -> Result<Option<KeyRow>, RecordError>;
-    /// The key that is looked up by this.
+    /// The key with this fingerprint.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn key_by_fingerprint(&self, fingerprint: &[u8; 32]) -> Result<Option<KeyRow>, RecordError>;
-    /// Keys by their ids.
+    /// A page of keys, sorted by id.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn keys(&self, filter: &KeyFilter, page: &Page) -> Result<Vec<KeyRow>, RecordError>;
-    /// Keys changed after a version, by version: 0 reads all, the last version read reads on.
+    /// Keys changed after a version, sorted by version, at most `limit`. Start with 0, and continue with the last version
+    /// read.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -197,14 +199,14 @@ pub trait VirtualKeys: Send + Sync + 'static {
     /// Replaces the secret and the expiry; everything else stays. `None`: no such key.
     ///
     /// # Errors
-    /// When the store does not answer; [`RecordError::Conflict`] when the fingerprint is taken.
+    /// When the store does not answer; [`RecordError::Conflict`] when another key has the fingerprint.
     async fn rotate_key(&self, id: &str, rotation: &Rotation) -> Result<Option<KeyRow>, RecordError>;
     /// The rotations of a key, newest first.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn rotations(&self, id: &str) -> Result<Vec<RotationRow>, RecordError>;
-    /// Switches a key off or on again. `None`: no such key.
+    /// Revokes a key, or undoes that. `None`: no such key.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -214,7 +216,7 @@ pub trait VirtualKeys: Send + Sync + 'static {
     /// # Errors
     /// When the store does not answer.
     async fn set_key_policies(&self, id: &str, policies: &str) -> Result<Option<KeyRow>, RecordError>;
-    /// Grants and takes back; what is granted already or not at all stays so. `None`: no such key.
+    /// Adds and removes grants; adding one that exists or removing one that does not has no effect. `None`: no such key.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -1,7 +1,7 @@
-//! What must survive a restart, as plain rows: what engines keep it is not seen from here.
+//! What must survive a restart, as plain rows behind traits that name no engine.
 //!
 //! Times are milliseconds since the Unix epoch, money is nano-USD, counts are not negative. Documents are JSON texts that
-//! the store keeps and does not read.
+//! the store keeps without parsing.
 
 mod details;
 mod journal;
@@ -26,16 +26,16 @@ use std::borrow::Cow;
 
 use async_trait::async_trait;
 
-/// A record store failed. None of these says anything about the caller. Texts contain no value of a row.
+/// A record store failed. None of these errors says anything about the caller. Texts contain no value of a row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// The store does not answer. Trying again may help; connections are made again by themselves.
+    /// The store does not answer. Trying again may help; the store reconnects by itself.
     #[error("the record store is unavailable: {0}")]
     Unavailable(Cow<'static, str>),
-    /// What should be new is there already.
+    /// A row that should be new exists already.
     #[error("already there: {0}")]
     Conflict(&'static str),
-    /// The store answered and refused, or what it holds is not what was written.
+    /// The store answered with an error, or what it holds is malformed.
     #[error("the record store refused: {0}")]
     Refused(Cow<'static, str>),
     /// The store answered and refused a value, such as a text with a NUL: without it the rest may be taken.
@@ -46,35 +46,35 @@ pub enum RecordError {
     Invalid(&'static str),
 }
 
-/// One page of a listing in the order of its keys.
+/// One page of a listing that is sorted by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The last row of the page before.
+    /// The key of the last row of the previous page.
     pub after: Option<String>,
-    /// Rows on a page, at least 1.
+    /// Most rows on the page, at least 1.
     pub limit: u32,
 }
 
 impl Page {
-    /// The first page of so many rows.
+    /// The first page, with `limit` rows.
     pub fn first(limit: u32) -> Self {
         Self { after: None, limit }
     }
 }
 
-/// Everything that is recorded, as one store.
+/// All kinds of records as one store.
 #[async_trait]
 pub trait RecordStore: Principals + VirtualKeys + UsageRecords + Journal + Outbox {
-    /// Brings the schema up to date. Several processes may do it at once: one does, the others wait.
+    /// Brings the schema up to date. Several processes may call it at once: one migrates, the others wait.
     ///
     /// # Errors
     /// When the store does not answer, or was written by a newer build.
     async fn migrate(&self) -> Result<Migrated, RecordError>;
 
-    /// Asks the store whether it is there.
+    /// Checks that the store answers.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not.
     async fn ping(&self) -> Result<(), RecordError>;
 }
 

@@ -1,41 +1,42 @@
-//! What usage records have since their second form, packed: the circumstances that few ask for and many records lack.
+//! The fields that packed usage records have had since version 2 of their format: circumstances that are rarely read and
+//! that many records lack.
 
 use super::packed::{Read, maybe, number, text};
 
-/// Circumstances that records have since their second form.
+/// The fields added in version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct More<'a> {
-    /// The model that was asked for, where another answered.
+    /// The model that the caller asked for, if another one answered.
     pub requested_model: Option<&'a str>,
     /// The HTTP method.
     pub method: Option<&'a str>,
-    /// What a unit is.
+    /// What the record's units are, such as pages or images.
     pub unit_kind: Option<&'a str>,
-    /// How an MCP server is spoken to.
+    /// The transport to the MCP server.
     pub transport: Option<&'a str>,
-    /// Whose limit refused.
+    /// The owner whose limit refused.
     pub scope: Option<&'a str>,
-    /// Which limit refused.
+    /// The limit that refused.
     pub limit: Option<&'a str>,
     /// The gate at which a plugin refused.
     pub gate: Option<&'a str>,
-    /// SafetySec's module whose reading came to most…
+    /// The SafetySec module with the most severe decision…
     pub safety_module: Option<&'a str>,
-    /// …and what that was.
+    /// …and that decision.
     pub safety_decision: Option<&'a str>,
     /// From the start of the upstream's work to the head of its answer, milliseconds.
     pub upstream_ms: u64,
     /// Bytes of the upstream's answer.
     pub received_bytes: u64,
-    /// Tokens of images, sound and moving pictures in the prompt, written to the provider's cache, of images, sound and moving
-    /// pictures in the answer; calls of tools.
+    /// Tokens of images, audio and video in the prompt; tokens written to the provider's cache; tokens of images, audio and
+    /// video in the answer; tool calls.
     pub kinds: [u64; 8],
-    /// What [`tag`] wrote.
+    /// The tags, as written by [`tag`].
     pub tags: &'a [u8],
-    /// What [`run`] wrote.
+    /// The plugin executions, as written by [`run`].
     pub runs: &'a [u8],
-    /// The prices in force, nano-USD, each one more than it is so that 0 is for none: those of a model in the order of
-    /// the details, or the three of an MCP server.
+    /// The prices in force in nano-USD, each stored plus one, so that 0 stands for "no price": those of a model in the
+    /// order of `details::PRICES`, or the three of an MCP server.
     pub prices: [u64; 17],
 }
 
@@ -63,7 +64,7 @@ impl<'a> More<'a> {
             number(out, blob.len() as u64);
             out.extend_from_slice(blob);
         }
-        // Where nothing has a price there is none to be written.
+        // Trailing positions without a price are left out.
         let priced = self.prices.iter().rposition(|price| *price > 0).map_or(0, |last| last + 1);
         out.push(priced as u8);
         for price in &self.prices[..priced] {
@@ -101,26 +102,26 @@ impl<'a> More<'a> {
         Some(more)
     }
 
-    /// The tags that plugins attached.
+    /// The tags that plugins attached: name and value.
     pub fn tags(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let mut read = Read(self.tags);
         std::iter::from_fn(move || Some((read.text()?, read.text()?)))
     }
 
-    /// What the plugins took: name, gate and microseconds.
+    /// The plugin executions: plugin, gate and microseconds.
     pub fn runs(&self) -> impl Iterator<Item = (&'a str, &'a str, u64)> + use<'a> {
         let mut read = Read(self.runs);
         std::iter::from_fn(move || Some((read.text()?, read.text()?, read.number()?)))
     }
 }
 
-/// Adds a tag to those of [`More::tags`].
+/// Appends a tag to the bytes of [`More::tags`].
 pub fn tag(out: &mut Vec<u8>, name: &str, value: &str) {
     text(out, name);
     text(out, value);
 }
 
-/// Adds an execution to those of [`More::runs`].
+/// Appends an execution to the bytes of [`More::runs`].
 pub fn run(out: &mut Vec<u8>, plugin: &str, gate: &str, micros: u64) {
     text(out, plugin);
     text(out, gate);

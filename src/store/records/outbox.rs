@@ -1,4 +1,4 @@
-//! Messages that must leave the gateway at least once: webhooks, mail, exported events.
+//! Messages that must be delivered at least once: webhooks, mail, exported events.
 
 use async_trait::async_trait;
 
@@ -7,87 +7,88 @@ use super::RecordError;
 /// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
-    /// Who sends it.
+    /// The plugin instance that sends it.
     pub topic: String,
-    /// What makes it unique under its topic: while it is there, the same message put again is there once.
+    /// Unique among the messages of its topic: putting a message again while it is stored has no effect.
     pub dedup: String,
-    /// Which receiver.
+    /// The receiver.
     pub destination: String,
-    /// Messages of a topic with the same key are leased in the order of putting.
+    /// Messages of a topic with the same key are leased in the order in which they were put.
     pub ordering: Option<String>,
-    /// Of the body.
+    /// Content type of the body.
     pub content_type: String,
-    /// The request it speaks of.
+    /// Id of the request that caused it.
     pub request: Option<String>,
-    /// What is sent.
+    /// The payload.
     pub body: Vec<u8>,
-    /// When it came to be.
+    /// When it was made.
     pub created: i64,
-    /// Not before.
+    /// It is not sent before this time.
     pub due: i64,
 }
 
-/// From where messages were taken over, and how far: kept with them, so that none is taken over twice.
+/// The spool from which messages were taken over, and how far. Stored together with the messages, so that none is taken
+/// over twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin<'a> {
-    /// Whose they were.
+    /// The process that wrote the spool.
     pub run: &'a str,
-    /// The number of the last.
+    /// The number of the last message taken over.
     pub number: u64,
-    /// When.
+    /// When it was taken over.
     pub at: i64,
 }
 
-/// What a sender asks for.
+/// A sender's request for messages.
 #[derive(Debug, Clone, Copy)]
 pub struct MessageLease<'a> {
-    /// Messages of this topic,
+    /// Topic of the messages.
     pub topic: &'a str,
-    /// for no destination of these, or
+    /// Destinations to leave out.
     pub except: &'a [&'a str],
-    /// for this one alone.
+    /// The only destination to serve, if given.
     pub only: Option<&'a str>,
-    /// Who asks.
+    /// The process that asks.
     pub sender: &'a str,
-    /// Due by now.
+    /// The current time: only messages due by now are leased.
     pub now: i64,
-    /// Until when it has them.
+    /// When the lease runs out.
     pub until: i64,
-    /// How many at most.
+    /// Most messages to lease.
     pub limit: u32,
 }
 
-/// A message that was leased to a sender.
+/// A message that is leased to a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxMessage {
-    /// Identifier, growing in the order of putting.
+    /// Identifier, increasing in the order of putting.
     pub id: i64,
-    /// Who sends it.
+    /// The plugin instance that sends it.
     pub topic: String,
-    /// What makes it unique; also its idempotency key on the way.
+    /// Unique within its topic; also its idempotency key at the receiver.
     pub dedup: String,
-    /// Which receiver.
+    /// The receiver.
     pub destination: String,
-    /// What keeps it in order.
+    /// The ordering key.
     pub ordering: Option<String>,
-    /// Of the body.
+    /// Content type of the body.
     pub content_type: String,
-    /// The request it speaks of.
+    /// Id of the request that caused it.
     pub request: Option<String>,
-    /// What is sent.
+    /// The payload.
     pub body: Vec<u8>,
-    /// When it came to be.
+    /// When it was made.
     pub created: i64,
-    /// Which attempt this is, from 1.
+    /// Number of this attempt, from 1.
     pub attempt: u32,
 }
 
-/// What became of a leased message.
+/// The outcome of a leased message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// It arrived: it is gone.
+    /// It was delivered, and is removed.
     Sent,
-    /// To be tried again at a time, and why.
+    /// It is to be tried again at this time, for this reason.
     Retry(i64, String),
     /// Given up at a time, and why.
     Dead(i64, String),
@@ -95,21 +96,21 @@ pub enum Settled {
     Back,
 }
 
-/// How a message stands.
+/// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It waits for its first attempt.
     Pending,
-    /// It waits for another.
+    /// It waits for another attempt.
     Retrying,
-    /// A sender has it.
+    /// It is leased to a sender.
     Leased,
     /// It was given up.
     Dead,
 }
 
 impl Standing {
-    /// Its name.
+    /// Its name, as shown to people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -120,122 +121,122 @@ impl Standing {
     }
 }
 
-/// A message as it stands, without its body.
+/// A message without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageRow {
     /// Identifier.
     pub id: i64,
-    /// Who sends it.
+    /// The plugin instance that sends it.
     pub topic: String,
-    /// What makes it unique.
+    /// Unique within its topic.
     pub dedup: String,
-    /// Which receiver.
+    /// The receiver.
     pub destination: String,
-    /// What keeps it in order.
+    /// The ordering key.
     pub ordering: Option<String>,
-    /// The request it speaks of.
+    /// Id of the request that caused it.
     pub request: Option<String>,
-    /// When it came to be.
+    /// When it was made.
     pub created: i64,
     /// When it is tried next; of one that was given up, when that was.
     pub due: i64,
-    /// Attempts so far.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// How it stands.
+    /// Its state.
     pub standing: Standing,
-    /// What the last attempt said.
+    /// The error of the last attempt.
     pub why: String,
     /// Bytes of its body.
     pub size: u64,
 }
 
-/// Which messages; a field that is empty asks for nothing.
+/// Which messages to select; a field that is `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageFilter {
-    /// Of this topic.
+    /// Only of this topic.
     pub topic: Option<String>,
-    /// For this destination.
+    /// Only for this destination.
     pub destination: Option<String>,
-    /// Known by this id.
+    /// Only the one with this dedup key.
     pub dedup: Option<String>,
-    /// That stand so.
+    /// Only those in this state.
     pub standing: Option<Standing>,
 }
 
-/// How much waits under a topic.
+/// The backlog of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Depth {
-    /// Who sends.
+    /// The plugin instance that sends.
     pub topic: String,
-    /// To be sent, or being sent.
+    /// Messages that wait or are being sent.
     pub pending: u64,
-    /// Given up.
+    /// Messages that were given up.
     pub dead: u64,
-    /// When the oldest that waits came to be.
+    /// When the oldest waiting message was made.
     pub oldest: Option<i64>,
 }
 
-/// The outbox. A sender leases messages, and says of each what became of it before the lease runs out; otherwise another
-/// sender gets it.
+/// The outbox. A sender leases messages and settles each before its lease runs out; otherwise another sender gets it.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Puts messages, all or nothing, and how far their origin was taken over with them. Says how many were new.
+    /// Stores messages and, with them, how far their origin was taken over; all or nothing. Returns how many were new.
     ///
     /// # Errors
-    /// When the store does not answer: repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn put_messages(&self, messages: &[NewMessage], origin: Option<Origin<'_>>) -> Result<u64, RecordError>;
-    /// The number of the last message that was taken over from an origin; 0 if none was.
+    /// The number of the last message taken over from an origin; 0 if none was.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn taken_over(&self, run: &str) -> Result<u64, RecordError>;
-    /// Forgets an origin that has no more, and those that nobody took over from since a time.
+    /// Forgets an origin that is taken over completely, and all origins from which nothing was taken over since a time.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn forget_origin(&self, run: &str, before: i64) -> Result<(), RecordError>;
-    /// Leases due messages, oldest first. No two senders have one. Of messages with one key, a sender gets the first ones
-    /// that are there, and while it has them nobody gets later ones.
+    /// Leases due messages, oldest first. A message is leased to one sender at a time. Of the messages with one ordering
+    /// key a sender gets the first ones, and while it holds them no sender gets later ones.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn lease_messages(&self, lease: MessageLease<'_>) -> Result<Vec<OutboxMessage>, RecordError>;
-    /// Says what became of messages. Those that this sender no longer has are left alone; how many it had.
+    /// Stores the outcomes of messages. Messages that are no longer leased to this sender are left alone. Returns how many
+    /// were settled.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn settle_messages(&self, sender: &str, settled: &[(i64, Settled)]) -> Result<u64, RecordError>;
-    /// Gives back, unattempted, everything that a sender has which is gone.
+    /// Gives all messages that are leased to a dead sender back, as not attempted. Returns how many.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn release_messages(&self, sender: &str) -> Result<u64, RecordError>;
-    /// When the next message of these topics becomes due after a time; `None` if none waits for its time.
+    /// When the next message of these topics becomes due after a time; `None` if none does.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn next_due(&self, topics: &[&str], after: i64) -> Result<Option<i64>, RecordError>;
-    /// Messages in the order of putting, after an id.
+    /// Messages with an id above `after`, in the order in which they were put.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn messages(&self, filter: &MessageFilter, now: i64, after: i64, limit: u32) -> Result<Vec<MessageRow>, RecordError>;
-    /// Sends messages anew that nobody has, from their first attempt.
+    /// Makes messages that are not leased due now, with their attempts counted anew. Returns how many.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn retry_messages(&self, filter: &MessageFilter, now: i64) -> Result<u64, RecordError>;
-    /// Gives messages up that wait for an attempt.
+    /// Gives up messages that wait for an attempt. Returns how many.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn bury_messages(&self, filter: &MessageFilter, now: i64, why: &str) -> Result<u64, RecordError>;
-    /// Removes messages that nobody has.
+    /// Removes messages that are not leased. Returns how many.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn drop_messages(&self, filter: &MessageFilter, now: i64) -> Result<u64, RecordError>;
-    /// Removes the oldest messages that wait and that nobody has, and says which.
+    /// Removes the oldest messages that wait and are not leased, and returns them.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -1,31 +1,31 @@
-//! A usage record in few bytes, as it waits in the spool and as the embedded store keeps it.
+//! The compact binary form of a usage record, in which it waits in the spool and is kept by the embedded store.
 //!
-//! Every request writes one, so it is written without a detour: numbers as LEB128, texts with their length before them, and
-//! of the details what cannot be derived from the rest. The JSON of the details is made when somebody asks for it.
+//! Every request writes one, so it is written directly: numbers as LEB128, texts with their length before them, and only
+//! those details that cannot be derived from other fields. The JSON of the details is built when a record is read.
 
 use super::more::More;
 use super::{UsageRecord, details};
 
-/// The form written by this build.
+/// The version of the format that this build writes.
 const VERSION: u8 = 2;
-/// The form before it, without [`More`].
+/// The previous version, without [`More`].
 const FIRST: u8 = 1;
 const STREAM: u8 = 1;
 const PRICED: u8 = 2;
 const TEXT_DETAILS: u8 = 4;
 
-/// A record as it is written and read, without a copy of its texts.
+/// A usage record that borrows its texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage<'a> {
-    /// When it ended, milliseconds since the Unix epoch.
+    /// When the request ended, milliseconds since the Unix epoch.
     pub at: i64,
-    /// The answer was a stream.
+    /// Whether the answer was a stream.
     pub stream: bool,
-    /// The status the caller got.
+    /// The status sent to the caller.
     pub status: u16,
-    /// From its first byte to its end, milliseconds.
+    /// From the first byte of the request to its end, milliseconds.
     pub latency_ms: u64,
-    /// What of it was ours, microseconds.
+    /// The gateway's own share of that time, microseconds.
     pub overhead_us: u64,
     /// Tokens read, cached ones included.
     pub input_tokens: u64,
@@ -33,11 +33,11 @@ pub struct Usage<'a> {
     pub cached_tokens: u64,
     /// Tokens written, reasoning included.
     pub output_tokens: u64,
-    /// Tokens written that nobody sees.
+    /// Output tokens for reasoning, which the caller does not see.
     pub reasoning_tokens: u64,
-    /// All that is billed.
+    /// All tokens billed.
     pub total_tokens: u64,
-    /// Units that are no tokens.
+    /// Units that are not tokens.
     pub units: u64,
     /// What it cost, nano-USD; `None` without a price.
     pub cost_nanos: Option<i64>,
@@ -55,29 +55,29 @@ pub struct Usage<'a> {
     pub model: Option<&'a str>,
     /// The endpoint.
     pub endpoint: &'a str,
-    /// How it ended.
+    /// How the request ended.
     pub end: &'a str,
-    /// The code of the refusal.
+    /// The code of the refusal, if it was refused.
     pub code: Option<&'a str>,
-    /// Whence the numbers are.
+    /// Where the token numbers come from.
     pub usage_source: &'a str,
     /// The provider's own id.
     pub provider_request_id: Option<&'a str>,
     /// W3C trace id.
     pub trace_id: Option<&'a str>,
-    /// The rest.
+    /// The rest of the record.
     pub details: Details<'a>,
     /// Names of the plugins that ran, each followed by a line feed.
     pub plugins: &'a str,
 }
 
-/// What the record's details are made of.
+/// The details of a record, as JSON or as the fields from which the JSON is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one lives while a record is written: a box would cost each request an allocation")]
 pub enum Details<'a> {
-    /// The JSON object itself.
+    /// The JSON object.
     Text(&'a str),
-    /// What it is derived from.
+    /// The fields.
     Parts(Parts<'a>),
 }
 
@@ -92,49 +92,49 @@ impl Default for Details<'_> {
 pub struct Parts<'a> {
     /// Name of the route.
     pub route: &'a str,
-    /// The caller's software.
+    /// The caller's `User-Agent`.
     pub user_agent: Option<&'a str>,
-    /// Attempts at providers.
+    /// Number of attempts at providers.
     pub attempts: u64,
     /// Bytes of the request's body.
     pub request_bytes: u64,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
-    /// Tokens of embeddings among those read.
+    /// Tokens of embeddings, part of the input tokens.
     pub embeddings_tokens: u64,
-    /// What it cost by class, with the price that held.
+    /// The cost by class and the prices in force.
     pub billing: Option<Billing>,
-    /// The rest of them.
+    /// The fields since version 2.
     pub more: More<'a>,
 }
 
-/// What a request cost, nano-USD, and the price of 1,000 tokens as it was.
+/// The cost of a request and the prices of 1,000 tokens at that time, all in nano-USD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Billing {
-    /// Tokens read.
+    /// Cost of input tokens.
     pub input: u64,
-    /// Those from the provider's cache.
+    /// Cost of cached input tokens.
     pub cached_input: u64,
-    /// Tokens written.
+    /// Cost of output tokens.
     pub output: u64,
-    /// Embeddings.
+    /// Cost of embeddings.
     pub embeddings: u64,
-    /// Tools.
+    /// Cost of tools.
     pub tool: u64,
-    /// Units.
+    /// Cost of units.
     pub units: u64,
-    /// All together.
+    /// Total cost.
     pub total: u64,
-    /// The price of 1,000 tokens read.
+    /// The price of 1,000 input tokens.
     pub input_per_1k: u64,
-    /// The price of 1,000 tokens written.
+    /// The price of 1,000 output tokens.
     pub output_per_1k: u64,
-    /// What is taken off for cached ones, percent.
+    /// The discount on cached input tokens, percent.
     pub cached_discount_percent: u64,
 }
 
 pub(super) fn number(out: &mut Vec<u8>, mut n: u64) {
-    // Most are small.
+    // Most numbers are small.
     if n < 0x80 {
         return out.push(n as u8);
     }
@@ -145,14 +145,14 @@ pub(super) fn number(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-/// Numbers one behind the other, written where nothing has to be asked for memory.
+/// A buffer on the stack for consecutive numbers, so that they are appended to the record in one go.
 struct Numbers {
     bytes: [u8; Self::MOST],
     len: usize,
 }
 
 impl Numbers {
-    /// Those of one record that stand together, and some.
+    /// More than the consecutive numbers of one record need.
     const MOST: usize = 192;
 
     fn new() -> Self {
@@ -200,7 +200,7 @@ impl<'a> Usage<'a> {
         let mut head = Numbers::new();
         head.byte(VERSION);
         head.byte(flag(self.stream, STREAM) | flag(self.cost_nanos.is_some(), PRICED) | flag(written, TEXT_DETAILS));
-        // Before the epoch, and below nothing, there is nothing.
+        // Times before 1970 and negative costs do not occur; they would be written as 0.
         head.number(self.at.max(0).unsigned_abs());
         for n in [
             u64::from(self.status),
@@ -237,7 +237,7 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Reads a record; `None` for what another build wrote in another form.
+    /// Reads a record; `None` if another build wrote it in an unknown format.
     pub fn unpack(bytes: &'a [u8]) -> Option<Self> {
         let mut read = Read(bytes);
         let version = read.byte()?;
@@ -281,7 +281,7 @@ impl<'a> Usage<'a> {
         Some(usage)
     }
 
-    /// When a packed record ended, without reading the rest of it.
+    /// The `at` of a packed record, without reading the rest.
     pub fn at(bytes: &[u8]) -> Option<i64> {
         let mut read = Read(bytes);
         matches!(read.byte()?, VERSION | FIRST).then_some(())?;
@@ -294,7 +294,7 @@ impl<'a> Usage<'a> {
         self.plugins.split_terminator('\n')
     }
 
-    /// The record as a row.
+    /// The record as an owned row.
     pub fn row(&self, id: u128) -> UsageRecord {
         let own = |text: Option<&str>| text.map(str::to_owned);
         UsageRecord {
@@ -331,7 +331,7 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// A row as it is packed. `plugins` is where their names are put together.
+    /// A row as a borrowed record. `plugins` is the buffer in which the names of plugins are joined.
     pub fn of_row(row: &'a UsageRecord, plugins: &'a mut String) -> Self {
         for name in &row.plugins {
             plugins.push_str(name);
@@ -411,7 +411,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What is left of a packed record.
+/// The unread rest of a packed record.
 pub(super) struct Read<'a>(pub &'a [u8]);
 
 impl<'a> Read<'a> {
@@ -452,18 +452,18 @@ impl<'a> Read<'a> {
     }
 }
 
-/// Packed records on their way, in the order in which they ended.
+/// Packed records under way to the store, in the order in which the requests ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageBatch {
     bytes: Vec<u8>,
     records: usize,
 }
 
-/// Bytes before each record: the request and the length.
+/// Bytes before each record: the request id and the length.
 const HEAD: usize = 16 + 4;
 
 impl UsageBatch {
-    /// Adds a packed record of a request.
+    /// Appends the packed record of a request.
     pub fn push(&mut self, id: u128, packed: &[u8]) {
         self.bytes.extend_from_slice(&id.to_le_bytes());
         self.bytes.extend_from_slice(&u32::try_from(packed.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -471,13 +471,13 @@ impl UsageBatch {
         self.records += 1;
     }
 
-    /// What [`Self::bytes`] of a batch were.
+    /// The batch whose [`Self::bytes`] these are.
     pub fn of_bytes(bytes: Vec<u8>) -> Self {
         let records = Each(&bytes).count();
         Self { bytes, records }
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub fn len(&self) -> usize {
         self.records
     }
@@ -487,17 +487,17 @@ impl UsageBatch {
         self.records == 0
     }
 
-    /// All of it.
+    /// All records with their ids, in the form of the spool.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// All of it, to keep.
+    /// [`Self::bytes`], owned.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Requests with their packed records.
+    /// Request ids with their packed records.
     pub fn iter(&self) -> impl Iterator<Item = (u128, &[u8])> {
         Each(&self.bytes)
     }

@@ -1,4 +1,4 @@
-//! What is packed is unpacked.
+//! Packing and unpacking gives the same record.
 
 use super::*;
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn details_are_derived_from_their_parts() {
     assert_eq!((&details["billing"]["tool_cost_nanos_usd"], &details["billing"]["total_cost_usd"]), (&0.into(), &"0.005182".into()));
 }
 
-/// A record of the build before: its details end where the second form goes on.
+/// A record of the previous build, in version 1 of the format: it ends where version 2 continues.
 #[test]
 fn records_of_the_first_form_are_still_read() {
     let parts = Parts { route: "openai", attempts: 2, ..Parts::default() };

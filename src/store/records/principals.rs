@@ -13,7 +13,7 @@ pub struct OrganisationRow {
     pub id: String,
     /// Unique name.
     pub name: String,
-    /// Free text of the operator.
+    /// Free-form metadata of the operator.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -26,7 +26,7 @@ pub struct MemberRow {
     pub id: String,
     /// Name, unique within the organisation and its kind.
     pub name: String,
-    /// Free text of the operator.
+    /// Free-form metadata of the operator.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -35,9 +35,9 @@ pub struct MemberRow {
 pub struct ModelRow {
     /// Identifier of the organisation.
     pub organisation: String,
-    /// What callers send, unique within the organisation.
+    /// The name that callers send, unique within the organisation.
     pub name: String,
-    /// What the provider is sent.
+    /// The name that the provider is sent.
     pub slug: String,
     /// Name of the provider.
     pub provider: String,
@@ -45,7 +45,7 @@ pub struct ModelRow {
     pub document: String,
 }
 
-/// Principals that were put into the store. Putting again replaces, by identifier (models: by name).
+/// Principals in the store. Putting a row replaces the one with the same identifier (models: the same name).
 #[async_trait]
 pub trait Principals: Send + Sync + 'static {
     /// Puts an organisation.

@@ -1,19 +1,20 @@
-//! Statements of others: what a plugin with the `postgres` scope may run on the server that keeps the records.
+//! Statements that a plugin with the `postgres` scope may run on the server that keeps the records.
 
 use async_trait::async_trait;
 
 use super::RecordError;
 
-/// A value that goes into a statement or comes out of it.
+/// A parameter or a result value of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SqlValue {
-    /// `NULL`. As a parameter it is one of type `text`: where another type is wanted, write `CAST($1 AS bigint)`.
+    /// `NULL`. As a parameter it has the type `text`: for another type, write `CAST($1 AS bigint)`.
     Null,
-    /// `bigint`; smaller integers come out as it.
+    /// `bigint`; smaller integers are converted to it.
     Int(i64),
-    /// `double precision`; `real` comes out as it.
+    /// `double precision`; `real` is converted to it.
     Float(f64),
-    /// `text`; `varchar`, `char` and `name` come out as it. Other types: `CAST(column AS text)`, `CAST($1 AS jsonb)`.
+    /// `text`; `varchar`, `char` and `name` are converted to it. For other types write `CAST(column AS text)`, `CAST($1 AS
+    /// jsonb)`.
     Text(String),
     /// `bytea`.
     Bytes(Vec<u8>),
@@ -24,17 +25,18 @@ pub enum SqlValue {
 /// Runs single statements, each in a transaction of its own.
 #[async_trait]
 pub trait Statements: Send + Sync + 'static {
-    /// Runs a statement whose parameters are `$1`, `$2`, … and says how many rows it touched. Names without a schema are
-    /// those of `schema`, which is made with the first call.
+    /// Runs a statement with the parameters `$1`, `$2`, …. Returns how many rows it touched. Names without a schema refer
+    /// to `schema`, which is created by the first call.
     ///
     /// # Errors
     /// When the store does not answer; [`RecordError::Refused`] for a statement the server does not take,
     /// [`RecordError::Value`] for a value, and [`RecordError::Conflict`] for a row that is there already.
     async fn execute(&self, schema: &str, text: &str, values: &[SqlValue]) -> Result<u64, RecordError>;
 
-    /// The same for one that returns rows, at most `limit` of them.
+    /// Runs a statement that returns rows, at most `limit` of them; otherwise as [`Self::execute`].
     ///
     /// # Errors
-    /// As [`Self::execute`]; [`RecordError::Refused`] for more rows, and for columns of a type that [`SqlValue`] has not.
+    /// As [`Self::execute`]; [`RecordError::Refused`] for more rows than `limit`, and for columns of a type that
+    /// [`SqlValue`] lacks.
     async fn query(&self, schema: &str, text: &str, values: &[SqlValue], limit: usize) -> Result<Vec<Vec<SqlValue>>, RecordError>;
 }

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use super::{RecordError, UsageBatch};
 
-/// One request. Nothing of a prompt, an answer or a credential is in it.
+/// The usage of one request. It contains nothing of a prompt, an answer or a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageRecord {
-    /// 32 lowercase hex digits, the `x-request-id` of the answer. One record an id.
+    /// 32 lowercase hex digits, the `x-request-id` of the answer. Unique.
     pub request_id: String,
-    /// When it ended.
+    /// When the request ended.
     pub at: i64,
     /// Identifier of the organisation.
     pub organisation: String,
@@ -25,19 +25,19 @@ pub struct UsageRecord {
     pub model: Option<String>,
     /// The endpoint as routed.
     pub endpoint: String,
-    /// The answer was a stream.
+    /// Whether the answer was a stream.
     pub stream: bool,
-    /// The status the caller got.
+    /// The status sent to the caller.
     pub status: u16,
-    /// How it ended: `complete`, `caller_aborted`, …
+    /// How the request ended: `complete`, `caller_aborted`, …
     pub end: String,
     /// The code of the refusal, if it was refused.
     pub code: Option<String>,
-    /// Whence the numbers are: `provider`, `estimate`, …
+    /// Where the token numbers come from: `provider`, `estimate`, …
     pub usage_source: String,
-    /// From its first byte to its end, milliseconds.
+    /// From the first byte of the request to its end, milliseconds.
     pub latency_ms: u64,
-    /// What of it was ours, microseconds.
+    /// The gateway's own share of that time, microseconds.
     pub overhead_us: u64,
     /// Tokens read, cached ones included.
     pub input_tokens: u64,
@@ -45,11 +45,11 @@ pub struct UsageRecord {
     pub cached_tokens: u64,
     /// Tokens written, reasoning included.
     pub output_tokens: u64,
-    /// Tokens written that nobody sees.
+    /// Output tokens for reasoning, which the caller does not see.
     pub reasoning_tokens: u64,
-    /// All that is billed.
+    /// All tokens billed.
     pub total_tokens: u64,
-    /// Units that are no tokens: pages, images.
+    /// Units that are not tokens: pages, images.
     pub units: u64,
     /// What it cost, nano-USD; `None` without a price.
     pub cost_nanos: Option<i64>,
@@ -63,7 +63,7 @@ pub struct UsageRecord {
     pub plugins: Vec<String>,
 }
 
-/// Which records. Empty: all.
+/// Which records to select. The default selects all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageFilter {
     /// Only of this organisation.
@@ -78,40 +78,40 @@ pub struct UsageFilter {
     pub provider: Option<String>,
     /// Only of this model.
     pub model: Option<String>,
-    /// Only those in which this plugin ran.
+    /// Only requests in which this plugin ran.
     pub plugin: Option<String>,
-    /// Ended at this time or later.
+    /// Only those that ended at this time or later.
     pub from: Option<i64>,
-    /// Ended before this time.
+    /// Only those that ended before this time.
     pub until: Option<i64>,
-    /// Only requests that went on to a provider, and those whose process died when they might have.
+    /// Only requests that were sent to a provider, and those whose process died when they may have been.
     pub accepted: bool,
-    /// Only those with a status of 400 or more that was not a refusal of the gateway's own.
+    /// Only those with a status of 400 or more that did not come from a refusal by the gateway.
     pub failed: bool,
 }
 
-/// By what sums are told apart.
+/// How sums are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageBy {
-    /// Not at all: one sum.
+    /// One sum over everything.
     Nothing,
-    /// Organisations.
+    /// By organisation.
     Organisation,
-    /// Keys.
+    /// By key.
     Key,
-    /// Teams; requests without one under `None`.
+    /// By team; requests without one are under `None`.
     Team,
-    /// Users; requests without one under `None`.
+    /// By user; requests without one are under `None`.
     User,
-    /// Providers.
+    /// By provider.
     Provider,
-    /// Models.
+    /// By model.
     Model,
-    /// Plugins. A request counts for each that ran.
+    /// By plugin. A request counts for each plugin that ran.
     Plugin,
-    /// Statuses.
+    /// By status.
     Status,
-    /// Days of UTC, as `2026-11-21`.
+    /// By day in UTC, as `2026-11-21`.
     Day,
 }
 
@@ -133,11 +133,11 @@ impl UsageBy {
 /// A sum over records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UsageSum {
-    /// What the records have in common.
+    /// The value of the grouping field that the records share.
     pub group: Option<String>,
-    /// How many.
+    /// Number of records.
     pub requests: u64,
-    /// Those with a status of 400 or more.
+    /// Number of records with a status of 400 or more.
     pub errors: u64,
     /// Tokens read.
     pub input_tokens: u64,
@@ -145,42 +145,43 @@ pub struct UsageSum {
     pub cached_tokens: u64,
     /// Tokens written.
     pub output_tokens: u64,
-    /// Tokens written that nobody sees.
+    /// Output tokens for reasoning.
     pub reasoning_tokens: u64,
     /// All tokens billed.
     pub total_tokens: u64,
     /// Units.
     pub units: u64,
-    /// Cost, nano-USD; records without a price count nothing.
+    /// Cost in nano-USD; records without a price add nothing.
     pub cost_nanos: i64,
-    /// Milliseconds of all together.
+    /// Sum of the latencies, milliseconds.
     pub latency_ms: u64,
 }
 
-/// Where usage is kept.
+/// A store of usage records.
 #[async_trait]
 pub trait UsageRecords: Send + Sync + 'static {
-    /// Writes a batch, all or nothing. Records of ids that are there already are left as they are. Says how many were new.
+    /// Writes records, all or nothing. A record whose id exists already is left as it is. Returns how many were new.
     ///
     /// # Errors
-    /// When the store does not answer: repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn append_usage(&self, records: &[UsageRecord]) -> Result<u64, RecordError>;
-    /// The same for packed records, without looking into them. Those of a form that is not known are left out.
+    /// [`Self::append_usage`] for packed records. Those in an unknown format are skipped.
     ///
     /// # Errors
-    /// When the store does not answer: repeat it then.
+    /// When the store does not answer; then repeat it.
     async fn append_packed(&self, batch: UsageBatch) -> Result<u64, RecordError>;
-    /// Records, newest first, at most `limit`, after the one before (its time and id).
+    /// Records, newest first, at most `limit`, beginning behind `after` (time and id of the last record of the previous
+    /// page).
     ///
     /// # Errors
     /// When the store does not answer.
     async fn usage(&self, filter: &UsageFilter, after: Option<(i64, &str)>, limit: u32) -> Result<Vec<UsageRecord>, RecordError>;
-    /// Sums, the dearest first, at most 10,000.
+    /// Sums, most expensive first, at most 10,000.
     ///
     /// # Errors
     /// When the store does not answer.
     async fn sum_usage(&self, filter: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, RecordError>;
-    /// Forgets records that ended before a time, at most `limit` at once. Says how many.
+    /// Deletes records that ended before a time, at most `limit`. Returns how many.
     ///
     /// # Errors
     /// When the store does not answer.

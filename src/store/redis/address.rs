@@ -1,4 +1,4 @@
-//! Addresses of one server, of Sentinels and of a Cluster, in one notation.
+//! Parsing of addresses of a single server, of Sentinels and of a cluster, in one notation.
 
 use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
@@ -12,13 +12,14 @@ const FORM: StateError = StateError::Invalid(
     "an address is redis://HOST[:PORT][/DB], redis+sentinel://HOST[:PORT],…/SERVICE[/DB] or redis+cluster://HOST[:PORT],…, with rediss for TLS",
 );
 
-/// Whom to connect to.
+/// What to connect to.
 pub(super) enum Target {
     /// One server.
     Single(Box<Client>),
-    /// The master that Sentinels name. The client keeps connections to them, hence the lock; it is taken to connect only.
+    /// The master that the Sentinels name. The client keeps connections to the Sentinels and therefore needs a lock; it is
+    /// taken only to connect.
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
-    /// The nodes of a cluster: as a whole, and those that were named.
+    /// A cluster: the client for all of it, and clients for the nodes that the address names.
     Cluster(Box<ClusterClient>, Vec<Client>),
 }
 
@@ -29,17 +30,17 @@ enum Shape {
     Cluster,
 }
 
-/// An address in its parts. Borrowed from the address, which may hold a password: it is never printed.
+/// The parts of an address, borrowed from it. The address may hold a password and is never printed.
 struct Parts<'a> {
     shape: Shape,
     tls: bool,
     credentials: &'a str,
     hosts: Vec<&'a str>,
-    /// What follows the hosts, without the slash before it.
+    /// What follows the hosts, without the leading slash.
     path: &'a str,
 }
 
-/// Reads an address.
+/// Parses an address.
 pub(super) fn parse(address: &str, options: &Options) -> Result<Target, StateError> {
     let address = address.trim();
     let parts = split(address)?;
@@ -53,7 +54,7 @@ pub(super) fn parse(address: &str, options: &Options) -> Result<Target, StateErr
             if service.is_empty() {
                 return Err(FORM);
             }
-            // The Sentinels themselves are asked without the credentials of the servers they watch.
+            // The Sentinels are connected to without credentials: those of the address are for the servers that they watch.
             let plain = Parts { credentials: "", hosts: Vec::new(), ..parts };
             let sentinels: Vec<ConnectionInfo> =
                 parts.hosts.iter().map(|host| plain.node("redis", host, "", 26379, address)).collect::<Result<_, _>>()?;
@@ -84,7 +85,7 @@ pub(super) fn parse(address: &str, options: &Options) -> Result<Target, StateErr
     }
 }
 
-/// Small answers leave at once.
+/// TCP settings without Nagle's delay, so that small packets leave at once.
 fn quick() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
@@ -114,7 +115,7 @@ fn split(address: &str) -> Result<Parts<'_>, StateError> {
     Ok(Parts { shape, tls, credentials, hosts, path: path.trim_end_matches('/') })
 }
 
-/// `HOST:PORT`, as the product's own variable `REDIS_ADDR` has it.
+/// Whether an address is a plain `HOST:PORT`, the form of the product's variable `REDIS_ADDR`.
 fn is_plain(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let named = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
@@ -122,8 +123,8 @@ fn is_plain(address: &str) -> bool {
 }
 
 impl Parts<'_> {
-    /// One node, as the driver understands it. It is asked to read an address of its own notation, so that escapes in
-    /// passwords and addresses of IPv6 mean here what they mean everywhere.
+    /// The connection settings of one node. The driver parses an address in its own notation, so that escapes in passwords
+    /// and IPv6 addresses mean what they always mean.
     fn node(&self, scheme: &str, host: &str, path: &str, port: u16, whole: &str) -> Result<ConnectionInfo, StateError> {
         let text = if host.is_empty() {
             whole.replacen("valkey", "redis", 1)

@@ -1,4 +1,4 @@
-//! The bus: one connection that listens, made with the first listener and again whenever it is lost.
+//! The bus over Redis Pub/Sub: one connection that listens, opened for the first listener and reopened whenever it is lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use crate::store::bus::{InvalidationBus, Notice, Subscription, WAITING};
 use crate::store::{Reach, StateError};
 
 const CHANNEL: &str = "odock:cache-invalidation";
-/// How often a quiet connection is asked whether it is still there, and how long it may take to say so.
+/// How often a quiet connection is pinged, and how long the answer may take.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Between two connections, of which the first did not last; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// The listeners of this process. One task serves them all and ends with the last of them.
+/// The listeners of this process. One task serves all of them, and ends with the last one.
 pub(super) struct Hub {
     notices: broadcast::Sender<Notice>,
     listening: Mutex<bool>,
@@ -33,7 +33,7 @@ impl Hub {
         Arc::new(Self { notices: broadcast::channel(WAITING).0, listening: Mutex::new(false) })
     }
 
-    /// Whether the last listener has gone; then the task has as well.
+    /// Whether the last listener is gone. If so, notes that the task ends: the next listener starts another.
     fn deserted(&self) -> bool {
         let mut listening = self.listening.lock();
         *listening = self.notices.receiver_count() > 0;
@@ -64,7 +64,7 @@ impl Reach for RedisState {
     }
 }
 
-/// Says that nobody listens any more when the task ends before its time, as with its runtime.
+/// Notes that the task no longer runs, even when its runtime drops it.
 struct Guard(Arc<Hub>);
 
 impl Drop for Guard {
@@ -97,7 +97,7 @@ async fn connect(link: &Link) -> RedisResult<(PubSubSink, PubSubStream)> {
     Ok((sink, stream))
 }
 
-/// Passes on what comes, until the connection is lost or nobody listens.
+/// Passes messages on to the listeners until the connection is lost or no listener is left.
 async fn forward(hub: &Hub, mut sink: PubSubSink, mut stream: PubSubStream) {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
@@ -106,7 +106,7 @@ async fn forward(hub: &Hub, mut sink: PubSubSink, mut stream: PubSubStream) {
                 let Some(message) = message else { return };
                 let notice = match message.get_payload::<String>() {
                     Ok(text) => Notice::Message(text.into()),
-                    // Not one of ours; who cannot read it had better look for himself.
+                    // Not a message of the gateway's. Listeners cannot read it, so they are told to read everything anew.
                     Err(_) => Notice::Gap,
                 };
                 let _ = hub.notices.send(notice);

@@ -1,4 +1,4 @@
-//! Decisions about requests; how limits and counters are kept is said in `lua/decide.lua` and `lua/account.lua`.
+//! Decisions about requests. `lua/decide.lua` and `lua/account.lua` describe how limits and counters are stored.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -19,7 +19,7 @@ static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(concat!(include_s
 static CONCLUDE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("lua/account.lua"), include_str!("lua/conclude.lua"))));
 
-/// Makes a server know the scripts. One that does not take them now is sent them with the first call.
+/// Loads the scripts into a server. If that fails, the first call sends them.
 pub(super) async fn load(server: &mut MultiplexedConnection) {
     for script in [&DECIDE, &CONCLUDE] {
         if let Err(error) = script.prepare_invoke().load_async(server).await {
@@ -28,42 +28,42 @@ pub(super) async fn load(server: &mut MultiplexedConnection) {
     }
 }
 
-/// Which counters of budgets and quotas are reserved in.
+/// Which counters of budgets and quotas can be reserved in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Those that know what had been used before.
+    /// Only counters that know what was used before they began.
     Seeded = 0,
-    /// All.
+    /// All counters.
     Any = 1,
-    /// All, whether or not there is room.
+    /// All counters, even beyond their limits.
     InAnyCase = 2,
 }
 
-/// The kind is in the name: a policy that changes its kind finds no value of another type.
+/// The name of a limit's value. It contains the kind, so that a policy whose kind changes finds no value of another type.
 fn name(key: &StateKey, kind: char) -> String {
     format!("{}:{kind}", key.as_str())
 }
 
-/// The counters of a tag that have leases.
+/// The set of a tag's counters that have leases.
 pub(super) fn index(tag: &str) -> String {
     format!("odock:{{{tag}}}:leases")
 }
 
-/// Declares the keys of a counter. A cluster wants to know all that a script touches; the set of leases that ran out is
-/// left to it, as it has the same tag and is mostly not there.
+/// Declares the keys of a counter, as a cluster requires of all keys that a script touches. The set of expired leases is
+/// not declared: it has the same tag and rarely exists.
 pub(super) fn counter(call: &mut ScriptInvocation<'_>, key: &StateKey) {
     let key = key.as_str();
     call.key(key).key(format!("{key}:c")).key(format!("{key}:e"));
 }
 
-/// The counters in a script's answer.
+/// Reads counters from a script's answer.
 pub(super) fn counters(answer: &[i64], count: usize) -> Result<Vec<Counted>, StateError> {
     let (each, _) = answer.get(..count * 3).ok_or_else(shape)?.as_chunks::<3>();
     Ok(each.iter().map(|&[used, reserved, seeded]| Counted { used, reserved, seeded: seeded == 1 }).collect())
 }
 
 impl RedisState {
-    /// Asks a question; `mode` is how its holds are.
+    /// Runs the script of a decision; `mode` says which counters its holds may reserve in.
     pub(super) async fn decided(&self, lease: LeaseId, question: &Question<'_>, mode: Mode) -> Result<Decided, StateError> {
         let Question { limits, holds, expires_in } = *question;
         limits::check(limits)?;
@@ -84,7 +84,7 @@ impl RedisState {
         read(&answer, limits.len(), holds.len())
     }
 
-    /// Holds slots for longer.
+    /// Renews slots.
     pub(super) async fn held_on(&self, lease: LeaseId, slots: &[(&StateKey, Duration)]) -> Result<(), StateError> {
         let mut call = CONCLUDE.prepare_invoke();
         call.arg(self.time()).arg(lease.to_string()).arg(slots.len()).arg(0).arg(0);
@@ -134,7 +134,7 @@ impl RedisState {
     }
 }
 
-/// A limit as the script knows it.
+/// Appends a limit to the script's arguments.
 fn limit(call: &mut ScriptInvocation<'_>, take: &Take<'_>) {
     let cost = i64::try_from(take.cost).unwrap_or(i64::MAX);
     let cost = if take.shadow { -1 - cost } else { cost };
@@ -152,7 +152,7 @@ fn limit(call: &mut ScriptInvocation<'_>, take: &Take<'_>) {
     }
 }
 
-/// The answer of `decide.lua`.
+/// Reads the answer of `decide.lua`.
 fn read(answer: &[i64], limits: usize, holds: usize) -> Result<Decided, StateError> {
     let (&[what, which, at], rest) = answer.split_first_chunk::<3>().ok_or_else(shape)?;
     let (each, rest) = rest.split_at_checked(limits * 4).ok_or_else(shape)?;

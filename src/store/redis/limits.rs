@@ -1,4 +1,4 @@
-//! Limits: a string a rate or window, a sorted set of leases for slots.
+//! Limits. A rate or window is a string, slots are a sorted set of leases.
 
 use std::time::Duration;
 

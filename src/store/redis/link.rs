@@ -1,7 +1,7 @@
-//! One connection to the server, made again when it breaks.
+//! The connection to the server, reopened when it breaks.
 //!
-//! A call that finds no connection starts one and waits for it within its own time; while the server is known to be
-//! away, calls fail at once instead of waiting, and one attempt at a time is made behind them.
+//! A call that finds no connection starts to open one and waits for it within its own timeout. While the server is known to
+//! be away, calls fail at once instead of waiting, and one attempt at a time to connect runs in the background.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::address::Target;
 use super::decisions;
 use crate::store::StateError;
 
-/// Pause before the second attempt in a row; it doubles up to [`MAX_PAUSE`].
+/// Pause after a first failed attempt to connect; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
-/// Commands that may wait to be written. What is beyond waits in its caller.
+/// Number of commands that may wait to be written. Beyond it, calls wait.
 const PIPELINE: usize = 1024;
 
 /// The connection of one store.
@@ -71,7 +71,7 @@ impl Link {
         Arc::new(Self { target, timeout, connect_timeout, slot: Mutex::new(slot) })
     }
 
-    /// Runs a script, by its digest where the server knows it.
+    /// Runs a script, by its digest if the server knows it.
     pub async fn run<T: FromRedisValue>(self: &Arc<Self>, call: &ScriptInvocation<'_>) -> Result<T, StateError> {
         self.within_time(Work::Script(call)).await
     }
@@ -86,7 +86,7 @@ impl Link {
         match tokio::time::timeout(self.timeout, self.attempt(work, &mut used)).await {
             Ok(result) => result,
             Err(_) => {
-                // Silence may be a connection whose other end is gone: the next call makes a new one.
+                // No answer may mean that the other end of the connection is gone: the next call opens a new one.
                 if let Some(generation) = used {
                     self.forget(generation);
                 }
@@ -132,18 +132,18 @@ impl Link {
                         let (announce, done) = watch::channel(());
                         let attempt = Attempt { link: Arc::clone(self), pause: *pause, generation: generation + 1, _announce: announce };
                         *slot = Slot::Connecting { done: done.clone(), generation: attempt.generation };
-                        // Not in this call: it may give up sooner than a connection takes.
+                        // Not awaited here: this call may time out before the connection is open.
                         tokio::spawn(attempt.run());
                         done
                     }
                 }
             };
-            // The sender is dropped when the attempt is over, however it went.
+            // The sender is dropped when the attempt is over, whatever its outcome.
             let _ = done.changed().await;
         }
     }
 
-    /// Lets the connection of this generation go, if it is still the one in use.
+    /// Gives up the connection of this generation if it is still the current one.
     fn forget(&self, generation: u64) {
         let mut slot = self.slot.lock();
         if slot.generation() == generation && matches!(*slot, Slot::Up { .. }) {
@@ -176,7 +176,7 @@ impl Link {
             Target::Sentinel(client) => client.lock().await.get_async_connection_with_config(&config).await?,
             Target::Cluster(client, _) => return client.get_async_connection().await.map(Connection::Cluster),
         };
-        // A server that does not know the scripts would be sent them by each of the first calls.
+        // Without this, each of the first calls to a server that does not know the scripts would send them.
         decisions::load(&mut server).await;
         Ok(Connection::Server(server))
     }
@@ -189,7 +189,7 @@ impl Link {
         self.connect_timeout
     }
 
-    /// A server to listen to. In a cluster every node hears what is published on any.
+    /// A client for the server to listen to. In a cluster every node receives what is published on any.
     pub async fn client(&self) -> RedisResult<Client> {
         match &self.target {
             Target::Single(client) => Ok(Client::clone(client)),
@@ -208,7 +208,7 @@ impl Link {
     }
 }
 
-/// One attempt to connect. When it is dropped unfinished, as by a runtime that shuts down, others may try.
+/// One attempt to connect. If it is dropped unfinished, as by a runtime that shuts down, the next call may try.
 struct Attempt {
     link: Arc<Link>,
     pause: Duration,
@@ -245,7 +245,7 @@ impl Drop for Attempt {
     }
 }
 
-/// What a call wants of the server.
+/// What a call runs on the server.
 #[derive(Clone, Copy)]
 enum Work<'a> {
     Script(&'a ScriptInvocation<'a>),
@@ -263,7 +263,7 @@ impl Work<'_> {
     }
 }
 
-/// Whether this connection is of no more use. A master that became a replica answers, and is of none either.
+/// Whether the connection is unusable after this error. A master that became a replica still answers, but is no use either.
 fn lost(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_io_error()
@@ -290,7 +290,7 @@ fn typed(error: &RedisError) -> StateError {
     }
 }
 
-/// The kind of an error, and the server's own word for it. Details stay out: they may quote keys and arguments.
+/// The kind of an error and the server's error code. Details are left out: they may quote keys and arguments.
 fn reason(error: &RedisError) -> Cow<'static, str> {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()).into(),

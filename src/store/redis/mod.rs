@@ -1,7 +1,7 @@
 //! State in Redis or Valkey, shared by the replicas of a fleet.
 //!
-//! Every decision is one Lua script, so it is atomic and costs one round trip. Time is the server's, numbers are
-//! integers below 2⁵³ (Lua counts in doubles), every key has a TTL, and the keys of one decision share a hash tag.
+//! Every decision is one Lua script: atomic, and one round trip. Time is the server's, numbers are integers below 2⁵³ (Lua
+//! counts in doubles), every key has a TTL, and the keys of one decision share a hash tag.
 
 mod address;
 mod bus;
@@ -19,14 +19,14 @@ use link::Link;
 
 use super::{Clock, StateError};
 
-/// How the server is spoken to.
+/// Timeouts of the connection, and the clock.
 #[derive(Clone)]
 pub struct Options {
-    /// How long one call may take, with connecting and one repetition.
+    /// Timeout of one call, including connecting and one repetition.
     pub timeout: Duration,
-    /// How long one attempt to connect may take. It goes on behind the calls that gave up waiting for it.
+    /// Timeout of one attempt to connect. The attempt continues in the background when the calls that wait for it give up.
     pub connect_timeout: Duration,
-    /// Decides by this clock instead of the server's, for tests.
+    /// A clock that replaces the server's, for tests.
     pub clock: Option<Arc<dyn Clock>>,
 }
 
@@ -36,7 +36,7 @@ impl Default for Options {
     }
 }
 
-/// The state of a fleet.
+/// The state of a fleet, kept in Redis.
 #[derive(Clone)]
 pub struct RedisState {
     link: Arc<Link>,
@@ -45,12 +45,12 @@ pub struct RedisState {
 }
 
 impl RedisState {
-    /// A store at this address. It connects with the first call, and again whenever the connection is lost; a server
-    /// that is away is therefore no error here.
+    /// A store at this address. It connects with the first call, and again whenever the connection is lost, so a server
+    /// that is away is not an error here.
     ///
     /// `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, `redis+unix:///path`;
-    /// `redis+sentinel://[user:password@]host[:port],host…/service[/db]`, `redis+cluster://[user:password@]host[:port],host…`,
-    /// with `rediss+…` for TLS. `valkey` may stand for `redis`.
+    /// `redis+sentinel://[user:password@]host[:port],host…/service[/db]`,
+    /// `redis+cluster://[user:password@]host[:port],host…`, with `rediss+…` for TLS. `valkey` may stand for `redis`.
     ///
     /// # Errors
     /// [`StateError::Invalid`] for an address of another form.
@@ -60,31 +60,31 @@ impl RedisState {
         Ok(Self { link, hub: bus::Hub::new(), clock: options.clock })
     }
 
-    /// The time as the argument of a decision, in microseconds: that of the tests, or nothing for the server's own.
+    /// The current time in microseconds as a script's argument: the test clock's, or empty for the server's.
     fn time(&self) -> String {
         time_argument(self.now(1))
     }
 
-    /// The time of the tests in these units a microsecond, or nothing: then the script asks the server.
+    /// The time of the test clock in units of `divisor` microseconds; `None`: the script asks the server.
     fn now(&self, divisor: i64) -> Option<i64> {
         self.clock.as_ref().map(|clock| clock.micros() / divisor)
     }
 
-    /// Asks the server whether it is there.
+    /// Checks that the server answers.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not.
     pub async fn ping(&self) -> Result<(), StateError> {
         self.link.ask::<String>(&redis::cmd("PING")).await.map(|_| ())
     }
 }
 
-/// A time as a script's argument: nothing for the server's own.
+/// A time as a script's argument; empty for the server's own.
 fn time_argument(now: Option<i64>) -> String {
     now.map_or_else(String::new, |now| now.to_string())
 }
 
-/// A script of ours answered something else than we wrote: another process stored under our names.
+/// The error for a script's answer of an unexpected shape: another program writes keys under the gateway's names.
 fn shape() -> StateError {
     StateError::Refused("an answer of another shape".into())
 }

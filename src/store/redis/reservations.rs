@@ -1,4 +1,4 @@
-//! Budgets and quotas; how a counter is kept is said in `lua/account.lua`.
+//! Budgets and quotas. `lua/account.lua` describes how a counter is stored.
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Risk sessions: one hash a session, `safety:session:<digest>`.
+//! Risk sessions: one hash for each, `safety:session:<digest>`.
 
 use std::sync::LazyLock;
 
@@ -17,7 +17,7 @@ fn name(key: &str) -> String {
     format!("safety:session:{key}")
 }
 
-/// The session in a script's answer, already decayed.
+/// Reads a session, already decayed, from a script's answer.
 fn session(answer: &[i64]) -> Option<Session> {
     let &[score, flags, requests, blocks, redactions, last_seen, ..] = answer else { return None };
     let count = |n: i64| u64::try_from(n).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Values by name.
+//! Values by name, for plugins.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::RedisState;
 use crate::store::clock::millis;
 use crate::store::{StateError, StateKey, Values};
 
-/// Adds and sets the time to live as one step: a name whose time ran out between the two would stay for ever.
+/// Adds and sets the TTL in one step: between two, a crash could leave a name that never expires.
 static ADD: LazyLock<Script> =
     LazyLock::new(|| Script::new("local n = redis.call('INCRBY', KEYS[1], ARGV[1])\nredis.call('PEXPIRE', KEYS[1], ARGV[2])\nreturn n"));
 

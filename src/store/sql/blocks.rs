@@ -1,7 +1,8 @@
-//! Usage in the embedded store: packed records, some thousand in a row of SQLite.
+//! Usage in the embedded store: packed records, up to some thousand in a row of SQLite.
 //!
-//! A row for each record, with its texts and indexes, costs the process that also carries the requests more than all its
-//! limits and budgets together. Here a batch is a row; who asks for usage reads the blocks of his time and looks into them.
+//! A row for each record, with its texts and indexes, would cost the process that also carries the requests more than all
+//! its limits and budgets together. Here a row is a block of records; a query reads the blocks of its time span and scans
+//! them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,14 +12,14 @@ use super::row::Row;
 use super::statement::Statement;
 use crate::store::records::{Details, RecordError, Usage, UsageBatch, UsageBy, UsageFilter, UsageRecord, UsageSum};
 
-/// Records of a block at most.
+/// Most records in a block.
 const BLOCK: usize = 4096;
-/// Blocks whose outlines are read at once, and records whose bodies are.
+/// Number of block outlines read at once, and of records whose blocks are read at once.
 const OUTLINES: u32 = 1000;
 const BODIES: u64 = 4 * BLOCK as u64;
 const MOST_GROUPS: usize = 10_000;
 
-/// What is known of a block without its body.
+/// A block without its body.
 #[derive(Debug, Clone, Copy)]
 struct Outline {
     id: i64,
@@ -26,7 +27,7 @@ struct Outline {
     records: u64,
 }
 
-/// A block to be written.
+/// A block being filled.
 #[derive(Default)]
 struct Block {
     first_at: i64,
@@ -51,7 +52,7 @@ impl Block {
     }
 }
 
-/// Whether a record is one of those that are asked for.
+/// Whether a record matches a filter.
 fn wanted(usage: &Usage<'_>, filter: &UsageFilter) -> bool {
     let is = |wanted: &Option<String>, here: Option<&str>| wanted.as_deref().is_none_or(|wanted| here == Some(wanted));
     filter.from.is_none_or(|from| usage.at >= from)
@@ -67,12 +68,12 @@ fn wanted(usage: &Usage<'_>, filter: &UsageFilter) -> bool {
         && filter.plugin.as_deref().is_none_or(|plugin| usage.ran().any(|ran| ran == plugin))
 }
 
-/// Whether a request went on to a provider, or its process died when it might have.
+/// Whether a request was sent to a provider, or its process died when it may have been.
 fn accepted(usage: &Usage<'_>) -> bool {
     usage.end == "killed"
         || match &usage.details {
             Details::Parts(parts) => parts.attempts > 0,
-            // As PostgreSQL is asked. Within a string its quotes would be escaped.
+            // The same test as the query for PostgreSQL. Within a JSON string the quotes would be escaped.
             Details::Text(json) => !json.contains(r#""attempts":0"#),
         }
 }
@@ -94,22 +95,22 @@ fn add(sum: &mut UsageSum, usage: &Usage<'_>) {
     sum.cost_nanos = sum.cost_nanos.saturating_add(usage.cost_nanos.unwrap_or(0));
 }
 
-/// What records are shown to.
+/// A consumer of records during a scan.
 trait Look: Send {
-    /// Whether there is any use in records that ended at this time or earlier.
+    /// Whether records that ended at this time or earlier can still matter; otherwise the scan stops.
     fn goes_on(&mut self, _newest: i64) -> bool {
         true
     }
 
-    /// A record that is asked for.
+    /// Takes a matching record.
     fn see(&mut self, id: u128, usage: &Usage<'_>);
 }
 
-/// The newest records, before a place in their order.
+/// Collects the newest records behind a place in the listing.
 struct Newest {
     after: Option<(i64, u128)>,
     limit: usize,
-    /// In no order, cut back when there are many.
+    /// Unsorted; cut back to the newest now and then.
     found: Vec<(i64, u128, UsageRecord)>,
 }
 
@@ -140,7 +141,7 @@ impl Look for Newest {
     }
 }
 
-/// Sums by what records have in common.
+/// Sums records by group.
 struct Sums<'a> {
     by: UsageBy,
     plugin: Option<&'a str>,
@@ -152,7 +153,7 @@ impl Sums<'_> {
     fn count(&mut self, group: Option<&str>, usage: &Usage<'_>) {
         let sum = match group {
             None => self.of_none.get_or_insert_default(),
-            // Only a group's first record makes a copy of its name.
+            // Copy the name only for the first record of a group.
             Some(name) => match self.named.get_mut(name) {
                 Some(sum) => return add(sum, usage),
                 None => self.named.entry(name.to_owned()).or_default(),
@@ -188,7 +189,7 @@ impl Look for Sums<'_> {
 }
 
 impl SqlRecords {
-    /// Writes records that are not there yet; says how many those were.
+    /// Writes records that are not stored yet. Returns how many.
     pub(super) async fn append_blocks(&self, batch: &UsageBatch) -> Result<u64, RecordError> {
         self.within(async {
             let mut tx = self.engine.begin().await?;
@@ -199,7 +200,7 @@ impl SqlRecords {
         .await
     }
 
-    /// Blocks that may hold records of a time, the newest first, before an earlier one.
+    /// Blocks that may hold records of the filter's time span, newest first, beginning behind the block `before`.
     async fn outlines(&self, filter: &UsageFilter, before: Option<(i64, i64)>) -> Result<Vec<Outline>, RecordError> {
         let mut statement = Statement::fixed("SELECT id, last_at, records FROM usage_blocks WHERE last_at >= ");
         statement.bind(filter.from.unwrap_or(0)).push(" AND first_at < ").bind(filter.until.unwrap_or(i64::MAX));
@@ -219,7 +220,7 @@ impl SqlRecords {
         rows.iter_mut().map(|row| row.bytes().map(UsageBatch::of_bytes)).collect()
     }
 
-    /// Shows all records of a time, block by block, the newest block first, for as long as they are wanted.
+    /// Shows matching records to a consumer, block by block, the newest block first, until it needs no more.
     async fn show(&self, filter: &UsageFilter, to: &mut impl Look) -> Result<(), RecordError> {
         let mut before = None;
         loop {
@@ -243,7 +244,7 @@ impl SqlRecords {
                             to.see(id, &usage);
                         }
                     }
-                    // Others wait for this thread: some thousand records are what one may ask of them.
+                    // Other tasks share this thread: it is yielded after each block.
                     tokio::task::yield_now().await;
                 }
                 rest = &rest[some..];
@@ -269,7 +270,7 @@ impl SqlRecords {
         Ok(newest.found.into_iter().map(|(_, _, record)| record).collect())
     }
 
-    /// Sums, the dearest first.
+    /// Sums, most expensive first.
     pub(super) async fn sum_blocks(&self, filter: &UsageFilter, by: UsageBy) -> Result<Vec<UsageSum>, RecordError> {
         let mut sums = Sums { by, plugin: filter.plugin.as_deref(), of_none: None, named: HashMap::new() };
         self.show(filter, &mut sums).await?;
@@ -283,7 +284,8 @@ impl SqlRecords {
         Ok(sums)
     }
 
-    /// Forgets records that ended before a time, at most `limit`: whole blocks, and of the last one the part that is old.
+    /// Deletes records that ended before a time, at most `limit`: whole blocks, and the old part of a block that also holds
+    /// younger records.
     pub(super) async fn forget_blocks(&self, before: i64, limit: u32) -> Result<u64, RecordError> {
         self.within(async {
             let mut tx = self.engine.begin().await?;
@@ -306,7 +308,7 @@ impl SqlRecords {
         .await
     }
 
-    /// Packs records that an earlier build wrote as rows.
+    /// Converts records that an earlier build stored as rows.
     pub(super) async fn pack_rows(&self) -> Result<(), RecordError> {
         loop {
             let mut tx = self.engine.begin().await?;
@@ -321,7 +323,7 @@ impl SqlRecords {
     }
 }
 
-/// Rows as a batch. Ids that are no numbers are none of ours.
+/// Rows as a batch. A row whose id is not a hex number was not written by the gateway and is skipped.
 pub(super) fn packed(rows: &[UsageRecord]) -> UsageBatch {
     let mut batch = UsageBatch::default();
     let mut bytes = Vec::new();
@@ -343,7 +345,7 @@ async fn append(tx: &mut Writing, batch: &UsageBatch) -> Result<u64, RecordError
     }) else {
         return Ok(0);
     };
-    // A record that comes again has the time it had: it can only be in a block of this time.
+    // A record that is written again has the same time as before, so only blocks of the batch's time span can hold it.
     let text = "SELECT ids FROM usage_blocks WHERE last_at >= $1 AND first_at <= $2";
     let mut rows = tx.fetch(Statement::fixed(text).value(first).value(last)).await?;
     let mut known: HashSet<u128> = HashSet::new();
@@ -353,7 +355,7 @@ async fn append(tx: &mut Writing, batch: &UsageBatch) -> Result<u64, RecordError
     let (mut block, mut new) = (Block::default(), 0);
     for (id, packed) in batch.iter() {
         let Some(at) = Usage::at(packed) else {
-            // The checksum said that it is ours: another build's form, which no later try makes readable.
+            // The checksum was right, so another build wrote it in a format that no retry makes readable.
             log::error!(target: "usage", "a usage record of another form was left out");
             continue;
         };
@@ -372,8 +374,8 @@ async fn append(tx: &mut Writing, batch: &UsageBatch) -> Result<u64, RecordError
     Ok(new)
 }
 
-/// Writes a block anew without its oldest records before a time, at most `limit`; says how many those were. The block itself
-/// is still there.
+/// Writes a copy of a block without its oldest records before a time, at most `limit` of them. Returns how many were left
+/// out. The caller removes the block itself.
 async fn rewrite(tx: &mut Writing, id: i64, before: i64, limit: u64) -> Result<u64, RecordError> {
     let mut rows = tx.fetch(Statement::fixed("SELECT body FROM usage_blocks WHERE id = $1").value(id)).await?;
     let Some(row) = rows.first_mut() else { return Ok(0) };
@@ -395,7 +397,7 @@ async fn rewrite(tx: &mut Writing, id: i64, before: i64, limit: u64) -> Result<u
     Ok(gone.len() as u64)
 }
 
-/// The day of UTC, as `2026-11-21`.
+/// The day in UTC, as `2026-11-21`.
 fn day(at: i64) -> String {
     jiff::Timestamp::from_millisecond(at).map_or_else(|_| String::new(), |at| at.strftime("%Y-%m-%d").to_string())
 }

@@ -1,4 +1,4 @@
-//! The two engines: pools, transactions, migrations, and what their errors mean.
+//! The two engines: pools, transactions, migrations, and the meaning of their errors.
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -18,7 +18,8 @@ use crate::store::records::{Migrated, RecordError};
 /// An engine with its connections.
 #[derive(Debug, Clone)]
 pub(super) enum Engine {
-    /// One connection writes: SQLite has one writer, and waiting for it here is fairer than in its lock.
+    /// Only one connection writes: SQLite allows one writer, and waiting for it in the pool is fairer than at SQLite's
+    /// lock.
     Sqlite {
         reader: SqlitePool,
         writer: SqlitePool,
@@ -26,13 +27,13 @@ pub(super) enum Engine {
     Postgres(PgPool),
 }
 
-/// A transaction. Dropped unfinished, nothing of it happened.
+/// A transaction. Dropped before its commit, it has no effect.
 pub(super) enum Writing {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// A statement with its values bound, for the engine at hand.
+/// Binds the values of a statement for one engine.
 macro_rules! bound {
     ($statement:expr, $numbered:literal) => {{
         let (text, values) = $statement.parts($numbered);
@@ -55,7 +56,7 @@ impl Engine {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(unusable)?;
         }
-        // SQLite would make it readable for all.
+        // SQLite would create it readable for all users.
         std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
         let file = SqliteConnectOptions::new()
             .filename(path)
@@ -63,12 +64,12 @@ impl Engine {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(options.timeout)
-            // Rows come from a thread of SQLite's: the fewer meetings, the better.
+            // Rows arrive from a thread of their own: a large buffer makes the two threads wait for each other less often.
             .row_buffer_size(1024);
         let pool = |connections, file: SqliteConnectOptions| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout).connect_lazy_with(file)
         };
-        // The writer makes the journal; a reader that came first could not read without it.
+        // The writer creates the journal, without which a reader that came first could not read.
         Ok(Self::Sqlite { reader: pool(options.connections.max(1), file.clone()), writer: pool(1, file) })
     }
 
@@ -82,7 +83,7 @@ impl Engine {
         Ok(Self::Postgres(pool))
     }
 
-    /// The server that an address names.
+    /// Parses the address of a PostgreSQL server.
     pub fn server(address: &str) -> Result<PgConnectOptions, RecordError> {
         let form = RecordError::Invalid("an address is postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE");
         if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
@@ -91,7 +92,7 @@ impl Engine {
         PgConnectOptions::from_str(address).map(|server| server.application_name("odock-edge")).map_err(|_| form)
     }
 
-    /// Rows of a query that changes nothing.
+    /// The rows of a query that changes nothing.
     pub async fn fetch(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
         Ok(match self {
             Self::Sqlite { reader, .. } => rows(bound!(statement, false).fetch_all(reader).await)?,
@@ -99,7 +100,7 @@ impl Engine {
         })
     }
 
-    /// Runs one statement that changes something; says how many rows it touched.
+    /// Runs a statement that changes something. Returns how many rows it touched.
     pub async fn execute(&self, statement: Statement) -> Result<u64, RecordError> {
         match self {
             Self::Sqlite { writer, .. } => bound!(statement, false).execute(writer).await.map(|done| done.rows_affected()).map_err(failed),
@@ -107,7 +108,7 @@ impl Engine {
         }
     }
 
-    /// The same for one that returns rows.
+    /// Runs a statement that changes something and returns rows.
     pub async fn change(&self, statement: Statement) -> Result<Vec<Row>, RecordError> {
         Ok(match self {
             Self::Sqlite { writer, .. } => rows(bound!(statement, false).fetch_all(writer).await)?,
@@ -115,10 +116,11 @@ impl Engine {
         })
     }
 
-    /// Begins to write.
+    /// Begins a transaction that writes.
     pub async fn begin(&self) -> Result<Writing, RecordError> {
         Ok(match self {
-            // Deferred, it would find out only at its first write that another process has the lock, and could not wait.
+            // A deferred transaction asks for the lock only at its first write, and fails there at once if another process
+            // holds it.
             Self::Sqlite { writer, .. } => Writing::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?),
             Self::Postgres(pool) => Writing::Postgres(pool.begin().await.map_err(failed)?),
         })
@@ -137,7 +139,7 @@ impl Engine {
         };
         match self {
             Self::Sqlite { writer, .. } => {
-                // Its own lock, since SQLite has none that spans the looking and the doing of several processes.
+                // Its own lock, since SQLite has none that spans reading the version and migrating.
                 let mut connection = writer.acquire().await.map_err(failed)?;
                 let migrator = Migrator::with_migrations(migrations([
                     ("records", include_str!("migrations/sqlite/0001_records.sql")),
@@ -174,7 +176,7 @@ impl Engine {
     }
 }
 
-/// Applies what is missing; versions that are not known here were written by a newer build, and are an error.
+/// Applies missing migrations. A version that is not known here was written by a newer build, and is an error.
 async fn apply<C>(migrator: Migrator, connection: &mut C) -> Result<Migrated, RecordError>
 where
     C: Migrate,
@@ -234,7 +236,7 @@ fn rows<R: Into<Row>>(found: Result<Vec<R>, sqlx::Error>) -> Result<Vec<Row>, Re
     found.map(|rows| rows.into_iter().map(Into::into).collect()).map_err(failed)
 }
 
-/// What an error means. Texts of the server stay out: they may quote values.
+/// The meaning of a driver's error. The server's texts are left out: they may quote values.
 pub(super) fn failed(error: sqlx::Error) -> RecordError {
     match &error {
         sqlx::Error::Database(database) if database.is_unique_violation() => RecordError::Conflict("a row with the same identity"),

@@ -13,8 +13,9 @@ use crate::store::records::{
 const COLUMNS: &str = "id, organisation, name, team, user_id, fingerprint, hint, expires, timezone, revoked, policies, rotations, \
                        created, version";
 
-/// Changed keys with their grants, all in one row of one text: a million keys are read at every start, and a row of many
-/// columns for each key and another for each grant takes the way here several times as long as the reading itself.
+/// Changed keys with their grants, as one JSON text in one row. All keys, perhaps a million, are read at every start;
+/// passing a row of many columns for each key and another for each grant would take several times as long as the query
+/// itself.
 const CHANGES_SQLITE: &str = "\
     SELECT json_group_array(json_array(k.version, k.id, k.organisation, k.name, k.team, k.user_id, hex(k.fingerprint), k.expires, \
     k.revoked, k.policies, json((SELECT json_group_array(json_array(g.resource, g.name)) FROM key_grants g WHERE g.key_id = k.id)))) \
@@ -89,11 +90,11 @@ fn read(row: &mut Row) -> Result<KeyRow, RecordError> {
     })
 }
 
-/// The grants of keys: all of those between the first and the last id.
+/// The query for the grants of these keys; for many keys it reads all between the first and the last id.
 fn grants_of(keys: &[KeyRow]) -> Option<Statement> {
     let first = keys.iter().map(|key| &key.id).min()?;
     let last = keys.iter().map(|key| &key.id).max()?;
-    // Few keys are named; of many the span between them is read, which holds little else when they are a page.
+    // A few keys are listed. For many, which are mostly a page, the span between them is read: it holds little else.
     let mut statement = Statement::fixed("SELECT key_id, resource, name FROM key_grants WHERE key_id ");
     if keys.len() <= 100 {
         statement.push("IN (").list(keys.iter().map(|key| &key.id)).push(")");
@@ -104,7 +105,7 @@ fn grants_of(keys: &[KeyRow]) -> Option<Statement> {
     Some(statement)
 }
 
-/// Gives keys their grants.
+/// Adds the grants to their keys. Rows of other keys are skipped.
 fn add_grants(keys: &mut [KeyRow], rows: Vec<Row>) -> Result<(), RecordError> {
     let mut places: Vec<(String, usize)> = keys.iter().enumerate().map(|(at, key)| (key.id.clone(), at)).collect();
     places.sort_unstable();
@@ -118,7 +119,7 @@ fn add_grants(keys: &mut [KeyRow], rows: Vec<Row>) -> Result<(), RecordError> {
     Ok(())
 }
 
-/// The version of the change that this transaction makes.
+/// The version number for the change that this transaction makes.
 async fn next_version(tx: &mut Writing) -> Result<i64, RecordError> {
     let mut rows = tx.fetch(Statement::fixed("UPDATE key_version SET n = n + 1 RETURNING n")).await?;
     rows.first_mut().ok_or(RecordError::Refused("the version of keys is lost".into()))?.int()
@@ -164,7 +165,7 @@ impl SqlRecords {
         self.within(async { Ok(self.select(statement).await?.pop()) }).await
     }
 
-    /// Changes one column of a key, under a new version.
+    /// Changes one column of a key and gives the key a new version.
     async fn set(&self, id: &str, column: &str, value: Value) -> Result<Option<KeyRow>, RecordError> {
         self.within(async {
             let mut tx = self.engine.begin().await?;
@@ -264,7 +265,7 @@ impl VirtualKeys for SqlRecords {
     async fn rotate_key(&self, id: &str, rotation: &Rotation) -> Result<Option<KeyRow>, RecordError> {
         self.within(async {
             let mut tx = self.engine.begin().await?;
-            // Counting the version up also keeps other changes of keys away until this one is done.
+            // Incrementing the version locks its row, so no other transaction changes keys until this one ends.
             let version = next_version(&mut tx).await?;
             let Some(before) = key_within(&mut tx, id).await? else { return Ok(None) };
             let number = before.rotations + 1;

@@ -1,23 +1,23 @@
-//! Which messages of the outbox a sender gets: of each key its beginning, of those without a key the oldest.
+//! Which messages of the outbox a sender gets: of each ordering key the first ones, and the oldest of those without a key.
 //!
-//! How long this takes depends on how many are given out and on how many keys wait, not on how many messages do: an index
-//! leads from key to key, and of each only the beginning is looked at.
+//! The cost depends on the number of messages leased and of keys that wait, not on the number of messages: an index leads
+//! from key to key, and only the first messages of each are read.
 
 use super::engine::Writing;
 use super::row::Row;
 use super::statement::Statement;
 use crate::store::records::{MessageLease, RecordError};
 
-/// Keys whose beginnings are asked for at once.
+/// Number of keys whose first messages are read at once.
 const KEYS: usize = 100;
 
-/// Their ids, oldest first.
+/// The ids of the messages to lease, oldest first.
 pub(super) async fn chosen(tx: &mut Writing, lease: &MessageLease<'_>) -> Result<Vec<i64>, RecordError> {
     let mut ids = unordered(tx, lease).await?;
     for some in open_keys(tx, lease).await?.chunks(KEYS) {
         ids.extend(beginnings(tx, lease, some).await?);
     }
-    // Cut by age, a beginning stays one.
+    // Cutting the sorted ids off keeps, of every key, its first messages.
     ids.sort_unstable();
     ids.truncate(usize::try_from(lease.limit.max(1)).unwrap_or(usize::MAX));
     Ok(ids)
@@ -31,7 +31,7 @@ async fn unordered(tx: &mut Writing, lease: &MessageLease<'_>) -> Result<Vec<i64
     tx.fetch(statement).await?.iter_mut().map(Row::int).collect()
 }
 
-/// The keys whose first message may be given out now, those that have waited longest first.
+/// The keys whose first message can be leased now, the longest waiting first.
 async fn open_keys(tx: &mut Writing, lease: &MessageLease<'_>) -> Result<Vec<String>, RecordError> {
     let mut statement = Statement::fixed("WITH RECURSIVE keys(k) AS (SELECT (SELECT ordering FROM outbox WHERE topic = ");
     statement.bind(lease.topic).push(" AND dead = FALSE AND ordering IS NOT NULL ORDER BY ordering LIMIT 1) UNION ALL ");
@@ -44,8 +44,8 @@ async fn open_keys(tx: &mut Writing, lease: &MessageLease<'_>) -> Result<Vec<Str
     tx.fetch(statement).await?.iter_mut().map(Row::text).collect()
 }
 
-/// Of each key the messages up to the first that is in hand, waits for another time, or goes elsewhere: with that and the order
-/// of ids, what is given out of a key is always its beginning.
+/// The first messages of each key, up to one that is leased, not due yet, or for another destination than the one before
+/// it. So a key's messages are always leased from its first one on, without a gap.
 async fn beginnings(tx: &mut Writing, lease: &MessageLease<'_>, keys: &[String]) -> Result<Vec<i64>, RecordError> {
     let mut statement = Statement::fixed("");
     for (place, key) in keys.iter().enumerate() {
@@ -56,7 +56,7 @@ async fn beginnings(tx: &mut Writing, lease: &MessageLease<'_>, keys: &[String])
     }
     statement.push(" ORDER BY 1, 2");
     let mut ids = Vec::new();
-    // The key, its destination, and whether its beginning goes on.
+    // The current key, its destination, and whether its run of leasable messages continues.
     let mut beginning: Option<(String, String, bool)> = None;
     for row in &mut tx.fetch(statement).await? {
         let (key, id, destination, due, leased_until) = (row.text()?, row.int()?, row.text()?, row.int()?, row.int()?);
@@ -73,8 +73,8 @@ async fn beginnings(tx: &mut Writing, lease: &MessageLease<'_>, keys: &[String])
     Ok(ids)
 }
 
-/// It is due, nobody has it, and its destination is asked for. The sign keeps the index by time out of this: in the order of ids
-/// the first that fit are found without sorting all that are due.
+/// Adds conditions: the message is due, not leased, and its destination is asked for. The unary `+` keeps SQLite from using
+/// the index by time: in the order of ids the first matches are found without sorting all due messages.
 fn free(statement: &mut Statement, lease: &MessageLease<'_>) {
     statement.push(" AND +o.due <= ").bind(lease.now).push(" AND o.leased_until <= ").bind(lease.now);
     if let Some(only) = lease.only {

@@ -1,7 +1,7 @@
 //! Records in SQL: a SQLite file in this process, or PostgreSQL for a fleet.
 //!
-//! Statements are written once for both; what differs (pools, how a transaction begins, how a sender takes its messages)
-//! is in [`engine`]. Migrations are files beside this one, applied in order by [`RecordStore::migrate`].
+//! Statements are written once for both; the differences (pools, how a transaction begins, how a sender takes its messages)
+//! are in [`engine`]. Migrations are files beside this one, applied in order by [`RecordStore::migrate`].
 
 mod blocks;
 mod engine;
@@ -27,12 +27,12 @@ use super::records::{Migrated, RecordError, RecordStore};
 use engine::Engine;
 use statement::Statement;
 
-/// How the engine is used.
+/// Connections and timeout of an engine.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Connections at most. SQLite reads over all of them and writes over one.
+    /// Most connections. SQLite reads over all of them and writes over one more.
     pub connections: u32,
-    /// How long a call may take, with waiting for a connection.
+    /// Timeout of one call, including the wait for a connection.
     pub timeout: Duration,
 }
 
@@ -42,26 +42,26 @@ impl Default for Options {
     }
 }
 
-/// Records in a SQL engine.
+/// The record store in a SQL engine.
 #[derive(Debug, Clone)]
 pub struct SqlRecords {
     engine: Engine,
     timeout: Duration,
-    /// Schemas of others that are there.
+    /// Schemas of plugins that are known to exist.
     schemas: Arc<Mutex<HashSet<String>>>,
 }
 
 impl SqlRecords {
-    /// The embedded store in this file; file and folders are made if there are none, readable by their owner only.
+    /// The embedded store in this file. File and folders are created if missing, readable by their owner only.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// When the file cannot be created.
     pub fn embedded(path: &Path, options: Options) -> Result<Self, RecordError> {
         Ok(Self { engine: Engine::sqlite(path, options)?, timeout: options.timeout, schemas: Arc::default() })
     }
 
     /// The server at `postgres://[user[:password]@]host[:port]/database[?sslmode=…]`. It is connected to with the first
-    /// call; a server that is away is no error here.
+    /// call, so a server that is away is not an error here.
     ///
     /// # Errors
     /// [`RecordError::Invalid`] for an address of another form.
@@ -69,7 +69,7 @@ impl SqlRecords {
         Ok(Self { engine: Engine::postgres(address, options)?, timeout: options.timeout, schemas: Arc::default() })
     }
 
-    /// Whether an address has the form of a PostgreSQL server's; nobody is asked.
+    /// Checks that an address has the form of a PostgreSQL address, without connecting.
     ///
     /// # Errors
     /// [`RecordError::Invalid`] when it has not.
@@ -77,12 +77,13 @@ impl SqlRecords {
         Engine::server(address).map(|_| ())
     }
 
-    /// Closes all connections after what is under way. An embedded store is one file without a journal beside it then.
+    /// Closes all connections once their work is done. Afterwards an embedded store is a single file, without a journal
+    /// beside it.
     pub async fn close(&self) {
         self.engine.close().await;
     }
 
-    /// Runs a call for as long as a call may take.
+    /// Runs a call under the timeout.
     async fn within<T>(&self, call: impl Future<Output = Result<T, RecordError>>) -> Result<T, RecordError> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(result) => result,
@@ -94,7 +95,7 @@ impl SqlRecords {
 #[async_trait]
 impl RecordStore for SqlRecords {
     async fn migrate(&self) -> Result<Migrated, RecordError> {
-        // Two processes that make one file at once meet where SQLite does not wait for a lock.
+        // Two processes that create the same file at once can collide at a lock that SQLite does not wait for.
         let deadline = tokio::time::Instant::now() + self.timeout;
         loop {
             match self.engine.migrate().await {

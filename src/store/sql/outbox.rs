@@ -10,9 +10,10 @@ use crate::store::records::{
     Depth, MessageFilter, MessageLease, MessageRow, NewMessage, Origin, Outbox, OutboxMessage, RecordError, Settled, Standing,
 };
 
-/// Rows of one statement.
+/// Most rows in one statement.
 const ROWS: usize = 250;
-/// Senders look one after the other: who looks must see what the one before took, or the order of a key would be lost.
+/// Senders lease one after the other: each must see what the one before took, or messages of one key could be sent out of
+/// order.
 const LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(7306497211203) AS TEXT)";
 
 const MESSAGE: &str = "id, topic, dedup, destination, ordering, content_type, request, body, created, attempts";
@@ -61,7 +62,7 @@ fn row(row: &mut Row, now: i64) -> Result<MessageRow, RecordError> {
     Ok(found)
 }
 
-/// What a filter asks for, and besides that the message is in nobody's hands.
+/// Adds the conditions of a filter and, if `free`, that the message is not leased.
 fn filtered(statement: &mut Statement, filter: &MessageFilter, now: i64, free: bool) -> Conditions {
     let mut conditions = Conditions::default();
     for (column, value) in [("topic", &filter.topic), ("destination", &filter.destination), ("dedup", &filter.dedup)] {
@@ -90,7 +91,7 @@ fn filtered(statement: &mut Statement, filter: &MessageFilter, now: i64, free: b
     conditions
 }
 
-/// One round of what became of messages, of one kind.
+/// Settles messages with the same kind of outcome.
 async fn each(tx: &mut Writing, begin: &'static str, sender: &str, ids: &[i64]) -> Result<u64, RecordError> {
     let mut count = 0;
     for some in ids.chunks(ROWS) {

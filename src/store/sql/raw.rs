@@ -1,4 +1,4 @@
-//! Statements of others, on PostgreSQL alone: an embedded store is this process' own.
+//! Statements of plugins, on PostgreSQL only: an embedded store belongs to the process alone.
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -11,10 +11,10 @@ use super::engine::{Engine, failed};
 use crate::store::records::{RecordError, SqlValue, Statements};
 
 const ELSEWHERE: RecordError = RecordError::Invalid("the record store is not PostgreSQL");
-/// Longest name of a schema, PostgreSQL's own bound.
+/// Longest name of a schema in PostgreSQL.
 const NAME: usize = 63;
 
-/// A statement with its values bound.
+/// A query with its values bound.
 fn bound(text: &str, values: &[SqlValue]) -> Query<'static, Postgres, PgArguments> {
     let mut query = sqlx::query(AssertSqlSafe(text.to_owned()));
     for value in values {
@@ -51,7 +51,7 @@ fn read(row: &PgRow) -> Result<Vec<SqlValue>, RecordError> {
 }
 
 impl SqlRecords {
-    /// A transaction in which names without a schema are those of this one.
+    /// A transaction in which names without a schema refer to `schema`.
     async fn within_schema(&self, schema: &str) -> Result<Transaction<'static, Postgres>, RecordError> {
         let Engine::Postgres(pool) = &self.engine else { return Err(ELSEWHERE) };
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
@@ -60,7 +60,7 @@ impl SqlRecords {
         }
         let new = !self.schemas.lock().contains(schema);
         if new {
-            // Two that make it at once: the one that comes second finds it there, which PostgreSQL may call a conflict.
+            // If two processes create it at once, PostgreSQL may report a conflict to the second one.
             let made = sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""))).execute(pool).await;
             match made.map_err(failed) {
                 Ok(_) | Err(RecordError::Conflict(_)) => self.schemas.lock().insert(schema.to_owned()),
@@ -68,7 +68,7 @@ impl SqlRecords {
             };
         }
         let mut tx = pool.begin().await.map_err(failed)?;
-        // Without it a statement that waits for a lock would keep a connection for good.
+        // Without a timeout, a statement that waits for a lock would keep its connection for good.
         let millis = self.timeout.as_millis();
         let settings = format!("SET LOCAL search_path TO \"{schema}\"; SET LOCAL statement_timeout TO {millis}");
         sqlx::raw_sql(AssertSqlSafe(settings)).execute(&mut *tx).await.map_err(failed)?;

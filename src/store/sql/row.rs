@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Decode, Type};
 
 use crate::store::records::RecordError;
 
-/// A row and how far it was read. Columns are read in the order they were selected.
+/// A row, and the position of the next column. Columns are read in the order in which they were selected.
 pub(super) struct Row {
     row: Either,
     next: usize,
@@ -59,12 +59,12 @@ impl Row {
     column!(bytes, Vec<u8>);
     column!(flag, bool);
 
-    /// A count.
+    /// A count as `u64`.
     pub fn count(&mut self) -> Result<u64, RecordError> {
         Ok(u64::try_from(self.int()?).unwrap_or(0))
     }
 
-    /// A small count.
+    /// A count as `u32`.
     pub fn small(&mut self) -> Result<u32, RecordError> {
         Ok(u32::try_from(self.int()?).unwrap_or(u32::MAX))
     }

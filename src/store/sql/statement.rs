@@ -1,10 +1,10 @@
-//! A statement with its values, the same for every engine.
+//! A statement with its values, written once for both engines.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Stands in a text for the next value. SQLite looks numbered placeholders up one by one, which for thousands of values
-/// costs more than writing them, and PostgreSQL has no others: each engine gets its own.
+/// Marks a placeholder in the text. Each engine gets its own form: PostgreSQL has only numbered placeholders, and SQLite
+/// looks these up one by one, which for thousands of values costs more than writing them.
 const NEXT: char = '\u{1}';
 
 /// One value.
@@ -28,7 +28,7 @@ impl From<u32> for Value {
     }
 }
 
-/// Counts beyond `i64` do not happen; one that did would be the largest there is, not a negative one.
+/// A count beyond `i64` does not occur; it would saturate instead of becoming negative.
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
         Self::Int(Some(i64::try_from(value).unwrap_or(i64::MAX)))
@@ -83,8 +83,8 @@ impl From<bool> for Value {
     }
 }
 
-/// A statement being written. Values never become part of its text. A text has placeholders of its own (`$1`) or such
-/// that [`Self::bind`] adds, not both.
+/// A statement under construction. Values never become part of its text. A text has placeholders either of its own (`$1`)
+/// or from [`Self::bind`], not both.
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
     pub text: Cow<'static, str>,
@@ -92,31 +92,31 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    /// A statement without values, or whose values follow with [`Self::value`] in the order of its `$1, $2, …`.
+    /// A statement without values, or with `$1, $2, …` whose values follow in that order by [`Self::value`].
     pub fn fixed(text: &'static str) -> Self {
         Self { text: Cow::Borrowed(text), values: Vec::new() }
     }
 
-    /// A value for the next placeholder of a fixed text.
+    /// Adds the value of the next placeholder of a fixed text.
     pub fn value(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// More text.
+    /// Appends text.
     pub fn push(&mut self, text: &str) -> &mut Self {
         self.text.to_mut().push_str(text);
         self
     }
 
-    /// A placeholder and its value.
+    /// Appends a placeholder and its value.
     pub fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.values.push(value.into());
         self.text.to_mut().push(NEXT);
         self
     }
 
-    /// The text for SQLite (`?`) or PostgreSQL (`$1`), and the values.
+    /// The text with placeholders for SQLite (`?`) or PostgreSQL (`$1`), and the values.
     pub fn parts(self, numbered: bool) -> (String, Vec<Value>) {
         let mut text = String::with_capacity(self.text.len() * 2);
         for (number, piece) in self.text.split(NEXT).enumerate() {
@@ -132,7 +132,7 @@ impl Statement {
         (text, self.values)
     }
 
-    /// Rows of values, `(…), (…)`, for `VALUES`.
+    /// Appends rows of values, `(…), (…)`, for `VALUES`.
     pub fn rows<R, const N: usize>(&mut self, rows: impl IntoIterator<Item = R>) -> &mut Self
     where
         R: Into<[Value; N]>,
@@ -150,7 +150,7 @@ impl Statement {
         self
     }
 
-    /// Values in a list, `$1, $2`, for `IN (…)`.
+    /// Appends a list of values, `$1, $2`, for `IN (…)`.
     pub fn list<V: Into<Value>>(&mut self, values: impl IntoIterator<Item = V>) -> &mut Self {
         for (n, value) in values.into_iter().enumerate() {
             if n > 0 {
@@ -162,7 +162,7 @@ impl Statement {
     }
 }
 
-/// Conditions of a query, joined as they come.
+/// The conditions of a query, joined by `AND`; whether there is one already.
 #[derive(Debug, Default)]
 pub(super) struct Conditions(bool);
 

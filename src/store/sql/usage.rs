@@ -1,4 +1,4 @@
-//! Usage records as rows: how PostgreSQL has them, and how an embedded store of an earlier build did.
+//! Usage records as rows: the form in PostgreSQL, and that of the embedded store in earlier builds.
 
 use async_trait::async_trait;
 
@@ -12,7 +12,7 @@ use crate::store::records::{RecordError, Usage, UsageBatch, UsageBy, UsageFilter
 const COLUMNS: &str = "request_id, at, organisation, key_id, team, user_id, provider, model, endpoint, stream, status, ended, code, \
                        usage_source, latency_ms, overhead_us, input_tokens, cached_tokens, output_tokens, reasoning_tokens, \
                        total_tokens, units, cost_nanos, provider_request_id, trace_id, details, plugins";
-/// Rows of one statement; both engines take at most some ten thousand values.
+/// Most rows in one statement; both engines accept at most some ten thousand values.
 const ROWS: usize = 200;
 const MOST_GROUPS: u32 = 10_000;
 
@@ -80,7 +80,7 @@ fn read(row: &mut Row) -> Result<UsageRecord, RecordError> {
     })
 }
 
-/// Writes some records; says which were new.
+/// Writes records. Returns the ids of those that were new.
 async fn append(tx: &mut Writing, records: &[UsageRecord]) -> Result<Vec<String>, RecordError> {
     let mut statement = Statement::fixed("INSERT INTO usage_records (");
     statement.push(COLUMNS).push(") VALUES ").rows(records.iter().map(values));
@@ -101,14 +101,14 @@ async fn append(tx: &mut Writing, records: &[UsageRecord]) -> Result<Vec<String>
     Ok(new)
 }
 
-/// Some of the rows, the oldest first.
+/// The oldest records, at most `limit`.
 pub(super) async fn oldest(tx: &mut Writing, limit: u32) -> Result<Vec<UsageRecord>, RecordError> {
     let mut statement = Statement::fixed("SELECT ");
     statement.push(COLUMNS).push(" FROM usage_records ORDER BY at, request_id LIMIT ").bind(limit);
     tx.fetch(statement).await?.iter_mut().map(read).collect()
 }
 
-/// Takes rows away.
+/// Deletes rows.
 pub(super) async fn remove(tx: &mut Writing, rows: &[UsageRecord]) -> Result<(), RecordError> {
     for some in rows.chunks(ROWS) {
         for text in ["DELETE FROM usage_plugins WHERE request_id IN (", "DELETE FROM usage_records WHERE request_id IN ("] {
@@ -120,7 +120,7 @@ pub(super) async fn remove(tx: &mut Writing, rows: &[UsageRecord]) -> Result<(),
     Ok(())
 }
 
-/// The conditions of a filter on `u`, and on `p` where it is about plugins.
+/// Adds the conditions of a filter on `u`, and on `p` where it concerns plugins.
 fn filter(statement: &mut Statement, filter: &UsageFilter, by: UsageBy) -> Conditions {
     statement.push(" FROM usage_records u");
     if filter.plugin.is_some() || by == UsageBy::Plugin {
