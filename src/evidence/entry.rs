@@ -1,69 +1,69 @@
-//! The entries that hold the log together: openings, recoveries and signed checkpoints. Fields stand in the order of the
-//! alphabet, which makes their JSON canonical.
+//! The entries that hold the log together: openings, recoveries and signed checkpoints. Fields are declared in alphabetical
+//! order, which makes their JSON canonical.
 
 use serde::{Deserialize, Serialize};
 
 use super::key::{PublicKey, Signer};
 use super::line::{Hash, hex, unhex};
 
-/// What is signed begins with this, so that no signature of ours means anything elsewhere.
+/// Every signed message begins with this domain separator, so that no signature is valid in another context.
 const DOMAIN: &[u8] = b"odock-edge evidence checkpoint v1\0";
 
-/// What any entry says about itself.
+/// The members that every entry has.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Head {
     /// `open`, `resumed`, `recovered`, `overlap`, `request`, `execution`, `delivery` or `checkpoint`.
     pub kind: String,
-    /// Its number in the log.
+    /// Its sequence number in the log.
     pub seq: u64,
-    /// The request it speaks of.
+    /// The request it is about.
     pub request_id: Option<String>,
 }
 
 impl Head {
-    /// Reads the head of an entry, whatever its kind.
+    /// Reads these members of an entry of any kind.
     pub fn parse(entry: &[u8]) -> Option<Self> {
         serde_json::from_slice(entry).ok()
     }
 }
 
-/// First line of every file.
+/// The first line of every file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Open {
-    /// When.
+    /// When the file was opened.
     pub at: String,
     /// The public key of the checkpoints that follow, hex.
     pub key: String,
     /// `open`.
     pub kind: String,
-    /// The file before this one.
+    /// Name of the previous file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_file: Option<String>,
-    /// Hash of that file's last line, hex; zeros in the first file.
+    /// Hash of the previous file's last line, hex; zeros in the first file.
     pub previous_hash: String,
-    /// Number in the log.
+    /// Sequence number in the log.
     pub seq: u64,
-    /// The writer's version.
+    /// Version of the gateway that wrote it.
     pub software: String,
 }
 
-/// A process goes on with a file: `resumed` after an orderly end, otherwise `recovered`.
+/// A process continues an existing file: `resumed` after an orderly shutdown, otherwise `recovered`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
-    /// When.
+    /// When it continued.
     pub at: String,
     /// The public key of the checkpoints that follow, hex.
     pub key: String,
     /// `resumed` or `recovered`.
     pub kind: String,
-    /// How many bytes after the last whole line are no line: what a kill or a full disk left.
+    /// Number of bytes after the last valid line that are not part of one: what a kill or a full disk left.
     pub lost_bytes: u64,
-    /// SHA-256 of those bytes, hex. They stay where they are.
+    /// SHA-256 of these bytes, hex. The bytes stay in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_sha256: Option<String>,
-    /// Number in the log.
+    /// Sequence number in the log.
     pub seq: u64,
 }
 
@@ -73,41 +73,41 @@ pub struct Resume {
 pub enum Reason {
     /// A process began to write.
     Open,
-    /// So many records since the last one.
+    /// The configured number of records since the last checkpoint was reached.
     Count,
-    /// So much time since the last one.
+    /// The configured time since the last checkpoint passed.
     Time,
-    /// The next file follows.
+    /// The file is full; the next one follows.
     Rotate,
     /// The process ends; nothing follows.
     Close,
 }
 
-/// A signature over everything up to here.
+/// A signature over the log up to this line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// When.
+    /// When it was signed.
     pub at: String,
-    /// Records this process has had to drop so far.
+    /// Number of records that this process has dropped so far.
     pub dropped: u64,
-    /// The public key, hex.
+    /// The public key that checks the signature, hex.
     pub key: String,
     /// `checkpoint`.
     pub kind: String,
-    /// Why now.
+    /// Why it was written.
     pub reason: Reason,
-    /// Records this process has written so far.
+    /// Number of records that this process has written so far.
     pub records: u64,
-    /// Number in the log.
+    /// Sequence number in the log.
     pub seq: u64,
-    /// Ed25519 over the domain, the previous line's hash and this entry without its signature, hex.
+    /// Ed25519 signature over the domain separator, the previous line's hash and this entry without `signature`, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
 }
 
 impl Checkpoint {
-    /// Signs for everything up to `previous`.
+    /// Signs for the log up to `previous`.
     ///
     /// # Errors
     /// None in practice, see [`super::line::Link::push`].
@@ -117,7 +117,8 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Reads a checkpoint and checks that it is canonical and signed by one of these keys for everything up to `previous`.
+    /// Reads a checkpoint, and checks that it is canonical and that one of these keys signed it for the log up to
+    /// `previous`.
     pub fn verify(entry: &[u8], previous: &Hash, keys: &[PublicKey]) -> Result<Self, &'static str> {
         let signed: Self = serde_json::from_slice(entry).map_err(|_| "the checkpoint cannot be read")?;
         if serde_json::to_vec(&signed).ok().as_deref() != Some(entry) {
@@ -139,26 +140,26 @@ impl Checkpoint {
     }
 }
 
-/// The last checkpoint once more, in a file of its own beside the log, replaced whenever one is written. A log that does
-/// not reach it was cut.
+/// A copy of the last checkpoint in a file of its own beside the log, replaced with every checkpoint. A log that does not
+/// reach its anchor was truncated.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Anchor {
-    /// The checkpoint's entry, as it stands in the log.
+    /// The checkpoint's entry, exactly as in the log.
     pub checkpoint: String,
-    /// The file it stands in.
+    /// The file that holds it.
     pub file: String,
-    /// Its line there, counted from 1.
+    /// Its line in that file, from 1.
     pub line: u64,
     /// Hash of the line before it, hex.
     pub previous: String,
 }
 
 impl Anchor {
-    /// The file's name.
+    /// The name of the anchor's file.
     pub const FILE: &'static str = "checkpoint.json";
 
-    /// Checks the signature; gives the checkpoint and the hash of its line.
+    /// Checks the signature. Returns the checkpoint and the hash of its line.
     pub fn verify(&self, keys: &[PublicKey]) -> Result<(Checkpoint, Hash), &'static str> {
         let previous = unhex(self.previous.as_bytes()).ok_or("the hash cannot be read")?;
         let checkpoint = Checkpoint::verify(self.checkpoint.as_bytes(), &previous, keys)?;

@@ -14,18 +14,18 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use super::line::{hex, unhex};
 use crate::config::SigningKey;
 
-/// The file of public keys in the evidence directory: `ed25519 HEX`, one a line, the current key last.
+/// The file of public keys in the evidence directory: `ed25519 HEX`, one per line, the current key last.
 pub const PUBLIC_FILE: &str = "signing.pub";
 
 /// Why there is no key to sign with.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The key file cannot be read or made.
+    /// The key file cannot be read or created.
     #[error("signing key {path}: {source}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// Other users may read the private key.
@@ -36,7 +36,7 @@ pub enum KeyError {
     Malformed,
 }
 
-/// Signs. Never shows the private key.
+/// Signs with the private key, and never reveals it.
 pub struct Signer {
     pair: Ed25519KeyPair,
 }
@@ -48,10 +48,10 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// Reads the configured key; a key file that does not exist is made, with mode 0600.
+    /// Reads the configured key. A key file that does not exist is created, with mode 0600.
     ///
     /// # Errors
-    /// A file that cannot be read or made, or that others may read; bytes that are no key.
+    /// A file that cannot be read or created, or that other users may read; bytes that are not a key.
     pub fn load(key: &SigningKey) -> Result<Self, KeyError> {
         match key {
             SigningKey::Given(secret) => Self::parse(secret.expose().as_bytes()),
@@ -70,10 +70,7 @@ impl Signer {
         }
     }
 
-    /// Reads PKCS#8: DER, or PEM, or base64.
-    ///
-    /// # Errors
-    /// [`KeyError::Malformed`].
+    /// Parses PKCS#8 as DER, PEM or base64.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyError> {
         const SEQUENCE: u8 = 0x30;
         let der = if bytes.first() == Some(&SEQUENCE) && std::str::from_utf8(bytes).is_err() {
@@ -82,7 +79,7 @@ impl Signer {
             let text = std::str::from_utf8(bytes).map_err(|_| KeyError::Malformed)?;
             zeroize::Zeroizing::new(base64(text).ok_or(KeyError::Malformed)?)
         };
-        // `maybe_unchecked` also takes version 1 keys without the public half, which is what OpenSSL writes.
+        // `maybe_unchecked` also accepts version 1 keys without the public half, which is what OpenSSL writes.
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| KeyError::Malformed)?;
         Ok(Self { pair })
     }
@@ -93,7 +90,8 @@ impl Signer {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::Malformed)?;
-        // Complete before it has its name: two processes that start at once agree on whichever was first.
+        // The file is complete before it gets its name: of two processes that start at once, both use the key that was
+        // first.
         let draft = path.with_extension(format!("{:08x}.new", rand::random::<u32>()));
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
         file.write_all(der.as_ref()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -105,24 +103,24 @@ impl Signer {
         }
     }
 
-    /// Ed25519 over the message.
+    /// The Ed25519 signature of a message.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut signature = [0; 64];
         signature.copy_from_slice(self.pair.sign(message).as_ref());
         signature
     }
 
-    /// The key that checks what this one signs.
+    /// The public key that verifies these signatures.
     pub fn public(&self) -> PublicKey {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.pair.public_key().as_ref());
         PublicKey(bytes)
     }
 
-    /// Names the public key in a directory's [`PUBLIC_FILE`], after those that were used there before.
+    /// Appends the public key to the [`PUBLIC_FILE`] of a directory, unless it is the last one there.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn publish(&self, directory: &Path) -> io::Result<()> {
         let path = directory.join(PUBLIC_FILE);
         let known = match fs::read_to_string(&path) {
@@ -139,37 +137,37 @@ impl Signer {
 }
 
 fn exposed(path: &Path) -> io::Result<bool> {
-    // Credentials that systemd passes are 0400 or 0440 in a directory nobody else can enter; only "others" count.
+    // Credentials from systemd have mode 0400 or 0440 in a directory that other users cannot enter; so only "others" count.
     Ok(fs::metadata(path)?.permissions().mode() & 0o007 != 0)
 }
 
-/// Checks signatures.
+/// Verifies signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// The key of 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn from_hex(digits: &str) -> Option<Self> {
         unhex(digits.as_bytes()).map(Self)
     }
 
-    /// 64 hex digits.
+    /// The key as 64 hex digits.
     pub fn to_hex(self) -> String {
         hex(&self.0)
     }
 
-    /// Every key of a [`PUBLIC_FILE`]; other lines are passed over.
+    /// Every key of a [`PUBLIC_FILE`]; other lines are ignored.
     pub fn list(text: &str) -> Vec<Self> {
         text.lines().filter_map(|line| Self::from_hex(line.trim().strip_prefix("ed25519 ")?.trim())).collect()
     }
 
-    /// Whether the signature is this key's for the message.
+    /// Whether this key made the signature of the message.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }
 }
 
-/// Standard base64 with or without padding, line breaks and PEM lines passed over.
+/// Decodes standard base64, with or without padding; line breaks and PEM lines are skipped.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let lines = text.lines().filter(|line| !line.starts_with("-----"));

@@ -1,8 +1,8 @@
-//! One line of the evidence log and the link between lines. Pure.
+//! One line of the evidence log, and the hash link between lines. No I/O.
 //!
-//! A line is `{"entry":E,"hash":"H"}` where `E` is canonical JSON (sorted keys, no blanks, integers only, escapes as in
-//! RFC 8785) and `H` is SHA-256 over the previous line's hash and the bytes of `E`. The hash is taken over the bytes as
-//! they stand in the file, so a verifier needs no parser to agree with the writer.
+//! A line is `{"entry":E,"hash":"H"}` where `E` is canonical JSON (sorted keys, no whitespace, integers only, escapes as in
+//! RFC 8785) and `H` is SHA-256 over the previous line's hash and the bytes of `E`. The hash covers the bytes as they are
+//! in the file, so a verifier needs no JSON parser that agrees with the writer.
 
 use ring::digest::{Context, SHA256};
 use serde::Serialize;
@@ -13,30 +13,30 @@ use crate::wire::object::Page;
 pub const HASH: usize = 32;
 /// A SHA-256 hash.
 pub type Hash = [u8; HASH];
-/// What stands before the first line of a log.
+/// The "previous hash" of the first line of a log.
 pub const GENESIS: Hash = [0; HASH];
 
 const BEFORE: &[u8] = b"{\"entry\":";
 const BETWEEN: &[u8] = b",\"hash\":\"";
 const AFTER: &[u8] = b"\"}";
 
-/// The end of the chain: the last line's hash and the number that the next line gets.
+/// The end of the chain: the hash of the last line and the number of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// Hash of the last line, [`GENESIS`] before the first.
+    /// Hash of the last line; [`GENESIS`] before the first.
     pub hash: Hash,
-    /// Lines are numbered from 0 through all files of a log.
+    /// Number of the next line. Lines are numbered from 0 across all files of a log.
     pub next: u64,
 }
 
 impl Link {
-    /// Before the first line.
+    /// The link before the first line.
     pub const START: Self = Self { hash: GENESIS, next: 0 };
 
     /// Appends an entry, whose `seq` must be [`Self::next`], as a line with its line feed.
     ///
     /// # Errors
-    /// Entries are structs of ours, for which JSON has a form; `out` is unchanged otherwise.
+    /// None in practice: every entry is a struct that serialises to JSON. `out` is unchanged then.
     pub fn push(&mut self, out: &mut Vec<u8>, entry: &impl Serialize) -> Result<(), serde_json::Error> {
         let (start, before) = (out.len(), *self);
         let mut result = Ok(());
@@ -48,7 +48,7 @@ impl Link {
         result
     }
 
-    /// The same with an entry that appends its own canonical JSON, given its number.
+    /// [`Self::push`] for an entry that appends its own canonical JSON, given its number.
     pub fn push_with(&mut self, out: &mut Vec<u8>, entry: impl FnOnce(u64, &mut Vec<u8>)) {
         out.extend_from_slice(BEFORE);
         let start = out.len();
@@ -67,12 +67,12 @@ impl Link {
 pub struct Line<'a> {
     /// The canonical JSON of the entry.
     pub entry: &'a [u8],
-    /// The hash the line claims.
+    /// The hash that the line states.
     pub hash: Hash,
 }
 
 impl<'a> Line<'a> {
-    /// Takes a line apart; `None` unless every byte outside the entry is as the writer writes it.
+    /// Parses a line; `None` unless every byte outside the entry is as [`Link::push`] writes it.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let rest = line.strip_prefix(BEFORE)?.strip_suffix(AFTER)?;
         let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(2 * HASH)?)?;
@@ -80,13 +80,13 @@ impl<'a> Line<'a> {
         Some(Self { entry, hash: unhex(digits)? })
     }
 
-    /// Whether this line's hash is the one that follows from a predecessor.
+    /// Whether this line's hash is right after a line with the hash `previous`.
     pub fn follows(&self, previous: &Hash) -> bool {
         linked(previous, self.entry) == self.hash
     }
 }
 
-/// SHA-256 over the previous hash and an entry.
+/// SHA-256 over the previous line's hash and an entry.
 pub fn linked(previous: &Hash, entry: &[u8]) -> Hash {
     let mut context = Context::new(&SHA256);
     context.update(previous);

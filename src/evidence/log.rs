@@ -1,7 +1,7 @@
-//! The files of one log: append, checkpoint, rotate, and go on where an earlier process stopped.
+//! The files of one log: append, checkpoint, rotate, and continue where an earlier process stopped.
 //!
-//! Bytes that were written are never changed. What a kill left behind stays in the file, and the line after it states
-//! its length and hash.
+//! Written bytes are never changed. What a kill left behind stays in the file, and the next line records its length and
+//! hash.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -19,10 +19,11 @@ use super::overlap::Overlap;
 use super::show::logs;
 use crate::telemetry::time::Rfc3339;
 
-/// A process that finds the directory in use (during an upgrade, while the old one drains) writes a log of its own below.
+/// Most logs beside the main one. A process that finds the directory in use (during an upgrade, while the old process
+/// drains) writes a log of its own in `overlap-N` below it.
 const OVERLAPS: u32 = 8;
 
-/// How much one process has written and lost so far.
+/// How much one process has written and dropped so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Totals {
     /// Records written.
@@ -57,16 +58,16 @@ pub struct Refused {
 /// The exclusive right to write in a directory; ends with the process.
 #[derive(Debug)]
 pub struct Claim {
-    /// Where to write.
+    /// The directory to write in.
     pub directory: PathBuf,
     _lock: File,
 }
 
 impl Claim {
-    /// Claims the directory or, where another process writes there, the first free `overlap-N` below it.
+    /// Claims the directory or, if another process writes there, the first free `overlap-N` below it.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn take(directory: &Path) -> io::Result<Self> {
         let overlaps = (1..=OVERLAPS).map(|n| directory.join(format!("overlap-{n}")));
         for candidate in std::iter::once(directory.to_owned()).chain(overlaps) {
@@ -83,10 +84,10 @@ impl Claim {
 }
 
 impl Log {
-    /// Opens the log in a claimed directory, and begins it with a signed checkpoint.
+    /// Opens the log in a claimed directory and writes a first signed checkpoint.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn open(directory: &Path, signer: Arc<Signer>, totals: Totals) -> io::Result<Self> {
         let files = files(directory)?;
         let mut found = None;
@@ -159,7 +160,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Appends an entry to the buffer. It is given its number and the public key.
+    /// Appends an entry to the buffer, made from its number and the public key.
     ///
     /// # Errors
     /// None in practice, see [`Link::push`].
@@ -174,7 +175,7 @@ impl Log {
         self.buffered += 1;
     }
 
-    /// Appends an entry that knows its number to the buffer.
+    /// Appends an entry that already has its number to the buffer.
     ///
     /// # Errors
     /// None in practice, see [`Link::push`].
@@ -184,12 +185,12 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes that wait in the buffer.
+    /// Bytes in the buffer.
     pub fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Bytes of the current file.
+    /// Size of the current file in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -197,7 +198,7 @@ impl Log {
     /// Writes the buffer. After an error this log must be dropped and opened again, which goes on behind what was written.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn flush(&mut self) -> io::Result<()> {
         self.flush_counted().map_err(|refused| refused.error)
     }
@@ -232,7 +233,7 @@ impl Log {
     /// Signs for everything up to here, brings it to the disk and replaces the anchor.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn checkpoint(&mut self, reason: Reason, totals: Totals) -> io::Result<()> {
         if matches!(reason, Reason::Open | Reason::Close) {
             self.name_overlaps()?;
@@ -253,10 +254,11 @@ impl Log {
         self.flush()?;
         self.file.sync_data()?;
         if let Err(error) = self.anchor(&checkpoint, &previous) {
-            // The log has it: what is lost is that a log cut off before it would be noticed, until the next one is written.
+            // The log holds the checkpoint. Only the detection of a truncation before it suffers, until the next anchor is
+            // written.
             log::error!(target: "evidence", "the last checkpoint could not be written beside the log: {error}");
         }
-        // The journal is another place than this directory: what it holds cannot be changed together with the log.
+        // The journal is a second place besides this directory: a change of the log cannot change the copy there.
         log::info!(
             target: "evidence", directory = &*self.directory.to_string_lossy(), file = file_name(self.index).as_str(), line = self.lines, seq = checkpoint.seq,
             hash = hex(&self.link.hash).as_str(); "checkpoint"
@@ -289,10 +291,10 @@ impl Log {
         fs::rename(new, self.directory.join(Anchor::FILE))
     }
 
-    /// Ends the current file with a checkpoint and begins the next.
+    /// Ends the current file with a checkpoint and begins the next one.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Errors of the file system.
     pub fn rotate(&mut self, totals: Totals) -> io::Result<()> {
         self.checkpoint(Reason::Rotate, totals)?;
         let previous = Some(file_name(self.index));
@@ -314,17 +316,17 @@ impl Resume {
     }
 }
 
-/// Where a file stops being a log.
+/// The end of the valid part of a file.
 #[derive(Debug)]
 struct Tail {
     link: Link,
     closed: bool,
     size: u64,
-    /// Lines, a last one without line feed included.
+    /// Number of lines, including a last one without line feed.
     lines: u64,
     /// The last line has no line feed.
     broken: bool,
-    /// What stands after the last line that holds.
+    /// The bytes after the last valid line.
     lost: Vec<u8>,
 }
 
@@ -354,7 +356,7 @@ impl Tail {
 /// The files of a log with their numbers, ascending.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn files(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -1,11 +1,11 @@
-//! Evidence: one record per request, in a log that shows when it was changed.
+//! Evidence: one record per request, in a tamper-evident log.
 //!
-//! [`Evidence`] takes records off the request path, a thread of its own writes them as hash-linked lines ([`mod@line`]) and
-//! signs a checkpoint now and then ([`entry`]). [`verify()`] finds edits, deletions, reorderings and cuts.
+//! [`Evidence`] takes records from the request path; a thread of its own writes them as hash-linked lines ([`mod@line`])
+//! and signs a checkpoint now and then ([`entry`]). [`verify()`] finds edits, deletions, reorderings and truncations.
 //!
-//! What it can prove: nobody without the signing key changed anything before the last checkpoint, as long as that
-//! checkpoint is known from elsewhere too (`checkpoint.json`, the journal, a copy off the machine). Lines after it are
-//! linked but not yet signed. Records that were dropped are counted in the next checkpoint.
+//! What it can prove: without the signing key, nothing before the last checkpoint was changed, provided that this
+//! checkpoint is also known from elsewhere (`checkpoint.json`, the journal, a copy on another machine). Lines after it are
+//! linked but not signed yet. Dropped records are counted in the next checkpoint.
 
 mod entry;
 mod key;

@@ -1,4 +1,4 @@
-//! Reading a log without judging it: for reports, which count, and leave it to `verify` to say whether the log is whole.
+//! Reading a log without verifying it, for reports; whether the log is intact is for `verify` to say.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -8,10 +8,10 @@ use super::line::Line;
 use super::log::files;
 use super::show::logs;
 
-/// Every file of the log in this directory and of those that overlapping processes left below it.
+/// Every file of the log in this directory and of the logs that overlapping processes left below it.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn files_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for log in logs(directory)? {

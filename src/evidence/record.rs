@@ -1,10 +1,10 @@
-//! What is kept of a request: names, numbers and decisions, never a text that a caller, a provider or a key holds.
+//! The evidence record of a request: names, numbers and decisions, never the text of a caller or provider, and never a key.
 //!
-//! Fields stand in the order of the alphabet, which makes the JSON canonical; times are integers with their unit in the
-//! name. Names that a caller chooses (a model that may not exist, a request id) are kept only if they look like names.
+//! Members are written in alphabetical order, which makes the JSON canonical; times are integers with their unit in the
+//! name. Names that a caller chooses (a model that may not exist, a request id) are recorded only if they look like names.
 //!
-//! A record is written for every request, so it goes straight into the log's buffer ([`Page`]) and nothing is built
-//! on the way. The test beside this file has the same records as serde structs and compares every byte.
+//! Every request has a record, so it is written straight into the log's buffer ([`Page`]) without intermediate values. The
+//! test beside this file has the same records as serde structs and compares every byte.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,15 +19,15 @@ use crate::telemetry::time::Rfc3339;
 use crate::wire::method_name;
 use crate::wire::object::{Object, Page};
 
-/// Characters of a note, tag or error that are kept.
+/// Most characters that are kept of a note, tag or error.
 const TEXT: usize = 200;
 /// Longest name that is kept.
 const NAME: usize = 128;
 
-/// So many notes or tags are sorted in place.
+/// Up to this many notes or tags are sorted in place, without allocation.
 const FEW: usize = 8;
 
-/// The bytes of names of models and of ids, none of which JSON escapes.
+/// The bytes that may occur in names of models and in ids. JSON escapes none of them.
 const OF_NAMES: [bool; 256] = {
     let mut fits = [false; 256];
     let mut byte = 0_u8;
@@ -38,7 +38,7 @@ const OF_NAMES: [bool; 256] = {
     fits
 };
 
-/// The bytes of ASCII that stand in JSON and in one line as they are.
+/// The ASCII bytes that need neither a JSON escape nor replacement to stay in one line.
 const AS_IT_IS: [bool; 256] = {
     let mut fits = [false; 256];
     let mut byte = b' ';
@@ -52,52 +52,52 @@ const AS_IT_IS: [bool; 256] = {
 /// One request, entry kind `request`.
 #[derive(Debug)]
 pub struct RequestEntry<'a> {
-    /// What happened.
+    /// What happened to the request.
     pub finished: &'a Finished,
-    /// What was in force.
+    /// The chain and configuration in force.
     pub policy: &'a Policy,
-    /// How long it took.
+    /// How long the request took.
     pub duration: Duration,
 }
 
-/// An execution that ended after its request was recorded, entry kind `execution`; linked by the request id.
+/// A plugin execution that ended after its request was recorded, entry kind `execution`; linked by the request id.
 #[derive(Debug)]
 pub struct LaterEntry<'a> {
     /// The request it belongs to.
     pub request: RequestId,
-    /// What happened.
+    /// The execution.
     pub execution: &'a Execution,
     /// When it ended.
     pub at: SystemTime,
 }
 
-/// What became of a delivery, entry kind `delivery`; linked by the request id where a request is behind it.
+/// A state change of a delivery, entry kind `delivery`; linked by the id of the request that caused it, if any.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryEntry<'a> {
-    /// The instance that sends it.
+    /// The plugin instance that sends it.
     pub plugin: &'a str,
-    /// Its id, the same at every attempt.
+    /// Id of the delivery, the same for every attempt.
     pub delivery_id: &'a str,
     /// The receiver, as the configuration names it.
     pub destination: &'a str,
-    /// The request it speaks of.
+    /// The request that caused it.
     pub request: Option<RequestId>,
-    /// Which attempt, from 1; 0 if it came to none.
+    /// Number of the attempt, from 1; 0 if there was none.
     pub attempt: u32,
     /// `sent`, `retry`, `dead`, `disabled`, `dropped`, `expired` or `would_send`.
     pub state: &'static str,
-    /// The receiver's id of it.
+    /// The id that the receiver gave it.
     pub external_id: Option<&'a str>,
-    /// Why it was not sent.
+    /// Why it was not delivered.
     pub error: Option<&'a str>,
     /// How long the attempt took.
     pub took: Duration,
-    /// When it was over.
+    /// When the state changed.
     pub at: SystemTime,
 }
 
 impl RequestEntry<'_> {
-    /// Appends the entry without its number, and says where in `out` that belongs.
+    /// Appends the entry without its number. Returns the offset in `out` at which the number belongs.
     pub fn write(&self, out: &mut Vec<u8>) -> usize {
         let Finished { facts, model, tags, executions, safety, outcome } = self.finished;
         let caller = facts.caller.as_deref();
@@ -228,7 +228,7 @@ impl DeliveryEntry<'_> {
     }
 }
 
-/// One plugin execution, within its request or, when it ended later, within a [`LaterEntry`].
+/// Writes a plugin execution, as part of its request's record or of a [`LaterEntry`].
 fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     let external = execution.external.as_ref();
     let changed: &[u8] = match (execution.changed_request, execution.changed_response) {
@@ -257,7 +257,7 @@ fn write_execution(execution: &Execution, page: &mut Page<'_>) {
     entry.close();
 }
 
-/// What one SafetySec module did at one phase.
+/// Writes what one SafetySec module found and did at one phase.
 fn write_reading(reading: &Reading, page: &mut Page<'_>) {
     let mut entry = Object::open(page);
     entry.word("action", reading.outcome.as_str());
@@ -302,7 +302,7 @@ fn write_reading(reading: &Reading, page: &mut Page<'_>) {
     entry.close();
 }
 
-/// A score in whole hundredths; `None` for none.
+/// A score in whole hundredths; `None` for zero.
 fn hundredths(score: f32) -> Option<u64> {
     Some((score.clamp(0.0, 1.0) * 100.0).round() as u64).filter(|score| *score > 0)
 }
@@ -328,7 +328,7 @@ fn bounded(entry: &mut Object<'_, '_>, member: &str, value: Option<&str>) {
     }
 }
 
-/// A bounded text in one line. Nearly every one needs nothing done to it.
+/// Writes a text of bounded length in one line. Nearly every text passes unchanged.
 fn one_line(entry: &mut Object<'_, '_>, member: &str, value: &str) {
     if value.len() <= TEXT && value.bytes().all(|b| AS_IT_IS[usize::from(b)]) {
         entry.word(member, value);
@@ -337,7 +337,7 @@ fn one_line(entry: &mut Object<'_, '_>, member: &str, value: &str) {
     }
 }
 
-/// Notes or tags by name, each once with its last value; nothing if there are none.
+/// Writes notes or tags, sorted by name, each name once with its last value; omitted if there are none.
 fn texts<K: AsRef<str>>(entry: &mut Object<'_, '_>, member: &str, pairs: &[(K, String)]) {
     if pairs.is_empty() {
         return;
@@ -367,11 +367,11 @@ fn team(caller: Option<&Caller>) -> Option<&str> {
     caller.and_then(|caller| caller.team.as_ref()).map(|team| &*team.id)
 }
 
-/// What the caller could notice of an execution.
+/// The effect of an execution that the caller could notice.
 fn visible(execution: &Execution) -> &'static str {
     let refused = match execution.decision {
         Decision::Blocked => true,
-        // With `on_error: deny` a failure carries the code that the caller got.
+        // A failure has a code only with `on_error: deny`; then the caller got that code.
         Decision::Error | Decision::Timeout | Decision::Panicked => execution.code.is_some(),
         _ => false,
     };
@@ -384,7 +384,7 @@ fn visible(execution: &Execution) -> &'static str {
     }
 }
 
-/// A bounded text in one line.
+/// A text of bounded length in one line.
 fn text(text: &str) -> Cow<'_, str> {
     let plain = text.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b));
     if text.len() <= TEXT && (plain || !text.chars().any(char::is_control)) {
@@ -394,7 +394,7 @@ fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text, if it looks like the name of a model or an id and not like prose.
+/// The text if it looks like the name of a model or an id, and not like prose.
 fn name(text: &str) -> Option<&str> {
     (!text.is_empty() && text.len() <= NAME && text.bytes().all(|b| OF_NAMES[usize::from(b)])).then_some(text)
 }

@@ -1,4 +1,4 @@
-//! The same records as serde structs, against which the writer is compared byte by byte.
+//! The records as serde structs, against which the writer is compared byte by byte.
 
 #![allow(clippy::unwrap_used)]
 
@@ -301,7 +301,7 @@ impl<'a> LaterModel<'a> {
     }
 }
 
-/// Names, prose, escapes, control characters, and more than is kept.
+/// Names, prose, escapes, control characters, and texts longer than what is kept.
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z0-9._:/@+-]{0,12}", "[ -~]{0,40}", "[\\x00-\\x22\\\\aé\u{7f}\u{85}\u{2028}😀]{0,30}", "[aé\n]{190,230}"]
 }
@@ -413,7 +413,7 @@ prop_compose! {
     }
 }
 
-/// What is written behind something else, with its number put in.
+/// Writes an entry behind other bytes, and inserts its number.
 fn numbered(seq: u64, write: impl FnOnce(&mut Vec<u8>) -> usize) -> Vec<u8> {
     let mut out = b"before".to_vec();
     let number_at = write(&mut out);

@@ -1,4 +1,4 @@
-//! Finding what the log says about one request.
+//! Finding the log's entries about one request.
 
 use std::fs;
 use std::io;
@@ -10,19 +10,19 @@ use super::read::{entries, files_below};
 /// One entry about the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where it stands.
+    /// The file that holds it.
     pub file: PathBuf,
-    /// Its line there, counted from 1.
+    /// Its line in that file, from 1.
     pub line: u64,
     /// The entry.
     pub entry: serde_json::Value,
 }
 
-/// Every entry of a request, the request's own first: its record and the executions that ended later. The logs that
-/// overlapping processes left below the directory are searched too. Nothing is verified.
+/// Every entry about a request: its record first, then the executions that ended later. Logs that overlapping processes
+/// left below the directory are searched too. Nothing is verified.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn show(directory: &Path, request_id: &str) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     entries(&files_below(directory)?, request_id, &mut |written| {
@@ -35,10 +35,10 @@ pub fn show(directory: &Path, request_id: &str) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The directory and those that overlapping processes made below it.
+/// The directory, and those that overlapping processes made below it.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn logs(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut logs = vec![directory.to_owned()];
     for entry in fs::read_dir(directory)? {

@@ -1,10 +1,10 @@
-//! The short answer to what an operator asks of a request: what was decided, why, and whether anything was changed.
+//! A short summary for operators: what was decided about a request, why, and whether anything was changed.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Three lines about a request's record, or one about what ended after it.
+/// Three lines about a request's record, or one about an entry that followed it.
 pub fn summary(entry: &Value) -> String {
     match text(entry, "kind") {
         "request" => of_request(entry),
@@ -84,7 +84,7 @@ fn of_reading(reading: &Value) -> String {
     line
 }
 
-/// Whether a plugin did more than look.
+/// Whether an execution did something worth a mention.
 fn tells(execution: &Value) -> bool {
     !matches!(text(execution, "action"), "allowed" | "enqueued" | "skipped_scope" | "skipped_rollout")
 }

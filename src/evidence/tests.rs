@@ -108,7 +108,7 @@ fn policy() -> Policy {
     Policy::new("00112233aabbccdd", "c0ffee")
 }
 
-/// One run of a process: so many requests, closed in good order.
+/// One run of a process that records this many requests and shuts down in good order.
 fn run(settings: &EvidenceSettings, requests: u8) {
     let (evidence, _) = start(settings);
     for id in 0..requests {
@@ -125,7 +125,7 @@ fn written(requests: u8) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The same closed log of nine requests for every case, in a directory of its own.
+/// A fresh copy of one closed log of nine requests, for each case to damage.
 fn copied() -> (tempfile::TempDir, PathBuf) {
     static ORIGINAL: std::sync::OnceLock<(tempfile::TempDir, PathBuf)> = std::sync::OnceLock::new();
     let (original, _) = ORIGINAL.get_or_init(|| written(9));
@@ -282,7 +282,7 @@ fn a_kill_in_the_middle_of_a_line_is_reported_and_not_covered_up() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
         let path = dir.path().join("evidence-000001.jsonl");
-        // What a killed process leaves: lines after its last checkpoint, the last of them torn.
+        // What a killed process leaves: lines after its last checkpoint, and a torn last line.
         run(&settings, 3);
         let closed = fs::read_to_string(&path).unwrap();
         let anchor = fs::read(dir.path().join(Anchor::FILE)).unwrap();
@@ -309,7 +309,7 @@ fn a_kill_in_the_middle_of_a_line_is_reported_and_not_covered_up() {
         let report = check(dir.path());
         assert!(report.intact() && report.end == End::Closed && report.requests == 5, "{report:?}");
 
-        // Nobody can pass an edit off as a torn line.
+        // An edit cannot be passed off as a torn line.
         fs::write(&path, after.replacen(torn, &format!("{}x", &torn[..torn.len() - 1]), 1)).unwrap();
         assert!(!check(dir.path()).intact());
     }
@@ -347,7 +347,7 @@ fn what_was_added_or_signed_by_others_is_seen() {
     let text = fs::read_to_string(&path).unwrap();
     let anchor = fs::read(dir.path().join(Anchor::FILE)).unwrap();
 
-    // The whole log of another key, with its own anchor and without.
+    // The complete log of another key, with its own anchor and without.
     fs::copy(&theirs, &path).unwrap();
     assert!(faults(&check(dir.path())).iter().any(|(fault, _)| *fault == Fault::Signature));
     fs::copy(other.path().join(Anchor::FILE), dir.path().join(Anchor::FILE)).unwrap();
@@ -356,7 +356,7 @@ fn what_was_added_or_signed_by_others_is_seen() {
     assert!(!check(dir.path()).intact());
     Signer::load(&SigningKey::File(dir.path().join("signing.pk8"))).unwrap().publish(dir.path()).unwrap();
 
-    // A line that fits the chain, after the closing checkpoint.
+    // A line that continues the chain after the closing checkpoint.
     fs::write(dir.path().join(Anchor::FILE), &anchor).unwrap();
     let last = line::Line::parse(text.trim_end().rsplit('\n').next().unwrap().as_bytes()).unwrap();
     let mut link = line::Link { hash: last.hash, next: text.lines().count() as u64 };
@@ -365,7 +365,7 @@ fn what_was_added_or_signed_by_others_is_seen() {
     fs::write(&path, forged).unwrap();
     assert_eq!(faults(&check(dir.path())).first().map(|(fault, _)| *fault), Some(Fault::Edited));
 
-    // Everything after an edited line hashed anew, as somebody without the key can.
+    // All hashes after an edited line recomputed, as an attacker without the key can.
     let mut link = line::Link::START;
     let mut forged = Vec::new();
     for old in text.lines() {

@@ -1,6 +1,6 @@
-//! Whether a log is what was written: no line changed, removed, moved or cut off.
+//! Verification of a log: no line changed, removed, moved or truncated.
 //!
-//! Here is what can be asked and what a report says; [`super::walk`] reads the lines.
+//! This file holds the question and the report; [`super::walk`] reads the lines.
 
 use std::fmt;
 use std::fs;
@@ -15,35 +15,36 @@ use super::overlap::Overlap;
 use super::show::logs;
 use super::walk::Walk;
 
-/// What is to be verified.
+/// A log to be verified.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Its files in the order in which they were written.
+    /// Its files, in the order in which they were written.
     pub files: Vec<PathBuf>,
-    /// The last checkpoint as it is known beside the log.
+    /// The copy of the last checkpoint beside the log.
     pub anchor: Option<Anchor>,
-    /// The keys that may have signed. Without any, the log's own claim is believed, which a note says.
+    /// The public keys that are trusted. If there are none, the keys that the log itself states are used, and the report
+    /// notes that.
     pub keys: Vec<PublicKey>,
-    /// The files must begin with the first line ever written.
+    /// Whether the files must begin with the very first line of the log.
     pub from_start: bool,
-    /// The files must reach the anchor or end with a closing checkpoint.
+    /// Whether the files must reach the anchor or end with a closing checkpoint.
     pub to_end: bool,
     /// Lines that must be there, by number and hash: another log says so.
     pub marks: Vec<(u64, Hash)>,
 }
 
-/// What kind of damage.
+/// The kind of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Bytes are other than what was written.
+    /// Bytes were changed.
     Edited,
     /// Lines are missing.
     Deleted,
-    /// A line stands where another was written, or twice.
+    /// A line is out of place, or present twice.
     Reordered,
     /// The end is missing.
     Truncated,
-    /// A checkpoint is not signed by the key for what stands before it.
+    /// A checkpoint has no valid signature for the lines before it.
     Signature,
 }
 
@@ -62,13 +63,13 @@ impl fmt::Display for Fault {
 /// One damaged place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where.
+    /// The file.
     pub file: PathBuf,
-    /// The line, counted from 1; where something is missing, the line before which it is.
+    /// The line, from 1; for missing lines, the one that follows them.
     pub line: u64,
-    /// What.
+    /// The kind of damage.
     pub fault: Fault,
-    /// For people.
+    /// An explanation for people.
     pub detail: String,
 }
 
@@ -79,31 +80,31 @@ pub enum End {
     Closed,
     /// With the checkpoint before a next file.
     Rotated,
-    /// A process still writes, or was killed: so many lines after the last checkpoint are linked and not signed.
+    /// A process still writes, or was killed. The lines after the last checkpoint are linked, but not signed.
     Open {
-        /// Lines after the last checkpoint.
+        /// Number of lines after the last checkpoint.
         unanchored: u64,
     },
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Files read.
     pub files: usize,
-    /// Lines that hold.
+    /// Number of valid lines.
     pub lines: u64,
-    /// Records of requests among them.
+    /// Request records among them.
     pub requests: u64,
     /// Later executions among them.
     pub executions: u64,
-    /// Attempts to deliver among them.
+    /// Delivery entries among them.
     pub deliveries: u64,
     /// Signed checkpoints among them.
     pub checkpoints: u64,
     /// Damage, in the order of the log.
     pub findings: Vec<Finding>,
-    /// What is worth knowing and no damage.
+    /// Remarks that are not damage.
     pub notes: Vec<String>,
     /// What it says of logs below its directory.
     pub overlaps: Vec<Overlap>,
@@ -112,7 +113,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether no damage was found.
     pub fn intact(&self) -> bool {
         self.findings.is_empty()
     }
@@ -121,7 +122,7 @@ impl Report {
 /// Verifies the log of a directory and those of overlapping processes below it.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn verify_directory(directory: &Path, keys: Option<&[PublicKey]>, partial: bool) -> io::Result<Vec<(PathBuf, Report)>> {
     let published = match keys {
         Some(keys) => keys.to_vec(),
@@ -156,10 +157,10 @@ pub fn verify_directory(directory: &Path, keys: Option<&[PublicKey]>, partial: b
     Ok(reports)
 }
 
-/// Verifies some files of one log. The anchor and the public keys beside them are used where they exist.
+/// Verifies some files of one log, with the anchor and the public keys beside them if they exist.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn verify_files(paths: &[PathBuf], keys: Option<&[PublicKey]>, partial: bool) -> io::Result<Report> {
     let beside = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
     let keys = match keys {
@@ -179,7 +180,7 @@ pub fn verify_files(paths: &[PathBuf], keys: Option<&[PublicKey]>, partial: bool
     let anchor = anchor(beside)?;
     let directory = if beside.as_os_str().is_empty() { Path::new(".") } else { beside };
     let given = |path: &PathBuf| paths.iter().any(|other| other.file_name() == path.file_name());
-    // Somebody who names every file there is means the log, and would miss the first file.
+    // If all existing files are named, the whole log is meant, and a missing first file must be noticed.
     let whole = anchor.is_some() && files(directory)?.iter().all(|(_, path)| given(path));
     let files = ordered.into_iter().map(|(_, path)| path).collect();
     verify(&Log { files, anchor, keys, from_start: whole && !partial, to_end: !partial, marks: Vec::new() })
@@ -195,7 +196,7 @@ fn published(directory: &Path) -> io::Result<Vec<PublicKey>> {
 
 fn anchor(directory: &Path) -> io::Result<Option<Anchor>> {
     match fs::read(directory.join(Anchor::FILE)) {
-        // An anchor that cannot be read stands for one that no log can reach.
+        // An unreadable anchor counts as one that the log does not reach.
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| Anchor::unreadable()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -205,7 +206,7 @@ fn anchor(directory: &Path) -> io::Result<Option<Anchor>> {
 /// Verifies a log.
 ///
 /// # Errors
-/// What the file system says.
+/// Errors of the file system.
 pub fn verify(log: &Log) -> io::Result<Report> {
     let mut walk = Walk::new(log);
     for path in &log.files {

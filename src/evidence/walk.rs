@@ -1,5 +1,5 @@
-//! The lines of a log from first to last. After a fault the check goes on with the next line that can be placed, so that
-//! a report names every damaged place and not only the first.
+//! Walks over the lines of a log from first to last. After a fault it continues with the next line that can be placed, so
+//! that a report names every damaged place and not only the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::line::{GENESIS, Hash, Line, hex, linked, sha256_hex, unhex};
 use super::overlap::Overlap;
 use super::verify::{End, Fault, Finding, Log, Report};
 
-/// Bytes that are no lines, until a later line accounts for them.
+/// Bytes that are not valid lines, until a later line accounts for them.
 struct Torn {
     file: PathBuf,
     line: u64,
@@ -18,14 +18,14 @@ struct Torn {
     bytes: Vec<u8>,
 }
 
-/// Lines that should stand before a place.
+/// A range of missing sequence numbers; they may still turn up later, out of order.
 struct Gap {
     finding: usize,
     from: u64,
     to: u64,
 }
 
-/// Reads file after file and keeps what it found.
+/// The state of the walk, and what it found so far.
 pub struct Walk {
     report: Report,
     keys: Vec<PublicKey>,
@@ -33,7 +33,8 @@ pub struct Walk {
     from_start: bool,
     file: PathBuf,
     line: u64,
-    /// What the next line may follow: the last line's stated hash and, if that line was edited, the one it should have.
+    /// The hashes that the next line may link to: the one that the last line states and, if that line was edited, the one
+    /// that it should have.
     previous: Vec<Hash>,
     next: Option<u64>,
     torn: Option<Torn>,
@@ -50,7 +51,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Before the first line.
+    /// Starts before the first line, and verifies the anchor.
     pub fn new(log: &Log) -> Self {
         let report = Report {
             files: log.files.len(),
@@ -84,7 +85,8 @@ impl Walk {
             open: (0, 0),
         };
         if let Some(anchor) = &log.anchor {
-            // With keys that are only claimed, the claim is not read yet: the anchor's own must do.
+            // Without trusted keys the log's own keys are used; these are not read yet, so the anchor is checked with its
+            // own.
             let claimed: Option<Checkpoint> = serde_json::from_str(&anchor.checkpoint).ok();
             let own: Vec<PublicKey> = claimed.and_then(|point| PublicKey::from_hex(&point.key)).into_iter().collect();
             match anchor.verify(if walk.believe { &own } else { &log.keys }) {
@@ -103,7 +105,7 @@ impl Walk {
         self.report.findings.push(Finding { file: self.file.clone(), line: self.line, fault, detail });
     }
 
-    /// Reads the next file.
+    /// Walks over the next file.
     pub fn file(&mut self, path: &Path, bytes: &[u8]) {
         self.file = path.to_owned();
         self.line = 0;
@@ -151,7 +153,8 @@ impl Walk {
         self.next = Some(head.seq.saturating_add(1));
     }
 
-    /// The first line there is: what it says of its past is believed if files before it are not asked for.
+    /// Handles the first line. Its statement about the previous file is accepted unless the log must be complete from its
+    /// start.
     fn first(&mut self, line: &Line<'_>, head: &Head) {
         let open = serde_json::from_slice::<Open>(line.entry).ok();
         let claimed = open.and_then(|open| unhex(open.previous_hash.as_bytes()));
@@ -165,11 +168,12 @@ impl Walk {
         }
     }
 
-    /// Bytes that were no lines are either accounted for by this line, or edits. Gives how many lines they may have been.
+    /// Decides whether bytes that were not valid lines are accounted for by this line, or are edits. Returns how many lines
+    /// they may have been.
     fn settle(&mut self, line: &Line<'_>, head: &Head, follows: bool) -> u64 {
         let Some(torn) = self.torn.take() else { return 0 };
         if head.kind == "open" && follows && torn.file != self.file {
-            // A file of which nothing holds; the next line accounts for it.
+            // A file without any valid line; the line after this one accounts for it.
             self.torn = Some(torn);
             return 0;
         }
@@ -225,7 +229,7 @@ impl Walk {
                     self.dropped(&point);
                 }
                 Some(Err(reason)) => self.find(Fault::Signature, reason.to_owned()),
-                // The line before it is damaged, which is a finding already.
+                // The line before it is damaged, which was reported already.
                 None => {}
             },
             "open" | "resumed" | "recovered" => {}
@@ -256,7 +260,7 @@ impl Walk {
 
     /// What was found, the end included.
     pub fn finish(mut self, log: &Log) -> Report {
-        // What was missed and came later was moved, not deleted.
+        // Lines that were missing and turned up later were moved, not deleted.
         for gap in &self.gaps {
             if (gap.from..gap.to).take(1 << 16).all(|seq| self.late.contains(&seq))
                 && let Some(finding) = self.report.findings.get_mut(gap.finding)
@@ -280,7 +284,7 @@ impl Walk {
         }
         if let Some(torn) = torn {
             self.report.notes.push(format!("{}:{}: the last {} bytes are no whole line", torn.file.display(), torn.line, torn.bytes.len()));
-            // A write that broke off leaves one piece without a line feed; anything else was put there.
+            // An interrupted write leaves one piece without a line feed; anything else was added by other means.
             if torn.lines > 1 || torn.bytes.ends_with(b"\n") {
                 self.line = torn.line;
                 self.find(Fault::Edited, "this is no line of an evidence log".to_owned());
@@ -304,7 +308,7 @@ impl Walk {
         self.report
     }
 
-    /// Whether the log reaches its anchor; `None` if there is none.
+    /// Whether the log reaches its anchor; `None` if there is no anchor.
     fn reached(&mut self, log: &Log) -> Option<bool> {
         let (point, hash) = self.anchor.take()?;
         let ends = self.next.unwrap_or(0);

@@ -1,9 +1,9 @@
-//! From the request path to the disk: a bounded queue and one thread behind it.
+//! The way of records from requests to the disk: a bounded queue, and one thread that writes.
 //!
-//! A request writes its record where it ends, while everything is at hand and can be let go of at once; what the queue
-//! holds are bytes. The thread numbers and links them. It looks at the queue by itself, so a push wakes nobody unless the
-//! queue is half full. When the queue is full or the disk refuses, records are dropped and counted, in the metric and in
-//! the next checkpoint: evidence never holds up traffic and never has a gap that nobody sees.
+//! A request serialises its record when it ends, while everything about it is at hand; the queue holds bytes. The thread
+//! numbers and links them. It polls the queue, so that a push wakes it only when the queue is half full. When the queue is
+//! full or the disk fails, records are dropped and counted, in the metric and in the next checkpoint: evidence never delays
+//! traffic, and a gap never goes unnoticed.
 
 use std::cell::RefCell;
 use std::io;
@@ -24,52 +24,53 @@ use crate::gate::{Execution, Finished, RequestId};
 use crate::telemetry::{EvidenceMetrics, Sheets};
 use crate::wire::object::Page;
 
-/// How long the thread lets records gather while there are some. Short, so that what waits is still in a cache and is
-/// written in small helpings between the requests.
+/// How long the thread lets records gather while there is traffic. Short, so that they are still in a CPU cache and are
+/// written in small portions between requests.
 const GATHER: Duration = Duration::from_millis(5);
-/// How often it looks when there are none.
+/// How often the thread polls an empty queue.
 const IDLE: Duration = Duration::from_millis(100);
-/// Records after which the thread lets others run: where cores are few, a request must not wait for a whole batch.
+/// Number of records after which the thread yields: with few cores, a request must not wait for a whole batch.
 const HELPING: u64 = 32;
-/// Bytes after which a batch is written at once.
+/// Size in bytes at which a batch is written at once.
 const BATCH: usize = 256 * 1024;
-/// How long after a refused write the files are opened again.
+/// How long after a failed write the files are opened again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why evidence cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    /// No key to sign with.
+    /// There is no usable signing key.
     #[error("evidence: {0}")]
     Key(#[from] KeyError),
-    /// The directory cannot be used.
+    /// The evidence directory cannot be used.
     #[error("evidence directory {path}: {source}")]
     Directory {
-        /// As configured.
+        /// The directory, as configured.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// What was in force when a request was decided, as every record of a route says it.
+/// The chain and configuration in force when a request was decided, as JSON members of a request's record, rendered once
+/// per route.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The member that holds the hash of the effective chain, with a comma before it.
+    /// The member with the hash of the effective chain, with a leading comma.
     pub(super) chain: Arc<str>,
-    /// The one that holds the hash of the configuration.
+    /// The member with the hash of the configuration, with a leading comma.
     pub(super) config: Arc<str>,
 }
 
 impl Policy {
-    /// Of the hashes of a chain and of a configuration.
+    /// Renders the members from the two hashes.
     pub fn new(chain: &str, config: &str) -> Self {
         let member = |name: &str, value: &str| -> Arc<str> { format!(",\"{name}\":{}", serde_json::json!(value)).into() };
         Self { chain: member("chain", chain), config: member("config", config) }
     }
 }
 
-/// Where evidence goes. Cheap to clone; the log is closed by [`Self::close`] or when the last clone is dropped.
+/// A handle to the evidence log. Cheap to clone; the log is closed by [`Self::close`] or when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Evidence(Option<Arc<Queue>>);
 
@@ -83,32 +84,32 @@ struct Queue {
     waker: Thread,
 }
 
-/// Records that wait, each behind its length and the place where its number belongs, which it has not got yet.
+/// Queued records. Each is preceded by its length and the offset at which its number has yet to be inserted.
 #[derive(Debug, Default)]
 struct Waiting(Sheets);
 
-/// Where the next record stands: its sheet, and its place there.
+/// A position in the queue: a sheet, and an offset in it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     sheet: usize,
     at: usize,
 }
 
-/// A record before and behind its number.
+/// A record before and behind the place of its number.
 type Parts<'a> = [&'a [u8]; 2];
 
 thread_local! {
-    /// A record while it is written; kept, so that writing one allocates nothing.
+    /// The buffer in which a record is written; reused, so that writing one allocates nothing.
     static PAPER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Evidence {
-    /// Evidence that goes nowhere: the operator switched it off.
+    /// Evidence that is switched off: records are discarded.
     pub fn disabled() -> Self {
         Self(None)
     }
 
-    /// Opens the log and starts its thread. The public key is published in the directory.
+    /// Opens the log, publishes the public key in its directory and starts the thread.
     ///
     /// # Errors
     /// A directory that cannot be used.
@@ -153,7 +154,7 @@ impl Evidence {
         }
     }
 
-    /// Keeps an execution that ended after its request was recorded.
+    /// Records a plugin execution that ended after its request was recorded.
     pub fn execution(&self, request: RequestId, execution: &Execution) {
         if let Some(queue) = &self.0 {
             let entry = LaterEntry { request, execution, at: SystemTime::now() };
@@ -161,15 +162,15 @@ impl Evidence {
         }
     }
 
-    /// Keeps what became of a delivery.
+    /// Records a state change of a delivery.
     pub fn delivery(&self, entry: &DeliveryEntry<'_>) {
         if let Some(queue) = &self.0 {
             queue.push(|out| entry.write(out));
         }
     }
 
-    /// Writes what waits, signs it with a closing checkpoint and ends the thread; what comes later is dropped and counted.
-    /// Blocks for at most `patience`; `false` when that was not enough.
+    /// Writes what is queued, signs it with a closing checkpoint and ends the thread. Later records are dropped and
+    /// counted. Blocks for at most `patience`; returns `false` if that was not enough.
     pub fn close(&self, patience: Duration) -> bool {
         let Some(queue) = &self.0 else { return true };
         queue.closing.store(true, Ordering::Release);
@@ -186,13 +187,13 @@ impl Evidence {
 }
 
 impl Queue {
-    /// Takes a record in. `write` appends it and says where its number belongs.
+    /// Queues a record. `write` appends it to a buffer and returns the offset of its number.
     fn push(&self, write: impl FnOnce(&mut Vec<u8>) -> usize) {
         let depth = self.metrics.queue_depth.get();
         if self.closing.load(Ordering::Acquire) || depth >= self.capacity {
             return self.metrics.dropped.inc();
         }
-        // Counted first, so that the writer's subtraction never comes before it.
+        // Counted before it is queued, so that the writer never subtracts it first.
         self.metrics.queue_depth.inc();
         let mut write = Some(write);
         let mut put = |paper: &mut Vec<u8>| {
@@ -202,7 +203,7 @@ impl Queue {
                 self.waiting.lock().add(paper, number_at);
             }
         };
-        // Another sheet for a thread that is ending.
+        // A thread that is ending has lost its buffer and uses a new one.
         let done = PAPER.try_with(|paper| paper.try_borrow_mut().map(|mut paper| put(&mut paper)));
         if !matches!(done, Ok(Ok(()))) {
             put(&mut Vec::new());
@@ -218,7 +219,7 @@ impl Drop for Queue {
         self.closing.store(true, Ordering::Release);
         self.waker.unpark();
         if let Some(thread) = self.thread.lock().take() {
-            // A writer that panicked has said so itself.
+            // A panic of the writer was reported by the panic hook already.
             let _ = thread.join();
         }
     }
@@ -244,15 +245,15 @@ impl Waiting {
     }
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Writer {
     waiting: Arc<Mutex<Waiting>>,
-    /// What was taken out of the queue at once.
+    /// The records that were taken out of the queue in one swap.
     taken: Waiting,
-    /// Where the next of its records is.
+    /// The place of the next one to be written.
     next: Place,
     closing: Arc<AtomicBool>,
-    /// `None` after a refused write, until the files could be opened again.
+    /// `None` after a failed write, until the files can be opened again.
     log: Option<Log>,
     claim: Claim,
     signer: Arc<Signer>,
@@ -260,7 +261,7 @@ struct Writer {
     every: u64,
     interval: Duration,
     rotate: u64,
-    /// Records since the last checkpoint.
+    /// Number of records since the last checkpoint.
     unsigned: u64,
     signed_at: Instant,
     refused_at: Instant,
@@ -269,7 +270,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         loop {
-            // Looked at before the queue: what was pushed before the flag was set is still written.
+            // Read before the queue, so that records pushed before the flag was set are still written.
             let closing = self.closing.load(Ordering::Acquire);
             let (taken, full) = self.batch();
             if closing && !full {
@@ -281,7 +282,7 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, up to a batch; gives the number of records taken and whether more may wait.
+    /// Writes queued records, up to a batch. Returns how many were taken, and whether there may be more.
     fn batch(&mut self) -> (u64, bool) {
         if self.log.is_none() && self.refused_at.elapsed() >= RETRY {
             match Log::open(&self.claim.directory, self.signer.clone(), self.totals()) {
@@ -324,12 +325,12 @@ impl Writer {
         (taken, full)
     }
 
-    /// Has something at hand to be taken, and says whether there is anything.
+    /// Swaps the queue in if nothing is left from the last swap. Returns whether there is anything to write.
     fn look(&mut self) -> bool {
         if self.taken.read(self.next).is_none() {
             self.taken.0.clear();
             self.next = Place::default();
-            // The two change places, so that each sheet is used again.
+            // Swapped rather than moved, so that the sheets are reused.
             std::mem::swap(&mut *self.waiting.lock(), &mut self.taken);
         }
         !self.taken.0.is_empty()
@@ -348,7 +349,7 @@ impl Writer {
             return;
         };
         self.signed(result);
-        // The first line of a new file shall be signed soon, too: until then nobody would miss the file.
+        // The first line of a new file must be signed soon, too: until then a removal of the file would not be noticed.
         self.unsigned += u64::from(rotate);
     }
 

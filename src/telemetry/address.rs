@@ -1,8 +1,8 @@
-//! Addresses as they are written in logs and fingerprints.
+//! IP addresses as text, for logs and fingerprints.
 
 use std::net::IpAddr;
 
-/// Writes an address, one of IPv4 without the machinery of formatting: every request has one.
+/// Calls `f` with the address as text. IPv4 addresses are written without `core::fmt`, because every request needs one.
 pub fn written<R>(ip: IpAddr, f: impl FnOnce(&str) -> R) -> R {
     let IpAddr::V4(ip) = ip.to_canonical() else { return f(&ip.to_string()) };
     let (mut text, mut len) = ([b'.'; 16], 0);

@@ -1,17 +1,17 @@
-//! Families of the registry with the number of their labels in the type, so that a label cannot be forgotten.
+//! Metric families with the number of labels in their type, so that no label can be forgotten.
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::metrics::MetricsError;
 use super::names::Family;
 
-/// Counters of one name, with `N` labels.
+/// Counters of one name with `N` labels.
 #[derive(Debug)]
 pub(super) struct Counters<const N: usize>(IntCounterVec);
-/// Gauges of one name, with `N` labels.
+/// Gauges of one name with `N` labels.
 #[derive(Debug)]
 pub(super) struct Gauges<const N: usize>(IntGaugeVec);
-/// Histograms of one name, with `N` labels.
+/// Histograms of one name with `N` labels.
 #[derive(Debug)]
 pub(super) struct Histograms<const N: usize>(HistogramVec);
 

@@ -1,40 +1,41 @@
-//! What limits, budgets and usage count.
+//! Metrics of limits, budgets and usage.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::families::{Counters, Gauges};
 use super::{MetricsError, names};
 
-/// `ratelimit_stage`, in the order of the product.
+/// Values of `ratelimit_stage`, in the product's order.
 const STAGES: [&str; 4] = ["pre_auth", "early", "final", "post_flight"];
-/// `ratelimit_module`.
+/// Values of `ratelimit_module`.
 const MODULES: [&str; 8] = ["ip", "payload", "max_tokens", "concurrency", "burst", "rps", "rpm", "tpm"];
-/// `decision` of a limit.
+/// Values of `decision` of a limit.
 const DECISIONS: [&str; 3] = ["allow", "reject", "shadow"];
-/// `decision` of budgets and quotas together.
+/// Values of `decision` of budgets and quotas together.
 const BUDGET_DECISIONS: [&str; 6] = ["reserved", "settled", "released", "budget_exceeded", "quota_exceeded", "error"];
 
-/// Counts what policies, budgets and quotas decided and how usage gets to its store. Every series exists from the start.
+/// Counts the decisions of policies, budgets and quotas, and the usage records on their way to the store. Every series
+/// exists from the start.
 #[derive(Debug, Clone)]
 pub struct GovernanceMetrics {
     limits: Vec<IntCounter>,
     rejections: Vec<IntCounter>,
     budgets: [IntCounter; 6],
-    /// Thresholds that were crossed.
+    /// Budget thresholds that were crossed.
     pub thresholds: IntCounter,
-    /// Decisions that a state store did not answer.
+    /// Decisions for which the state store gave no answer.
     pub store_errors: IntCounter,
     /// Usage records handed to the spool.
     pub published: IntCounter,
-    /// Usage records that could not be written to the spool.
+    /// Usage records that could not be written to the spool, and are lost.
     pub enqueue_errors: IntCounter,
-    /// Batches that the record store did not take.
+    /// Batches that the record store did not accept.
     pub flush_errors: IntCounter,
-    /// Usage records that the record store has.
+    /// Usage records stored in the record store.
     pub flushed: IntCounter,
-    /// Usage records of requests whose process died, written by who found them.
+    /// Usage records of requests whose process died, written during recovery.
     pub recovered: IntCounter,
-    /// Usage records that wait in the spool.
+    /// Usage records waiting in the spool.
     pub waiting: IntGauge,
 }
 
@@ -60,7 +61,8 @@ impl GovernanceMetrics {
         })
     }
 
-    /// A policy decided: places in [`Self::words`]. Such as are not in the table, which would be a defect, are not counted.
+    /// Counts one decision of a policy. The arguments are positions in [`Self::words`]; positions outside the table, which
+    /// would be a defect, are ignored.
     pub fn limit(&self, stage: usize, module: usize, decision: usize) {
         let cell = stage * MODULES.len() + module;
         if let Some(counter) = self.limits.get(cell * DECISIONS.len() + decision) {
@@ -73,19 +75,19 @@ impl GovernanceMetrics {
         }
     }
 
-    /// So many policies let pass: places as above.
+    /// Counts `count` decisions `allow`; positions as for [`Self::limit`].
     pub fn allowed(&self, stage: usize, module: usize, count: u64) {
         if let Some(counter) = self.limits.get((stage * MODULES.len() + module) * DECISIONS.len()) {
             counter.inc_by(count);
         }
     }
 
-    /// The values of the labels `ratelimit_stage`, `ratelimit_module` and `decision`, in the order of their places.
+    /// The values of the labels `ratelimit_stage`, `ratelimit_module` and `decision`, by position.
     pub fn words() -> (&'static [&'static str], &'static [&'static str], &'static [&'static str]) {
         (&STAGES, &MODULES, &DECISIONS)
     }
 
-    /// Budgets and quotas decided.
+    /// Counts one decision of budgets and quotas.
     pub fn budget(&self, decision: &str) {
         if let Some(at) = BUDGET_DECISIONS.iter().position(|known| *known == decision) {
             self.budgets[at].inc();

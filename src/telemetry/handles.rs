@@ -1,4 +1,4 @@
-//! What counts on the hot path. Every handle is resolved by [`super::Metrics`] when a configuration is loaded.
+//! The metric handles that requests use. [`super::Metrics`] resolves each when a configuration is loaded.
 
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    /// A request is over: the status sent, whether the answer was a stream, the whole time and our share of it.
+    /// Counts a request that is over: the status sent, whether the answer was a stream, the whole time, and the gateway's
+    /// own share of it.
     pub fn finished(&self, status: u16, stream: bool, took: Duration, overhead: Duration) {
         self.requests[class_of(status)][usize::from(stream)].inc();
         self.duration[usize::from(stream)].observe(took.as_secs_f64());
         self.overhead.observe(overhead.as_secs_f64());
     }
 
-    /// A streamed answer is over; `end` is one of [`names::ENDS`], `took` runs from the head of the answer.
+    /// Counts a streamed answer that is over. `end` is one of [`names::ENDS`]; `took` runs from the head of the answer.
     pub fn stream_finished(&self, end: &str, took: Duration) {
         self.streams[position(&names::ENDS, end)].inc();
         self.stream_duration.observe(took.as_secs_f64());
@@ -40,7 +41,8 @@ pub struct PluginMetrics {
 }
 
 impl PluginMetrics {
-    /// One execution; `decision` is one of [`names::DECISIONS`]. What was skipped, enqueued or dropped took no time.
+    /// Counts one execution. `decision` is one of [`names::DECISIONS`]; skipped, enqueued and dropped executions have no
+    /// duration.
     pub fn observe(&self, decision: &'static str, took: Duration) {
         self.executions[position(&names::DECISIONS, decision)].inc();
         match decision {
@@ -55,15 +57,15 @@ impl PluginMetrics {
 /// Why an attempt at a provider failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderError {
-    /// No connection, or no TLS.
+    /// No TCP or TLS connection could be made.
     Connect,
-    /// No answer in time.
+    /// No answer within the timeout.
     Timeout,
     /// The connection broke before the answer was complete.
     Broken,
-    /// 429.
+    /// The provider answered 429.
     Throttled,
-    /// 5xx.
+    /// The provider answered 5xx.
     Status,
 }
 
@@ -91,7 +93,7 @@ pub struct ProviderMetrics {
 }
 
 impl ProviderMetrics {
-    /// The provider answered, well or not; 429 and 5xx count as errors too.
+    /// Counts a complete answer of any status; 429 and 5xx are counted as errors too.
     pub fn answered(&self, status: u16, took: Duration) {
         self.requests[class_of(status)].inc();
         self.duration.observe(took.as_secs_f64());
@@ -102,7 +104,7 @@ impl ProviderMetrics {
         }
     }
 
-    /// The attempt failed without a complete answer; counted once, with `status_class="error"`.
+    /// Counts an attempt without a complete answer, once, with `status_class="error"`.
     pub fn failed(&self, error: ProviderError, took: Duration) {
         self.requests[0].inc();
         self.duration.observe(took.as_secs_f64());
@@ -122,8 +124,8 @@ pub struct ModelMetrics {
 }
 
 impl ModelMetrics {
-    /// The tokens of one request. Cached are part of input and reasoning part of output, as providers report them; what was
-    /// embedded is input too.
+    /// Counts the tokens of one request. As in providers' reports, cached tokens are part of the input and reasoning tokens
+    /// part of the output. Tokens of embeddings are input.
     #[allow(clippy::cast_precision_loss)] // a histogram sum; counts of tokens are far below 2^52
     pub fn add(&self, input: u64, output: u64, cached: u64, reasoning: u64, embedded: bool) {
         let embeddings = if embedded { input } else { 0 };
@@ -152,25 +154,25 @@ pub struct PoolMetrics {
 }
 
 impl PoolMetrics {
-    /// A job was accepted.
+    /// Counts an accepted job.
     pub fn enqueued(&self) {
         self.depth.inc();
     }
 
-    /// An accepted job is over.
+    /// Counts the end of an accepted job.
     pub fn finished(&self, took: Duration) {
         self.depth.dec();
         self.tasks.inc();
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// A job was refused because the queue was full.
+    /// Counts a job that was dropped because the queue was full.
     pub fn dropped(&self) {
         self.dropped.inc();
     }
 }
 
-/// Counts the readings of one SafetySec module at one phase.
+/// Counts the results of one SafetySec module at one phase.
 #[derive(Debug, Clone)]
 pub struct ModuleMetrics {
     pub(super) runs: [IntCounter; 8],
@@ -180,7 +182,8 @@ pub struct ModuleMetrics {
 }
 
 impl ModuleMetrics {
-    /// One reading; `outcome` is a place in [`names::READINGS`], `redactions` how many spans the module wanted replaced.
+    /// Counts one result. `outcome` is a position in [`names::READINGS`]; `redactions` is the number of spans that the
+    /// module wanted replaced.
     pub fn ran(&self, outcome: usize, redactions: u32, took: Duration) {
         if let Some(counter) = self.runs.get(outcome) {
             counter.inc();
@@ -199,13 +202,13 @@ impl ModuleMetrics {
 pub struct DecisionMetrics(pub(super) [IntCounter; 7]);
 
 impl DecisionMetrics {
-    /// One decision; one of [`names::SECURITY_DECISION_WORDS`].
+    /// Counts one decision out of [`names::SECURITY_DECISION_WORDS`].
     pub fn decided(&self, decision: &'static str) {
         self.0[position(&names::SECURITY_DECISION_WORDS, decision)].inc();
     }
 }
 
-/// Counts the texts that SafetySec was shown at one phase.
+/// Counts the texts that SafetySec was given at one phase.
 #[derive(Debug, Clone)]
 pub struct TextMetrics {
     pub(super) read: IntCounter,
@@ -213,40 +216,40 @@ pub struct TextMetrics {
 }
 
 impl TextMetrics {
-    /// So many were read, and so many remembered.
+    /// Counts texts: `read` were scanned, for `remembered` the verdict was in the cache.
     pub fn shown(&self, read: u32, remembered: u32) {
         self.read.inc_by(read.into());
         self.remembered.inc_by(remembered.into());
     }
 }
 
-/// Counts calls of the session store that failed.
+/// Counts failed calls to the session store.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics(pub(super) IntCounter);
 
 impl SessionMetrics {
-    /// One call failed.
+    /// Counts one failed call.
     pub fn failed(&self) {
         self.0.inc();
     }
 }
 
-/// What the evidence writer counts.
+/// Metrics of the evidence writer.
 #[derive(Debug, Clone)]
 pub struct EvidenceMetrics {
     /// Records written.
     pub written: IntCounter,
-    /// Records lost.
+    /// Records dropped.
     pub dropped: IntCounter,
     /// Failed writes.
     pub write_errors: IntCounter,
     /// Signed checkpoints.
     pub checkpoints: IntCounter,
-    /// Records accepted and not yet written.
+    /// Records in the queue.
     pub queue_depth: IntGauge,
 }
 
-/// Keeps a request counted as in flight.
+/// Counts a request as in flight until dropped.
 #[derive(Debug)]
 pub struct InFlight(pub(super) IntGauge);
 
@@ -263,7 +266,7 @@ fn class_of(status: u16) -> usize {
     }
 }
 
-/// Where a value stands in a fixed set whose last member is for everything else.
+/// The position of a value in a fixed set, whose last member stands for everything else.
 fn position<const N: usize>(set: &[&'static str; N], value: &str) -> usize {
     set.iter().position(|known| *known == value).unwrap_or(N - 1)
 }

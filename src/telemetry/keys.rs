@@ -1,35 +1,35 @@
-//! What the table of keys made at run time counts.
+//! Metrics of the table of keys made at run time.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::families::{Counters, Gauges};
 use super::{MetricsError, names};
 
-/// How a lookup in the table ended.
+/// The result of a lookup in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup {
-    /// A principal was found.
+    /// The key is valid.
     Found,
-    /// Nobody has this key.
+    /// There is no such key.
     Unknown,
-    /// The key is switched off.
+    /// The key is revoked.
     Revoked,
-    /// The key has run out.
+    /// The key has expired.
     Expired,
-    /// Only the store could tell, and it is away.
+    /// The table could not tell, and the record store is away.
     Unavailable,
 }
 
-/// `result`, in the order of [`Lookup`].
+/// Values of `result`, in the order of [`Lookup`].
 const RESULTS: [&str; 5] = ["found", "unknown", "revoked", "expired", "unavailable"];
 
-/// Counts lookups, and tells how many keys there are and how old what is known of them is.
+/// Counts lookups; reports the number of keys in the table and the age of its data.
 #[derive(Debug, Clone)]
 pub struct KeyMetrics {
     lookups: [IntCounter; 5],
     /// Keys in the table.
     pub known: IntGauge,
-    /// Seconds since the record store answered last.
+    /// Seconds since the record store last answered.
     pub age: IntGauge,
 }
 
@@ -44,7 +44,7 @@ impl KeyMetrics {
         })
     }
 
-    /// A key was looked up.
+    /// Counts one lookup.
     pub fn looked_up(&self, lookup: Lookup) {
         self.lookups[lookup as usize].inc();
     }

@@ -1,5 +1,5 @@
-//! Log lines on their way to stderr: gathered in memory and written in one go every few milliseconds, so that a request
-//! pays for forming its line and not for a system call, and a stderr that blocks stops nobody.
+//! Log lines on their way to stderr: gathered in memory and written in one call every few milliseconds. A request pays for
+//! formatting its line, but not for a system call, and a stderr that blocks stops no request.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use parking_lot::Mutex;
 
 use super::sheets::Sheets;
 
-/// Lines that wait, in bytes; a stderr that takes nothing loses what comes beyond, and the loss is told.
+/// Most bytes that may wait. While stderr blocks, further lines are lost; the loss is counted and logged.
 const CAPACITY: usize = 4 * 1024 * 1024;
-/// How long a line waits at the most while there is traffic.
+/// The longest time that a line waits while there is traffic.
 const BUSY: Duration = Duration::from_millis(5);
-/// How long the writer sleeps when the last look found nothing.
+/// How long the writer sleeps after it found nothing to write.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How long [`Lines::flush`] waits for a stderr that takes nothing.
+/// How long [`Lines::flush`] waits for a blocked stderr.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Lines that this process lost.
+/// Number of lines that this process lost.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines this process lost because stderr took nothing.
+/// Number of lines that this process lost because stderr was blocked.
 pub fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -37,11 +37,12 @@ struct Waiting {
     lost: u64,
 }
 
-/// Where formed lines go. Cheap to clone.
+/// The queue of formatted lines. Cheap to clone.
 #[derive(Clone)]
 pub struct Lines {
     waiting: Arc<Mutex<Waiting>>,
-    /// What is being written. Held meanwhile, so that batches stay in order when [`Self::flush`] and the thread meet.
+    /// The batch being written. Locked while it is written, so that batches stay in order when [`Self::flush`] and the
+    /// thread both write.
     output: Arc<Mutex<Sheets>>,
     loss: Arc<Loss>,
     writer: Thread,
@@ -66,7 +67,7 @@ impl Lines {
         Ok(Self { waiting, output, loss, writer: handle.thread().clone() })
     }
 
-    /// Adds a formed line, line feed included.
+    /// Queues a formatted line, including its line feed.
     pub fn append(&self, line: &[u8]) {
         let mut waiting = self.waiting.lock();
         if waiting.lines.len() + line.len() > CAPACITY {
@@ -77,13 +78,13 @@ impl Lines {
         }
     }
 
-    /// Has the writer look now.
+    /// Wakes the writer now.
     pub fn hurry(&self) {
         self.writer.unpark();
     }
 
-    /// Writes what waits before returning: for the end of the process and for its last words. A stderr that takes nothing
-    /// has a second; then the lines are given up, so that a process whose output nobody reads can still end.
+    /// Writes all queued lines before it returns, for the end of the process and its last messages. Gives up on a blocked
+    /// stderr after one second, so that a process whose output is not read can still end.
     pub fn flush(&self) {
         let (waiting, output, loss) = (self.waiting.clone(), self.output.clone(), self.loss.clone());
         let (done, ended) = std::sync::mpsc::sync_channel(1);
@@ -113,7 +114,7 @@ fn write_out(waiting: &Mutex<Waiting>, output: &Mutex<Sheets>, loss: &Loss) -> b
         return false;
     }
     let mut stderr = io::stderr().lock();
-    // A stderr that is gone has nobody to be told about it.
+    // An error here could be reported nowhere but on stderr itself.
     for lines in batch.filled() {
         let _ = stderr.write_all(lines);
     }

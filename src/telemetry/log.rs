@@ -1,8 +1,8 @@
-//! The form of log lines: one JSON object a line, or text for people, on stderr.
+//! The format of log lines on stderr: one JSON object per line, or text for people.
 //!
-//! Key-value pairs of the `log` macros become fields. Access lines have the target [`ACCESS`]. Nothing that a caller or a
-//! provider sent belongs into a line; what Pingora logs of its own accord goes through [`without_query`], because a
-//! query may hold a key.
+//! Key-value pairs of the `log` macros become fields. Access lines have the target [`ACCESS`]. A line must not contain
+//! anything that a caller or a provider sent; messages that Pingora itself logs pass [`without_query`], because a query may
+//! contain a key.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -20,21 +20,21 @@ use super::time::Rfc3339;
 use crate::config::LogFormat;
 use crate::wire::object::{Object, Page};
 
-/// The target of the one line that every request leaves.
+/// The target of access lines, one per request.
 pub const ACCESS: &str = "access";
 
-/// Why there is no log.
+/// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Logging was set up before.
+    /// Logging is set up already.
     #[error("logging is set up already")]
     Already,
-    /// The thread that writes could not be started.
+    /// The writer thread could not be started.
     #[error("no thread for the log: {0}")]
     Thread(io::Error),
 }
 
-/// Sends log lines to stderr and replaces the panic hook by one that never prints the payload, which may quote traffic.
+/// Sends log lines to stderr, and installs a panic hook that never prints the payload, which may quote traffic.
 ///
 /// `level` is an `env_logger` filter such as `info,pingora=warn`; parts that do not parse are ignored.
 ///
@@ -59,9 +59,9 @@ pub fn enabled(target: &str, level: Level) -> bool {
     level <= log::max_level() && SINK.get().is_some_and(|sink| sink.wants(target, level))
 }
 
-/// Writes a line whose fields are given one by one, for the lines that every request leaves: the `log` macros would
-/// gather the fields in a list of dynamic values first. Such lines look the same and pass the same filter. Nothing that
-/// a caller or a provider sent belongs into one.
+/// Writes a line whose fields are added one by one, for lines that every request writes: the `log` macros would first
+/// collect the fields in a list of dynamic values. The format and the filter are the same. A line must not contain anything
+/// that a caller or a provider sent.
 pub fn line(target: &str, level: Level, message: &str, fields: impl FnOnce(&mut Fields<'_, '_>)) {
     if level > log::max_level() {
         return;
@@ -74,15 +74,15 @@ pub fn line(target: &str, level: Level, message: &str, fields: impl FnOnce(&mut 
 /// Set once by [`init`].
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// The process's logger: which lines are wanted, what they look like, where they go.
+/// The process's logger: the filter, the format and the destination of lines.
 struct Sink {
-    /// Only its filter is used; the lines are formed here.
+    /// Only its filter is used; lines are formatted here.
     filter: env_logger::Logger,
     format: LogFormat,
     lines: Lines,
 }
 
-/// [`SINK`] for the `log` macros.
+/// Forwards the `log` macros to [`SINK`].
 struct Global;
 
 impl log::Log for Global {
@@ -90,7 +90,8 @@ impl log::Log for Global {
         SINK.get().is_some_and(|sink| sink.wants(metadata.target(), metadata.level()))
     }
 
-    /// Keeps the libraries' own lines to `info` whatever was asked for: below that Pingora quotes whole heads and bodies.
+    /// Limits the lines of libraries to `info`, whatever level was asked for: below it Pingora quotes whole heads and
+    /// bodies.
     fn log(&self, record: &Record<'_>) {
         let ours = record.module_path().is_none_or(|module| module.starts_with("odock_edge"));
         if let Some(sink) = SINK.get()
@@ -109,7 +110,7 @@ impl log::Log for Global {
 }
 
 thread_local! {
-    /// A line while it is formed; kept, so that forming one allocates nothing.
+    /// The buffer in which a line is formatted; reused, so that formatting allocates nothing.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -127,7 +128,7 @@ impl Sink {
             }
             self.lines.append(line);
         };
-        // Another buffer for a value that logs while it is shown, and for a thread that is ending.
+        // A new buffer for a value that logs while it is formatted, and for a thread that is ending.
         let done = LINE.try_with(|line| line.try_borrow_mut().map(|mut line| put(&mut line)));
         if !matches!(done, Ok(Ok(()))) {
             put(&mut Vec::new());
@@ -209,7 +210,7 @@ fn form(
     page.put(b"\n");
 }
 
-/// The fields of a line that is being written. Fields come after ours and cannot replace them.
+/// The fields of a line being written. They come after the standard members and cannot replace them.
 #[derive(Debug)]
 pub struct Fields<'p, 'o>(Form<'p, 'o>);
 
@@ -220,7 +221,7 @@ enum Form<'p, 'o> {
 }
 
 impl<'o> Fields<'_, 'o> {
-    /// A text.
+    /// A text field.
     pub fn text(&mut self, name: &str, value: &str) {
         match &mut self.0 {
             Form::Json(line) => line.text(name, value),
@@ -231,24 +232,24 @@ impl<'o> Fields<'_, 'o> {
         }
     }
 
-    /// A text, if there is one; otherwise no field.
+    /// A text field, omitted for `None`.
     pub fn text_if(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 
-    /// A whole number.
+    /// A field with a whole number.
     pub fn number(&mut self, name: &str, value: u64) {
         self.plain(name).decimal(value);
     }
 
-    /// `true` or `false`.
+    /// A field with `true` or `false`.
     pub fn flag(&mut self, name: &str, value: bool) {
         self.plain(name).put(if value { b"true" } else { b"false" });
     }
 
-    /// A duration in milliseconds, to the microsecond.
+    /// A duration in milliseconds, with microsecond precision.
     pub fn millis(&mut self, name: &str, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         let page = self.plain(name);
@@ -266,7 +267,7 @@ impl<'o> Fields<'_, 'o> {
         page.put(quote);
     }
 
-    /// Where a value goes that looks the same in both forms.
+    /// Begins a field whose value looks the same in both formats.
     fn plain(&mut self, name: &str) -> &mut Page<'o> {
         match &mut self.0 {
             Form::Json(line) => line.member(name),
@@ -328,7 +329,7 @@ fn push_text(line: &mut Page<'_>, text: &str) {
     }
 }
 
-/// Control characters escaped, so that no value can begin a line of its own.
+/// Appends text with control characters escaped, so that no value can start a line of its own.
 fn push_visible(line: &mut Page<'_>, text: &str) {
     if !text.contains(char::is_control) {
         return line.put(text.as_bytes());

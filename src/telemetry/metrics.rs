@@ -1,7 +1,7 @@
-//! The registry, and handles that are resolved once, when a configuration is loaded.
+//! The registry of metrics, and the handles that are resolved once, when a configuration is loaded.
 //!
-//! Counting on the hot path is one or two atomic additions: no map, no lock, no string. A handle stays valid for the
-//! life of the process; resolving the same labels again (after a reload) gives the same series, so nothing is reset.
+//! Counting on the hot path is one or two atomic additions: no map, no lock, no string. A handle stays valid for the life
+//! of the process; resolving the same labels again (after a reload) gives the same series, so a reload resets nothing.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,10 +22,10 @@ use crate::error::codes;
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The table of names contradicts itself: two metrics of one name, a malformed name, a wrong number of labels.
+/// The table of metric names is inconsistent.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// What the registry said.
+    /// The registry refused: two metrics of one name, or a malformed name.
     #[error("metric table: {0}")]
     Registry(#[from] prometheus::Error),
     /// The code resolves a metric with another number of labels than the table states.
@@ -33,7 +33,7 @@ pub enum MetricsError {
     Labels(&'static str),
 }
 
-/// Everything this process counts.
+/// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -140,7 +140,7 @@ impl Metrics {
         Ok(Arc::new(metrics))
     }
 
-    /// The handles of a route; call it when the configuration is loaded.
+    /// The handles of a route; resolve them when the configuration is loaded.
     pub fn route(&self, route: &str) -> RouteMetrics {
         let class = |class| ["false", "true"].map(|stream| self.requests.with([route, class, stream]));
         RouteMetrics {
@@ -176,7 +176,7 @@ impl Metrics {
         DecisionMetrics(names::SECURITY_DECISION_WORDS.map(|decision| self.security_decisions.with([phase, decision])))
     }
 
-    /// The handles of the texts that SafetySec is shown at a phase.
+    /// The handles of the texts that SafetySec is given at a phase.
     pub fn safety_texts(&self, phase: &str) -> TextMetrics {
         TextMetrics { read: self.security_texts.with([phase, "read"]), remembered: self.security_texts.with([phase, "remembered"]) }
     }
@@ -219,22 +219,22 @@ impl Metrics {
         }
     }
 
-    /// What the outbox counts.
+    /// The metrics of the outbox.
     pub fn outbox(&self) -> OutboxMetrics {
         self.outbox.clone()
     }
 
-    /// What the evidence writer counts.
+    /// The metrics of the evidence writer.
     pub fn evidence(&self) -> EvidenceMetrics {
         self.evidence.clone()
     }
 
-    /// What the table of keys made at run time counts.
+    /// The metrics of the table of keys made at run time.
     pub fn keys(&self) -> KeyMetrics {
         self.keys.clone()
     }
 
-    /// What limits, budgets and usage count.
+    /// The metrics of limits, budgets and usage.
     pub fn governance(&self) -> std::sync::Arc<GovernanceMetrics> {
         self.governance.clone()
     }
@@ -262,7 +262,7 @@ impl Metrics {
         }
     }
 
-    /// Everything in Prometheus' text format, see [`CONTENT_TYPE`].
+    /// All metrics in Prometheus' text format, see [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         if let Some(bytes) = resident_memory() {
             self.memory.set(bytes);
@@ -281,7 +281,7 @@ fn unix_seconds() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Resident memory in bytes where the system tells it in `/proc`.
+/// Resident memory in bytes; `None` where `/proc` does not tell.
 fn resident_memory() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,6 +1,7 @@
-//! What the gateway tells its operators: metrics and log lines. Nothing here ever holds a prompt, an answer or a key.
+//! Metrics and log lines for operators. Neither ever contains a prompt, an answer or a key.
 //!
-//! [`names`] is the table of metrics, [`Metrics`] the registry that resolves its [`handles`], [`log`] the form of log lines.
+//! [`names`] is the table of metrics, [`Metrics`] the registry that resolves its [`handles`], [`log`] the format of log
+//! lines.
 
 pub mod address;
 mod families;

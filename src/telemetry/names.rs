@@ -1,45 +1,45 @@
-//! Every metric of the gateway, once: name, kind, labels, help and buckets.
+//! The table of all metrics: name, kind, labels, help and buckets.
 //!
-//! The names are a contract with dashboards and alert rules (`conf/`), which a test compares with this table. Changing
-//! the labels of a metric breaks them; add another metric instead. Label values come from the configuration or from a
-//! fixed set, never from a caller, so the number of series is known when the configuration is.
+//! The names are a contract with dashboards and alert rules (`conf/`), which a test compares with this table. Changing the
+//! labels of a metric breaks them; add another metric instead. Label values come from the configuration or from a fixed
+//! set, never from a caller, so the number of series is known once the configuration is.
 
-/// How a metric moves.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; its name ends in `_total`.
+    /// Only increases; its name ends in `_total`.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts observations by size.
+    /// Counts observations in buckets.
     Histogram,
 }
 
 /// One metric with all its series.
 #[derive(Debug)]
 pub struct Family {
-    /// As scraped, without the `_bucket`, `_sum` and `_count` of a histogram.
+    /// The name as scraped, without the `_bucket`, `_sum` and `_count` of a histogram.
     pub name: &'static str,
-    /// How it moves.
+    /// The kind.
     pub kind: Kind,
-    /// Label names, in the order in which handles give the values.
+    /// Label names, in the order in which handles give their values.
     pub labels: &'static [&'static str],
-    /// The `# HELP` line.
+    /// The text of the `# HELP` line.
     pub help: &'static str,
-    /// Upper bounds, ascending, in the unit of the name; empty unless a histogram.
+    /// Upper bounds of the buckets, ascending, in the unit of the name; empty unless it is a histogram.
     pub buckets: &'static [f64],
 }
 
-/// Whole requests: from a refusal (well under a millisecond) to a long stream.
+/// Buckets for whole requests: from a refusal (well under a millisecond) to a long stream.
 const REQUEST_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0];
-/// Our own share of a request, where tens of microseconds are the question.
+/// Buckets for the gateway's own share of a request, where tens of microseconds matter.
 const OVERHEAD_SECONDS: &[f64] =
     &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
-/// One plugin: from a header look to a callout that runs into its timeout.
+/// Buckets for one plugin: from a check of a header to a callout that times out.
 const PLUGIN_SECONDS: &[f64] =
     &[0.000_001, 0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-/// Tokens of one request.
+/// Buckets for the tokens of one request.
 const TOKENS: &[f64] = &[16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 50000.0, 131_072.0, 524_288.0, 1_048_576.0];
 
 macro_rules! families {
@@ -177,10 +177,10 @@ families! {
         "Resident memory of the process.";
 }
 
-/// Values of `status_class`, indexed by the first digit of the status; 0 stands for anything that is no status.
+/// Values of `status_class`, indexed by the first digit of the status; index 0 is for anything that is not a status.
 pub const STATUS_CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The values a `decision` can have; anything else is counted as the last one.
+/// Values of a plugin's `decision`; anything else is counted as the last one.
 pub const DECISIONS: [&str; 13] = [
     "allowed",
     "changed",
@@ -197,10 +197,10 @@ pub const DECISIONS: [&str; 13] = [
     "other",
 ];
 
-/// What can come of a SafetySec module's reading.
+/// Results of a SafetySec module.
 pub const READINGS: [&str; 8] = ["allow", "observe", "redact", "block", "would_redact", "would_block", "error", "panicked"];
 
-/// What SafetySec can decide at a phase.
+/// Decisions of SafetySec at a phase.
 pub const SECURITY_DECISION_WORDS: [&str; 7] = ["allow", "observe", "redact", "block", "would_redact", "would_block", "unavailable"];
 
 /// How a streamed answer can end, the `End` of an outcome; anything else is counted as the last one.

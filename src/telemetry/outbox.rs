@@ -1,4 +1,4 @@
-//! What the outbox counts.
+//! Metrics of the outbox.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{MetricsError, names};
 /// `outcome` of a delivery; anything else, which would be a defect, is not counted.
 const OUTCOMES: [&str; 9] = ["accepted", "refused", "dropped", "would_send", "sent", "retry", "dead", "disabled", "expired"];
 
-/// Counts deliveries by instance. Instances are named by the configuration, now or when they handed something over.
+/// Counts deliveries by plugin instance. The names of instances come from the configuration, present or past.
 #[derive(Debug, Clone)]
 pub struct OutboxMetrics(std::sync::Arc<Inner>);
 
@@ -40,24 +40,24 @@ impl OutboxMetrics {
         })))
     }
 
-    /// One delivery came to this.
+    /// Counts one delivery with this outcome.
     pub fn outcome(&self, instance: &str, outcome: &str) {
         self.outcomes(instance, outcome, 1);
     }
 
-    /// Several did.
+    /// Counts several deliveries with this outcome.
     pub fn outcomes(&self, instance: &str, outcome: &str, count: u64) {
         if let Some(known) = OUTCOMES.iter().find(|known| **known == outcome) {
             self.0.deliveries.with([instance, known]).inc_by(count);
         }
     }
 
-    /// An attempt took so long.
+    /// Observes the duration of an attempt.
     pub fn took(&self, instance: &str, time: Duration) {
         self.0.attempt.with([instance]).observe(time.as_secs_f64());
     }
 
-    /// So much is in the store; the age of the oldest that waits in seconds.
+    /// Sets the backlog in the store; `oldest` is the age of the oldest waiting delivery in seconds.
     pub fn depth(&self, instance: &str, pending: u64, dead: u64, oldest: i64) {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.0.pending.with([instance]).set(whole(pending));
@@ -65,7 +65,7 @@ impl OutboxMetrics {
         self.0.oldest.with([instance]).set(oldest);
     }
 
-    /// So many destinations are paused or want nothing.
+    /// Sets the number of destinations that are paused or disabled.
     pub fn paused(&self, instance: &str, count: usize) {
         self.0.paused.with([instance]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }

@@ -1,14 +1,14 @@
-//! Bytes that wait for a writer, on sheets of one size.
+//! A byte queue for a writer thread, made of sheets of one size.
 //!
-//! One long buffer would grow by copying whenever its writer comes late, and the allocator would fetch and return whole
-//! pages of memory for it all the time; sheets are filled, emptied and filled again.
+//! One long buffer would be copied to grow whenever the writer comes late, and the allocator would keep fetching and
+//! returning memory for it; sheets are filled, emptied and reused.
 
-/// Length of a sheet [bytes]; what is longer gets a sheet of its own.
+/// Capacity of a sheet in bytes; a longer record gets a sheet of its own.
 const SHEET: usize = 64 * 1024;
-/// Empty sheets that are kept.
+/// Most empty sheets that are kept for reuse.
 const KEPT: usize = 16;
 
-/// Filled sheets, in order, and empty ones.
+/// Filled sheets in order, and empty ones for reuse.
 #[derive(Debug, Default)]
 pub struct Sheets {
     filled: Vec<Vec<u8>>,
@@ -17,17 +17,17 @@ pub struct Sheets {
 }
 
 impl Sheets {
-    /// Bytes on all sheets together.
+    /// Number of bytes on all sheets.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are none.
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Writes parts one behind the other on one sheet, so that whoever reads the sheet finds them whole.
+    /// Appends parts to the last sheet if all of them fit, otherwise to a new one: a record is never split over two sheets.
     pub fn append(&mut self, parts: &[&[u8]]) {
         let length = parts.iter().map(|part| part.len()).sum();
         if self.filled.last().is_none_or(|sheet| sheet.capacity() - sheet.len() < length) {
@@ -47,7 +47,7 @@ impl Sheets {
         &self.filled
     }
 
-    /// Empties all sheets.
+    /// Removes all bytes, and keeps sheets for reuse.
     pub fn clear(&mut self) {
         self.length = 0;
         for mut sheet in self.filled.drain(..) {

@@ -1,4 +1,4 @@
-//! The alerts and the dashboard in `conf/` speak of metrics that exist, with labels that they have.
+//! The alerts and the dashboard in `conf/` use metrics that exist, with labels that they have.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -4,26 +4,26 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The least time between two lines of one place, in nanoseconds.
+/// The least time between two lines of one place in the code, nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// One place that logs; it belongs in a `static` beside the place.
+/// The rate limit of one place in the code that logs; kept in a `static` beside it.
 #[derive(Debug)]
 pub struct Sparse {
-    /// When the next line may be written, nanoseconds since the first one of the process was asked for.
+    /// When the next line may be written, in nanoseconds since the process first asked.
     next: AtomicU64,
     unsaid: AtomicU64,
 }
 
 impl Sparse {
-    /// Nothing was said yet.
+    /// A limit that allows a line at once.
     pub const fn new() -> Self {
         Self { next: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
     }
 
-    /// Whether it is time for a line, and how many were left out since the last one.
+    /// Whether a line may be written now, and how many were left out since the last one.
     pub fn due(&self) -> Option<u64> {
         self.due_at(u64::try_from(BEGAN.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }

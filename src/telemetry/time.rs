@@ -1,22 +1,21 @@
-//! The one way in which moments are written: RFC 3339, UTC, microseconds.
+//! The one format in which times are written: RFC 3339, UTC, microseconds.
 
 use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment as `2026-01-31T23:59:59.123456Z`. Moments before 1970 are shown as 1970,
-/// years have four digits.
+/// A time as `2026-01-31T23:59:59.123456Z`. Times before 1970 are shown as 1970; years have four digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rfc3339(pub SystemTime);
 
 thread_local! {
-    /// The second that was written last, and how: log lines and records need one for every request, and most fall into
-    /// the same second as the one before.
+    /// The last second formatted, and its text: every request formats times for log lines and records, mostly within the
+    /// same second as the previous one.
     static SECOND: Cell<(u64, [u8; 27])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000Z")) };
 }
 
 impl Rfc3339 {
-    /// The 27 characters.
+    /// The 27 characters of the text.
     pub fn digits(self) -> [u8; 27] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (known, mut text) = SECOND.get();
@@ -30,7 +29,7 @@ impl Rfc3339 {
     }
 }
 
-/// The beginning of a second, counted from 1970.
+/// The text of the beginning of a second, counted from 1970.
 #[cold]
 fn whole_second(seconds: u64) -> [u8; 27] {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -41,7 +40,7 @@ fn whole_second(seconds: u64) -> [u8; 27] {
     text
 }
 
-/// Writes the last two digits of numbers to their places.
+/// Writes the last two decimal digits of numbers at positions in the text.
 fn put<const N: usize>(text: &mut [u8; 27], pairs: [(usize, u64); N]) {
     for (at, number) in pairs {
         let number = (number % 100) as u8;
@@ -56,8 +55,8 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// Year, month and day of a count of days since 1970, by Hinnant's algorithm: years begin in March, so that the leap
-/// day is the last of its year, and 400 years always have 146 097 days.
+/// Year, month and day of a number of days since 1970, by Hinnant's algorithm: years begin in March, so that the leap day
+/// is the last of its year, and 400 years always have 146 097 days.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
@@ -84,7 +83,7 @@ mod tests {
             (1_798_761_599_999_999, "2026-12-31T23:59:59.999999Z"),
             (4_107_542_400_000_000, "2100-03-01T00:00:00.000000Z"),
         ];
-        // Each a second time, when the one before it was in another second.
+        // Run twice, so that each is formatted after a time in another second.
         for (micros, text) in cases.into_iter().chain(cases) {
             assert_eq!(Rfc3339(UNIX_EPOCH + Duration::from_micros(micros)).to_string(), text);
         }
