@@ -1,35 +1,35 @@
-//! What is wrong with a configuration, where, and what to write instead.
+//! Diagnostics: what is wrong with a configuration, where, and what to write instead.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// How severe a diagnostic is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It is accepted; the person should know.
+    /// The configuration is accepted, but probably not what was meant.
     Warning,
 }
 
-/// One finding. It never contains the value of a secret, nor any line of the file.
+/// One finding. It never contains the value of a secret, nor a line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The file as it was named, or `environment NAME`.
+    /// The file as it was named on the command line, or `environment NAME`.
     pub file: String,
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub column: usize,
-    /// Where in the document, as `providers[0].base_url`; empty for the whole.
+    /// Path within the document, as `providers[0].base_url`; empty for the document as a whole.
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// How to correct it.
     pub help: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The name among `known` that was probably meant: at most a third of its letters differ.
+/// The name among `known` that was probably meant; `None` if more than a third of its letters differ in all of them.
 pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
     known
@@ -62,7 +62,7 @@ pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .map(|(_, name)| name)
 }
 
-/// `did you mean …?`, or the list of what is known when nothing is near and the list is short.
+/// `did you mean …?`; or the list of known names if none is near and the list is short.
 pub(super) fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Option<String> {
     if let Some(name) = nearest(written, known.clone()) {
         return Some(format!("did you mean `{name}`?"));
@@ -77,7 +77,7 @@ pub(super) fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a 
     }
 }
 
-/// Edits (insert, delete, replace, swap of neighbours) between two words.
+/// Edit distance of two words: insert, delete, replace, swap of neighbours.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -1,5 +1,5 @@
-//! Documents that people write beside the configuration, such as a plugin's brief: read as strictly, with the same places
-//! in what is said about them.
+//! Documents beside the configuration, such as a plugin's brief: parsed as strictly, and with line and column in every
+//! diagnostic.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use super::schema::unknown_keys_of;
 use super::text_of;
 use super::yaml::Source;
 
-/// A document and the place of everything in it.
+/// A document, with the position of every value in it.
 #[derive(Debug, Clone)]
 pub struct Document<T> {
-    /// What it says.
+    /// The typed document.
     pub value: T,
-    /// As it was written.
+    /// The text as written.
     pub text: String,
     source: Source,
 }
@@ -26,13 +26,13 @@ impl<T: DeserializeOwned + JsonSchema> Document<T> {
     /// Reads a file.
     ///
     /// # Errors
-    /// Everything that is wrong with its form: unknown and duplicate keys all at once, otherwise the first wrong type.
+    /// What is wrong with its form: all unknown and duplicate keys at once, otherwise the first wrong type.
     pub fn read(path: &Path) -> Result<Self, Vec<Diagnostic>> {
         let text = text_of(path).map_err(|diagnostic| vec![diagnostic])?;
         Self::parse(&path.display().to_string(), text)
     }
 
-    /// Reads a text that goes by this name.
+    /// Parses a text. `file` is its name in diagnostics.
     ///
     /// # Errors
     /// As for [`Self::read`].
@@ -49,7 +49,7 @@ impl<T: DeserializeOwned + JsonSchema> Document<T> {
 }
 
 impl<T> Document<T> {
-    /// Something that is wrong at a path, such as `systems[0].url`.
+    /// A diagnostic about the value at a path, such as `systems[0].url`.
     pub fn error(&self, path: &str, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
         let at = self.source.position(path);
         Diagnostic {

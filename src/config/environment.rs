@@ -1,4 +1,4 @@
-//! The process environment: where secrets may come from, and the variables of the product that override the file.
+//! The process environment: a source of secrets, and of the product's variables that override the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::sections::{RecordsKind, SecretRef, Size, Span, StateKind, Tls};
 use crate::route::ProviderKind;
 use crate::safety::Mode as SafetyMode;
 
-/// A copy of the environment, so that loading is a function of its inputs.
+/// A copy of the environment, so that loading a configuration is a function of its inputs.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -20,12 +20,12 @@ impl fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// That of this process; variables that are not Unicode are left out.
+    /// The environment of this process; variables that are not Unicode are left out.
     pub fn process() -> Self {
         Self(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect())
     }
 
-    /// Exactly these variables.
+    /// An environment with exactly these variables.
     pub fn of<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
         Self(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
@@ -36,7 +36,7 @@ impl Environment {
     }
 }
 
-/// What variables mean that the product documents and this build cannot honour. They are named, never ignored silently.
+/// Variables that the product documents and this build does not support, with the reason. Setting one gives a warning.
 const NOT_APPLIED: [(&str, &str); 32] = [
     ("HTTP_WRITE_TIMEOUT", "answers may stream for as long as the provider's timeout allows"),
     ("HTTP_MAX_HEADER_BYTES", "the size of a request head is bounded by the server itself"),
@@ -71,7 +71,7 @@ const NOT_APPLIED: [(&str, &str); 32] = [
     ("ODOCK_SERVER_LOGS_PATH", "the log goes to stderr"),
     ("HUGGINGFACE_API_KEY", "the variable is HF_TOKEN"),
 ];
-/// The same for all variables that begin so.
+/// Prefixes of further such variables.
 const NOT_APPLIED_AT_ALL: [(&str, &str); 5] = [
     ("PLUGINS_ENV_", "plugins have their settings in `config` and their secrets by `grant.secrets`"),
     ("OBSERVABILITY_SERVICE_NAMESPACE", RESOURCE),
@@ -79,7 +79,7 @@ const NOT_APPLIED_AT_ALL: [(&str, &str); 5] = [
     ("OBSERVABILITY_SERVICE_INSTANCE_ID", RESOURCE),
     ("OBSERVABILITY_K8S_", RESOURCE),
 ];
-/// What a provider takes from `PROVIDER_{FAMILY}_…`.
+/// The suffixes of variables that configure a provider: `PROVIDER_{FAMILY}_…`.
 const OF_PROVIDERS: [&str; 3] = ["BASE_URL", "API_KEY", "TIMEOUT"];
 const RESOURCE: &str = "the scraper labels what it scrapes";
 const POOLS: &str = "connections to stores are looked after by the gateway itself";
@@ -87,10 +87,10 @@ const CREDENTIALS: &str = "provider credentials are references to secrets here";
 const SCRAPED: &str = "telemetry is scraped from the admin listener";
 const NO_CACHE: &str = "configuration and keys are in memory, and changes are told";
 
-/// Login and database of [`REDIS_ADDR`](apply), which the product tells apart from the address.
+/// Login and database of [`REDIS_ADDR`](apply), which the product configures apart from the address.
 pub(super) const REDIS_LOGIN: [&str; 3] = ["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
 
-/// Overrides members of the file by variables, and remembers where each came from.
+/// Overrides settings of the file by variables, and remembers which variable set which path.
 pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
     let environment = config.environment.clone();
     let mut overrides = Overrides { environment: &environment, places: Vec::new(), wrong: Vec::new(), families: Vec::new() };
@@ -141,7 +141,7 @@ pub(super) fn apply(config: &mut Config) -> Vec<super::Diagnostic> {
     problems.into_found()
 }
 
-/// `PLUGINS_ASYNC_POST_RESPONSE`, once the chains are known.
+/// Applies `PLUGINS_ASYNC_POST_RESPONSE`, which needs the chains to be known.
 pub(super) fn apply_to_chains(config: &mut Config) {
     let Some(background) = config.environment.get("PLUGINS_ASYNC_POST_RESPONSE").and_then(truth) else { return };
     for chain in config.root.chains.values_mut() {
@@ -153,12 +153,12 @@ struct Overrides<'e> {
     environment: &'e Environment,
     places: Vec<(String, String)>,
     wrong: Vec<(String, &'static str)>,
-    /// Families of providers that take variables.
+    /// Provider families for which there are variables.
     families: Vec<&'static str>,
 }
 
 impl Overrides<'_> {
-    /// The parsed value of a variable, noting that it stands at `path` from now on.
+    /// Parses a variable, and records that the value at `path` comes from it.
     fn take<T>(&mut self, variable: &str, path: &str, expected: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let text = self.environment.get(variable)?;
         let Some(value) = parse(text) else {
@@ -260,7 +260,7 @@ impl Overrides<'_> {
         }
     }
 
-    /// Addresses of shared stores. They may hold a password, so that only the name of the variable is taken over.
+    /// Addresses of shared stores. They may contain a password, so only a reference to the variable is stored.
     fn stores(&mut self, config: &mut Config) {
         let (state, records) = (&mut config.root.state, &mut config.root.records);
         if self.take("REDIS_ADDR", "state.url", "an address", |_| Some(())).is_some() {
@@ -281,8 +281,8 @@ impl Overrides<'_> {
         }
     }
 
-    /// Fills in what a provider leaves open. The well-known credential variables apply only to a provider without an
-    /// address of its own, so that a real credential never goes to a stand-in.
+    /// Fills in what a provider leaves open. The well-known credential variables apply only to providers without a
+    /// `base_url` of their own, so that a real credential is never sent to a stand-in.
     fn providers(&mut self, config: &mut Config) {
         for (index, provider) in config.root.providers.iter_mut().enumerate() {
             let kind = ProviderKind::from(provider.kind);

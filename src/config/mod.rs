@@ -1,7 +1,7 @@
-//! What a person wrote, checked, and turned into the [`Snapshot`] that requests run on.
+//! The configuration file: parsed, checked, and built into the [`Snapshot`] that requests run on.
 //!
-//! [`load`] reads and checks; [`Snapshot::build`] makes plugin instances and chains of it; [`open`] does both and reports
-//! everything that is wrong at once.
+//! [`load`] parses and checks; [`Snapshot::build`] makes plugin instances and chains; [`open`] does both, and reports all
+//! errors at once.
 
 mod diagnostic;
 mod document;
@@ -38,15 +38,15 @@ use problems::Problems;
 use sections::Root;
 use yaml::{Position, Source};
 
-/// A configuration as written, with the place of everything in it.
+/// A configuration as written, with the position of everything in it.
 #[derive(Debug, Clone)]
 pub struct Config {
     root: Root,
-    /// The file, and a `plugins.json` behind it.
+    /// The configuration file and, if named, the `plugins.json`.
     sources: Vec<Source>,
-    /// Paths that stand in another source: prefix, source, prefix there.
+    /// Paths whose values are in another source: prefix here, index of the source, prefix there.
     moved: Vec<(String, usize, String)>,
-    /// Paths that a variable has overridden.
+    /// Paths that an environment variable has set, with the variable's name.
     from_environment: HashMap<String, String>,
     environment: Environment,
 }
@@ -57,48 +57,48 @@ impl Config {
         &self.root
     }
 
-    /// How the process writes its log, known before anything is built.
+    /// The log settings, which are needed before a snapshot is built.
     pub fn log_settings(&self) -> LogSettings {
         resolve::log(self, &mut Problems::new(self))
     }
 
-    /// The queue behind background plugins, known before anything is built.
+    /// The settings of the plugin runtime, which are needed before a snapshot is built.
     pub fn plugin_settings(&self) -> PluginSettings {
         resolve::plugin_settings(self, &mut Problems::new(self))
     }
 
-    /// How deliveries of plugins leave, known before anything is built.
+    /// The outbox settings, which are needed before a snapshot is built.
     pub fn outbox_settings(&self) -> crate::outbox::OutboxSettings {
         resolve::outbox_settings(self, &mut Problems::new(self))
     }
 
-    /// Where state is kept.
+    /// The configured state store.
     ///
     /// # Errors
-    /// What is wrong with its section, or with the secret it refers to.
+    /// What is wrong with its section, or with the secret that it refers to.
     pub fn state_settings(&self) -> Result<StateSettings, Vec<Diagnostic>> {
         let mut problems = Problems::new(self);
         resolve::state(self, &mut problems).ok_or_else(|| problems.into_found())
     }
 
-    /// Where records are kept.
+    /// The configured record store.
     ///
     /// # Errors
-    /// What is wrong with its section, or with the secret it refers to.
+    /// What is wrong with its section, or with the secret that it refers to.
     pub fn records_settings(&self) -> Result<RecordsSettings, Vec<Diagnostic>> {
         let mut problems = Problems::new(self);
         resolve::records(self, &mut problems).ok_or_else(|| problems.into_found())
     }
 
-    /// A refusal that shows outside of this module only, with its place in the file.
+    /// A diagnostic at a path of the file, for an error that only other modules can detect.
     pub fn refusal(&self, path: &str, message: String) -> Vec<Diagnostic> {
         let mut problems = Problems::new(self);
         problems.error(path, message);
         problems.into_found()
     }
 
-    /// Where keys made at run time are kept and hashed, and the organisations they belong to; `None` where they are
-    /// switched off.
+    /// The settings of keys made at run time, and the organisations that can own them; `None` if such keys are switched
+    /// off.
     ///
     /// # Errors
     /// What is wrong with the configuration.
@@ -108,11 +108,11 @@ impl Config {
         if problems.refused() { Err(problems.into_found()) } else { Ok(found) }
     }
 
-    /// The engine of a route, or that of the first route, as it would judge in mode `security` whatever the mode is now: what
-    /// `safety scan` judges with, so that a guard can be measured before it is switched on. Scopes do not matter there.
+    /// The SafetySec engine of the named route, or of the first one, in mode `security` whatever its configured mode is.
+    /// `safety scan` uses it, so that a guard can be measured before it is switched on. Scopes of modules are ignored.
     ///
     /// # Errors
-    /// What is wrong with the section, or no route has that name.
+    /// What is wrong with the section, or that no route has this name.
     pub fn safety_engine(&self, route: Option<&str>) -> Result<std::sync::Arc<crate::safety::Engine>, Vec<Diagnostic>> {
         let mut on = self.clone();
         on.root.safety.mode = crate::safety::Mode::Security;
@@ -131,18 +131,18 @@ impl Config {
         }
     }
 
-    /// SHA-256 (hex) over the effective configuration, without secrets.
+    /// SHA-256 (hex) of the effective configuration without secrets.
     pub fn hash(&self) -> String {
         let text = serde_json::to_string(&self.root).unwrap_or_default();
         crate::identity::fingerprint(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether what stands at a path came from `plugins_file`.
+    /// Whether the value at a path comes from `plugins_file`.
     fn is_of_plugins_file(&self, path: &str) -> bool {
         self.moved.iter().any(|(prefix, ..)| under(path, prefix))
     }
 
-    /// The file and position of a path, or of its key.
+    /// The file and position of a path's value or, if `key`, of its key.
     fn locate(&self, path: &str, key: bool) -> (String, Position) {
         if let Some((_, variable)) = self.from_environment.iter().find(|(prefix, _)| under(path, prefix)) {
             return (format!("environment {variable}"), Position { line: 1, column: 1 });
@@ -161,26 +161,26 @@ fn under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// A configuration that was read and checked.
+/// A configuration that was parsed and checked.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// It.
+    /// The configuration.
     pub config: Config,
-    /// What is accepted and still worth saying.
+    /// Warnings about it.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// A configuration turned into a snapshot.
+/// A configuration built into a snapshot.
 #[derive(Debug)]
 pub struct Opened {
-    /// What requests run on.
+    /// The snapshot.
     pub snapshot: Snapshot,
-    /// What is accepted and still worth saying.
+    /// Warnings about the configuration.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Reads and checks a file with the environment of this process. Plugins are built and dropped again, so that what they
-/// say about their settings is reported with everything else.
+/// Parses and checks a file with the environment of this process. Plugins are built and dropped again, so that errors in
+/// their settings are reported along with all others.
 ///
 /// # Errors
 /// Everything that is wrong with the file, by line.
@@ -193,10 +193,11 @@ pub fn load(path: &Path, roster: &Roster) -> Result<Loaded, Vec<Diagnostic>> {
     Ok(Loaded { config, warnings })
 }
 
-/// Reads and checks a file and builds everything that requests need from it, opening nothing but the files it names.
+/// Parses and checks a file, and builds everything that requests need from it. Opens no files but those that the
+/// configuration names, and no connections.
 ///
 /// # Errors
-/// Everything that is wrong, plugin configurations included, by line.
+/// Everything that is wrong, including plugin configurations, by line.
 pub fn open(
     path: &Path,
     environment: Environment,
@@ -215,7 +216,7 @@ pub fn open(
     }
 }
 
-/// Warnings if there is no error, everything otherwise.
+/// The findings as warnings if none of them is an error, otherwise as errors.
 fn split(found: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     if found.iter().any(|d| d.severity == Severity::Error) { Err(found) } else { Ok(found) }
 }
@@ -231,7 +232,7 @@ fn text_of(path: &Path) -> Result<String, Diagnostic> {
     String::from_utf8(bytes).map_err(|_| unreadable(&file, "is not UTF-8".into()))
 }
 
-/// The structure: text to types, environment and `plugins_file` applied.
+/// Parses the text into types and applies the environment and `plugins_file`.
 fn read(path: &Path, environment: Environment) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let text = text_of(path).map_err(|d| vec![d])?;
     let source = Source::read(&path.display().to_string(), &text)?;
@@ -247,7 +248,7 @@ fn read(path: &Path, environment: Environment) -> Result<(Config, Vec<Diagnostic
     Ok((config, found))
 }
 
-/// Adds what `plugins_file` says; a relative path is relative to the configuration.
+/// Merges `plugins_file`; a relative path is relative to the configuration file.
 fn add_plugins_file(config: &mut Config, path: &Path) -> Result<(), Vec<Diagnostic>> {
     let Some(named) = config.root.plugins_file.clone() else { return Ok(()) };
     let by_variable = config.from_environment.contains_key("plugins_file");

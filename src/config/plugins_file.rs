@@ -1,4 +1,5 @@
-//! Odock's own `plugins.json`, taken as it is: `plugins[]` are added to the file's, `phases` become the chain `default`.
+//! Odock's own `plugins.json`, read as it is: `plugins[]` are added to those of the file, `phases` become the chain
+//! `default`.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,7 +8,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::sections::{ChainEntry, PluginEntry, PostResponseEntry, StageEntry};
 use super::yaml::Source;
 
-/// The name of the chain that `phases` become.
+/// The name of the chain that is made of `phases`.
 pub(super) const CHAIN: &str = "default";
 
 #[derive(Deserialize)]
@@ -27,15 +28,15 @@ struct Phases {
     post_response: PostResponseEntry,
 }
 
-/// What such a file says.
+/// The content of a `plugins.json`.
 pub(super) struct Read {
     pub source: Source,
     pub plugins: Vec<PluginEntry>,
     pub chain: ChainEntry,
 }
 
-/// Reads the text of a `plugins.json`. JSON is YAML except for tabs between tokens, which become spaces: no position
-/// moves, and JSON strings hold no raw tabs.
+/// Parses a `plugins.json` as YAML. The only JSON that is not YAML has tabs between tokens. They are replaced by spaces,
+/// which changes no position; within JSON strings there are no raw tabs.
 pub(super) fn read(file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
         let found = Diagnostic {
@@ -57,7 +58,7 @@ pub(super) fn read(file: &str, text: &str) -> Result<Read, Vec<Diagnostic>> {
     Ok(Read { source, plugins, chain: ChainEntry { pre_route, pre_upstream, post_upstream, post_response } })
 }
 
-/// `"config": null` is common in such files.
+/// Replaces `"config": null`, which is common in such files, by an empty object.
 fn objects(mut entry: PluginEntry) -> PluginEntry {
     if entry.config.is_null() {
         entry.config = Value::Object(serde_json::Map::new());

@@ -1,4 +1,4 @@
-//! Collects everything that is wrong, each with its place.
+//! Collects all findings about a configuration, with their positions.
 
 use super::Config;
 use super::diagnostic::{Diagnostic, Severity};
@@ -14,37 +14,37 @@ impl<'c> Problems<'c> {
         Self { config, found: Vec::new() }
     }
 
-    /// The value at `path` is wrong.
+    /// Adds an error about the value at `path`.
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>) -> &mut Diagnostic {
         self.add(Severity::Error, path, false, message.into())
     }
 
-    /// The key at `path` is wrong.
+    /// Adds an error about the key at `path`.
     pub(super) fn key_error(&mut self, path: &str, message: impl Into<String>) -> &mut Diagnostic {
         self.add(Severity::Error, path, true, message.into())
     }
 
-    /// The value at `path` is probably not what was meant.
+    /// Adds a warning about the value at `path`.
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>) -> &mut Diagnostic {
         self.add(Severity::Warning, path, false, message.into())
     }
 
-    /// A variable of the environment is wrong.
+    /// Adds an error about an environment variable.
     pub(super) fn error_in_environment(&mut self, variable: &str, message: String) {
         self.found.push(in_environment(Severity::Error, variable, message));
     }
 
-    /// A variable of the environment has no effect.
+    /// Adds a warning about an environment variable without effect.
     pub(super) fn warn_in_environment(&mut self, variable: &str, message: String) {
         self.found.push(in_environment(Severity::Warning, variable, message));
     }
 
-    /// Whether an error was found.
+    /// Whether there is an error.
     pub(super) fn refused(&self) -> bool {
         self.found.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// Everything, by place.
+    /// All findings, sorted by position.
     pub(super) fn into_found(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| (&a.file, a.line, a.column, a.severity).cmp(&(&b.file, b.line, b.column, b.severity)));
         self.found.dedup();
@@ -66,7 +66,7 @@ fn in_environment(severity: Severity, variable: &str, message: String) -> Diagno
 }
 
 impl Diagnostic {
-    /// Says what to do about it.
+    /// Adds advice on how to correct the finding.
     pub(super) fn help(&mut self, help: impl Into<Option<String>>) {
         self.help = help.into();
     }

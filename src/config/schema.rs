@@ -1,4 +1,4 @@
-//! The JSON Schema of the file, plugin configurations included, and the search for unknown keys by it.
+//! The JSON Schema of the file, including plugin configurations, and the search for unknown keys with it.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::sections::Root;
 use super::yaml::Source;
 use crate::plugin::Roster;
 
-/// The schema (draft 7) that editors check a configuration against; `config` of every known plugin is part of it.
+/// The schema (draft 7) for editors; it includes the `config` of every known plugin.
 pub fn schema(roster: &Roster) -> Value {
     let mut schema = sections();
     let mut rules = Vec::new();
@@ -34,12 +34,12 @@ pub fn schema(roster: &Roster) -> Value {
     schema
 }
 
-/// The schema of the sections alone.
+/// The schema of the sections, without plugin configurations.
 fn sections() -> Value {
     SchemaSettings::draft07().into_generator().into_root_schema_for::<Root>().to_value()
 }
 
-/// Moves the definitions of a plugin's schema under the file's own, by names that cannot clash.
+/// Moves the definitions of a plugin's schema to the file's own, under names that cannot clash.
 fn hoisted(mut config: Value, name: &str, schema: &mut Value) -> Value {
     if let Value::Object(map) = &mut config {
         map.remove("$schema");
@@ -74,12 +74,12 @@ fn redirect(value: &mut Value, name: &str) {
     }
 }
 
-/// Every key that the schema does not know, all at once; typing would stop at the first.
+/// Every key that the schema does not know. Typing alone would stop at the first.
 pub(super) fn unknown_keys(source: &Source, text: &str) -> Vec<Diagnostic> {
     unknown_keys_of(source, text, &sections())
 }
 
-/// The same by another schema.
+/// Every key that another schema does not know.
 pub(super) fn unknown_keys_of(source: &Source, text: &str, schema: &Value) -> Vec<Diagnostic> {
     let Ok(value) = source.parse::<Value>(text) else { return Vec::new() };
     let mut found: Vec<Diagnostic> = unknown_in(schema, &value)
@@ -101,7 +101,7 @@ pub(super) fn unknown_keys_of(source: &Source, text: &str, schema: &Value) -> Ve
     found
 }
 
-/// A key that a schema does not know.
+/// A key that the schema does not know.
 pub(super) struct Unknown {
     /// Path from the root of the value.
     pub path: String,
@@ -109,7 +109,7 @@ pub(super) struct Unknown {
     pub help: Option<String>,
 }
 
-/// Every key of a value that its schema does not know.
+/// Every key of a value that a schema does not know.
 pub(super) fn unknown_in(schema: &Value, value: &Value) -> Vec<Unknown> {
     let mut search = Search { root: schema, found: Vec::new() };
     search.visit(schema, value, String::new(), 0);
@@ -164,7 +164,7 @@ impl<'s> Search<'s> {
         }
     }
 
-    /// The schemas that a value may follow: references followed, alternatives laid out.
+    /// The schemas that may apply to a value: references are followed, alternatives listed.
     fn shapes(&self, schema: &'s Value, depth: usize) -> Vec<&'s Value> {
         if depth > 16 {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Settings of the process, typed and checked: what the parts of the gateway are handed instead of a configuration file.
+//! Typed and checked settings, which the parts of the gateway take instead of a configuration file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct ServerSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// How long an idle caller's connection is kept; zero closes after each answer.
     pub keepalive: Duration,
-    /// Worker threads; never 0, the number of cores by default.
+    /// Worker threads: by default the number of cores, never 0.
     pub threads: usize,
     /// Socket over which a new process takes over the listeners.
     pub upgrade_sock: PathBuf,
@@ -52,9 +52,9 @@ pub struct TlsFiles {
 /// The listener for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// What its API asks for; `None`: there is none, only metrics and probes.
+    /// The token that the API for keys requires; `None`: there is no such API, only metrics and probes.
     pub token: Option<Secret>,
-    /// `None` switches it off.
+    /// Address to listen on; `None`: there is no listener.
     pub listen: Option<SocketAddr>,
 }
 
@@ -72,14 +72,14 @@ pub struct LogSettings {
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
 /// The evidence log.
 #[derive(Debug, Clone)]
 pub struct EvidenceSettings {
-    /// Write evidence at all.
+    /// Whether evidence is written.
     pub enabled: bool,
     /// Directory of the files.
     pub path: PathBuf,
@@ -98,20 +98,20 @@ pub struct EvidenceSettings {
 /// Where the Ed25519 signing key comes from.
 #[derive(Debug, Clone)]
 pub enum SigningKey {
-    /// PKCS#8 PEM or base64, given by reference.
+    /// PKCS#8 as DER, PEM or base64, from a secret reference.
     Given(Secret),
-    /// A file that is made at the first start (mode 0600) and read afterwards.
+    /// A file that is created at the first start (mode 0600).
     File(PathBuf),
 }
 
-/// The queue behind background plugins.
+/// Settings of the plugin runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PluginSettings {
     /// Parallel plugins of one gate that run at the same time.
     pub max_parallel: usize,
-    /// Jobs that may wait; more are dropped and counted.
+    /// Background jobs that may wait; more are dropped and counted.
     pub async_queue: usize,
-    /// Tasks that work on the queue.
+    /// Tasks that work on background jobs.
     pub async_workers: usize,
 }
 
@@ -133,70 +133,70 @@ pub enum RecordsSettings {
     Postgres(Secret),
 }
 
-/// SafetySec, put together for every route.
+/// SafetySec for all routes.
 #[derive(Debug, Clone)]
 pub struct SafetySettings {
-    /// How sessions are remembered.
+    /// How risk sessions decay and expire.
     pub risk: RiskPolicy,
-    /// How findings become a session's score, and a score a block.
+    /// How findings add to a session's score, and from which score on a finding blocks.
     pub rule: SessionRule,
-    /// What it means that the session store does not answer.
+    /// What happens to a finding when the session store does not answer.
     pub on_store_error: OnError,
-    /// What makes fingerprints of callers.
+    /// The key with which fingerprints of callers are made.
     pub key: FingerprintKey,
-    /// By the place of the route in the file.
+    /// Settings by the position of the route in the file.
     pub routes: Vec<RouteSafetySettings>,
 }
 
 /// SafetySec on one route.
 #[derive(Debug, Clone)]
 pub struct RouteSafetySettings {
-    /// The modules under their policies here.
+    /// The modules with their policies on this route.
     pub engine: Arc<Engine>,
-    /// For whom each of them runs.
+    /// The scope of each module.
     pub scopes: Vec<Scope>,
 }
 
-/// What makes fingerprints of callers.
+/// The key with which fingerprints of callers are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FingerprintKey {
     /// A secret of the operator.
     Given(Secret),
-    /// The address of a shared store, which all replicas know; chance for a store in memory.
+    /// Derived from the address of a shared store, which all replicas know; random for a store in memory.
     Derived,
 }
 
-/// How limits, budgets and usage behave where nothing is certain.
+/// What happens to requests when a store, a price or a usage report is missing; and how usage is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GovernanceSettings {
-    /// Keys made at run time; `None`: they are not known.
+    /// Settings of keys made at run time; `None`: such keys are refused.
     pub keys: Option<KeySettings>,
-    /// What `POST /v1/internal/cache/invalidate` asks for; `None`: there is no such endpoint.
+    /// The secret that `POST /v1/internal/cache/invalidate` requires; `None`: there is no such endpoint.
     pub invalidation_secret: Option<Secret>,
-    /// A limit or budget that cannot be asked lets the request through, uncounted.
+    /// Whether a request passes, uncounted, when the store of its limits or budgets does not answer.
     pub allow_on_store_error: bool,
-    /// A model without a price is refused where a budget counts money.
+    /// Whether a model without a price is refused where a budget counts money.
     pub refuse_unpriced: bool,
-    /// What an answer counts that told no tokens.
+    /// What is counted for an answer without token counts.
     pub missing_usage: MissingUsage,
-    /// After how long without a sign of life a reservation is released.
+    /// Time without a renewal after which a reservation is released.
     pub reservation_ttl: Duration,
     /// How long usage records are kept.
     pub usage_retention: Duration,
     /// Directory in which usage waits for the record store; `None`: no usage is kept.
     pub usage_spool: Option<PathBuf>,
-    /// Requests that were refused after their key was known have a usage record too.
+    /// Whether requests that were refused after their key was known get a usage record too.
     pub record_denials: bool,
 }
 
-/// Keys made at run time.
+/// Settings of keys made at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySettings {
-    /// The key of the hash that secrets are known by.
+    /// The key of the hash by which secrets are looked up.
     pub hashing: HashingKey,
-    /// How long keys are served after the record store answered last.
+    /// How long keys are served after the record store last answered.
     pub grace: Duration,
-    /// Where they are kept for a start without the record store.
+    /// The file in which keys are kept for a start without the record store.
     pub file: PathBuf,
 }
 
@@ -205,6 +205,6 @@ pub struct KeySettings {
 pub enum HashingKey {
     /// A secret of the operator.
     Given(Secret),
-    /// A file that is made at the first use (mode 0600) and read afterwards.
+    /// A file that is created at first use (mode 0600).
     File(PathBuf),
 }

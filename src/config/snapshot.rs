@@ -1,4 +1,4 @@
-//! Everything a request needs, immutable.
+//! The snapshot: everything that requests need of a configuration, immutable.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::plugin::{Instance, Manifest, Roster, SharedHost};
 use crate::route::{McpServers, Models, Provider, Route, Router};
 use crate::telemetry::Metrics;
 
-/// One loaded configuration. A request pins one snapshot from its first byte to its last; a reload makes another.
+/// One loaded configuration. A request uses the same snapshot from its first byte to its last; a reload makes a new one.
 #[derive(Debug)]
 pub struct Snapshot {
     /// SHA-256 (hex) over the effective configuration, for evidence and `/version`. Secrets are not part of it.
@@ -34,23 +34,23 @@ pub struct Snapshot {
     pub log: LogSettings,
     /// The evidence log.
     pub evidence: EvidenceSettings,
-    /// How limits, budgets and usage behave where nothing is certain.
+    /// What happens to requests when a store, a price or a usage report is missing; and how usage is kept.
     pub governance: GovernanceSettings,
-    /// The gateway's own policy, if it asks for anything.
+    /// The plan of the gateway's own policy, if it has any limits.
     pub policy: Option<Arc<ScopePlan>>,
-    /// The queue behind background plugins.
+    /// Settings of the plugin runtime.
     pub plugins: PluginSettings,
-    /// How deliveries of plugins leave.
+    /// Settings of the outbox.
     pub outbox: Arc<OutboxSettings>,
-    /// Every plugin instance that is switched on, by name.
+    /// Every enabled plugin instance, by name.
     pub instances: BTreeMap<Arc<str>, Arc<Instance>>,
-    /// Routes, ordered for lookup.
+    /// The routes, ordered for lookup.
     pub routes: Router,
     /// Compiled chains by name.
     pub chains: BTreeMap<String, Arc<Chain>>,
     /// Virtual keys by the hash of their secret.
     pub keys: Keys,
-    /// What keys made at run time meet, by organisation.
+    /// What applies to keys made at run time, by organisation.
     pub homes: Arc<Homes>,
     /// Models by organisation and name.
     pub models: Models,
@@ -58,17 +58,17 @@ pub struct Snapshot {
     pub mcp_servers: McpServers,
     /// Providers by name.
     pub providers: HashMap<Arc<str>, Arc<Provider>>,
-    /// Principals and models for plugins.
+    /// Principals and models as plugins see them.
     pub directory: Arc<Directory>,
-    /// SafetySec by route.
+    /// SafetySec for each route.
     pub safety: SafetySettings,
 }
 
 impl Snapshot {
-    /// Builds plugins and chains of a checked configuration and resolves every metric handle.
+    /// Builds the plugins and chains of a checked configuration, and resolves every metric handle.
     ///
     /// # Errors
-    /// Everything that is wrong, by line; mostly what plugins say about their `config`.
+    /// Everything that is wrong, by line; mostly errors that plugins report about their `config`.
     pub fn build(config: &Config, roster: &Roster, host: &SharedHost, metrics: &Metrics) -> Result<Self, Vec<Diagnostic>> {
         let mut problems = Problems::new(config);
         let built = build(config, roster, host, metrics, &mut problems);
@@ -96,13 +96,13 @@ impl Snapshot {
     }
 }
 
-/// Everything that can go wrong in [`build`], with a host that opens nothing.
+/// Reports everything that can go wrong in [`build`], with a host that opens nothing.
 pub(super) fn rehearse(config: &Config, roster: &Roster, problems: &mut Problems<'_>) {
     let parts = resolve(config, roster, problems);
     instances_of(parts.instances, &SharedHost::offline(), &parts.directory, problems);
 }
 
-/// The snapshot, or `None` after noting why not.
+/// The snapshot; `None` after errors were reported.
 pub(super) fn build(
     config: &Config,
     roster: &Roster,
@@ -172,10 +172,10 @@ pub(super) fn build(
     })
 }
 
-/// Unknown settings of one instance after which the search ends.
+/// Most unknown settings of one instance that are reported.
 const MAX_UNKNOWN: usize = 20;
 
-/// Every instance, built; those that are switched off too, so that a mistake shows before they are switched on.
+/// Builds every instance. Disabled ones too, so that errors show before they are enabled.
 fn instances_of(
     parts: Vec<InstancePart>,
     host: &SharedHost,
@@ -185,7 +185,8 @@ fn instances_of(
     let mut instances = HashMap::new();
     for InstancePart { manifest, mut spec, config_path, .. } in parts {
         for _ in 0..MAX_UNKNOWN {
-            // A plugin's constructor is code of others: a panic in it is a refused configuration, not a dead gateway.
+            // A plugin's constructor is foreign code: a panic in it refuses the configuration instead of ending the
+            // gateway.
             let attempt = std::panic::AssertUnwindSafe(|| Instance::build(manifest, spec.clone(), host, Arc::clone(directory)));
             let wrong = match std::panic::catch_unwind(attempt) {
                 Ok(Ok(instance)) => {
@@ -198,7 +199,7 @@ fn instances_of(
                     break;
                 }
             };
-            // Typing stops at the first key it does not know: take that one away and look for more.
+            // Typing stops at the first unknown key: remove it and try again, to find the others.
             if let Some(unknown) = unknown_setting(&wrong.message, manifest, &spec.config)
                 && take_away(&mut spec.config, &unknown.path)
             {
@@ -213,7 +214,8 @@ fn instances_of(
     instances
 }
 
-/// The setting that serde calls an unknown field, with its path. The schema alone cannot tell: it has no aliases.
+/// The setting that serde reports as an unknown field, with its path. The schema alone cannot tell, since it does not
+/// contain aliases.
 fn unknown_setting(message: &str, manifest: &Manifest, config: &Value) -> Option<Unknown> {
     let key = message.strip_prefix("unknown field `")?.split('`').next()?;
     unknown_in(&(manifest.config_schema)(), config).into_iter().find(|unknown| unknown.key == key)
@@ -260,7 +262,7 @@ fn chain_of(
     Chain::compile(spec, metrics)
 }
 
-/// The routes with their chains; a chain that no one wrote is the empty one.
+/// The routes with their chains. A chain that is not in the file is the empty one.
 fn router_of(parts: Vec<RoutePart>, chains: &mut BTreeMap<String, Arc<Chain>>) -> Router {
     let routes = parts.into_iter().enumerate().map(|(index, part)| {
         let chain = Arc::clone(chains.entry(part.chain).or_default());

@@ -144,13 +144,13 @@ fn shipped_configurations_load() {
     }
 }
 
-/// The lines of conf/odock.yaml that are settings and switched off.
+/// conf/odock.yaml with the settings uncommented that are commented out.
 fn with_examples(text: &str) -> String {
     let keys: Vec<&str> = text.lines().collect();
     let mut out = String::new();
     for line in keys {
         let body = line.strip_prefix('#').filter(|b| !b.is_empty() && (!b.starts_with(' ') || b.starts_with("  ")));
-        // An empty collection makes room for the example below it.
+        // An empty collection is left out in favour of the example below it.
         let empty = ["  modules: {}", "secrets: {}", "providers: []", "organisations: []", "plugins: []", "chains: {}", "routes: []"];
         if let Some(body) = body {
             out.push_str(body);
@@ -194,8 +194,9 @@ fn every_key_is_in_the_reference_file() {
     assert!(missing.is_empty(), "not in conf/odock.yaml: {missing:?}");
 }
 
-/// The bundled plugins that are accepted. One that `plugins new` made and whose `acceptance.md` has open boxes is in every
-/// schema that is emitted, and not yet in the one on file: a folder builds and passes with no other file edited.
+/// The bundled plugins without those whose `acceptance.md` has open boxes. Such a plugin was just made by `plugins new`: it
+/// is in the emitted schema, but not yet in the one on file, so that a new folder builds and passes without any other
+/// change.
 fn accepted() -> Roster {
     let is_open = |name: &str| {
         let list = root().join("plugins").join(name).join("acceptance.md");
@@ -345,7 +346,7 @@ fn a_chain_without_a_route_is_told() {
     assert!(!said.iter().any(|warning| warning.contains("chains.default")), "{said:?}");
 }
 
-/// What the product documents and this build does not do is said, and a login told apart from its address is used.
+/// A documented variable without effect is reported, and a Redis login that is given apart from its address is used.
 #[test]
 fn every_documented_variable_is_applied_or_named() {
     let login = [("REDIS_ADDR", "cache:6379"), ("REDIS_USERNAME", "edge"), ("REDIS_PASSWORD", "p@ss/1"), ("REDIS_DB", "3")];
@@ -419,7 +420,7 @@ fn a_plugins_json_is_taken_as_it_is() {
     assert_eq!(wrong.help.as_deref(), Some("did you mean `audit`?"));
 }
 
-/// The product writes them in capitals, its documents in small letters; both mean the same.
+/// The product writes these words in capitals, its documentation in lower case; both are accepted.
 #[test]
 fn words_of_the_product_are_read_in_either_case() {
     let text = |key: &str, provider: &str, transport: &str, owner: &str, period: &str, metric: &str| {
@@ -442,7 +443,7 @@ fn words_of_the_product_are_read_in_either_case() {
     }
 }
 
-/// As the product's own deployment has it (product.md §13.3, §13.6).
+/// A `plugins.json` as in the product's own deployment (product.md §13.3, §13.6).
 #[test]
 fn what_an_odock_plugins_json_lists_where_it_cannot_run_is_told_and_taken() {
     let (folder, path) = written("version: 1\nplugins_file: plugins.json\n");

@@ -1,8 +1,8 @@
-//! YAML text to typed values, with the place of every value.
+//! YAML text to typed values, with the position of every value.
 //!
-//! `serde_yaml` does the typing. It alone accepts duplicate keys in free-form maps and forgets where things stood, so a
-//! pass over the events of the same text comes first: it refuses duplicate and merge keys, tags, several documents and
-//! alias bombs, bounds size and depth, and remembers line and column of every path.
+//! `serde_yaml` does the typing. By itself it accepts duplicate keys in free-form maps and loses positions, so a pass over
+//! the events of the same text comes first: it refuses duplicate and merge keys, tags, several documents and alias bombs,
+//! bounds size and depth, and records line and column of every path.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,12 +15,12 @@ use super::diagnostic::{Diagnostic, Severity, suggestion};
 const MAX_BYTES: usize = 4 << 20;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 32;
-/// Most values, counting what aliases repeat.
+/// Most values, with the values behind every alias counted again.
 const MAX_NODES: usize = 200_000;
-/// Findings after which the pass gives up.
+/// Number of findings after which the pass stops.
 const MAX_FINDINGS: usize = 50;
 
-/// Where something stands: line and column from 1.
+/// A position: line and column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub line: usize,
@@ -35,7 +35,7 @@ impl Position {
     }
 }
 
-/// One text with the place of every key and value in it.
+/// A text with the position of every key and value in it.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     file: String,
@@ -58,17 +58,17 @@ impl Source {
         if findings.is_empty() { Ok(source) } else { Err(findings) }
     }
 
-    /// Types the text. `None` when it is only comments.
+    /// Types the text.
     pub(super) fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, Diagnostic> {
         serde_yaml::from_str(text).map_err(|e| self.untyped(&e))
     }
 
-    /// The file as it was named.
+    /// The name of the file in diagnostics.
     pub(super) fn file(&self) -> &str {
         &self.file
     }
 
-    /// Where the value at a path stands; for what is not there, where its nearest parent stands.
+    /// The position of the value at a path, or of its nearest existing parent.
     pub(super) fn position(&self, path: &str) -> Position {
         let mut path = path;
         loop {
@@ -82,7 +82,7 @@ impl Source {
         }
     }
 
-    /// Where the key of a path stands.
+    /// The position of the key at a path.
     pub(super) fn key_position(&self, path: &str) -> Position {
         self.keys.get(path).copied().unwrap_or_else(|| self.position(path))
     }
@@ -99,7 +99,7 @@ impl Source {
         }
     }
 
-    /// Turns serde_yaml's message into ours: path first, no quoted values, a suggestion for misspelt names.
+    /// Rewrites serde_yaml's message: the path first, no quoted values, and a suggestion for misspelt names.
     fn untyped(&self, error: &serde_yaml::Error) -> Diagnostic {
         let mut text = error.to_string();
         if let Some(location) = error.location() {
@@ -125,7 +125,7 @@ fn parent(path: &str) -> Option<&str> {
     Some(&path[..path.rfind(['.', '[']).unwrap_or(0)])
 }
 
-/// Serde quotes the offending string; it may be a credential in the wrong place.
+/// Removes quoted strings from serde's message: one may be a credential in the wrong place.
 fn without_values(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     let mut rest = message;
@@ -145,8 +145,8 @@ fn without_values(message: &str) -> String {
     out
 }
 
-/// Serde's "unknown variant `x`, expected one of `a`, `A`, `b`" without what stands there in another case too: what remains is
-/// written as the value was.
+/// Shortens serde's "unknown variant `x`, expected one of `a`, `A`, `b`", which lists names in both cases, to names in the
+/// case of the written value.
 fn in_one_case(message: String) -> String {
     let Some((head, list)) = message.split_once(", expected one of ").filter(|(head, _)| head.starts_with("unknown variant ")) else {
         return message;
@@ -164,7 +164,7 @@ fn in_one_case(message: String) -> String {
     format!("{head}, expected one of {}", kept.join(", "))
 }
 
-/// A suggestion out of serde's "unknown field `x`, expected one of `a`, `b`".
+/// A suggestion from the names in serde's "unknown field `x`, expected one of `a`, `b`".
 fn misspelt(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
@@ -175,7 +175,7 @@ fn misspelt(message: &str) -> Option<String> {
     suggestion(written, known.iter().copied())
 }
 
-/// One open collection.
+/// An open map or list.
 enum Frame {
     Map { path: String, seen: HashSet<String>, key: Option<String>, anchor: usize, began: usize },
     List { path: String, next: usize, anchor: usize, began: usize },
@@ -185,9 +185,9 @@ struct Walk<'s> {
     source: &'s mut Source,
     open: Vec<Frame>,
     findings: Vec<Diagnostic>,
-    /// Values so far, counting what aliases repeat.
+    /// Number of values so far, with the values behind every alias counted again.
     nodes: usize,
-    /// Values an anchor stands for.
+    /// Number of values that each anchor stands for.
     anchors: HashMap<usize, usize>,
     documents: usize,
 }
@@ -295,7 +295,7 @@ impl<'s> Walk<'s> {
         }
     }
 
-    /// A collection begins: its path.
+    /// Begins a collection and returns its path.
     fn collection(&mut self, at: Position) -> Result<String, Diagnostic> {
         if self.wants_key() {
             return Err(self.source.finding(at, "", "a key must be a plain word".into()));
@@ -307,7 +307,7 @@ impl<'s> Walk<'s> {
         Ok(path)
     }
 
-    /// A value begins: its path.
+    /// Begins a value and returns its path.
     fn value(&mut self, at: Position) -> Result<String, Diagnostic> {
         self.nodes += 1;
         self.bounded(at)?;

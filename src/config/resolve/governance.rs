@@ -1,4 +1,4 @@
-//! Policies, budgets and quotas: whose they are, and what that makes of every key and model.
+//! Policies, budgets and quotas: resolves their owners, and compiles them into the plans of keys and models.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::config::settings::{GovernanceSettings, HashingKey, KeySettings};
 use crate::identity::is_minted_id;
 use crate::limit::{Policy, Scope, ScopePlan};
 
-/// The accounts of one organisation with their owners, budgets first: of several without room the first is told.
+/// The accounts of one organisation with their owners. Budgets come first: if several accounts have no room, the first is
+/// reported.
 pub(super) struct Accounts(pub Vec<Arc<Account>>);
 
-/// Finds the owner of every budget and quota of an organisation.
+/// Resolves the owner of every budget and quota of an organisation.
 pub(super) fn accounts(entry: &OrganisationEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> Accounts {
     let mut found = Vec::new();
     let mut seen = HashSet::new();
@@ -64,7 +65,7 @@ fn note(
     }
 }
 
-/// The identifier of an owner that is named.
+/// The identifier of the owner that an account names.
 fn owner(owner: &Owner, entry: &OrganisationEntry, members: &Members, at: &str, problems: &mut Problems<'_>) -> Option<Arc<str>> {
     let path = format!("{at}.owner");
     let name = match (owner.kind, owner.name.as_deref()) {
@@ -95,7 +96,7 @@ fn owner(owner: &Owner, entry: &OrganisationEntry, members: &Members, at: &str, 
             }
             found
         }
-        // Whether a key made at run time is there changes without the file.
+        // Keys made at run time come and go without a change of the file, so their ids are accepted unchecked.
         OwnerKind::ApiKey if is_minted_id(name) => Some(name.into()),
         OwnerKind::ApiKey => {
             let found = entry.api_keys.iter().find(|key| key.name == name || key.id.as_deref() == Some(name));
@@ -107,12 +108,12 @@ fn owner(owner: &Owner, entry: &OrganisationEntry, members: &Members, at: &str, 
     }
 }
 
-/// The identifier of a key, as written or as it follows from its name.
+/// The identifier of a key: as written, or derived from its name.
 pub(super) fn key_id(entry: &ApiKeyEntry, members: &Members) -> String {
     entry.id.clone().unwrap_or_else(|| format!("{}/{}", members.organisation.id, entry.name))
 }
 
-/// The plan of one scope of an organisation.
+/// Compiles the policy of one scope of an organisation into a plan.
 pub(super) fn plan(
     scope: Scope,
     organisation: &str,
@@ -135,7 +136,7 @@ pub(super) fn plan(
     ScopePlan::new(scope, organisation, owner, policy).map(Arc::new)
 }
 
-/// How limits, budgets and usage behave where nothing is certain.
+/// Settings of `governance`: what happens to requests when a store, a price or a usage report is missing.
 pub(super) fn settings(config: &Config, problems: &mut Problems<'_>) -> GovernanceSettings {
     let written = &config.root.governance;
     if written.reservation_ttl.0 < Duration::from_secs(30) {
@@ -221,7 +222,8 @@ fn keys(config: &Config, problems: &mut Problems<'_>) -> Option<KeySettings> {
     Some(KeySettings { hashing, grace: written.key_grace.0, file: file.into() })
 }
 
-/// The gateway's own policy. Its counters lie under a tag of their own: they are asked before anybody is known.
+/// The plan of the gateway's own policy. Its counters have a tag of their own, since it is checked before the organisation
+/// is known.
 pub(super) fn global(config: &Config, problems: &mut Problems<'_>) -> Option<Arc<ScopePlan>> {
     plan(Scope::Global, "global", "gateway", &config.root.policies, "", problems)
 }

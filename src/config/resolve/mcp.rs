@@ -18,7 +18,7 @@ use crate::route::{
     Audience, BaseUrl, ClientCredentials, McpCredential, McpServer, McpServers, PROVIDER, Provider, ProviderKind, ToolRules,
 };
 
-/// The servers of one organisation, put among all.
+/// Resolves the servers of one organisation and adds them to all servers.
 pub(super) fn resolve(
     entry: &OrganisationEntry,
     members: &Members,
@@ -32,7 +32,7 @@ pub(super) fn resolve(
         let at = format!("{here}.mcp_servers[{number}]");
         let mut fresh = unique(&mut names, &server.name, &format!("{at}.name"), "MCP server", problems) && ids.insert(server.name.clone());
         for (member, text) in [("name", Some(&server.name)), ("id", server.id.as_ref())] {
-            // A path would mean something else; other letters are refused as those of any name.
+            // `.` and `..` have a meaning of their own in a path. Other characters are checked as in every name.
             if text.is_some_and(|text| text.bytes().all(|byte| byte == b'.')) {
                 problems.error(&format!("{at}.{member}"), "stands in a path and cannot be made of dots alone");
             }
@@ -124,7 +124,7 @@ fn audience(server: &McpServerEntry, entry: &OrganisationEntry, members: &Member
     Audience { team, key }
 }
 
-/// The key of this name or id; one made at run time is known by its id alone.
+/// The key with this name or id. A key made at run time is known by its id only.
 fn known_key<'e>(
     name: &str,
     entry: &'e OrganisationEntry,
@@ -138,7 +138,7 @@ fn known_key<'e>(
     found
 }
 
-/// How the server is to know the gateway; nothing if that cannot work.
+/// The credential that the gateway presents to the server; `None`, with an error, if it is incomplete.
 fn credential(auth: &McpAuth, at: &str, config: &Config, problems: &mut Problems<'_>) -> Option<McpCredential> {
     let mut secret = |reference, member: &str| secrets::resolve(reference, &format!("{at}.auth.{member}"), config, problems);
     Some(match auth {
@@ -165,7 +165,7 @@ fn credential(auth: &McpAuth, at: &str, config: &Config, problems: &mut Problems
     })
 }
 
-/// The address and the path of a URL.
+/// The base address and the path of a URL.
 fn endpoint(text: &str, secret: bool, at: &str, problems: &mut Problems<'_>) -> Option<(BaseUrl, String)> {
     let address = BaseUrl::parse(text).map_err(|why| problems.error(at, why.to_string())).ok()?;
     if !address.tls && secret && !providers::near(&address.host) {
@@ -175,7 +175,7 @@ fn endpoint(text: &str, secret: bool, at: &str, problems: &mut Problems<'_>) -> 
     Some((address, path))
 }
 
-/// The servers that a key names, and those that name the key: a grant is kept from either side.
+/// The servers granted to a key: those that it names, and those that name it.
 pub(super) fn granted(
     named: &[String],
     names_it: impl Fn(&String) -> bool,
@@ -193,7 +193,7 @@ pub(super) fn granted(
     named.iter().cloned().chain(from_servers).collect()
 }
 
-/// The servers that name keys made at run time, by the identifier of the key.
+/// The servers that name keys made at run time, by key id.
 pub(super) fn granted_at_run_time(organisation: &OrganisationEntry) -> BTreeMap<String, Vec<String>> {
     let mut granted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for server in &organisation.mcp_servers {

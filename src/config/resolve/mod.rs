@@ -1,5 +1,5 @@
-//! From what was written to what it means. One pass both checks and converts, so that nothing is converted that was not
-//! checked; every problem is noted and the pass goes on.
+//! Resolves the written configuration into checked values. A single pass both checks and converts, so that nothing is
+//! converted unchecked; problems are collected, and the pass continues after each.
 
 mod governance;
 mod mcp;
@@ -34,14 +34,14 @@ use crate::outbox::OutboxSettings;
 use crate::plugin::{InstanceSpec, Manifest, Roster};
 use crate::route::{Matcher, McpServers, Models, Overflow, Provider, Upstream};
 
-/// Everything that can be said without building plugins.
+/// Everything that is resolved before plugins are built.
 pub(super) struct Parts {
     pub server: ServerSettings,
     pub admin: AdminSettings,
     pub log: LogSettings,
     pub evidence: EvidenceSettings,
     pub governance: GovernanceSettings,
-    /// The gateway's own policy.
+    /// The plan of the gateway's own policy.
     pub policy: Option<Arc<ScopePlan>>,
     pub plugins: PluginSettings,
     pub outbox: OutboxSettings,
@@ -61,19 +61,19 @@ pub(super) struct Parts {
 pub(super) struct InstancePart {
     pub manifest: &'static Manifest,
     pub spec: InstanceSpec,
-    /// Path of its `config`.
+    /// Path of its `config` in the document.
     pub config_path: String,
     pub enabled: bool,
 }
 
-/// A step of a chain, in order.
+/// One step of a chain.
 pub(super) struct StepPart {
     pub gate: Gate,
     pub style: Style,
     pub instance: String,
 }
 
-/// A route whose chain is still a name.
+/// A route that still refers to its chain by name.
 pub(super) struct RoutePart {
     pub name: Arc<str>,
     pub matcher: Matcher,
@@ -88,7 +88,7 @@ pub(super) struct RoutePart {
     pub timeout: Option<std::time::Duration>,
 }
 
-/// Checks and converts everything.
+/// Checks and converts the whole configuration.
 pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<'_>) -> Parts {
     if config.root.version != 1 {
         problems.error("version", format!("version {} is not known", config.root.version)).help("write `version: 1`".to_owned());
@@ -129,14 +129,14 @@ pub(super) fn resolve(config: &Config, roster: &Roster, problems: &mut Problems<
     }
 }
 
-/// Keys made at run time, and the organisations they belong to.
+/// Settings of keys made at run time, and the organisations that can own them.
 pub(super) fn virtual_keys(config: &Config, problems: &mut Problems<'_>) -> Option<(KeySettings, Arc<Homes>)> {
     let settings = governance::settings(config, problems).keys?;
     let providers = providers::resolve(config, problems);
     Some((settings, organisations::resolve(config, &providers, problems).homes))
 }
 
-/// Checks that a name can be a metric label and a path segment, and is used once.
+/// Checks that a name is usable as a metric label and a path segment, and is not used twice.
 fn unique(seen: &mut HashSet<String>, name: &str, path: &str, what: &str, problems: &mut Problems<'_>) -> bool {
     if !well_formed(name) {
         problems.error(path, format!("a name of {what} is 1 to 64 letters, digits, `_`, `-` or `.`"));
@@ -153,7 +153,7 @@ fn well_formed(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-/// `no WHAT NAME`, with a suggestion.
+/// Adds the error `no WHAT NAME`, with a suggestion.
 fn absent<'a>(path: &str, what: &str, name: &str, known: impl IntoIterator<Item = &'a str> + Clone, problems: &mut Problems<'_>) {
     let help = suggestion(name, known);
     problems.error(path, format!("there is no {what} `{name}`")).help(help);

@@ -16,13 +16,13 @@ use crate::identity::{
 use crate::limit::{Scope, ScopePlan};
 use crate::route::{McpServers, Model, Models, Provider, ProviderKind};
 
-/// The configured world.
+/// All organisations, resolved.
 pub(super) struct World {
     pub directory: Arc<Directory>,
     pub keys: Keys,
     pub models: Models,
     pub mcp_servers: McpServers,
-    /// What keys made at run time meet.
+    /// What applies to keys made at run time, by organisation.
     pub homes: Arc<Homes>,
 }
 
@@ -41,13 +41,13 @@ struct Builder {
     key_ids: HashSet<String>,
 }
 
-/// Principals of one organisation by name and id.
+/// The principals of one organisation, by name and id.
 pub(super) struct Members {
     pub organisation: Arc<Organisation>,
     pub teams: BTreeMap<String, Arc<Team>>,
     pub users: BTreeMap<String, Arc<User>>,
     models: HashSet<String>,
-    /// Policies of the organisation and, by id, of its teams.
+    /// Plans of the organisation and, by id, of its teams.
     plans: Plans,
 }
 
@@ -84,7 +84,8 @@ pub(super) fn resolve(config: &Config, providers: &Providers, problems: &mut Pro
     World { directory: Arc::new(directory), keys, models, mcp_servers, homes }
 }
 
-/// Names and ids taken so far. A name is an id too, so that a scope that lists either means one thing.
+/// The names and ids in use. A name must not equal another member's id, so that an entry of a scope, which may be either,
+/// is unambiguous.
 #[derive(Default)]
 struct Taken {
     names: HashSet<String>,
@@ -92,7 +93,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Checks name and id and returns the id, by default the name.
+    /// Checks name and id, and returns the id, which defaults to the name.
     fn claim(&mut self, name: &str, id: Option<&str>, here: &str, what: &str, problems: &mut Problems<'_>) -> Arc<str> {
         let fresh = unique(&mut self.names, name, &format!("{here}.name"), what, problems);
         match id {
@@ -168,7 +169,7 @@ impl Builder {
             }
             let name: Arc<str> = model.name.as_str().into();
             let Some(provider) = providers.get(model.provider.as_str()) else {
-                // A provider that exists and is itself wrong was reported already.
+                // If the provider exists in the file but could not be resolved, its error was reported already.
                 let known = config.root.providers.iter().map(|p| p.name.as_str());
                 if !known.clone().any(|n| n == model.provider) {
                     absent(&format!("{at}.provider"), "provider", &model.provider, known, problems);
@@ -268,7 +269,7 @@ impl Builder {
     }
 }
 
-/// What keys of this organisation meet that are made at run time.
+/// What applies to the organisation's keys that are made at run time: principals, grants, plans and accounts.
 fn home(entry: &OrganisationEntry, members: &Members, accounts: &Accounts) -> Home {
     let mut granted: HashMap<String, Vec<String>> = HashMap::new();
     for model in &entry.models {
@@ -290,7 +291,7 @@ fn home(entry: &OrganisationEntry, members: &Members, accounts: &Accounts) -> Ho
     }
 }
 
-/// The team or user that the type of a key asks for, and no other.
+/// The team or user that the key's type requires. Naming any other is an error.
 fn principal(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut Problems<'_>) -> (Option<Arc<Team>>, Option<Arc<User>>) {
     if entry.team.is_some() && entry.kind != KeyType::Team {
         problems.key_error(&format!("{here}.team"), "only a key of type team has a team").help("write `type: team`".to_owned());
@@ -325,7 +326,7 @@ fn principal(entry: &ApiKeyEntry, members: &Members, here: &str, problems: &mut 
     }
 }
 
-/// The models that the key names, and those that name the key: a grant is kept from either side.
+/// The models granted to a key: those that it names, and those that name it.
 fn granted(
     entry: &ApiKeyEntry,
     organisation: &OrganisationEntry,
@@ -353,7 +354,7 @@ fn granted(
     }
 }
 
-/// The 32 bytes of a hex digest.
+/// Parses a digest of 32 bytes from hex.
 fn digest(text: &str, here: &str, problems: &mut Problems<'_>) -> Option<[u8; 32]> {
     let path = format!("{here}.sha256");
     let mut bytes = [0u8; 32];

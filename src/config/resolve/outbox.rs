@@ -7,7 +7,7 @@ use crate::config::problems::Problems;
 use crate::config::sections::{Breaker, OutboxFull, Span};
 use crate::outbox::{OnFull, OutboxSettings, SendSettings};
 
-/// Attempts at most.
+/// Most attempts in a schedule.
 const ATTEMPTS: usize = 100;
 
 pub(in crate::config) fn settings(config: &Config, problems: &mut Problems<'_>) -> OutboxSettings {

@@ -13,7 +13,7 @@ use crate::gate::{Gate, Style, placement};
 use crate::plugin::network::HostRule;
 use crate::plugin::{Granted, InstanceSpec, Manifest, Need, Roster, Scope, StorageScope};
 
-/// Every instance whose plugin exists, switched on or not.
+/// Every instance whose plugin exists, enabled or not.
 pub(super) fn instances(config: &Config, roster: &Roster, problems: &mut Problems<'_>) -> Vec<InstancePart> {
     let mut seen = HashSet::new();
     let mut instances = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn instances(config: &Config, roster: &Roster, problems: &mut Problem
     instances
 }
 
-/// An instance that no chain lists guards nothing, and somebody probably thinks it does.
+/// Warns of instances that no chain lists: they guard nothing, which is hardly intended.
 fn unlisted(config: &Config, roster: &Roster, problems: &mut Problems<'_>) {
     let listed: HashSet<&str> = config.root.chains.values().flat_map(|c| lists(c)).flat_map(|l| l.names).map(String::as_str).collect();
     for (index, entry) in config.root.plugins.iter().enumerate() {
@@ -63,7 +63,7 @@ fn unlisted(config: &Config, roster: &Roster, problems: &mut Problems<'_>) {
     }
 }
 
-/// The `config` object; the plugin itself reads it when it is built.
+/// The `config` object. The plugin itself parses it when it is built.
 fn settings(entry: &PluginEntry, path: &str, problems: &mut Problems<'_>) -> Value {
     match &entry.config {
         Value::Null => Value::Object(Map::new()),
@@ -75,7 +75,7 @@ fn settings(entry: &PluginEntry, path: &str, problems: &mut Problems<'_>) -> Val
     }
 }
 
-/// What the operator grants, none of it beyond what the manifest asks for.
+/// What the operator grants to an instance. Nothing can be granted that the manifest does not ask for.
 fn granted(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config, problems: &mut Problems<'_>) -> Granted {
     let mut granted = Granted::new();
     let needs = manifest.need_set();
@@ -127,7 +127,7 @@ fn granted(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
     granted
 }
 
-/// `storage_access`, with `all` and `*` meaning all that the manifest asks for.
+/// The scopes of `storage_access`; `all` and `*` mean all that the manifest asks for.
 fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config, problems: &mut Problems<'_>) -> Vec<StorageScope> {
     let asked: Vec<StorageScope> =
         manifest.needs.iter().filter_map(|n| if let Need::Storage(scope) = n { Some(*scope) } else { None }).collect();
@@ -142,7 +142,8 @@ fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
             Some(scope) if asked.contains(&scope) => scopes.push(scope),
             Some(_) => {
                 let message = format!("plugin `{}` does not ask for {name}", manifest.name);
-                // Odock's own files grant more than is asked for; nobody gets what it does not ask for either way.
+                // Odock's own files grant more than plugins ask for, which is only a warning. In neither case does a plugin
+                // get it.
                 let finding = if config.is_of_plugins_file(&at) { problems.warn(&at, message) } else { problems.error(&at, message) };
                 let names: Vec<&str> = asked.iter().map(|s| s.as_str()).collect();
                 finding.help(if names.is_empty() {
@@ -170,7 +171,7 @@ fn storage(entry: &PluginEntry, manifest: &Manifest, here: &str, config: &Config
     scopes
 }
 
-/// Warns of needs that must be granted by name and were not: what the plugin tries there will fail.
+/// Warns of scopes that the manifest asks for and that were not granted: the plugin's calls there will fail.
 fn ungranted(entry: &PluginEntry, manifest: &Manifest, scopes: &[StorageScope], here: &str, problems: &mut Problems<'_>) {
     let mut missing = Vec::new();
     for need in manifest.needs {
@@ -186,7 +187,7 @@ fn ungranted(entry: &PluginEntry, manifest: &Manifest, scopes: &[StorageScope], 
     }
 }
 
-/// Names and ids that a scope may list.
+/// The names and ids that a scope may list, by dimension.
 pub(super) struct Known<'c>([(&'static str, &'static str, Vec<&'c str>); 7]);
 
 impl<'c> Known<'c> {
@@ -211,12 +212,12 @@ impl<'c> Known<'c> {
         ])
     }
 
-    /// A scope that names nobody would switch the plugin off unseen.
+    /// Checks the names in a scope: one that matches nothing would silently switch the plugin off.
     pub(super) fn check(&self, scope: &Scope, here: &str, problems: &mut Problems<'_>) {
         let lists = [&scope.organisations, &scope.teams, &scope.users, &scope.api_keys, &scope.models, &scope.mcp_servers, &scope.routes];
         for ((member, what, known), list) in self.0.iter().zip(lists) {
             for (number, name) in list.iter().enumerate() {
-                // A key without an id of its own is also known as ORGANISATION/NAME.
+                // A key without an id can also be named ORGANISATION/NAME.
                 let bare = if *member == "api_keys" { name.rsplit('/').next().unwrap_or(name) } else { name };
                 if !known.contains(&name.as_str()) && !known.contains(&bare) {
                     absent(&format!("{here}.{member}[{number}]"), what, name, known.iter().copied(), problems);
@@ -226,7 +227,7 @@ impl<'c> Known<'c> {
     }
 }
 
-/// One list of names of a chain.
+/// One list of instance names in a chain.
 struct List<'c> {
     gate: Gate,
     style: Style,
@@ -250,7 +251,7 @@ fn lists(entry: &crate::config::sections::ChainEntry) -> [List<'_>; 8] {
     ]
 }
 
-/// The chains by name, every step in its place; instances that are switched off are left out.
+/// The chains by name, with their steps in order; disabled instances are left out.
 pub(super) fn chains(
     config: &Config,
     roster: &Roster,
@@ -283,13 +284,14 @@ pub(super) fn chains(
     chains
 }
 
-/// In which style a plugin stands at its place, if it can stand there. Odock's own deployments list plugins where they do not
-/// run, and beside one another where they change what the others read: such a file is taken, and what is made of it is told.
+/// The style in which a plugin runs at its place in a chain; `None` if the step is left out. Odock's own deployments list
+/// plugins at gates where they do not run, and in parallel although they change what others read: such files are accepted
+/// with a warning that says what happens instead.
 fn placed(config: &Config, manifest: &Manifest, list: &List<'_>, at: &str, problems: &mut Problems<'_>) -> Option<Style> {
     let Err(misplaced) = placement(manifest, list.gate, list.style) else { return Some(list.style) };
     if !config.is_of_plugins_file(at) {
         problems.error(at, misplaced.message).help(misplaced.help);
-        // The list is refused; the step keeps its place for what else may be wrong.
+        // The error refuses the configuration; the step is kept so that further errors are found.
         return Some(list.style);
     }
     if !manifest.gates.contains(&list.gate) {
@@ -304,7 +306,7 @@ fn placed(config: &Config, manifest: &Manifest, list: &List<'_>, at: &str, probl
     Some(list.style)
 }
 
-/// A step that no instance answers to.
+/// Reports a step whose instance does not exist.
 fn nobody(config: &Config, roster: &Roster, instance: &str, at: &str, problems: &mut Problems<'_>) {
     let mut named = config.root.plugins.iter().map(|p| p.name.as_str());
     if named.clone().any(|n| n == instance) {

@@ -140,7 +140,7 @@ pub(super) fn at_least_one(path: &str, number: usize, problems: &mut Problems<'_
     }
 }
 
-/// A time of zero would refuse everything.
+/// Refuses a timeout of zero, which would fail every request.
 pub(super) fn positive(path: &str, span: Span, problems: &mut Problems<'_>) {
     if span.0 == Duration::ZERO {
         problems.error(path, "must be more than 0");

@@ -68,7 +68,7 @@ fn one(entry: &ProviderEntry, here: &str, config: &Config, problems: &mut Proble
     })
 }
 
-/// On this machine.
+/// Whether a host is this machine.
 pub(super) fn near(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

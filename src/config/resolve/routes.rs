@@ -13,7 +13,7 @@ use crate::config::sections::{Auth, MatchEntry, OverflowEntry, RouteEntry, Unpar
 use crate::route::{Address, Check, HealthCheck, Matcher, Overflow, Upstream};
 use crate::wire::endpoint::FAMILIES;
 
-/// Most attempts after the first.
+/// Most attempts after the first one.
 const MAX_RETRIES: u32 = 5;
 
 pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<RoutePart> {
@@ -41,8 +41,9 @@ pub(super) fn resolve(config: &Config, problems: &mut Problems<'_>) -> Vec<Route
     routes
 }
 
-/// The endpoints below `/v1` are served under family names too: `/v1/vllm/chat/completions` is a chat completion. A route
-/// that matches the plain path alone does not see those calls, and another route's chain may ask less of them.
+/// Warns of routes that can be bypassed. Endpoints below `/v1` are also served under provider families:
+/// `/v1/vllm/chat/completions` is a chat completion. A route that matches only the plain path does not see such calls, and
+/// the chain of the route that does may guard less.
 fn escapes(routes: &[RoutePart], problems: &mut Problems<'_>) {
     let models = |route: &&RoutePart| route.upstream.is_none();
     for (index, route) in routes.iter().enumerate().filter(|(_, route)| models(route)) {
@@ -67,7 +68,7 @@ fn escapes(routes: &[RoutePart], problems: &mut Problems<'_>) {
     }
 }
 
-/// A server below no route is one that nobody can call.
+/// Warns of MCP servers that no route leads to: they cannot be called.
 fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Problems<'_>) {
     for (index, organisation) in config.root.organisations.iter().enumerate() {
         for (number, server) in organisation.mcp_servers.iter().enumerate() {
@@ -81,7 +82,7 @@ fn unreachable_servers(config: &Config, routes: &[RoutePart], problems: &mut Pro
     }
 }
 
-/// A chain that no route takes guards nothing, and somebody probably thinks it does.
+/// Warns of chains that no route uses: they guard nothing, which is hardly intended.
 fn unused(config: &Config, problems: &mut Problems<'_>) {
     let standard = config.root.routes.is_empty();
     for name in config.root.chains.keys() {
@@ -92,7 +93,7 @@ fn unused(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-/// Without routes everything under `/v1/` goes through the chain `default`.
+/// The route of a file without routes: everything under `/v1/`, through the chain `default`.
 fn standard() -> RoutePart {
     RoutePart {
         name: "default".into(),
@@ -111,7 +112,7 @@ fn standard() -> RoutePart {
 
 fn one(entry: &RouteEntry, here: &str, config: &Config, problems: &mut Problems<'_>) -> RoutePart {
     let chains = &config.root.chains;
-    // A file without any chain means the empty one; a file that has chains and names another is a slip.
+    // In a file without chains `default` means the empty chain. In a file with chains an unknown name is an error.
     if !(chains.contains_key(&entry.chain) || chains.is_empty() && entry.chain == CHAIN) {
         absent(&format!("{here}.chain"), "chain", &entry.chain, chains.keys().map(String::as_str), problems);
     }

@@ -1,4 +1,4 @@
-//! `safety`: modules are built here, so that a check finds what is wrong with their settings, and put together for each
+//! `safety`: builds the modules, so that a check finds errors in their settings, and combines them into an engine for each
 //! route.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::safety::{Built, Engine, MOST_MODULES, Member, Mode, SessionRule, modu
 use crate::store::RiskPolicy;
 use crate::wire::Kind;
 
-/// What can be remembered at the most: an entry is about 100 bytes.
+/// Most verdicts that can be remembered; each takes about 100 bytes.
 const MOST_REMEMBERED: usize = 16 << 20;
 
 pub(in crate::config) fn resolve(config: &Config, problems: &mut Problems<'_>) -> SafetySettings {
@@ -71,7 +71,7 @@ pub(in crate::config) fn resolve(config: &Config, problems: &mut Problems<'_>) -
     }
 }
 
-/// Every module that is not switched off, with the operator's policy.
+/// Every enabled module with the operator's policy.
 fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)> {
     let written = &config.root.safety.modules;
     for name in written.keys() {
@@ -85,7 +85,7 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
     let used = on(Some(config.root.safety.mode)) || config.root.routes.iter().any(|route| on(route.safety.mode));
     let mut members = Vec::new();
     let mut detectors = BTreeMap::new();
-    // Where nothing runs, nothing is built but what is written about, so that a mistake shows before it is switched on.
+    // If SafetySec is off, only modules with settings in the file are built, to report errors before it is switched on.
     for blueprint in modules::all().into_iter().filter(|blueprint| used || written.contains_key(blueprint.name)) {
         let standard = SafetyModuleEntry::default();
         let entry = written.get(blueprint.name).unwrap_or(&standard);
@@ -110,7 +110,7 @@ fn members(config: &Config, problems: &mut Problems<'_>) -> Vec<(Member, Scope)>
     members
 }
 
-/// A module with its own configuration, and the weights that it names.
+/// Builds a module from its configuration, with the weights file that it names.
 fn built(
     blueprint: &'static Blueprint,
     entry: &SafetyModuleEntry,
@@ -131,23 +131,23 @@ fn built(
     };
     built
         .map_err(|wrong| match wrong.split_once(": ") {
-            // A module that says which of its settings is wrong has that one pointed at.
+            // A module that names the wrong setting gets the error reported at that setting.
             Some((path, why)) if is_path(path) => problems.error(&format!("{here}.{path}"), why),
             _ => problems.error(here, wrong),
         })
         .ok()
 }
 
-/// Whether a text is the path of a setting: `patterns[0].regex`.
+/// Whether a text is the path of a setting, as `patterns[0].regex`.
 fn is_path(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'[' | b']'))
 }
 
-/// No file of weights is as long.
+/// Largest weights file, in bytes.
 const LONGEST_WEIGHTS: u64 = 16 << 20;
 
-/// The detector with the weights of a file; modules that name the same file share it.
+/// The detector with the weights in a file. Modules that name the same file share one.
 fn detector(path: &str, detectors: &mut BTreeMap<String, Arc<Detector>>) -> Result<Arc<Detector>, String> {
     if let Some(known) = detectors.get(path) {
         return Ok(Arc::clone(known));
@@ -162,7 +162,7 @@ fn detector(path: &str, detectors: &mut BTreeMap<String, Arc<Detector>>) -> Resu
     Ok(detector)
 }
 
-/// The members as they are on one route.
+/// The modules as configured for one route.
 fn on_route(
     members: &[(Member, Scope)],
     route: Option<&RouteSafety>,
@@ -182,7 +182,7 @@ fn on_route(
         if let Some(here_only) = different.and_then(|modules| modules.get(member.name())) {
             let at = format!("{here}.modules.{}", member.name());
             let policy = &mut member.policy;
-            // Switched on here after it was switched off everywhere, it does what its own mode says, or all it can.
+            // A module that is off by default and enabled for this route gets its own mode or, without one, the full mode.
             if here_only.enabled == Some(true) && policy.mode == Mode::Noop {
                 policy.mode = Mode::Security;
             }

@@ -1,4 +1,4 @@
-//! Secrets from where the references point.
+//! Fetches the secrets that references point to.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::config::problems::Problems;
 use crate::config::sections::SecretRef;
 use crate::identity::Secret;
 
-/// The secret, or nothing and a warning that says what is missing: a check must pass on a machine that has no secrets.
+/// The secret; or `None` and a warning, since a check must pass on a machine without the secrets.
 pub(super) fn resolve(reference: &SecretRef, path: &str, config: &Config, problems: &mut Problems<'_>) -> Option<Secret> {
     match fetch(reference, config) {
         Ok(secret) => Some(secret),
@@ -25,7 +25,7 @@ pub(super) fn resolve(reference: &SecretRef, path: &str, config: &Config, proble
     }
 }
 
-/// The secret, or nothing and an error.
+/// The secret; or `None` and an error.
 pub(super) fn require(reference: &SecretRef, path: &str, config: &Config, problems: &mut Problems<'_>) -> Option<Secret> {
     match fetch(reference, config) {
         Err(Missing::Absent(why)) => {
@@ -64,7 +64,7 @@ fn fetch(reference: &SecretRef, config: &Config) -> Result<Secret, Missing> {
     }
 }
 
-/// The whole file without its final line break.
+/// The content of a file without its final line break.
 fn from_file(path: PathBuf) -> Result<Secret, Missing> {
     let shown = path.display();
     let mut text = std::fs::read_to_string(&path).map_err(|e| Missing::Absent(format!("{shown} cannot be read: {e}")))?;

@@ -1,4 +1,4 @@
-//! Where state and records are kept.
+//! Settings of the state store and the record store.
 
 use crate::config::Config;
 use crate::config::environment::REDIS_LOGIN;
@@ -50,7 +50,7 @@ pub(in crate::config) fn records(config: &Config, problems: &mut Problems<'_>) -
     }
 }
 
-/// The product's variables tell login and database apart from an address without a scheme.
+/// Adds login and database from the product's variables to a `REDIS_ADDR` without a scheme.
 fn with_login(address: Secret, config: &Config) -> Secret {
     let [user, password, database] = REDIS_LOGIN.map(|variable| config.environment.get(variable));
     let told = user.is_some() || password.is_some() || database.is_some();
@@ -72,7 +72,7 @@ fn with_login(address: Secret, config: &Config) -> Secret {
     Secret::new(whole)
 }
 
-/// Percent-encodes all that may mean something in a URL.
+/// Percent-encodes everything that may have a meaning in a URL.
 fn encode(text: &str, into: &mut String) {
     for byte in text.bytes() {
         match byte {

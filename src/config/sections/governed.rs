@@ -1,4 +1,4 @@
-//! `state`, `records`: typed here; what this build does not enforce is refused by the check.
+//! `state`, `records` and `governance`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The sections of the file, as written: one type per key, defaults included, nothing resolved.
+//! The sections of the file as written: one type per section, defaults included, nothing resolved.
 
 mod governed;
 mod mcp;

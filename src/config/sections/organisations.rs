@@ -165,12 +165,12 @@ pub enum KeyType {
     User,
 }
 
-/// The models of a key.
+/// The models granted to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelGrant {
-    /// `'*'`.
+    /// `'*'`: all models of the organisation.
     All,
-    /// By name.
+    /// The models with these names.
     Names(Vec<String>),
 }
 

@@ -50,7 +50,7 @@ pub struct PluginEntry {
 }
 
 impl PluginEntry {
-    /// Name of the plugin it is an instance of.
+    /// Name of the plugin that this is an instance of.
     pub fn plugin(&self) -> &str {
         self.plugin.as_deref().unwrap_or(&self.name)
     }

@@ -9,17 +9,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::identity::Secret;
 
-/// Where a secret is: `{env: NAME}`, `{file: PATH}` or `{credential: NAME}` (systemd's `LoadCredential`). The secret
-/// itself is accepted only with `allow_inline_secrets: true`.
+/// A reference to a secret: `{env: NAME}`, `{file: PATH}` or `{credential: NAME}` (systemd's `LoadCredential`). A literal
+/// secret is accepted only with `allow_inline_secrets: true`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRef {
     /// An environment variable.
     Env(String),
     /// A file; a final line break is not part of the secret.
     File(String),
-    /// A file of this name in `$CREDENTIALS_DIRECTORY`.
+    /// A file with this name in `$CREDENTIALS_DIRECTORY`.
     Credential(String),
-    /// Written out in the configuration.
+    /// A literal secret in the configuration.
     Inline(Secret),
 }
 

@@ -1,4 +1,4 @@
-//! Values with their unit in them: `200ms`, `16MiB`, `2027-01-31T12:00:00Z`.
+//! Values written with a unit: `200ms`, `16MiB`, `2027-01-31T12:00:00Z`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +23,7 @@ impl Span {
         Self(Duration::from_secs(s))
     }
 
-    /// Reads the written form; `None` without a unit, with an unknown one or beyond 10 years.
+    /// Parses the written form; `None` without a unit, with an unknown unit, or beyond 10 years.
     pub fn parse(text: &str) -> Option<Self> {
         let mut rest = text;
         let mut total = Duration::ZERO;
@@ -52,7 +52,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
         let units = [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1000, "ms")];
-        // A value such as 60s stays as people write it: minutes only above 5, days only above 3.
+        // Writes a value such as 60s as people do: in minutes only from 5 on, in days only from 3 on.
         let found = units.iter().find(|(size, unit)| {
             let least = match *unit {
                 "d" => 3,
@@ -79,13 +79,13 @@ impl Size {
         Self(n << 20)
     }
 
-    /// Reads the written form; `None` without a unit, with an unknown one or beyond 2⁶⁴.
+    /// Parses the written form; `None` without a unit, with an unknown unit, or beyond 2⁶⁴.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let amount: u64 = text[..digits].parse().ok()?;
         let unit = match text[digits..].trim_start() {
             "B" => 1,
-            // Nothing in any unit.
+            // Zero needs no unit.
             "" if amount == 0 => 1,
             "kB" | "KB" => 1000,
             "MB" => 1_000_000,
@@ -98,7 +98,7 @@ impl Size {
         amount.checked_mul(unit).map(Self)
     }
 
-    /// The number as a length in memory.
+    /// The size as a `usize`, saturating.
     pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -117,14 +117,14 @@ impl fmt::Display for Size {
 /// An instant in RFC 3339 form, or a date (its first second, UTC).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instant {
-    /// As written.
+    /// The text as written.
     pub text: String,
-    /// What it means.
+    /// The moment that it denotes.
     pub at: SystemTime,
 }
 
 impl Instant {
-    /// Reads `2027-01-31`, `2027-01-31T12:00:00Z` or `2027-01-31T12:00:00.5+02:00`.
+    /// Parses `2027-01-31`, `2027-01-31T12:00:00Z` or `2027-01-31T12:00:00.5+02:00`.
     pub fn parse(text: &str) -> Option<Self> {
         let number = |s: &str| -> Option<i64> { s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse().ok())? };
         let date = text.get(..10)?;
@@ -180,7 +180,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Reads a value by a function of its text; integers are given as their decimal form.
+/// Deserialises a value from its text; an integer is accepted as its decimal form.
 struct Written<T> {
     parse: fn(&str) -> Option<T>,
     expected: &'static str,
