@@ -1,4 +1,4 @@
-//! `check`: builds the whole snapshot of a configuration and opens nothing.
+//! `check`: builds the whole snapshot of a configuration, without opening any listener, store or connection.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ enum Format {
     Json,
 }
 
-/// Checks; 0 when `run` would start with this file, 78 otherwise.
+/// Checks the file. Returns 0 if `run` would start with it, 78 otherwise.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let roster = builder.roster();
     let host = SharedHost::offline();
@@ -89,7 +89,7 @@ fn as_json(d: &Diagnostic) -> serde_json::Value {
     json!({"file": d.file, "line": d.line, "column": d.column, "path": d.path, "message": d.message, "help": d.help})
 }
 
-/// What the file means, with the effective value of every choice that decides whether a guard holds.
+/// A summary of the configuration, with the effective value of every setting that decides whether a guard holds.
 fn summary(snapshot: &Snapshot, path: &std::path::Path) -> String {
     use std::fmt::Write;
     let mut text = format!("{}: valid, hash {}\n", path.display(), &snapshot.hash[..16]);

@@ -39,7 +39,7 @@ pub fn run(mut args: Args, builder: Builder) -> i32 {
     let mut held = Vec::new();
     for address in [&mut args.listen, &mut args.admin, &mut args.provider] {
         match std::net::TcpListener::bind(*address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
-            // Port 0 is any port.
+            // Port 0 was replaced by the port that the system assigned.
             Ok((own, listener)) => {
                 *address = own;
                 held.push(listener);

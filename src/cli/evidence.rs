@@ -1,4 +1,4 @@
-//! `evidence`: what the log says about a request, and whether the log is what was written.
+//! `evidence`: shows what the log says about a request, and verifies that the log is intact.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::config;
 use crate::evidence::{End, PublicKey, Report, show, summary, verify_directory, verify_files};
 use crate::plugin::Roster;
 
-/// Findings that are printed; a log with more of them is not read line by line.
+/// Most findings that are printed: people do not read more.
 const SHOWN: usize = 50;
 
 const EXAMPLES: &str = "Examples:
@@ -59,7 +59,7 @@ struct Place {
     config: Option<PathBuf>,
 }
 
-/// Shows or verifies; 0 when the request was found or the log is intact, 1 otherwise.
+/// Shows or verifies. Returns 0 when the request was found or the log is intact, 1 otherwise.
 pub fn run(args: Args) -> i32 {
     let done = match args.action {
         Action::Show { request_id, place } => place.directory().and_then(|dir| shown(&dir, &request_id)),
@@ -106,7 +106,7 @@ fn shown(dir: &Path, request_id: &str) -> Result<i32, i32> {
         let _ = writeln!(text, "{:#}", found.entry);
     }
     let printed = print(&text);
-    // For people, below the data, where a terminal shows it.
+    // The summary is for people and goes to stderr, below the data.
     for found in &found {
         tell(&format!("\n{}:{}\n{}", found.file.display(), found.line, summary(&found.entry).trim_end()));
     }
@@ -133,7 +133,7 @@ fn verified(files: &[PathBuf], place: &Place, key: Option<&Path>, partial: bool)
     Ok(if intact && printed == OK { OK } else { FAILED })
 }
 
-/// One finding a line as `file:line: fault: detail`, then what holds.
+/// The report as text: one finding per line, `file:line: fault: detail`, then a summary of what is intact.
 fn written(name: &str, report: &Report) -> String {
     let mut text = String::new();
     for finding in report.findings.iter().take(SHOWN) {

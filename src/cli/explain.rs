@@ -1,4 +1,5 @@
-//! `explain`: what a code of an error answer means: the gateway's by the one table of codes, a plugin's by its manifest.
+//! `explain`: the meaning of the code in an error answer: the gateway's codes from their table, plugins' codes from their
+//! manifests.
 
 use super::{FAILED, print, tell};
 use crate::error::{Code, codes};
@@ -18,14 +19,14 @@ pub struct Args {
     code: Option<String>,
 }
 
-/// Explains one code or lists them all, the gateway's first.
+/// Explains one code, or lists all of them, the gateway's first.
 pub fn run(args: &Args, roster: &Roster) -> i32 {
     let of_plugins = roster.iter().flat_map(|manifest| manifest.codes.iter().map(|code| (code, Some(manifest.name))));
     let mut all = codes::ALL.iter().map(|code| (*code, None)).chain(of_plugins);
     let Some(name) = &args.code else {
         return print(&all.map(|(code, plugin)| line(code, plugin)).collect::<String>());
     };
-    // A plugin may use a code of the gateway's, or one that another plugin has too.
+    // Plugins may share codes with the gateway and with one another, so there can be several explanations.
     let found: Vec<String> = all.by_ref().filter(|(code, _)| code.code == name).map(|(code, plugin)| page(code, plugin)).collect();
     let reason = Field::ALL.into_iter().find(|field| field.reason() == name);
     if let Some(field) = reason.filter(|_| found.is_empty()) {

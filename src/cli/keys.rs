@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
 A secret is printed by create and rotate and never again. Running gateways know a change at once over Redis, else within
 seconds.";
 
-/// The exit code of values that cannot be meant, as clap's own.
+/// The exit code for unusable values, the same as clap's.
 const WRONG_USAGE: i32 = 2;
 
 /// Arguments of `keys`.
@@ -160,7 +160,7 @@ impl Grants {
     }
 }
 
-/// Does it; 0 when it was done.
+/// Runs the command. Returns 0 on success.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let Some(file) = &args.config else {
         tell("odock-edge: which configuration? Give -c FILE or ODOCK_CONFIG");
@@ -218,12 +218,13 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
 }
 
 impl Action {
-    /// The exit code of a failure: values that make no key are wrong usage.
+    /// The exit code for a failure: values from which no key can be made are wrong usage.
     fn code_of(&self, error: &DeskError) -> i32 {
         if matches!((self, error), (Self::Create(_), DeskError::Invalid(_))) { WRONG_USAGE } else { FAILED }
     }
 
-    /// Whether a key of the file has the name of the one that is to be made: whoever reads of it would not know which.
+    /// Whether a key in the configuration file has the same name as the one to be made. With two of one name, reports would
+    /// be ambiguous.
     fn is_taken(&self, config: &config::Config) -> bool {
         let Self::Create(create) = self else { return false };
         config.sections().organisations.iter().any(|home| {
@@ -237,7 +238,7 @@ impl Action {
     }
 }
 
-/// Tells running gateways, where there is a bus between processes; without one they ask the store.
+/// Notifies running gateways if there is a bus between processes. Otherwise they find the change in the store.
 async fn announce(state: &StateSettings) {
     let StateSettings::Redis(address) = state else { return };
     let told = match RedisState::open(address.expose(), redis::Options::default()) {
@@ -324,7 +325,7 @@ fn written(answer: &Value, format: Format) -> String {
         other => other.to_string(),
     };
     let Value::Array(keys) = answer else {
-        // One key: a line for each member, the secret last.
+        // For a single key: a line for each member, the secret last.
         let members = answer.as_object().into_iter().flatten().filter(|(name, _)| !["key", "history"].contains(&name.as_str()));
         let mut text: String = members.map(|(name, value)| format!("{name:<13} {}\n", cell(value))).collect();
         for rotated in answer["history"].as_array().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! `migrate`: brings the record store up to date, so that the account the gateway runs under need not be allowed to.
+//! `migrate`: brings the schema of the record store up to date, so that the gateway's own account needs no right to do so.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct Args {
     config: PathBuf,
 }
 
-/// Migrates; 0 when the store is current afterwards.
+/// Migrates. Returns 0 when the schema is current afterwards.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let settings = match config::load(&args.config, &builder.roster()).and_then(|loaded| loaded.config.records_settings()) {
         Ok(settings) => settings,

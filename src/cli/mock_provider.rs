@@ -22,7 +22,7 @@ pub struct Args {
     options: mock::Options,
 }
 
-/// Serves until it is told to stop.
+/// Serves until the process is told to stop.
 pub fn run(args: Args) -> i32 {
     let listen = args.options.listen;
     let provider = match mock::bind(args.options) {
@@ -34,7 +34,7 @@ pub fn run(args: Args) -> i32 {
     };
     let _ = telemetry::log::init(LogFormat::Text, "info");
     log::info!("mock provider listening on http://{}", provider.address());
-    // Nothing here is worth waiting for at the end.
+    // There is no request worth waiting for at shutdown.
     let conf = ServerConf { grace_period_seconds: Some(0), graceful_shutdown_timeout_seconds: Some(0), ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();

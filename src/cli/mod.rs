@@ -24,9 +24,9 @@ use crate::config::{Diagnostic, Severity};
 use crate::gateway::{Builder, Gateway};
 use crate::plugin::Manifest;
 
-/// It worked.
+/// Success.
 pub const OK: i32 = 0;
-/// It failed at run time.
+/// A failure at run time.
 pub const FAILED: i32 = 1;
 /// The configuration is invalid (sysexits.h `EX_CONFIG`).
 pub const INVALID_CONFIG: i32 = 78;
@@ -81,17 +81,17 @@ enum Command {
     Completions(completions::Args),
 }
 
-/// Runs the command line of this process with the bundled plugins and these; returns the exit code.
+/// Runs the command line of this process, with the bundled plugins and the given ones. Returns the exit code.
 pub fn main_with(plugins: Vec<&'static Manifest>) -> i32 {
     main_from(std::env::args_os(), plugins)
 }
 
-/// The same with other arguments, the program's name first.
+/// [`main_with`] with given arguments, beginning with the program's name.
 pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugins: Vec<&'static Manifest>) -> i32 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // clap knows which of its answers belong on stdout (help, version) and which on stderr.
+            // clap prints help and version to stdout, errors to stderr.
             let _ = error.print();
             return error.exit_code();
         }
@@ -117,7 +117,7 @@ pub fn main_from(arguments: impl IntoIterator<Item = std::ffi::OsString>, plugin
     status
 }
 
-/// Writes data to stdout. A reader that has enough (`| head`) is no failure.
+/// Writes data to stdout. A reader that closes early (`| head`) is not a failure.
 fn print(text: &str) -> i32 {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => OK,
@@ -126,7 +126,7 @@ fn print(text: &str) -> i32 {
     }
 }
 
-/// Writes a message for the person at the terminal to stderr.
+/// Writes a message for people to stderr.
 fn tell(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
@@ -140,7 +140,7 @@ fn tell_diagnostics(diagnostics: &[Diagnostic]) {
     tell(&format!("{errors}; nothing was changed"));
 }
 
-/// The configuration that was named, or the one of `ODOCK_CONFIG`, for commands that do without one too.
+/// The configuration named on the command line, or in `ODOCK_CONFIG`; for commands that can do without one.
 fn named_configuration(given: Option<&std::path::PathBuf>) -> Option<std::path::PathBuf> {
     given.cloned().or_else(|| std::env::var_os("ODOCK_CONFIG").filter(|path| !path.is_empty()).map(Into::into))
 }

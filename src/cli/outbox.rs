@@ -1,4 +1,4 @@
-//! `outbox`: what waits to be delivered or was given up, and what is to become of it.
+//! `outbox`: lists deliveries that wait or were given up, and retries or removes them.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const EXAMPLES: &str = "Examples:
   odock-edge outbox retry -c conf/odock.yaml --instance crm --state dead   everything that was given up, anew
   odock-edge outbox drop -c conf/odock.yaml --id req_0a1b2c                one delivery, for good";
 
-/// Deliveries asked for at once.
+/// Number of deliveries that are fetched at once.
 const PAGE: u32 = 500;
 
 /// Arguments of `outbox`.
@@ -112,7 +112,7 @@ impl What {
     }
 }
 
-/// Lists or changes; 0 when the store answered and, for `retry` and `drop`, had any such delivery.
+/// Runs the command. Returns 0 when the store answered and, for `retry` and `drop`, at least one delivery matched.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let which = args.what.which();
     if !matches!(args.what, What::List { .. }) && !which.all && which.filter() == MessageFilter::default() {

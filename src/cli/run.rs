@@ -26,9 +26,9 @@ pub struct Args {
     upgrade: bool,
 }
 
-/// Runs until the process is told to stop.
+/// Serves until the process is told to stop.
 pub fn run(args: Args, builder: Builder) -> i32 {
-    // The log's own settings are in the file: what goes wrong before they are known goes to stderr as text.
+    // The format of the log is configured in this file, so errors before it is read go to stderr as plain text.
     let loaded = match config::load(&args.config, &builder.roster()) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
@@ -37,12 +37,12 @@ pub fn run(args: Args, builder: Builder) -> i32 {
         }
     };
     let log = loaded.config.log_settings();
-    // A second logger is no reason not to serve.
+    // A logger that exists already is no reason not to serve.
     let _ = telemetry::log::init(log.format, &log.level);
     serve(&args.config, args.upgrade, builder)
 }
 
-/// Builds and runs; shared with `demo`.
+/// Builds the gateway and runs it; shared with `demo`.
 pub fn serve(config: &std::path::Path, upgrade: bool, builder: Builder) -> i32 {
     match builder.build(config, upgrade) {
         Ok(gateway) => {

@@ -4,7 +4,7 @@ use super::{FAILED, print};
 use crate::config;
 use crate::gateway::Builder;
 
-/// Prints the schema with the configuration of every plugin of this build.
+/// Prints the schema, including the configuration of every plugin in this build.
 pub fn run(builder: &Builder) -> i32 {
     match serde_json::to_string_pretty(&config::schema(&builder.roster())) {
         Ok(text) => print(&format!("{text}\n")),

@@ -1,4 +1,4 @@
-//! `usage`: what was used, by whom, and what it cost.
+//! `usage`: prints usage and cost, as sums or as single records.
 
 use std::path::PathBuf;
 
@@ -92,7 +92,7 @@ impl Format {
     }
 }
 
-/// Prints usage; 0 when the store answered, whether or not there was any.
+/// Prints usage. Returns 0 when the store answered, even if there was none.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let settings = match config::load(&args.config, &builder.roster()).and_then(|loaded| loaded.config.records_settings()) {
         Ok(settings) => settings,

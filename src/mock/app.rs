@@ -1,4 +1,4 @@
-//! One request: read it, decide the answer, have it sent.
+//! The life of one request: read it, decide the answer, send it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::reply::{Answer, Body, Reply};
 use super::switches::{Fault, Switches};
 use super::{Options, Seen, anthropic, openai, send};
 
-/// The provider's application of Pingora.
+/// The mock provider as a Pingora application.
 pub struct App {
     options: Options,
     http: HttpServerOptions,
@@ -42,7 +42,7 @@ impl App {
         [bearer, value("x-api-key"), value("x-goog-api-key")].contains(&Some(key.as_bytes()))
     }
 
-    /// Decides the answer, and which switches hold for sending it.
+    /// Decides the answer, and the switches with which it is sent.
     fn answer(&self, request: &RequestHeader, body: &[u8]) -> (Answer, Switches) {
         let path = request.uri.path();
         let error = if path.starts_with("/v1/messages") { anthropic::error } else { openai::error };
@@ -98,7 +98,7 @@ fn endpoint(
     })
 }
 
-/// What arrived, as JSON. Fields that came more than once are joined by `, `.
+/// The request's method, target, headers and body as JSON. Values of repeated fields are joined by `, `.
 fn echo(request: &RequestHeader, body: &[u8]) -> Answer {
     let mut headers = serde_json::Map::new();
     for name in request.headers.keys() {

@@ -1,4 +1,5 @@
-//! What the provider reads of a request body: one borrowed pass, strings decoded only where they are used.
+//! The parts of a request body that the provider reads: one pass that borrows, and decodes strings only where they are
+//! used.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
-/// The members that matter, of every endpoint at once.
+/// The members that matter, for all endpoints at once.
 #[derive(Default, serde::Deserialize)]
 pub struct Ask<'a> {
     #[serde(borrow)]
@@ -41,7 +42,7 @@ struct Message<'a> {
     content: Option<&'a RawValue>,
 }
 
-/// A part of a message's content, an item of `input`, a block of Anthropic.
+/// A part of a message's content, an item of `input`, or a content block of Anthropic.
 #[derive(serde::Deserialize)]
 struct Part<'a> {
     #[serde(borrow)]
@@ -67,12 +68,12 @@ struct Function<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// Reads a body; `None` is not a JSON object of these shapes.
+    /// Parses a body; `None` if it is not a JSON object of these shapes.
     pub fn parse(body: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }
 
-    /// The model as the JSON it came in.
+    /// The raw JSON of `model`.
     pub fn model_json(&self) -> &'a str {
         self.model.map_or("\"mock-model\"", RawValue::get)
     }
@@ -105,7 +106,7 @@ impl<'a> Ask<'a> {
         last.and_then(|m| m.content).or(self.prompt).or_else(item).map_or(Cow::Borrowed(""), text_of)
     }
 
-    /// Whether the conversation waits for the model after a person's turn, rather than after a tool's.
+    /// Whether the last message is a user's, rather than a tool's result.
     fn ends_with_user(&self) -> bool {
         match self.messages.last() {
             Some(last) => {
@@ -116,7 +117,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The tool that the text asks for: the one it names, or the first. `None` when no tool should be called.
+    /// The tool to call: the one that the text names, or the first. `None` when no tool should be called.
     pub fn called_tool(&self, text: &str) -> Option<String> {
         let tools = self.tools?;
         if !text.contains("call tool") || !self.ends_with_user() {
@@ -127,14 +128,14 @@ impl<'a> Ask<'a> {
         names().find(|name| text.contains(name.0.as_ref())).or_else(|| names().next()).map(|name| name.0.to_string())
     }
 
-    /// Input tokens: four bytes of content each, rounded up. Not a tokenizer; the same for the same request.
+    /// Input tokens: one for every four bytes of content, rounded up. Not a tokenizer, but deterministic.
     pub fn tokens(&self) -> usize {
         let messages: usize = self.messages.iter().filter_map(|m| m.content).map(|c| c.get().len()).sum();
         let other: usize = [self.prompt, self.input].into_iter().flatten().map(|raw| raw.get().len()).sum();
         (messages + other).div_ceil(4)
     }
 
-    /// The texts of `input`, one for each embedding asked for.
+    /// The texts of `input`, one for each requested embedding.
     pub fn inputs(&self) -> Vec<Cow<'a, str>> {
         let Some(input) = self.input else { return vec![Cow::Borrowed("")] };
         match serde_json::from_str::<Vec<Text<'a>>>(input.get()) {
@@ -144,7 +145,7 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// The text of a string or of a part; of all parts of an array, one line each.
+/// The text of a string or of a content part; for an array, the texts of all parts, one per line.
 fn text_of(raw: &RawValue) -> Cow<'_, str> {
     let json = raw.get();
     match json.as_bytes().first() {
@@ -162,7 +163,7 @@ fn text_of(raw: &RawValue) -> Cow<'_, str> {
     }
 }
 
-/// A string that borrows from the body where it has no escapes.
+/// A string, borrowed from the body unless it has escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {

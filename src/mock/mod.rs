@@ -1,8 +1,8 @@
-//! A provider that is not one: deterministic answers in the shapes of OpenAI and Anthropic, and faults on demand.
+//! A mock provider: deterministic answers in the formats of OpenAI and Anthropic, and faults on demand.
 //!
-//! `odock-edge mock-provider` serves it, `demo` runs it beside the gateway, the tests provoke with it what real
-//! providers do at night, and `bench/load` measures against it; so the path without switches stays cheap. The same
-//! request always gets the same bytes (apart from the request id, which counts).
+//! `odock-edge mock-provider` serves it, `demo` runs it beside the gateway, the tests use it to provoke the failures of
+//! real providers, and `bench/load` measures against it, so the path without switches must stay cheap. The same request
+//! always gets the same bytes, except for the request id, which is a counter.
 
 mod anthropic;
 mod app;
@@ -51,17 +51,17 @@ impl Options {
 /// The mock provider, ready to be added to a Pingora server or to be run with [`Provider::serve`].
 pub struct Provider {
     address: SocketAddr,
-    /// `None` until it is bound.
+    /// The bound listener; `None` until it is bound.
     listener: Option<TcpListener>,
     app: Arc<App>,
 }
 
-/// Counts the requests whose head reached the provider: how tests see that a refused one did not.
+/// Counts the requests whose head reached the provider. Tests use it to prove that a refused request did not.
 #[derive(Debug, Clone, Default)]
 pub struct Seen(Arc<AtomicU64>);
 
 impl Seen {
-    /// How many so far.
+    /// The count so far.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -71,15 +71,15 @@ impl Seen {
     }
 }
 
-/// The provider as a Pingora service, which binds when it is started. HTTP/1.1 and h2c share the port.
+/// The provider as a Pingora service, which binds its address when it is started. HTTP/1.1 and h2c share the port.
 pub fn service(options: Options) -> Provider {
     Provider { address: options.listen, listener: None, app: Arc::new(App::new(options)) }
 }
 
-/// The same, bound already: what cannot be bound is known now, and so is the port that 0 stands for.
+/// [`service`] with its address bound already, so that errors show at once and port 0 is resolved.
 ///
 /// # Errors
-/// What binding the address gives.
+/// Errors from binding the address.
 pub fn bind(options: Options) -> io::Result<Provider> {
     let mut provider = service(options);
     let listener = listen(provider.address)?;
@@ -95,7 +95,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Provider {
-    /// Where it listens; with the real port once it is bound.
+    /// The address; with the real port once it is bound.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -105,10 +105,10 @@ impl Provider {
         self.app.seen().clone()
     }
 
-    /// Serves inside the running tokio runtime, without a Pingora server, until the future is dropped.
+    /// Serves in the running Tokio runtime, without a Pingora server, until the future is dropped.
     ///
     /// # Errors
-    /// When it cannot be bound.
+    /// When the address cannot be bound.
     pub async fn serve(mut self) -> io::Result<()> {
         let (_keep, shutdown) = tokio::sync::watch::channel(false);
         self.accept(shutdown).await
@@ -137,7 +137,7 @@ impl Provider {
                         }
                     });
                 }
-                // Out of descriptors, or the peer was faster: neither ends the provider, neither may spin.
+                // Out of file descriptors, or the peer closed already. Neither may end the provider or make it spin.
                 Err(error) => {
                     log::warn!("mock provider: accept failed: {error}");
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;

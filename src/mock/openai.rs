@@ -8,7 +8,7 @@ use super::reply::{Answer, Body, Content, Quoted, Reply, json};
 const JSON: &str = "application/json";
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
-/// An answer of this dialect with a whole body.
+/// A complete, not streamed answer in this dialect.
 pub fn whole(status: u16, body: Vec<u8>) -> Answer {
     Answer { status, content_type: JSON, id_header: "x-request-id", body: Body::Whole(body.into()) }
 }
@@ -213,7 +213,7 @@ fn output_item(reply: &Reply) -> Vec<u8> {
     out
 }
 
-/// `/v1/embeddings`: directions derived from the text, each of length one or below.
+/// `/v1/embeddings`: vectors derived from the text, with a length of at most one.
 pub fn embeddings(ask: &Ask<'_>) -> Answer {
     let dimensions = ask.dimensions.unwrap_or(8).clamp(1, 4096);
     let mut out = Vec::with_capacity(256);

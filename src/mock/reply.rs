@@ -1,4 +1,4 @@
-//! What is answered, before any dialect: a text or a tool call, how it is cut for a stream, and what it counts.
+//! The answer independent of dialect: a text or a tool call, its pieces for a stream, and its token counts.
 
 use bytes::Bytes;
 
@@ -19,30 +19,30 @@ pub enum Content {
     },
 }
 
-/// A decided answer.
+/// The content and counts of an answer.
 pub struct Reply {
     pub content: Content,
     pub input_tokens: usize,
     chunks: usize,
 }
 
-/// A rendered answer.
+/// An answer rendered in a dialect.
 pub struct Answer {
     pub status: u16,
     pub content_type: &'static str,
-    /// The name under which the dialect carries the provider's request id.
+    /// The header field in which the dialect carries the provider's request id.
     pub id_header: &'static str,
     pub body: Body,
 }
 
 pub enum Body {
     Whole(Bytes),
-    /// Encoded events; a pause may lie between any two.
+    /// Encoded stream events; a delay may be inserted between any two.
     Events(Vec<Bytes>),
 }
 
 impl Reply {
-    /// Decides by the request alone, so that the same request gets the same answer.
+    /// Decides the answer from the request alone, so that the same request gets the same answer.
     pub fn to(ask: &Ask<'_>, switches: &Switches) -> Self {
         let mut content = match &switches.answer {
             Some(answer) => Content::Text(answer.clone()),
@@ -73,7 +73,7 @@ impl Reply {
         self.text().len().div_ceil(4)
     }
 
-    /// The text or the arguments cut at characters into about as many pieces as were asked for.
+    /// The text or the arguments, cut between characters into about as many pieces as were asked for.
     pub fn pieces(&self) -> impl Iterator<Item = &str> {
         let mut rest = self.text();
         let step = rest.len().div_ceil(self.chunks.max(1)).max(1);
@@ -92,7 +92,7 @@ impl Reply {
     }
 }
 
-/// Appends its parts one after the other: `&str` as it is, numbers, and [`Quoted`] texts.
+/// Appends parts to a buffer: `&str` unchanged, numbers, and [`Quoted`] texts.
 macro_rules! json {
     ($out:expr, $($part:expr),+ $(,)?) => {{
         $( $crate::mock::reply::Put::put(&$part, $out); )+
@@ -100,7 +100,7 @@ macro_rules! json {
 }
 pub(super) use json;
 
-/// A part that [`json!`] takes.
+/// A part that the macro `json!` accepts.
 pub trait Put {
     fn put(&self, out: &mut Vec<u8>);
 }
@@ -117,7 +117,7 @@ impl Put for usize {
     }
 }
 
-/// A text that becomes a JSON string.
+/// A text to be written as a JSON string.
 pub struct Quoted<'a>(pub &'a str);
 
 impl Put for Quoted<'_> {

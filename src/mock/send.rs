@@ -1,4 +1,4 @@
-//! How an answer leaves: whole, as a stream, compressed, or broken in one of the ways of [`Fault`].
+//! Sends an answer: whole, as a stream, compressed, or broken by one of the faults in [`Fault`].
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::reply::{Answer, Body};
 use super::socket::Socket;
 use super::switches::{Fault, Switches};
 
-/// How long a stalled answer is kept at most.
+/// How long a stalled answer is kept open at most.
 const STALL: Duration = Duration::from_secs(600);
-/// Lets what was sent arrive before the reset that follows it.
+/// Pause before a reset, so that what was sent arrives first.
 const BEFORE_RESET: Duration = Duration::from_millis(20);
 const GARBAGE: &[u8] = b"\x16\x03\x01 this is not HTTP \xff\xfe\r\n\r\n";
 
@@ -40,7 +40,7 @@ fn head(answer: &Answer, gzip: bool, number: u64) -> pingora::Result<Box<Respons
     Ok(Box::new(head))
 }
 
-/// Compresses; events stay apart, each flushed to where a reader can decode it.
+/// Compresses a body with gzip. Each event is flushed, so that a reader can decode it before the next one arrives.
 pub fn compressed(body: Body) -> Body {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     match body {
@@ -60,12 +60,12 @@ pub fn compressed(body: Body) -> Body {
     }
 }
 
-/// Sends an answer to its end.
+/// Sends a complete answer.
 pub async fn whole(session: &mut ServerSession, answer: Answer, switches: &Switches, number: u64) -> pingora::Result<()> {
     write(session, answer, switches, number, false).await
 }
 
-/// Lets the answer go wrong, and the connection with it.
+/// Sends an answer with a fault, which also ends the connection.
 pub async fn broken(mut session: ServerSession, answer: Answer, switches: &Switches, number: u64, fault: Fault) {
     match fault {
         Fault::Stall => return stall(&mut session).await,
@@ -82,7 +82,7 @@ pub async fn broken(mut session: ServerSession, answer: Answer, switches: &Switc
     }
 }
 
-/// Sends the answer; with `half`, only the first half of its body and no end.
+/// Sends the answer; with `half`, only the first half of its body, and without an end.
 async fn write(session: &mut ServerSession, answer: Answer, switches: &Switches, number: u64, half: bool) -> pingora::Result<()> {
     let head = head(&answer, switches.gzip == Some(true), number)?;
     session.write_response_header(head).await?;
@@ -102,7 +102,7 @@ async fn write(session: &mut ServerSession, answer: Answer, switches: &Switches,
     }
 }
 
-/// How a connection ends that does not end well.
+/// The ways in which a connection breaks.
 enum Breakage {
     Reset,
     Close,
@@ -112,7 +112,7 @@ enum Breakage {
 async fn break_off(session: ServerSession, breakage: Breakage) {
     let mut stream = match session {
         ServerSession::H1(session) => session.into_inner(),
-        // In HTTP/2 the stream is what breaks; the connection carries others.
+        // In HTTP/2 only the stream breaks, since the connection carries others.
         mut other => return other.shutdown().await,
     };
     if matches!(breakage, Breakage::Garbage) {
@@ -127,12 +127,12 @@ async fn break_off(session: ServerSession, breakage: Breakage) {
     }
 }
 
-/// Says nothing more until the peer gives up.
+/// Sends nothing more until the peer gives up.
 async fn stall(session: &mut ServerSession) {
     let _ = timeout(STALL, session.read_body_or_idle(true)).await;
 }
 
-/// Flushes what lies in the buffer of a half-sent answer, so that the peer has it while nothing more comes.
+/// Flushes the buffer of a half-sent answer, so that the peer receives it while nothing more follows.
 async fn stall_with_half(session: ServerSession) {
     match session {
         ServerSession::H1(session) => {

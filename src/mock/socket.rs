@@ -1,4 +1,4 @@
-//! The provider's end of a connection: Pingora's own type hides its socket, and an honest reset needs it.
+//! The server's end of a connection. Pingora's own type hides its socket, which is needed to send a real reset.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,7 +15,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Enough for head and body of the usual answer to leave in one write.
+/// Large enough that head and body of a usual answer are sent in one write.
 const WRITE_BUFFER: usize = 8 << 10;
 
 /// A TCP connection that buffers writes until they are flushed.
@@ -30,7 +30,7 @@ impl Socket {
 
     /// Ends the connection with RST instead of FIN.
     pub fn reset(self) {
-        // If the option is refused the peer sees a FIN: still an answer that never came.
+        // If the option is refused, the peer sees a FIN, which still is a missing answer.
         let _ = self.0.get_ref().set_zero_linger();
     }
 }
@@ -64,14 +64,14 @@ impl Shutdown for Socket {
 
 #[async_trait]
 impl Peek for Socket {
-    /// Pingora asks for the first bytes to tell HTTP/2 from HTTP/1.
+    /// Pingora peeks at the first bytes to tell HTTP/2 from HTTP/1.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         for _ in 0..10_000 {
             let seen = self.0.get_ref().peek(buf).await?;
             if seen == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            // The preface begins like POST and PUT; every other method is decided by its first byte.
+            // The HTTP/2 preface begins like POST and PUT; for every other method the first byte is enough.
             if seen == buf.len() || buf[0] != b'P' {
                 return Ok(true);
             }

@@ -1,4 +1,4 @@
-//! What a request can ask of the provider: delays, sizes, statuses, faults.
+//! The switches with which a request controls the provider: delays, sizes, statuses, faults.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::wire::percent;
 
 /// The prefix of the names in headers and in the query.
 pub const PREFIX: &str = "x-mock-";
-/// Answers are padded to at most this many bytes.
+/// Largest size in bytes to which answers can be padded.
 const MAX_SIZE: usize = 64 << 20;
 
 /// Ways in which an answer goes wrong.
@@ -60,7 +60,7 @@ pub struct Switches {
     pub answer: Option<String>,
 }
 
-/// A switch that does not exist, or a value it does not take. Tests with a typo should hear of it.
+/// An unknown switch, or a value that it does not accept; an error, so that a typo in a test is noticed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadSwitch(pub String);
 
@@ -73,7 +73,7 @@ impl Switches {
         self.chunk_delay_ms.filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
-    /// Sets one switch by its name without the prefix; `_` and `-` are the same.
+    /// Sets a switch by its name without the prefix; `_` and `-` are equivalent.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), BadSwitch> {
         fn number<T: std::str::FromStr>(slot: &mut Option<T>, value: &str) -> bool {
             *slot = value.trim().parse().ok();
@@ -106,7 +106,7 @@ impl Switches {
         if fits { Ok(()) } else { Err(BadSwitch(format!("mock switch {name} cannot be {value:?}"))) }
     }
 
-    /// Takes the `x-mock-*` headers and query members. Values are percent-decoded.
+    /// Applies `x-mock-*` headers and query parameters. Values are percent-decoded.
     pub fn read(&mut self, headers: &http::HeaderMap, query: Option<&str>) -> Result<(), BadSwitch> {
         for (name, value) in headers {
             if let Some(name) = name.as_str().strip_prefix(PREFIX) {
@@ -122,7 +122,7 @@ impl Switches {
         Ok(())
     }
 
-    /// Takes the `mock` object of a JSON body. Values are literal.
+    /// Applies the `mock` object of a JSON body. Values are taken literally.
     pub fn read_object(&mut self, object: &RawValue) -> Result<(), BadSwitch> {
         let members: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(object.get()).map_err(|_| BadSwitch("`mock` must be an object".to_owned()))?;
@@ -136,7 +136,7 @@ impl Switches {
     }
 }
 
-/// Resolves `%41`; a `%` that begins nothing stays.
+/// Decodes percent escapes (`%41`); a `%` that begins no escape is kept.
 fn percent_decoded(raw: &[u8]) -> String {
     String::from_utf8_lossy(&percent::lenient(raw)).into_owned()
 }

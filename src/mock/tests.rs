@@ -31,7 +31,7 @@ async fn json_of(response: reqwest::Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-/// The `data` of each event, `[DONE]` as a string.
+/// The `data` of each event as JSON, `[DONE]` as a string.
 async fn events(response: reqwest::Response) -> Vec<Value> {
     let text = String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap();
     let data = |event: &str| event.lines().find_map(|l| l.strip_prefix("data: ").map(str::to_owned)).unwrap();
@@ -150,7 +150,7 @@ async fn answers_as_asked() {
     assert!(begun.elapsed() >= Duration::from_millis(80));
 }
 
-/// What a raw HTTP/1.1 client reads until the end, and whether that end was a reset.
+/// What a raw HTTP/1.1 client reads until the end of the connection, and whether that end was a reset.
 async fn raw(url: &str, fault: &str, stream: bool) -> (Vec<u8>, bool) {
     let mut socket = tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let body = format!(r#"{{"messages":[],"stream":{stream},"mock":{{"fault":"{fault}","size":4000}}}}"#);

@@ -1,5 +1,5 @@
-//! The product's evaluation checklist, filled in from what a plugin says of itself, what its cases use, and what a
-//! configuration grants; the rest is for a person to answer.
+//! The product's evaluation checklist, filled in from a plugin's manifest, its test cases and the operator's configuration;
+//! the remaining items are questions to people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,17 +11,17 @@ use crate::gate::{Gate, Style};
 use crate::plugin::harness::Used;
 use crate::plugin::{Manifest, Mode, Need, OnError};
 
-/// How far an item is.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Told by manifest, cases or configuration.
+    /// Answered by the manifest, the cases or the configuration.
     Stated,
-    /// A person must answer.
+    /// Must be answered by a person.
     Open,
-    /// A person has answered.
+    /// Was answered by a person.
     Answered,
-    /// More is asked for or granted than is used.
+    /// The plugin asks for more, or is granted more, than it uses.
     Exceeds,
 }
 
@@ -30,15 +30,15 @@ pub enum State {
 pub struct Item {
     /// The part of the checklist.
     pub section: &'static str,
-    /// Its name; of a question the key under which it is answered.
+    /// Its name; for a question, the key under which it is answered.
     pub item: String,
-    /// What is known, or asked.
+    /// The value, or the question.
     pub value: String,
-    /// How far it is.
+    /// Its state.
     pub state: State,
 }
 
-/// What a person answers.
+/// The questions to people: key and text.
 pub const QUESTIONS: [(&str, &str); 11] = [
     ("requirement", "what requirement, in one sentence, does it meet here?"),
     ("belongs_here", "why is it no grant, policy, budget, SafetySec module, route or MCP rule?"),
@@ -53,11 +53,11 @@ pub const QUESTIONS: [(&str, &str); 11] = [
     ("rollback", "how is it taken back, by whom, how fast?"),
 ];
 
-/// An instance of a configuration, and where chains list it.
+/// A plugin instance of a configuration, and its places in chains.
 pub struct Listed<'c> {
-    /// As it is written.
+    /// The instance as written.
     pub entry: &'c PluginEntry,
-    /// Chain, gate and style.
+    /// The places: chain, gate and style.
     pub places: Vec<(String, Gate, Style)>,
 }
 
@@ -87,41 +87,41 @@ fn places(instance: &str, name: &str, chain: &ChainEntry) -> Vec<(String, Gate, 
     listed.map(|(gate, style, _)| (name.to_owned(), gate, style)).collect()
 }
 
-/// What a checklist is filled in from.
+/// The facts from which a checklist is filled in.
 pub struct Facts<'f> {
-    /// What the plugin says of itself.
+    /// The plugin's manifest.
     pub manifest: &'static Manifest,
-    /// What its cases use; `None` where there are none.
+    /// What its cases use; `None` if it has no cases.
     pub used: Option<&'f Used>,
-    /// Its instances.
+    /// Its instances in the configuration.
     pub instances: &'f [Listed<'f>],
-    /// What people answered, by question.
+    /// Answers of people, by key of the question.
     pub answers: &'f BTreeMap<String, String>,
 }
 
 /// A filled-in checklist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checklist {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// Every item, by section.
+    /// All items, by section.
     pub items: Vec<Item>,
 }
 
 impl Checklist {
-    /// How many items are in this state.
+    /// Number of items in a state.
     pub fn count(&self, state: State) -> usize {
         self.items.iter().filter(|item| item.state == state).count()
     }
 
-    /// Nothing is open, and nothing exceeds what is used.
+    /// Whether no item is open, and none exceeds what is used.
     pub fn is_complete(&self) -> bool {
         self.count(State::Open) + self.count(State::Exceeds) == 0
     }
 
-    /// For people.
+    /// The checklist as text for people.
     pub fn text(&self) -> String {
         let mut text = format!("{} {}\n", self.plugin, self.version);
         let mut section = "";
@@ -230,7 +230,7 @@ impl Facts<'_> {
         }
     }
 
-    /// What the operator granted beyond what cases and configuration have a use for.
+    /// Compares an instance's grants with what the cases and its configuration use.
     fn grants(&self, sheet: &mut Sheet<'_>, instance: &Listed<'_>) {
         let entry = instance.entry;
         let name = format!("`{}`", entry.name);

@@ -20,7 +20,7 @@ fn evaluated(manifest: &'static Manifest, used: &Used, instances: &[Listed<'_>],
     Facts { manifest, used: Some(used), instances, answers }.checklist()
 }
 
-/// Every need there is.
+/// One of every kind of need.
 fn every_need() -> Vec<Need> {
     let plain = [
         Need::ReadRequest,
@@ -41,7 +41,8 @@ fn every_need() -> Vec<Need> {
     plain.into_iter().chain(StorageScope::ALL.map(Need::Storage)).collect()
 }
 
-/// Nothing that a bundled plugin asks for is too much; whatever else one of them asked for would be, and it alone.
+/// No bundled plugin asks for more than it uses; and each further need, added to one of them, is reported, and nothing
+/// else.
 #[tokio::test]
 async fn what_no_case_needs_exceeds() {
     for manifest in Roster::bundled().iter() {

@@ -47,7 +47,7 @@ pub struct Args {
 #[serde(transparent)]
 struct Answers(BTreeMap<String, String>);
 
-/// Evaluates; 0 when nothing is open and nothing exceeds what is used.
+/// Evaluates a plugin. Returns 0 when nothing is open and nothing exceeds what is used.
 pub fn run(args: &Args, roster: &Roster) -> i32 {
     match evaluated(args, roster) {
         Err(code) => code,
@@ -105,7 +105,7 @@ fn answers(file: &Path) -> Result<BTreeMap<String, String>, i32> {
     if unknown.is_empty() { Ok(document.value.0) } else { Err(wrong(&unknown)) }
 }
 
-/// What the cases of a folder use; `None` if there is no such folder and nobody asked for it by name.
+/// What the cases in a folder use; `None` if there is no such folder and `--cases` was not given.
 fn used(manifest: &'static Manifest, folder: &Path, asked: bool) -> Result<Option<Used>, i32> {
     if !asked && !folder.is_dir() {
         return Ok(None);

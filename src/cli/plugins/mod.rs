@@ -1,5 +1,5 @@
-//! `plugins`: what this build can run, and the life of a plugin: from a brief to a folder, from a folder to an evaluation,
-//! from observing to a decision.
+//! `plugins`: lists the plugins of this build, and covers the life of a plugin: from a brief to a folder, from a folder to
+//! an evaluation, from observing to enforcing.
 
 mod brief;
 mod checklist;
@@ -70,7 +70,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     }
 }
 
-/// The plugin of this name, or the exit code after saying which there are.
+/// The plugin with this name; otherwise prints the known ones and returns the exit code.
 fn find(roster: &Roster, name: &str) -> Result<&'static Manifest, i32> {
     roster.find(name).ok_or_else(|| {
         let known: Vec<_> = roster.iter().map(|m| m.name).collect();

@@ -1,4 +1,4 @@
-//! `plugins new`: from a brief to a folder, or to the control that does it already.
+//! `plugins new`: turns a brief into a plugin's folder, or names the existing control that does the same.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct Args {
     format: Format,
 }
 
-/// Reads, places and writes.
+/// Reads the brief, decides where it belongs, and writes the folder.
 pub fn run(args: &Args) -> i32 {
     let document = match read(&args.brief) {
         Ok(document) => document,
@@ -66,14 +66,14 @@ pub fn run(args: &Args) -> i32 {
     }
 }
 
-/// The brief, with everything that is wrong with it.
+/// The brief, or everything that is wrong with it.
 fn read(path: &Path) -> Result<Document<Brief>, Vec<crate::config::Diagnostic>> {
     let document = Document::<Brief>::read(path)?;
     let flaws: Vec<_> = brief::check(&document.value).into_iter().map(|flaw| document.error(&flaw.path, flaw.message, flaw.help)).collect();
     if flaws.is_empty() { Ok(document) } else { Err(flaws) }
 }
 
-/// Writes a folder that is not there yet; half of one is taken away again.
+/// Writes a new folder; an incomplete one is removed again.
 fn write(folder: &Path, files: &[File]) -> std::io::Result<()> {
     if folder.exists() {
         return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, "exists already; nothing was written"));

@@ -1,4 +1,4 @@
-//! `plugins report`: what an observing plugin would have done, against what happened, so that enforcing is a decision.
+//! `plugins report`: compares what an observing plugin would have done with what happened, as a basis for enforcing it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,9 +14,9 @@ use crate::evidence::{entries, files_below};
 use crate::plugin::Roster;
 use crate::telemetry::time::Rfc3339;
 
-/// Reasons, errors and names of a scope that are printed.
+/// Most reasons, errors and names of a scope that are printed.
 const SHOWN: usize = 10;
-/// Requests below which an observation says little.
+/// Number of requests below which an observation means little.
 const FEW: u64 = 500;
 
 const EXAMPLES: &str = "Examples:
@@ -50,7 +50,7 @@ fn span(text: &str) -> Result<Span, String> {
     Span::parse(text).ok_or_else(|| "a time with its unit, such as 24h".to_owned())
 }
 
-/// Reports; 0 when the log could be read, whether or not the plugin ran.
+/// Prints the report. Returns 0 when the log could be read, even if the plugin never ran.
 pub fn run(args: &Args, roster: &Roster) -> i32 {
     let tally = match counted(args, roster) {
         Ok(tally) => tally,
@@ -219,7 +219,7 @@ impl Report<'_> {
         }
     }
 
-    /// What to do, in plain words.
+    /// The recommended next step, in plain words.
     fn recommendation(&self) -> String {
         let tally = &self.tally;
         let all = tally.all;
@@ -266,7 +266,7 @@ impl Report<'_> {
         )
     }
 
-    /// The one team or key that most refusals would have met, where there are others.
+    /// The one team or key on which most refusals would fall, if there are others.
     fn concentrated(&self) -> Option<(&'static str, &str, u64)> {
         let total = self.tally.all.would_block;
         ["team", "key"].into_iter().find_map(|scope| {
@@ -293,7 +293,7 @@ fn list(text: &mut String, title: &str, counts: &std::collections::BTreeMap<Stri
     }
 }
 
-/// As milliseconds.
+/// A count of microseconds as milliseconds.
 #[allow(clippy::cast_precision_loss)] // durations are far below 2^52 µs
 fn micros(count: u64) -> f64 {
     count as f64 / 1000.0

@@ -1,10 +1,11 @@
-//! Counting what the evidence log says of one instance: what it did or would have done, to whom, why, and what it cost.
+//! Counts what the evidence log says about the instances of a plugin: what they did or would have done, to whom, why, and
+//! at what cost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
-/// The members of a `request` or `execution` entry that count.
+/// The members of a `request` or `execution` entry that are evaluated.
 #[derive(Debug, Deserialize)]
 struct Entry {
     kind: String,
@@ -39,66 +40,66 @@ struct Step {
     notes: BTreeMap<String, String>,
 }
 
-/// What happened to a group of requests.
+/// Counts over a group of requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// Requests that it looked at.
+    /// Requests on which it ran.
     pub requests: u64,
-    /// Of these it would have refused.
+    /// Requests that it would have refused.
     pub would_block: u64,
-    /// Of these it would have changed.
+    /// Requests that it would have changed.
     pub would_change: u64,
-    /// It refused.
+    /// Requests that it refused.
     pub blocked: u64,
-    /// It changed.
+    /// Requests that it changed.
     pub changed: u64,
-    /// It failed, ran out of time or panicked.
+    /// Requests on which it failed, timed out or panicked.
     pub failed: u64,
 }
 
-/// Everything that was counted.
+/// All counts.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Names of the instances that count.
+    /// Names of the instances that are counted.
     instances: HashSet<String>,
-    /// Earlier entries do not count.
+    /// Time of the first entry that counts.
     since: String,
-    /// All requests.
+    /// Counts over all requests.
     pub all: Counts,
-    /// Requests that it skipped, being out of scope or rollout.
+    /// Requests that it skipped, by scope or rollout.
     pub skipped: u64,
-    /// By `team`, `key`, `model` and `route`, by name.
+    /// Counts by `team`, `key`, `model` and `route`, by name.
     pub by: BTreeMap<&'static str, BTreeMap<String, Counts>>,
-    /// Why, and how often.
+    /// Number of refusals and changes by reason.
     pub reasons: BTreeMap<String, u64>,
-    /// Errors, and how often.
+    /// Number of errors by text.
     pub errors: BTreeMap<String, u64>,
-    /// Runs that ended in each way.
+    /// Number of executions by action.
     pub actions: BTreeMap<String, u64>,
-    /// Runs in each mode.
+    /// Number of executions by mode.
     pub modes: BTreeMap<String, u64>,
-    /// Of the requests it would have refused: those that were refused anyway, by code.
+    /// Of the requests it would have refused: those that something else refused, by code.
     pub refused_anyway: BTreeMap<String, u64>,
-    /// Of the requests it would have refused: those the caller got an answer to.
+    /// Of the requests it would have refused: those that were answered.
     pub answered: u64,
-    /// Of the requests it would have refused: those that failed otherwise.
+    /// Of the requests it would have refused: those that failed for other reasons.
     pub failed_otherwise: u64,
-    /// Deliveries by state.
+    /// Number of delivery entries by state.
     pub deliveries: BTreeMap<String, u64>,
-    /// Microseconds it took on the way of a request, by moment.
+    /// Durations in microseconds of executions for which a request had to wait, by moment.
     pub took: BTreeMap<String, Vec<u64>>,
-    /// Microseconds it added to a request, all moments together.
+    /// Total microseconds that each request had to wait.
     pub added: Vec<u64>,
-    /// First and last entry.
+    /// Time of the first and of the last entry.
     pub span: Option<(String, String)>,
-    /// Entries that could not be read.
+    /// Number of entries that could not be parsed.
     pub unreadable: u64,
-    /// Requests that were counted, so that what ran later is not counted as another.
+    /// Counts by request id, so that a later execution is not counted as another request.
     seen: HashMap<String, Counts>,
 }
 
 impl Tally {
-    /// Counts instances of these names from a moment (RFC 3339, UTC) on.
+    /// A tally of the instances with these names, beginning at a time (RFC 3339, UTC).
     pub fn of(instances: impl IntoIterator<Item = String>, since: String) -> Self {
         Self { instances: instances.into_iter().collect(), since, ..Self::default() }
     }
@@ -159,7 +160,7 @@ impl Tally {
         self.seen.insert(entry.request_id.clone(), counts);
     }
 
-    /// An execution that ended after its request was recorded.
+    /// Counts an execution that ended after its request was recorded.
     fn later(&mut self, entry: &Entry) {
         let Some(step) = entry.execution.as_ref().filter(|step| self.instances.contains(&step.plugin)) else { return };
         self.spans(&entry.at);
@@ -221,12 +222,12 @@ impl Tally {
         }
     }
 
-    /// Runs that ended this way.
+    /// Number of executions with this action.
     pub fn ended(&self, action: &str) -> u64 {
         self.actions.get(action).copied().unwrap_or_default()
     }
 
-    /// A share of the requests that it looked at.
+    /// A count as a share of the requests on which it ran.
     #[allow(clippy::cast_precision_loss)] // counts of requests are far below 2^52
     pub fn share(&self, count: u64) -> f64 {
         if self.all.requests == 0 { 0.0 } else { count as f64 / self.all.requests as f64 }
@@ -243,13 +244,14 @@ impl Counts {
         self.failed += other.failed;
     }
 
-    /// Refused or changed, or would have been.
+    /// Number of requests refused or changed, in earnest or not.
     pub fn touched(self) -> u64 {
         self.would_block + self.would_change + self.blocked + self.changed
     }
 }
 
-/// The code of a refusal, and what the notes say; numbers in notes are left out, because each would be a reason of its own.
+/// The reason of a refusal or change: its code and notes. Notes with numbers are left out, since each number would make a
+/// reason of its own.
 fn reason(step: &Step) -> String {
     let named = step.notes.iter().filter(|(_, value)| !value.bytes().all(|b| b.is_ascii_digit()) && value.len() <= 60);
     let notes: Vec<String> = named.take(3).map(|(key, value)| format!("{key}={value}")).collect();
@@ -257,7 +259,7 @@ fn reason(step: &Step) -> String {
     if notes.is_empty() { what } else { format!("{what} ({})", notes.join(", ")) }
 }
 
-/// The value below which `share` of them are, 0 to 1; 0 of none.
+/// The percentile `share` (0 to 1) of sorted values; 0 for an empty list.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // a place within the list
 pub fn percentile(sorted: &[u64], share: f64) -> u64 {
     let place = (share * sorted.len() as f64).ceil() as usize;

@@ -1,4 +1,4 @@
-//! `safety eval`: how often the guard is right on labelled text, and how fast it is.
+//! `safety eval`: measures the guard's accuracy and speed on labelled texts.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -36,7 +36,7 @@ pub struct Args {
     choice: Choice,
 }
 
-/// Evaluates the files; 1 when one of them, or a line, could not be.
+/// Evaluates the files. Returns 1 when a file or a line could not be evaluated.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let engine = match super::engine(&args.choice, builder) {
         Ok(engine) => engine,

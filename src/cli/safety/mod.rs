@@ -1,4 +1,4 @@
-//! `safety scan|eval|train`: the guard of the gateway over one's own texts, before it guards anything.
+//! `safety scan|eval|train`: runs the gateway's guard over the operator's own texts, before it guards traffic.
 
 mod eval;
 mod scan;
@@ -51,7 +51,7 @@ pub struct Choice {
     route: Option<String>,
 }
 
-/// The engine of a configuration, or the default pack; the exit code if there is none.
+/// The engine of a configuration, or one with the default modules; otherwise the exit code.
 fn engine(choice: &Choice, builder: &Builder) -> Result<Arc<Engine>, i32> {
     let Some(path) = &named_configuration(choice.config.as_ref()) else {
         return Engine::default_pack().map(Arc::new).map_err(|error| {

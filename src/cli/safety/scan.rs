@@ -1,4 +1,4 @@
-//! `safety scan`: the contract is one JSON object a line, in and out, in the same order.
+//! `safety scan`: reads one JSON object per line and writes one verdict per line, in the same order.
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -38,7 +38,7 @@ pub struct Args {
     choice: Choice,
 }
 
-/// Judges stdin.
+/// Judges the lines of stdin.
 pub fn run(args: &Args, builder: &Builder) -> i32 {
     let engine = match super::engine(&args.choice, builder) {
         Ok(engine) => engine,
@@ -49,7 +49,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     match all(&engine, stdin.lock(), std::io::BufWriter::with_capacity(1 << 16, stdout.lock())) {
         Ok(true) => OK,
         Ok(false) => FAILED,
-        // A reader that has enough (`| head`) is no failure.
+        // A reader that closes early (`| head`) is not a failure.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => OK,
         Err(error) => {
             tell(&error.to_string());
@@ -58,7 +58,7 @@ pub fn run(args: &Args, builder: &Builder) -> i32 {
     }
 }
 
-/// Every line; whether all of them could be judged.
+/// Judges every line. Returns whether all of them could be judged.
 fn all(engine: &Engine, input: impl Read, mut out: impl Write) -> std::io::Result<bool> {
     let mut lines = BufReader::with_capacity(1 << 16, input);
     let (mut line, mut well) = (Vec::new(), true);
@@ -79,7 +79,8 @@ fn all(engine: &Engine, input: impl Read, mut out: impl Write) -> std::io::Resul
             }
         }
         out.write_all(b"\n")?;
-        // Whoever writes a line and waits gets an answer; whoever pours in thousands is not slowed down.
+        // Flush when no input is buffered: an interactive caller gets each verdict at once, and bulk input is not slowed
+        // down.
         if lines.buffer().is_empty() {
             out.flush()?;
         }
@@ -104,7 +105,7 @@ const fn request() -> Side {
     Side::Request
 }
 
-/// Whose words.
+/// The role of the speaker.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Words {
@@ -136,7 +137,7 @@ impl Words {
     }
 }
 
-/// The request an answer belongs to. What it says as one string may all be system text.
+/// The request to which an answer belongs. Given as one string, it is treated as system text.
 struct Asked(Vec<(Words, String)>);
 
 impl<'de> Deserialize<'de> for Asked {
@@ -187,7 +188,8 @@ fn answer<'a>(engine: &Engine, line: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
     let refusal = |error: String| Refusal { id: Value::Null, error };
     let line = std::str::from_utf8(line).map_err(|_| refusal("not UTF-8".to_owned()))?;
     let line: Line<'a> = serde_json::from_str(line).map_err(|error| {
-        // Whoever asked wants to know which of its lines it was, whatever else is wrong with it.
+        // The answer to a malformed line still carries its id, if there is one, so that the caller can tell which line it
+        // was.
         let id = serde_json::from_str::<Value>(line).ok().and_then(|mut line| line.get_mut("id").map(Value::take));
         Refusal { id: id.unwrap_or_default(), error: error.to_string() }
     })?;
@@ -226,7 +228,7 @@ fn answer<'a>(engine: &Engine, line: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
     Ok(Verdict { id: line.id, action: decision.action, score: figure(risk), redacted: redacted.map_or(line.text, Cow::Owned), findings })
 }
 
-/// Four digits are all a score says.
+/// A score, rounded to the four digits that are meaningful.
 fn figure(score: f32) -> f64 {
     (f64::from(score) * 1e4).round() / 1e4
 }

@@ -1,4 +1,4 @@
-//! `safety train`: weights of the attack model from one's own labelled texts.
+//! `safety train`: trains weights of the attack model on the operator's own labelled texts.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -29,7 +29,7 @@ pub struct Args {
     out: PathBuf,
 }
 
-/// Trains; 1 when a file cannot be read, has no rows, or the weights cannot be written.
+/// Trains. Returns 1 when a file cannot be read, has no usable rows, or the weights cannot be written.
 pub fn run(args: &Args) -> i32 {
     match weights(args) {
         Ok(summary) => print(&summary),
@@ -56,7 +56,7 @@ fn weights(args: &Args) -> Result<String, String> {
     Ok(format!("{summary}{}: {} bytes\n", args.out.display(), bytes.len()))
 }
 
-/// Adds the rows of a file that are to be learnt from.
+/// Adds the rows of a file that are usable for training.
 fn read(path: &Path, rows: &mut Vec<Row>) -> Result<(), String> {
     let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     for (number, line) in BufReader::new(file).lines().enumerate() {
