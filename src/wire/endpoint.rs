@@ -1,4 +1,4 @@
-//! Which API a request speaks, read from its method and path alone.
+//! Classifies which API a request speaks, by its method and path alone.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub enum Dialect {
     Plain,
 }
 
-/// Path segments behind `/v1` that name a family of providers: what follows is the endpoint, the same as without them.
+/// Path segments after `/v1` that name a family of providers. What follows them is the endpoint, the same as without them.
 pub const FAMILIES: [&str; 3] = ["/vllm", "/mistral", "/huggingface"];
 
 impl Dialect {
@@ -40,7 +40,7 @@ impl Dialect {
     }
 }
 
-/// What is being called.
+/// The kind of call that a request makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `/v1/llm/chat`: the unified endpoint, any provider.
@@ -59,7 +59,7 @@ pub enum Endpoint {
     ImageEdits,
     /// `/v1/audio/*`; transcriptions and translations have multipart bodies.
     Audio,
-    /// Any other model call with a JSON body and `model` in it: moderations, rerank, score, tokenize, OCR, …
+    /// Any other model call with a JSON body that names a `model`: moderations, rerank, score, tokenize, OCR, …
     Task,
     /// `/v1/messages`.
     Messages,
@@ -125,7 +125,7 @@ impl Endpoint {
     ///
     /// The API may be mounted below a prefix: everything before `/v1/` or `/v1beta/` is ignored.
     pub fn of(method: &Method, path: &str) -> (Self, Dialect) {
-        // Most calls are one of these, written like this. What follows is for everything else.
+        // The most common calls in their plain spelling. The code below handles everything else.
         if *method == Method::POST {
             match path {
                 "/v1/chat/completions" => return (Self::ChatCompletions, Dialect::OpenAi),
@@ -183,7 +183,7 @@ impl Endpoint {
     }
 }
 
-/// The family of providers that a path names in front of its endpoint (`…/v1/mistral/chat/completions`); `None` without one.
+/// The provider family that a path names before its endpoint (`…/v1/mistral/chat/completions`); `None` if it names none.
 pub fn family_in_path(path: &str) -> Option<&str> {
     let (family, _) = after_version(path)?.1.split_once('/')?;
     FAMILIES.iter().any(|known| known.strip_prefix('/') == Some(family)).then_some(family)
@@ -203,14 +203,14 @@ pub fn model_in_path(path: &str) -> Option<Cow<'_, str>> {
     Some(percent_decoded(path.get(start..end)?))
 }
 
-/// The model that `…/v1/models/{model}` asks about, percent-decoded; `None` where all are asked for.
+/// The model that `…/v1/models/{model}` asks about, percent-decoded; `None` for the listing of all models.
 pub fn model_listed(path: &str) -> Option<Cow<'_, str>> {
     let name = after_version(path)?.1.strip_prefix("models/")?;
     (!name.is_empty()).then(|| percent_decoded(name))
 }
 
-/// The same Gemini path with another model; `None` if the path names no model. The name is percent-encoded where a
-/// path segment needs it.
+/// A Gemini path with its model replaced; `None` if the path names no model. The name is percent-encoded where a path
+/// segment requires it.
 pub fn set_model_in_path(path: &str, model: &str) -> Option<String> {
     let (start, end) = model_range(path)?;
     let mut out = String::with_capacity(path.len() + model.len());
@@ -245,16 +245,16 @@ fn model_range(path: &str) -> Option<(usize, usize)> {
     (colon > 0).then_some((start, start + colon))
 }
 
-/// The verb of `{model}:{verb}`, if it is one that calls a model.
+/// The verb in `{model}:{verb}` if it calls a model.
 fn verb(tail: &str) -> Option<&str> {
     let (_, verb) = tail.rsplit_once(':')?;
     matches!(verb, "generateContent" | "streamGenerateContent" | "countTokens" | "embedContent" | "batchEmbedContents" | "predict")
         .then_some(verb)
 }
 
-/// What follows `/v1/` or `/v1beta/`, and whether it was the beta.
+/// The path after `/v1/` or `/v1beta/`, and whether it was the latter.
 fn after_version(path: &str) -> Option<(bool, &str)> {
-    // Where the API is nearly always mounted.
+    // The API is nearly always mounted at the root.
     if let Some(rest) = path.strip_prefix("/v1/") {
         return Some((false, rest));
     }
@@ -272,7 +272,7 @@ fn after_version(path: &str) -> Option<(bool, &str)> {
     None
 }
 
-/// The path as a lenient server reads it. Borrowed in the ordinary case.
+/// The path as a lenient server reads it. Borrowed in the common case.
 fn normal(path: &str) -> Cow<'_, str> {
     let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let mut before = 0;

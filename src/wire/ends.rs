@@ -1,5 +1,5 @@
-//! Which texts of a stream an event ends, for filters that hold fragments back: what is held of a text must leave
-//! before the event that ends it.
+//! Which texts of a stream an event ends. Filters that hold back fragments must release what they hold of a text before the
+//! event that ends it.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// What an event ends. Fragments in the event itself still belong to the texts it ends.
+/// The texts that an event ends. Fragments in the event itself still belong to these texts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ends {
     /// Every text of the stream.
@@ -38,12 +38,13 @@ static FINISH: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("finish"));
 static TYPE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"type\""));
 static ESCAPED: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\\u"));
 
-/// Types of events, and of what is in them, that end nothing.
+/// Values of `type` in events, and in the objects within them, that end no text.
 const ON: [&str; 7] =
     ["content_block_delta", "text_delta", "input_json_delta", "thinking_delta", "text", "function", "response.output_text.delta"];
 
-/// Whether an event that is JSON can be seen to end nothing, as nearly all do, without parsing it. Names that say so could be
-/// spelled with escapes, quotes inside of strings are.
+/// Whether an event that is JSON visibly ends no text, as nearly all do; without parsing it. A name could also be spelled
+/// with escapes, so any `\u` in the event counts as a doubt; a quote within a string is always escaped, so what matches
+/// here is a real member.
 pub fn goes_on(data: &str) -> bool {
     let bytes = data.as_bytes();
     let after = |at: usize| data.get(at..).unwrap_or_default();
@@ -57,7 +58,7 @@ pub fn goes_on(data: &str) -> bool {
         && ESCAPED.find(bytes).is_none()
 }
 
-/// Reads what the `data` of one event ends. An event that cannot be read ends everything.
+/// Parses which texts the `data` of an event ends. An event that cannot be parsed ends all of them.
 pub fn ends(data: &str) -> Ends {
     let everything = Ends { everything: true, outer: Vec::new() };
     let Ok(event) = serde_json::from_str::<Event<'_>>(data) else {

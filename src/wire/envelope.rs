@@ -1,8 +1,8 @@
-//! How a [`Denial`] looks in each dialect: the whole answer, or the last event of a stream.
+//! The form of a [`Denial`] in each dialect: as a whole answer, or as the last event of a stream.
 //!
-//! The superset object `{code, message, type, param, request_id, scope?, limit?, reason?, retry_after?}`, and how a budget
-//! stands that refuses (`name`, `cap`, `settled`, `reserved`, `estimate`, `resets_at`), is what
-//! OpenAI's SDKs parse; the other dialects carry the same members inside their own envelope.
+//! OpenAI's SDKs parse the superset object `{code, message, type, param, request_id, scope?, limit?, reason?,
+//! retry_after?}`, extended by the state of the budget that refused (`name`, `cap`, `settled`, `reserved`, `estimate`,
+//! `resets_at`). The other dialects carry the same members in their own envelope.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,10 +13,10 @@ use super::sse;
 use crate::error::{Denial, Room, codes};
 
 const JSON: &str = "application/json";
-/// `HeaderMismatch` of the Model Context Protocol (SEP-2243).
+/// The error code `HeaderMismatch` of the Model Context Protocol (SEP-2243).
 const HEADER_MISMATCH: i32 = -32001;
 
-/// The members every dialect carries. Order is the order on the wire.
+/// The members that every dialect carries, in the order in which they are written.
 #[derive(Serialize)]
 struct Members<'a> {
     code: &'a str,
@@ -33,7 +33,7 @@ struct Members<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
-    /// How the budget stands that refused.
+    /// The state of the budget that refused.
     #[serde(flatten)]
     room: Option<&'a Room>,
 }
@@ -55,13 +55,13 @@ impl<'a> Members<'a> {
     }
 }
 
-/// `{"error": …}`.
+/// OpenAI's envelope, `{"error": …}`.
 #[derive(Serialize)]
 struct Plain<'a> {
     error: Members<'a>,
 }
 
-/// Anthropic's `{"type":"error","error":…,"request_id"}`.
+/// Anthropic's envelope, `{"type":"error","error":…,"request_id"}`.
 #[derive(Serialize)]
 struct Anthropic<'a> {
     #[serde(rename = "type")]
@@ -90,7 +90,7 @@ enum Detail<'a> {
     Info {
         #[serde(rename = "@type")]
         url: &'static str,
-        /// `google.rpc.ErrorInfo` wants upper case here; the code as it is stands in the metadata.
+        /// `google.rpc.ErrorInfo` requires upper case here; the metadata has the code unchanged.
         reason: String,
         domain: &'static str,
         metadata: Metadata<'a>,
@@ -118,7 +118,7 @@ struct Metadata<'a> {
     retry_after: Option<String>,
 }
 
-/// JSON-RPC 2.0.
+/// The envelope of JSON-RPC 2.0.
 #[derive(Serialize)]
 struct JsonRpc<'a> {
     jsonrpc: &'static str,
@@ -128,13 +128,15 @@ struct JsonRpc<'a> {
 
 #[derive(Serialize)]
 struct JsonRpcError<'a> {
-    /// The HTTP status, outside −32768…−32000, which JSON-RPC and MCP reserve; or the one that MCP has for this.
+    /// The HTTP status, which is outside of the range −32768…−32000 that JSON-RPC and MCP reserve; or the code that MCP
+    /// defines for the error.
     code: i32,
     message: &'a str,
     data: Members<'a>,
 }
 
-/// The Responses API's `error` event. Its members stand at the top; `error` beside them makes SDKs raise.
+/// The `error` event of the Responses API. Its members are at the top level; `error` beside them makes SDKs raise an
+/// exception.
 #[derive(Serialize)]
 struct ResponsesEvent<'a> {
     #[serde(rename = "type")]
@@ -146,13 +148,13 @@ struct ResponsesEvent<'a> {
     error: Members<'a>,
 }
 
-/// The body of a denial and its content type. `jsonrpc_id` is the raw JSON of the request's id, see [`jsonrpc_id`];
-/// without one it is null.
+/// The body of a denial and its content type. `jsonrpc_id` is the raw JSON of the request's id, see [`jsonrpc_id`]; `None`
+/// is written as null.
 pub fn render(dialect: Dialect, denial: &Denial, request_id: &str, jsonrpc_id: Option<&str>) -> (&'static str, Bytes) {
     (JSON, Bytes::from(body(dialect, denial, request_id, jsonrpc_id)))
 }
 
-/// The one event that ends a stream which was denied after its head went out. No `[DONE]` follows it.
+/// The event that ends a stream which was denied after its head had been sent. No `[DONE]` follows it.
 pub fn stream_error(dialect: Dialect, endpoint: Endpoint, denial: &Denial, request_id: &str, jsonrpc_id: Option<&str>) -> Bytes {
     let event = match (dialect, endpoint) {
         (Dialect::Anthropic, _) => Some("error"),
@@ -193,7 +195,7 @@ fn body(dialect: Dialect, denial: &Denial, request_id: &str, jsonrpc_id: Option<
     }
 }
 
-/// Structs of strings and numbers always serialise; the fallback keeps the types honest.
+/// Structs of strings and numbers always serialise; the fallback only avoids a panic.
 fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| r#"{"error":{"code":"internal_error","message":"internal error"}}"#.to_owned())
 }
@@ -219,7 +221,7 @@ fn status<'a>(denial: &'a Denial, request_id: &'a str) -> Status<'a> {
     Status { code: denial.status(), message: &denial.message, status: google_status(denial), details }
 }
 
-/// The `type` OpenAI uses with a status.
+/// OpenAI's error `type` for a status.
 fn openai_type(denial: &Denial) -> &'static str {
     match denial.status() {
         401 => "authentication_error",
@@ -231,7 +233,7 @@ fn openai_type(denial: &Denial) -> &'static str {
     }
 }
 
-/// The `type` Anthropic uses with a status.
+/// Anthropic's error `type` for a status.
 fn anthropic_type(denial: &Denial) -> &'static str {
     match denial.status() {
         401 => "authentication_error",
@@ -248,7 +250,7 @@ fn anthropic_type(denial: &Denial) -> &'static str {
     }
 }
 
-/// The canonical name of `google.rpc.Code` for a status.
+/// The name in `google.rpc.Code` for a status.
 fn google_status(denial: &Denial) -> &'static str {
     match denial.status() {
         401 => "UNAUTHENTICATED",
@@ -265,7 +267,7 @@ fn google_status(denial: &Denial) -> &'static str {
     }
 }
 
-/// The raw JSON of a JSON-RPC request's `id`, for echoing: a string or a number, nothing else.
+/// The raw JSON of a JSON-RPC request's `id`, to be echoed: only if it is a string or a number.
 pub fn jsonrpc_id(body: &[u8]) -> Option<&str> {
     #[derive(serde::Deserialize)]
     struct Call<'a> {

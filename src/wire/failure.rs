@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Whether the data of an event is a provider's error, in any dialect.
+/// Whether the `data` of an event is a provider's error, in any dialect.
 pub fn tells_error(data: &str) -> bool {
     if !data.contains("error") && !data.contains("failed") {
         return false;

@@ -1,21 +1,21 @@
-//! How a body is to be read.
+//! The form of a body: JSON, plain text, or media.
 
 use super::Dialect;
 
-/// How a body is read.
+/// How a body is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// As JSON.
     Json,
-    /// As one text.
+    /// As a single text.
     Text,
-    /// Sound, pictures: nothing to read.
+    /// Not at all: audio, images.
     Media,
 }
 
 impl Form {
-    /// Reads the form off the content type and the first byte. On the API of a model only the byte counts: providers parse
-    /// what they are sent, whatever it is called.
+    /// Determines the form from the content type and the first byte. In model APIs only the byte counts: providers parse a
+    /// body whatever its declared type.
     pub fn of(dialect: Dialect, content_type: Option<&str>, body: &[u8]) -> Self {
         if content_type == Some("application/json") {
             return Self::Json;

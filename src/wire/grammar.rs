@@ -1,27 +1,27 @@
-//! What the members of requests, answers and stream events mean: one table for every dialect, driven by shape.
+//! The meaning of every member of requests, answers and stream events: one table for all dialects, driven by shape.
 //!
-//! A member the table does not know is [`Kind::Metadata`], so that a new field of a provider is scanned before it is
-//! understood. Arrays are transparent: their elements mean what the array means.
+//! A member that the table does not contain is [`Kind::Metadata`], so that a provider's new field is scanned even before
+//! its meaning is known here. Arrays are transparent: their elements mean what the array means.
 
 use super::texts::{Kind, Lane, Role};
 use super::vocabulary::Vocabulary;
 
-/// What a value is, decided by the member names above it.
+/// What a value is, as decided by the member names above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Node {
     /// A whole request, answer or stream event.
     Root,
-    /// Something with text in it: a message, a content block, an item, or the bare text itself with this kind.
+    /// Something that contains text: a message, a content block, an item; or a bare text of this kind.
     Block(Kind),
     /// An element of `choices` or `candidates`.
     Choice,
-    /// A call of a tool, or the function in it.
+    /// A tool call, or the function within it.
     Call,
     /// Tool definitions and output schemas.
     Definition,
-    /// A schema keyword: structural if a string, a definition if an object (a property may be named `type`).
+    /// A JSON Schema keyword: structural if a string, a definition if an object (a property may be named `type`).
     Keyword,
-    /// `text` of the Responses API is a format, of a transcription the text itself.
+    /// `text`: a format in the Responses API, the text itself in a transcription.
     TextOrFormat,
     /// `params` of JSON-RPC.
     Params,
@@ -31,7 +31,7 @@ pub(super) enum Node {
     Datum,
     /// Free-form JSON of a caller or tool; member names are text too.
     Free(Kind),
-    /// A URL; one that carries its data is structural.
+    /// A URL; a `data:` URL is structural.
     Url,
     /// Usually a long list of numbers.
     Numbers,
@@ -39,7 +39,7 @@ pub(super) enum Node {
     RoleWord,
     /// `type`.
     TypeWord,
-    /// A value of this kind; strings in objects below are structural or metadata by name.
+    /// A value of this kind. Strings in objects below it are structural or metadata, by name.
     Leaf(Kind),
     /// Structural if it is of this vocabulary, metadata if it is not.
     Term(Vocabulary),
@@ -48,11 +48,11 @@ pub(super) enum Node {
 /// How a member changes the channel of the fragments below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// What is below is not a fragment.
+    /// Texts below are whole texts, not fragments.
     Whole,
-    /// As above.
+    /// Inherited from above.
     Keep,
-    /// As above, on this lane.
+    /// Inherited from above, but on this lane.
     On(Lane),
     /// In a stream event, fragments start here.
     Start,
@@ -66,7 +66,7 @@ const WORD: (Node, Flow) = (Node::Term(Vocabulary::Word), Flow::Whole);
 const ID: (Node, Flow) = (Node::Term(Vocabulary::Id), Flow::Whole);
 const DATA: (Node, Flow) = (Node::Term(Vocabulary::Data), Flow::Whole);
 
-/// What the member `key` of an object that is `node` means.
+/// The meaning of the member `key` in an object that is a `node`.
 pub(super) fn member(node: Node, key: &str) -> (Node, Flow) {
     match node {
         Node::Root => root(key),
@@ -218,7 +218,7 @@ fn datum(key: &str) -> (Node, Flow) {
     }
 }
 
-/// A member that no table names.
+/// The meaning of a member that the table does not contain.
 fn other(key: &str) -> (Node, Flow) {
     match key {
         "id"
@@ -242,7 +242,7 @@ fn other(key: &str) -> (Node, Flow) {
     }
 }
 
-/// Whose words a value is before any `role` member says so.
+/// The role of a value's author as far as its place tells, before any `role` member is seen.
 pub(super) fn speaker(node: Node, key: &str) -> Option<Role> {
     match (node, key) {
         (Node::Root, "system" | "instructions" | "systemInstruction" | "system_instruction" | "developer")
@@ -255,7 +255,7 @@ pub(super) fn speaker(node: Node, key: &str) -> Option<Role> {
     }
 }
 
-/// The role a `role` member names; anything unheard of is [`Role::Unknown`].
+/// The role named by a `role` member; unknown words are [`Role::Unknown`].
 pub(super) fn role(word: &str) -> Role {
     match word {
         "user" | "human" => Role::User,
@@ -266,12 +266,12 @@ pub(super) fn role(word: &str) -> Role {
     }
 }
 
-/// What a `type` member says about its siblings.
+/// What a `type` member says about its sibling members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TypeWord {
-    /// `data` beside it is text.
+    /// The sibling `data` is text.
     Text,
-    /// `content` beside it is the result of a tool.
+    /// The sibling `content` is a tool's result.
     ToolResult,
     /// A stream event of the Responses API whose `delta` flows on this lane.
     Event(Lane),

@@ -1,4 +1,4 @@
-//! The few members of a request body that steer it, read in one pass without copying.
+//! The few members of a request body that steer the gateway, read in one pass without copying.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,17 +7,18 @@ use std::ops::Range;
 use super::endpoint::Endpoint;
 use super::scan::{Scalar, Scan};
 
-/// Why a body could not be read. Contains nothing of the body: it may be logged.
+/// Why a body could not be read. Contains nothing of the body, so it may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParseError {
-    /// Not JSON, not UTF-8, something after the JSON, or nested deeper than 127 levels. Byte offset is approximate.
+    /// Not JSON, not UTF-8, trailing bytes after the JSON, or nested deeper than 127 levels. The byte offset is
+    /// approximate.
     Syntax {
         /// Line of the offending byte, from 1.
         line: usize,
         /// Column of the offending byte, from 1.
         column: usize,
     },
-    /// JSON, but no object.
+    /// JSON, but not an object.
     NotAnObject,
     /// `model` or `stream` stands twice, or a steering member under another case: parsers would disagree on it.
     Ambiguous(&'static str),
@@ -49,15 +50,15 @@ impl From<serde_json::Error> for ParseError {
 pub struct Head<'a> {
     /// `model`, decoded; absent or null is `None`.
     pub model: Option<Cow<'a, str>>,
-    /// Where the value of `model` stands in the body, quotes included, for [`super::set_string`].
+    /// The range of the value of `model` in the body, quotes included, for [`super::set_string`].
     pub model_span: Option<Range<usize>>,
-    /// `provider`, where it is a word: Odock's own member, that may say again what family the model is of.
+    /// `provider` if it is a string: Odock's own member, which may name the model's provider family once more.
     pub provider: Option<Cow<'a, str>>,
     /// `stream`.
     pub stream: bool,
-    /// How a stream that does not ask for its usage would ask for it, as OpenAI's chats and completions do
-    /// (`stream_options.include_usage`); `None` where it asks already, where there is no stream, and where the option is
-    /// nothing that could be understood.
+    /// The edit that makes a stream report its usage, as OpenAI's chats and completions can
+    /// (`stream_options.include_usage`); `None` if the request asks for it already, is no stream, or has a malformed
+    /// `stream_options`.
     pub ask_usage: Option<Insertion>,
     /// How much is asked for.
     pub wants: Wants,
@@ -72,7 +73,7 @@ pub struct Wants {
     pub max_tokens: Option<u64>,
     /// How many answers are wanted: the larger of `n` and `best_of`, where the endpoint knows them, for each of its prompts.
     pub choices: Option<u64>,
-    /// How many texts stand in `input`, as embeddings take them; a list of tokens is one.
+    /// The number of texts in `input`, as embeddings take them; a list of tokens counts as one.
     pub inputs: Option<u64>,
     /// How often the provider's own tools may be called that tell their calls (Anthropic's `max_uses`).
     pub calls: u64,
@@ -114,7 +115,7 @@ fn steers(endpoint: Endpoint, name: &str) -> bool {
     }
 }
 
-/// Whether a member bounds the tokens of an answer of this endpoint. Of those that nobody here knows any may.
+/// Whether a member limits the tokens of an answer of this endpoint. For unknown endpoints any such member may.
 fn bounds(endpoint: Endpoint, name: &str) -> bool {
     match endpoint {
         Endpoint::ChatCompletions => name != "max_output_tokens",
@@ -125,7 +126,7 @@ fn bounds(endpoint: Endpoint, name: &str) -> bool {
     }
 }
 
-/// Whether a member says how many answers of this endpoint are wanted.
+/// Whether a member sets the number of answers of this endpoint.
 fn multiplies(endpoint: Endpoint, name: &str) -> bool {
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Images | Endpoint::ImageEdits => name == "n",
@@ -134,20 +135,20 @@ fn multiplies(endpoint: Endpoint, name: &str) -> bool {
     }
 }
 
-/// Bytes that could stand at a place of a body.
+/// A possible edit of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insertion {
-    /// What they take the place of; mostly nothing.
+    /// The range to replace; mostly empty.
     pub at: Range<usize>,
-    /// The bytes.
+    /// The replacement.
     pub text: &'static str,
 }
 
 /// Reads the steering members of a request body.
 ///
 /// # Errors
-/// [`ParseError`] when the body is not one JSON object that every parser would read alike in these members. Members
-/// nested anywhere else may repeat: [`super::texts()`] visits all of them.
+/// [`ParseError`] when the body is not a JSON object in which every parser would find the same steering members. Other
+/// members may repeat: [`super::texts()`] visits all of them.
 pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
     let mut scan = Scan::new(body)?;
     if scan.peek() != Some(b'{') {
@@ -155,7 +156,7 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
         return Err(ParseError::NotAnObject);
     }
     let mut head = Head::default();
-    // Before the first member of the body.
+    // By default, inserted before the first member of the body.
     let mut ask = Some(Insertion { at: at(body, &scan) + 1..at(body, &scan) + 1, text: r#""stream_options":{"include_usage":true},"# });
     let (mut model, mut stream) = (Once("model", false), Once("stream", false));
     let mut prompts = 1;
@@ -180,10 +181,10 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
                     _ => return Err(ParseError::WrongType("stream")),
                 }
             }
-            // Of several the last one counts, as with nearly every parser.
+            // If the member repeats, the last one counts, as for nearly every parser.
             "stream_options" => ask = ask_in_options(body, scan)?,
-            // What a provider does not know at this endpoint it ignores, and so does who counts: else a small number under
-            // another endpoint's name would hide a large answer.
+            // A provider ignores a limit that its endpoint does not know, so it must not count here either: otherwise a
+            // small number under another endpoint's name would hide a large answer.
             name @ ("max_tokens" | "max_completion_tokens" | "max_output_tokens") if bounds(endpoint, name) => {
                 head.wants.max_tokens = head.wants.max_tokens.max(bound(endpoint, name, scan)?);
             }
@@ -226,12 +227,12 @@ pub fn head(endpoint: Endpoint, body: &[u8]) -> Result<Head<'_>, ParseError> {
     Ok(head)
 }
 
-/// Where a scan is in its body.
+/// The offset of the scan in the body.
 fn at(body: &[u8], scan: &Scan<'_>) -> usize {
     body.len() - scan.rest().len()
 }
 
-/// A member that must not stand twice, and whether it was met.
+/// A member that must not occur twice, and whether it has occurred.
 struct Once(&'static str, bool);
 
 impl Once {
@@ -240,7 +241,8 @@ impl Once {
     }
 }
 
-/// What is missing of a question for usage in the value of `stream_options`, all of whose other members stay.
+/// The edit that adds `include_usage` to the value of `stream_options` and keeps its other members; `None` if it is set
+/// already.
 fn ask_in_options(body: &[u8], scan: &mut Scan<'_>) -> Result<Option<Insertion>, ParseError> {
     let object = scan.peek() == Some(b'{');
     let start = at(body, scan);

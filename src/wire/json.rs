@@ -1,12 +1,12 @@
-//! Changing strings of a JSON text where they stand, so that every byte the gateway did not mean to change stays as the
-//! caller wrote it.
+//! Edits strings of a JSON text in place, so that every byte the gateway does not mean to change stays as the caller wrote
+//! it.
 
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Why a splice was refused: forwarding a body with a missing edit could leak what the edit was to hide.
+/// Why a splice was refused. The body must not be forwarded then: a missing edit could leak what it was to hide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpliceError;
 
@@ -18,11 +18,12 @@ impl fmt::Display for SpliceError {
 
 impl std::error::Error for SpliceError {}
 
-/// The body with whole strings replaced. A range is what [`super::Text::span`] says (inside the quotes, or a whole number,
-/// which becomes a string), the new text is plain and gets escaped here. Order does not matter.
+/// The body with whole strings replaced. A range is a [`super::Text::span`] (inside the quotes, or all digits of a number,
+/// which becomes a string); the new text is plain and is escaped here. The order of edits does not matter.
 ///
 /// # Errors
-/// [`SpliceError`] if two ranges overlap, or a range is neither between two quotes of the body nor a whole number of digits.
+/// [`SpliceError`] if two ranges overlap, or if a range is neither between two quotes of the body nor a whole number of
+/// digits.
 pub fn splice(body: &[u8], edits: &[(Range<usize>, String)]) -> Result<Bytes, SpliceError> {
     let mut order: Vec<&(Range<usize>, String)> = edits.iter().collect();
     order.sort_by_key(|(range, _)| range.start);
@@ -44,7 +45,7 @@ pub fn splice(body: &[u8], edits: &[(Range<usize>, String)]) -> Result<Bytes, Sp
     Ok(Bytes::from(out))
 }
 
-/// Whether a range is a number of digits, from its first to its last.
+/// Whether a range is a number of digits, complete from its first digit to its last.
 fn is_number(body: &[u8], range: &Range<usize>) -> bool {
     let around = [range.start.checked_sub(1).and_then(|before| body.get(before)), body.get(range.end)];
     let ends = |byte: Option<&u8>| byte.is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b':' | b',' | b'[' | b']' | b'}'));
@@ -52,7 +53,7 @@ fn is_number(body: &[u8], range: &Range<usize>) -> bool {
     digits && around.into_iter().all(ends)
 }
 
-/// The body with one value, quotes included in `span`, replaced by a string. A span outside the body changes nothing.
+/// The body with the value at `span` (quotes included) replaced by a string. A span outside of the body changes nothing.
 pub fn set_string(body: &Bytes, span: Range<usize>, text: &str) -> Bytes {
     let (Some(before), Some(after)) = (body.get(..span.start), body.get(span.end..)) else {
         return body.clone();
@@ -64,8 +65,8 @@ pub fn set_string(body: &Bytes, span: Range<usize>, text: &str) -> Bytes {
     Bytes::from(out)
 }
 
-/// The text with parts of it replaced: ranges in order and without overlap. `None` if one does not fit, because what was to
-/// be hidden would stay.
+/// The text with parts replaced; ranges must be in order and must not overlap. `None` if one does not fit: the result would
+/// still contain what was to be hidden.
 pub fn patch(body: &[u8], edits: &[(Range<usize>, String)]) -> Option<Vec<u8>> {
     let grown: usize = edits.iter().map(|(_, text)| text.len()).sum();
     let mut out = Vec::with_capacity(body.len() + grown);
@@ -79,9 +80,8 @@ pub fn patch(body: &[u8], edits: &[(Range<usize>, String)]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Where the value of a member of the outermost object stands once [`patch`] has made these edits, if it is plain that they
-/// leave the JSON around it as it is: each of them changes a part of one string elsewhere, and no string becomes a word.
-/// `None` says that only reading the text again can tell.
+/// Where the value of a top-level member is after [`patch`] has made these edits, if each of them verifiably changes only a
+/// part of one string elsewhere, so that the JSON structure stays the same. `None`: the text must be parsed again.
 pub fn moved(json: &[u8], span: Range<usize>, edits: &[(Range<usize>, String)]) -> Option<Range<usize>> {
     let (mut grown, mut shrunk) = (0, 0);
     for (range, text) in edits {
@@ -97,13 +97,13 @@ pub fn moved(json: &[u8], span: Range<usize>, edits: &[(Range<usize>, String)]) 
     Some(place(span.start)?..place(span.end)?)
 }
 
-/// Whether an edit to a sound JSON text changes a part of one string and nothing else. Told by bytes that stand in strings
-/// alone; where all that is replaced could also be a number or a word it is not told.
+/// Whether an edit to valid JSON changes a part of one string and nothing else. Recognised by bytes that only strings can
+/// contain; if all the replaced bytes could also be part of a number or a literal, the answer is `false`.
 fn stays_inside(json: &[u8], range: &Range<usize>, text: &str) -> bool {
     let plain = |bytes: &[u8]| bytes.iter().fold(true, |plain, b| plain & (*b >= 0x20) & (*b != b'"') & (*b != b'\\'));
     let bare = |b: &u8| b.is_ascii_digit() || b" +-.,:[]{}eEtrufalsn".contains(b);
     let starts = |at: usize| json.get(at).is_none_or(|b| !matches!(b, 0x80..=0xbf));
-    // An escape has at most six bytes, and one cut in two is another.
+    // An escape has at most six bytes; cutting one in two would change it.
     let apart = json.get(range.start.saturating_sub(5)..range.start).is_some_and(|before| !before.contains(&b'\\'));
     let Some(old) = json.get(range.clone()) else { return false };
     plain(old)
@@ -115,8 +115,7 @@ fn stays_inside(json: &[u8], range: &Range<usize>, text: &str) -> bool {
         && text.bytes().any(|b| !b.is_ascii_alphabetic())
 }
 
-/// The body with some of its bytes replaced by others. Places outside the body, and those that overlap one before them, stay
-/// as they are.
+/// The body with byte ranges replaced. Ranges that are outside of the body or overlap an earlier one are skipped.
 pub fn overwrite(body: &Bytes, edits: &mut [(Range<usize>, &[u8])]) -> Bytes {
     edits.sort_by_key(|(range, _)| range.start);
     let mut out = Vec::with_capacity(body.len() + edits.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
@@ -132,18 +131,18 @@ pub fn overwrite(body: &Bytes, edits: &mut [(Range<usize>, &[u8])]) -> Bytes {
     Bytes::from(out)
 }
 
-/// The bytes of a JSON string with its quotes.
+/// A text as a JSON string with its quotes.
 pub fn quoted(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     write_string(&mut out, text);
     out
 }
 
-/// Writes a JSON string with its quotes.
+/// Appends a text as a JSON string with its quotes.
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
     if serde_json::to_writer(&mut *out, text).is_err() {
-        // Writing a str to memory cannot fail; an empty string keeps the JSON whole if it ever does.
+        // Writing a str to memory cannot fail; if it ever did, an empty string would keep the JSON valid.
         out.truncate(start);
         out.extend_from_slice(b"\"\"");
     }
@@ -161,7 +160,7 @@ mod tests {
         assert_eq!(&out[..], br#"{"a":"","b":"2\""}"#);
     }
 
-    /// Where the first of `old` stands, to be replaced by `new`.
+    /// The edit that replaces the first occurrence of `old` by `new`.
     fn edit(body: &str, old: &str, new: &str) -> (Range<usize>, String) {
         let start = body.find(old).unwrap();
         (start..start + old.len(), new.to_owned())

@@ -1,4 +1,5 @@
-//! JSON-RPC 2.0 as the Model Context Protocol uses it: what a body calls, and which tools an answer offers.
+//! JSON-RPC 2.0 as the Model Context Protocol uses it: which methods and tools a body calls, and which tools an answer
+//! offers.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,23 +12,23 @@ use super::scan::{Scalar, Scan};
 /// The method that calls a tool.
 const CALL: &str = "tools/call";
 
-/// What the messages of one body ask for.
+/// The calls in one body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calls<'a> {
-    /// The method of the first message that has one; answers of a client have none.
+    /// The method of the first message that has one; a client's responses have none.
     pub method: Option<Cow<'a, str>>,
-    /// The tools that are called, in order, each as often as it is. A call without a name is an empty one.
+    /// The called tools in order, repeated calls included. A call without a name counts as an empty name.
     pub tools: Vec<Cow<'a, str>>,
-    /// What the first message with a method is about: the name of a tool or prompt, the address of a resource.
+    /// The target of the first message with a method: the name of a tool or prompt, or the URI of a resource.
     pub about: Option<Cow<'a, str>>,
-    /// How many messages there are.
+    /// Number of messages.
     pub messages: usize,
 }
 
-/// Reads what a body calls: one message, or several in an array (JSON-RPC 2.0 §6).
+/// Reads the calls of a body: a single message, or several in an array (JSON-RPC 2.0 §6).
 ///
 /// # Errors
-/// [`ParseError`] when the body is no such message, or not every parser would find the same method and tool in it.
+/// [`ParseError`] when the body is not such a message, or when parsers could disagree on its method or tool.
 pub fn calls(body: &[u8]) -> Result<Calls<'_>, ParseError> {
     let mut scan = Scan::new(body)?;
     let mut calls = Calls::default();
@@ -46,10 +47,10 @@ pub fn calls(body: &[u8]) -> Result<Calls<'_>, ParseError> {
     Ok(calls)
 }
 
-/// Visits every string of a body and every name of a member, also of members that stand twice.
+/// Visits every string and every member name of a body, including those of repeated members.
 ///
 /// # Errors
-/// [`ParseError::Syntax`]; some may have been visited by then.
+/// [`ParseError::Syntax`]; some strings may have been visited by then.
 pub fn strings(body: &[u8], visit: &mut dyn FnMut(&str)) -> Result<(), ParseError> {
     let mut scan = Scan::new(body)?;
     strings_of(&mut scan, visit)?;
@@ -85,7 +86,7 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
             (tool, resource) = named(scan)?;
             Ok(())
         }
-        // Some servers match members without regard to case.
+        // Some servers match member names case-insensitively.
         other => match ["method", "params"].into_iter().find(|known| other.eq_ignore_ascii_case(known)) {
             Some(known) => Err(ParseError::Ambiguous(known)),
             None => scan.skip(),
@@ -106,10 +107,10 @@ fn message<'a>(scan: &mut Scan<'a>, calls: &mut Calls<'a>) -> Result<(), ParseEr
     Ok(())
 }
 
-/// What parameters name, by `name` and by `uri`.
+/// The `name` and `uri` of parameters.
 type Named<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
-/// `name` and `uri` of an object; nothing for parameters that are something else.
+/// Reads `name` and `uri` of an object; both are `None` if the parameters are not an object.
 fn named<'a>(scan: &mut Scan<'a>) -> Result<Named<'a>, ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip().map(|()| (None, None));
@@ -140,8 +141,8 @@ fn word<'a>(scan: &mut Scan<'a>, member: &'static str) -> Result<Cow<'a, str>, P
     }
 }
 
-/// An answer without the tools that `keep` does not want; `None` if it offers no others. What is no JSON-RPC answer offers
-/// nothing.
+/// The answer without the tools that `keep` rejects; `None` if nothing has to be removed. Anything but a JSON-RPC answer
+/// contains no tools.
 pub fn offered(answer: &[u8], keep: impl Fn(&str) -> bool) -> Option<Bytes> {
     let mut lists = Vec::new();
     let read = (|| {
@@ -169,7 +170,7 @@ pub fn offered(answer: &[u8], keep: impl Fn(&str) -> bool) -> Option<Bytes> {
 
 /// `result.tools` of an answer.
 struct List<'a> {
-    /// Between its brackets.
+    /// The range between its brackets.
     span: Range<usize>,
     tools: Vec<Tool<'a>>,
 }
@@ -190,7 +191,7 @@ fn tools<'a>(scan: &mut Scan<'a>, answer: &'a [u8], lists: &mut Vec<List<'a>>) -
             let mut tools = Vec::new();
             scan.array(|scan| {
                 let name = scan.peek().map(|_| scan.clone()).map(|mut ahead| named(&mut ahead)).transpose();
-                // A list of names that no two parsers agree on is a list of none that was allowed.
+                // Parsers could disagree on the name, so it counts as an empty one, which is not allowed.
                 let name = name.unwrap_or_default().and_then(|(name, _)| name).unwrap_or_default();
                 let start = at(scan);
                 scan.skip()?;
@@ -203,7 +204,7 @@ fn tools<'a>(scan: &mut Scan<'a>, answer: &'a [u8], lists: &mut Vec<List<'a>>) -
     })
 }
 
-/// Reads the members of this name in an object; anything else is walked over.
+/// Reads the members with this name in an object; any other value is skipped.
 fn within<'a>(scan: &mut Scan<'a>, wanted: &str, read: &mut dyn FnMut(&mut Scan<'a>) -> Result<(), ParseError>) -> Result<(), ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip();

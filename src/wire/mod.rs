@@ -1,4 +1,4 @@
-//! Bytes ⇄ meaning of the dialects the gateway speaks: pure, no I/O, never panics on any bytes.
+//! Parsing and writing of the dialects the gateway speaks. Pure functions: no I/O, and no panic on any input.
 
 pub mod endpoint;
 pub mod ends;

@@ -1,17 +1,17 @@
-//! Writing JSON by hand, member by member, into a buffer that is used again.
+//! Writes JSON by hand, member by member, into a reused buffer.
 //!
-//! Records and log lines are written for every request. Their shape is known here, so nothing has to be built first and
-//! walked over afterwards; what is written is byte for byte what `serde_json` writes.
+//! Records and log lines are written for every request. Their shape is known at compile time, so no tree is built and
+//! walked. The output is byte for byte that of `serde_json`.
 
 use std::fmt;
 
-/// Bytes that gather on a page; most records and lines fit.
+/// Size of a page in bytes; most records and lines fit.
 const PAGE: usize = 1024;
 
-/// What is written gathers here and goes to the buffer a page at a time, at the latest when this is dropped.
+/// A buffer on the stack, which is appended to the output a page at a time, and when it is dropped.
 ///
-/// A record consists of hundreds of pieces of a few bytes each. Copying one of known length to a place of known size is
-/// a move or two, appending it to a vector is a call.
+/// A record consists of hundreds of pieces of a few bytes each. Copying a piece of known length to a place of known size
+/// takes a move or two, appending it to a vector takes a call.
 #[derive(Debug)]
 pub struct Page<'o> {
     out: &'o mut Vec<u8>,
@@ -20,26 +20,26 @@ pub struct Page<'o> {
 }
 
 impl<'o> Page<'o> {
-    /// A blank page; what is written on it is appended to `out`.
+    /// A blank page whose content is appended to `out`.
     pub fn new(out: &'o mut Vec<u8>) -> Self {
         Self { out, bytes: [0; PAGE], used: 0 }
     }
 
-    /// Writes bytes as they are.
-    // Always inlined, for the sake of literals: their length must be known where they are copied.
+    /// Writes bytes unchanged.
+    // Always inlined, so that the length of literals is known to the copy.
     #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
         self.put_all([bytes]);
     }
 
-    /// Writes pieces one behind the other, with one look at whether there is room for them.
+    /// Writes several pieces, with a single check for room.
     #[inline(always)]
     pub fn put_all<const N: usize>(&mut self, pieces: [&[u8]; N]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         match self.bytes.get_mut(self.used..self.used + length) {
             Some(mut place) => {
                 for piece in pieces {
-                    // There is room for all of them; asked in this way the compiler needs no place to panic.
+                    // There is room for all pieces; written this way, the compiler needs no panic branch.
                     if let Some((here, behind)) = std::mem::take(&mut place).split_at_mut_checked(piece.len()) {
                         here.copy_from_slice(piece);
                         place = behind;
@@ -51,12 +51,12 @@ impl<'o> Page<'o> {
         }
     }
 
-    /// How long what it appends to is by now, what is still on the page included.
+    /// Length of the output so far, including the page.
     pub fn written(&self) -> usize {
         self.out.len() + self.used
     }
 
-    /// A new page for pieces that this one has no room for.
+    /// Starts a new page for pieces that no longer fit.
     #[cold]
     #[inline(never)]
     fn turn(&mut self, pieces: &[&[u8]]) {
@@ -91,18 +91,18 @@ impl<'o> Page<'o> {
 
     #[cold]
     fn escaped(&mut self, text: &str) {
-        // Writing a str to memory cannot fail; an empty string keeps the JSON whole if it ever does.
+        // Writing a str to memory cannot fail; if it ever did, an empty string would keep the JSON valid.
         let quoted = serde_json::to_string(text);
         self.put(quoted.as_deref().unwrap_or("\"\"").as_bytes());
     }
 
-    /// Writes a whole number. Most that a record holds have one digit.
+    /// Writes a whole number. Most in a record have one digit.
     #[inline]
     pub fn decimal(&mut self, number: u64) {
         if number < 10 { self.put(&[b'0' + number as u8]) } else { self.digits(number) }
     }
 
-    /// Two digits at a time: a division takes longer than everything else that is done here.
+    /// Two digits at a time, since divisions dominate the cost.
     #[inline(never)]
     fn digits(&mut self, mut number: u64) {
         let mut digits = [b'0'; 20];
@@ -132,7 +132,7 @@ impl<'o> Page<'o> {
     }
 }
 
-/// The lowercase hex digits of four bytes, all eight of them worked on at once within one number.
+/// The lowercase hex digits of four bytes, computed in parallel within one integer (SWAR).
 #[inline]
 fn hex(four: [u8; 4]) -> [u8; 8] {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -158,8 +158,7 @@ impl fmt::Write for Page<'_> {
     }
 }
 
-/// A JSON object that is being written. Members stand in the order in which they are given; their names are literals that
-/// need no escapes.
+/// A JSON object being written. Members are written in the order given; their names are literals that need no escapes.
 #[derive(Debug)]
 pub struct Object<'p, 'o> {
     page: &'p mut Page<'o>,
@@ -174,25 +173,25 @@ impl<'p, 'o> Object<'p, 'o> {
         Self { page, empty: true }
     }
 
-    /// An object whose first members stand on the page already.
+    /// Continues an object whose first members are on the page already.
     #[inline]
     pub fn opened(page: &'p mut Page<'o>) -> Self {
         Self { page, empty: false }
     }
 
-    /// Writes members that are JSON already, in pieces, each with a comma before it. They are not the first ones.
+    /// Writes members that are rendered already, in pieces, each with a leading comma. They must not be the first ones.
     #[inline(always)]
     pub fn members<const N: usize>(&mut self, pieces: [&[u8]; N]) {
         self.page.put_all(pieces);
     }
 
-    /// Closes it.
+    /// Closes the object.
     #[inline]
     pub fn close(self) {
         self.page.put(b"}");
     }
 
-    /// The place of the next member's value.
+    /// Writes the name of the next member, and returns the page for its value.
     #[inline(always)]
     pub fn member(&mut self, name: &str) -> &mut Page<'o> {
         let lead = self.lead();
@@ -200,26 +199,26 @@ impl<'p, 'o> Object<'p, 'o> {
         self.page
     }
 
-    /// What stands before the name of the next member.
+    /// What precedes the name of the next member.
     #[inline(always)]
     fn lead(&mut self) -> &'static [u8] {
         if std::mem::take(&mut self.empty) { b"\"" } else { b",\"" }
     }
 
-    /// A string.
+    /// A member with a string.
     #[inline(always)]
     pub fn text(&mut self, name: &str, value: &str) {
         if is_plain(value) { self.word(name, value) } else { self.member(name).escaped(value) }
     }
 
-    /// A string that needs no escapes, such as a word of a fixed set.
+    /// A member with a string that needs no escapes, such as a word of a fixed set.
     #[inline(always)]
     pub fn word(&mut self, name: &str, value: &str) {
         let lead = self.lead();
         self.page.put_all([lead, name.as_bytes(), b"\":\"", value.as_bytes(), b"\""]);
     }
 
-    /// A string, if there is one; otherwise no member.
+    /// A member with a string; omitted for `None`.
     #[inline(always)]
     pub fn text_if(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
@@ -227,7 +226,7 @@ impl<'p, 'o> Object<'p, 'o> {
         }
     }
 
-    /// A string that needs no escapes, if there is one; otherwise no member.
+    /// A member with a string that needs no escapes; omitted for `None`.
     #[inline(always)]
     pub fn word_if(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
@@ -235,28 +234,28 @@ impl<'p, 'o> Object<'p, 'o> {
         }
     }
 
-    /// A whole number.
+    /// A member with a whole number.
     #[inline(always)]
     pub fn number(&mut self, name: &str, value: u64) {
         self.member(name).decimal(value);
     }
 
-    /// `true` or `false`.
+    /// A member with `true` or `false`.
     #[inline(always)]
     pub fn flag(&mut self, name: &str, value: bool) {
         let (lead, value): (_, &[u8]) = (self.lead(), if value { b"true" } else { b"false" });
         self.page.put_all([lead, name.as_bytes(), b"\":", value]);
     }
 
-    /// An object within.
+    /// A member with an object.
     #[inline(always)]
     pub fn object(&mut self, name: &str) -> Object<'_, 'o> {
         Object::open(self.member(name))
     }
 }
 
-/// Whether a text stands in JSON as it is. Looks at all bytes without stopping early, which the compiler turns into vector
-/// code; nearly every text is plain.
+/// Whether a text needs no JSON escapes. Checks all bytes without stopping early, which the compiler vectorises; nearly
+/// every text is plain.
 #[inline]
 fn is_plain(text: &str) -> bool {
     !text.bytes().fold(false, |odd, b| odd | (b < 0x20) | (b == b'"') | (b == b'\\'))

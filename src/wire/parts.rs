@@ -1,5 +1,5 @@
-//! The texts of a body by themselves, whatever its form: JSON, plain text, or a stream that was held. Fragments of a stream
-//! are joined to the text they make up, and edits of that text go back to where its pieces stand.
+//! The texts of a body, independent of its form: JSON, plain text, or a complete stream. Fragments of a stream are joined
+//! into whole texts, and edits of a text are mapped back to its fragments.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -10,14 +10,14 @@ use bytes::{Bytes, BytesMut};
 use super::sse::{Event, Parser};
 use super::{Channel, Form, Kind, Lane, Role, Text, places, splice, stream_texts, texts, without_probabilities};
 
-/// Why the texts of a body could not be told or changed. Says nothing of the body.
+/// Why the texts of a body could not be read or changed. Contains nothing of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartsError {
     /// Neither JSON nor text, or a stream with an event that is not JSON.
     Unreadable,
-    /// More texts than asked for.
+    /// More texts than the limit.
     TooMany,
-    /// An edit is outside of its text, overlaps another, or would break JSON inside of it.
+    /// An edit is outside of its text, overlaps another, or would break JSON within the text.
     BadEdit,
 }
 
@@ -36,34 +36,34 @@ impl std::error::Error for PartsError {}
 /// One whole text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Where it stands: a JSON pointer; `stream:LANE/OUTER/INNER` for a text that came in fragments, `event:N` and a pointer
-    /// for another text of a stream; nothing for a body that is one text.
+    /// Its place: a JSON pointer; `stream:LANE/OUTER/INNER` for a text that came in fragments; `event:N` and a pointer for
+    /// any other text of a stream; empty for a body that is a single text.
     pub path: String,
-    /// What it is for.
+    /// What the text is for.
     pub kind: Kind,
-    /// Whose it is.
+    /// The role of its author.
     pub role: Role,
-    /// A member name of free-form JSON, not a value.
+    /// Whether it is a member name in free-form JSON, not a value.
     pub key: bool,
-    /// Of a streamed text.
+    /// The channel of a streamed text.
     pub channel: Option<Channel>,
-    /// What it says.
+    /// The decoded text.
     pub text: String,
     pieces: Vec<Piece>,
 }
 
-/// Where a part of a text stands.
+/// Where a part of a text is in the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Piece {
-    /// Which event of a stream; 0 for other bodies.
+    /// Index of the stream's event; 0 for other bodies.
     event: usize,
-    /// Inside the quotes.
+    /// Its range inside the quotes.
     span: Range<usize>,
-    /// Where it begins in the text.
+    /// The offset in the text at which it begins.
     start: usize,
 }
 
-/// An edit of a text: its bytes and what is to stand there.
+/// An edit of a text: the range of bytes to replace, and the replacement.
 pub type Edit = (Range<usize>, String);
 
 #[derive(Debug)]
@@ -77,14 +77,14 @@ enum Source {
 /// The texts of one body.
 #[derive(Debug)]
 pub struct Parts {
-    /// In the order of the body.
+    /// The texts in the order of the body.
     pub parts: Vec<Part>,
     channels: HashMap<Channel, usize>,
     source: Source,
 }
 
 impl Parts {
-    /// Reads the texts of the kinds that `takes`; `events` says that the body is a whole stream.
+    /// Reads the texts whose kind `takes` accepts; `events` says that the body is a complete stream.
     ///
     /// # Errors
     /// [`PartsError::Unreadable`], or [`PartsError::TooMany`] for more than `most`.
@@ -179,7 +179,7 @@ impl Parts {
         Ok(())
     }
 
-    /// The texts of each message of a user, in order; of a request without roles, all of its texts as one message.
+    /// The texts of each user message, in order; for a request without roles, all of its texts as one message.
     pub fn said(&self) -> Vec<Vec<&Part>> {
         let message = |part: &Part| part.path.match_indices('/').nth(2).map_or(part.path.len(), |(at, _)| at);
         let mut messages: Vec<Vec<&Part>> = Vec::new();
@@ -199,11 +199,11 @@ impl Parts {
         messages
     }
 
-    /// The body with texts changed: for each part by its place in [`Self::parts`] the edits of its text. Every other byte
-    /// stays, but probabilities of tokens, which would spell out what is gone.
+    /// The body with edited texts. `edits` has the index of each part in [`Self::parts`], and the edits of its text. Every
+    /// other byte stays the same, except for token probabilities, which would spell out what was removed.
     ///
     /// # Errors
-    /// [`PartsError::BadEdit`]; nothing is changed then.
+    /// [`PartsError::BadEdit`]; then nothing was changed.
     pub fn rewrite(&self, edits: &[(usize, Vec<Edit>)]) -> Result<Bytes, PartsError> {
         let mut by_event: BTreeMap<usize, Vec<Edit>> = BTreeMap::new();
         for (place, edits) in edits {
@@ -242,7 +242,7 @@ impl Parts {
 }
 
 impl Part {
-    /// What becomes of each of its pieces: event, place, new text.
+    /// The new text of each piece that changes, with its event and range.
     fn rewritten(&self, edits: &[Edit]) -> Result<Vec<(usize, Edit)>, PartsError> {
         let whole = applied(&self.text, 0..self.text.len(), true, edits).ok_or(PartsError::BadEdit)?;
         let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
@@ -262,8 +262,8 @@ impl Part {
     }
 }
 
-/// A window of the text with the edits applied that touch it. What an edit puts in stands where the edit begins, what is put
-/// at the end of the text in its `last` window.
+/// A window of the text after the edits. An edit's replacement goes to the window in which the edit begins; one at the very
+/// end of the text goes to the `last` window.
 fn applied(text: &str, window: Range<usize>, last: bool, edits: &[Edit]) -> Option<String> {
     let mut out = String::new();
     let mut at = 0;
@@ -271,7 +271,7 @@ fn applied(text: &str, window: Range<usize>, last: bool, edits: &[Edit]) -> Opti
         if range.start < at || range.end < range.start {
             return None;
         }
-        // Also outside of the window an edit must fit the text.
+        // An edit outside of the window must be valid for the text, too.
         text.get(range.clone())?;
         out.push_str(within(text, at..range.start, &window)?);
         if window.contains(&range.start) || last && range.start == text.len() {
@@ -384,7 +384,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a text is cut into fragments, editing it is editing the whole.
+        /// However a text is cut into fragments, editing it gives the same result as editing the whole text.
         #[test]
         fn cuts_make_no_difference(pieces in prop::collection::vec("[a-cé\"]{0,4}", 1..6), from in 0usize..12, len in 0usize..6) {
             let whole: String = pieces.concat();

@@ -1,14 +1,15 @@
-//! Where every string of a JSON text stands, as a JSON pointer: how systems outside name the texts they were shown.
+//! The place of every string in a JSON text as a JSON pointer: how external systems refer to the texts they were sent.
 
 use std::ops::Range;
 
 use super::head::ParseError;
 use super::scan::{Literal, Scan};
 
-/// Visits every string of a JSON text in order: its bytes inside the quotes and its pointer (RFC 6901). The name of a member
-/// has the pointer of the member with `#` behind it, as in Relative JSON Pointer.
+/// Visits every string of a JSON text in order, with its range inside the quotes and its pointer (RFC 6901). The pointer of
+/// a member name is that of the member followed by `#`, as in Relative JSON Pointer.
 ///
 /// # Errors
+/// [`ParseError::Syntax`]; some strings may have been visited by then.
 /// [`ParseError::Syntax`]; some strings may have been visited by then.
 pub fn places(json: &[u8], f: &mut dyn FnMut(Range<usize>, &str)) -> Result<(), ParseError> {
     let mut scan = Scan::new(json)?;

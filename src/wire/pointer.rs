@@ -1,26 +1,26 @@
-//! Setting and removing members of a JSON text where they stand, so that everything else stays byte for byte as the
-//! caller wrote it. The text must have been checked to be JSON.
+//! Sets and removes members of a JSON text in place, so that everything else stays byte for byte as the caller wrote it.
+//! The text must have been validated as JSON.
 
 use std::ops::Range;
 
-/// A JSON pointer (RFC 6901), its parts unescaped.
+/// A JSON pointer (RFC 6901) with unescaped parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer(Vec<String>);
 
 impl Pointer {
-    /// Reads `/a/b~1c/0`; the pointer to the whole text is refused.
+    /// Parses `/a/b~1c/0`. The pointer to the whole document is refused.
     pub fn parse(text: &str) -> Option<Self> {
         let parts = text.strip_prefix('/')?.split('/').map(|part| part.replace("~1", "/").replace("~0", "~"));
         Some(Self(parts.collect()))
     }
 
-    /// Its first part.
+    /// The first part.
     pub fn first(&self) -> &str {
         self.0.first().map_or("", String::as_str)
     }
 
-    /// The text with the value at this pointer set to `value` (JSON). Missing objects on the way are made; where the
-    /// way leads through something else than an object, nothing changes.
+    /// The text with the value at this pointer set to `value` (JSON). Missing objects on the way are created; nothing
+    /// changes if the way leads through anything but objects.
     pub fn set(&self, text: &str, value: &str) -> Option<String> {
         let mut edits = Vec::new();
         self.plan_set(text, 0, &self.0, value, &mut edits);
@@ -38,7 +38,7 @@ impl Pointer {
             Some(b'{') => {
                 let members = members(text, at);
                 let mut found = false;
-                // Of a member that stands twice every one is set: readers differ in which they take.
+                // If a member repeats, every occurrence is set: readers differ in which one they take.
                 for member in members.iter().filter(|m| m.name.as_deref() == Some(part)) {
                     found = true;
                     self.plan_set(text, member.value.start, rest, value, edits);
@@ -60,7 +60,7 @@ impl Pointer {
         }
     }
 
-    /// The text without the value at this pointer; `None` if it is not there.
+    /// The text without the value at this pointer; `None` if there is none.
     pub fn remove(&self, text: &str) -> Option<String> {
         let mut edits = Vec::new();
         plan_remove(text, 0, &self.0, &mut edits);
@@ -82,7 +82,7 @@ fn plan_remove(text: &str, at: usize, parts: &[String], edits: &mut Vec<(Range<u
         if it && !rest.is_empty() {
             plan_remove(text, member.value.start, rest, edits);
         } else if it {
-            // With the comma before it, or with the one behind it if nothing stays before it.
+            // Removes the comma before it; or the one after it, if no member before it remains.
             let next = members.get(index + 1).map(|next| next.start);
             edits.push(match (kept_before, next) {
                 (false, Some(next)) => (member.start..next, String::new()),
@@ -116,11 +116,11 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// One member of an object, or one element of an array.
+/// A member of an object, or an element of an array.
 struct Member {
-    /// Decoded name; elements have none.
+    /// Decoded name; `None` for elements.
     name: Option<String>,
-    /// Where the name begins, or the element.
+    /// Offset of the name, or of the element.
     start: usize,
     value: Range<usize>,
 }
@@ -162,7 +162,7 @@ fn space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Where the value that begins at `at` ends.
+/// The end of the value that begins at `at`.
 fn value_end(text: &str, at: usize) -> usize {
     let bytes = text.as_bytes();
     let mut depth = 0usize;

@@ -1,12 +1,13 @@
-//! Token probabilities of an answer: they spell the text out once more, so what is redacted there must go here as well.
+//! Token probabilities in an answer: they repeat the text token by token, so they must be removed wherever the text is
+//! redacted.
 
-/// The body with every list of token probabilities emptied: they spell the text out once more, in pieces that no module
-/// reads. `None` if there is none.
+/// The body with every list of token probabilities emptied: they repeat the text in pieces that no module reads. `None` if
+/// there is no such list.
 pub fn without_probabilities(body: &[u8]) -> Option<Vec<u8>> {
     const NAME: &[u8] = b"\"logprobs\"";
     let mut out = Vec::new();
     let mut at = 0;
-    // Inside a string the name's quotes would be escaped, so it is a member's name wherever it is found.
+    // Within a string the quotes would be escaped, so this always is a member's name.
     while let Some(found) = memchr::memmem::find(body.get(at..).unwrap_or_default(), NAME) {
         let after = at + found + NAME.len();
         let rest = body.get(after..).unwrap_or_default();

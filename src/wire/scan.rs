@@ -1,9 +1,9 @@
-//! A strict reader of JSON text that builds nothing: what stands where, and whether it is JSON at all.
+//! A strict JSON reader that builds no values: it finds where things are, and whether the text is valid JSON.
 //!
-//! The few members that steer a request and the few that tell its usage are read for every request. A general parser
-//! decodes and allocates what is then thrown away; this one walks over it. It accepts exactly what `serde_json` accepts
-//! (RFC 8259, nested up to 127 levels deep, no lone surrogates, numbers within the range of a double), so that no reader
-//! of this gateway takes for JSON what another one refuses.
+//! The few members that steer a request and the few that report its usage are read for every request. A general parser
+//! would decode and allocate values that are thrown away; this one skips over them. It accepts exactly what `serde_json`
+//! accepts (RFC 8259, nested up to 127 levels, no lone surrogates, numbers within the range of a double), so that all
+//! readers of this gateway agree on what is JSON.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,46 +12,46 @@ use memchr::memchr2;
 
 use super::head::ParseError;
 
-/// Containers within containers, as in `serde_json`.
+/// Most containers nested in one another, as in `serde_json`.
 const DEPTH: u32 = 127;
-/// Bytes of a string that are looked at without setting up a vector search: two words.
+/// Strings up to this many bytes are searched without setting up a vector search: two machine words.
 const SHORT: usize = 16;
 
-/// A place in a JSON text. Every method that reads a value leaves it behind that value.
+/// A position in a JSON text. Every method that reads a value moves the position behind it.
 #[derive(Debug, Clone)]
 pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
     depth: u32,
-    /// There are control characters in it: only then strings must be searched for them.
+    /// Whether the text contains control characters; only then must strings be searched for them.
     controls: bool,
 }
 
-/// A string as it stands in the text.
+/// A string of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Literal<'a> {
-    /// What it says.
+    /// The decoded string.
     pub text: Cow<'a, str>,
-    /// Where it stands, inside its quotes.
+    /// Its range, inside the quotes.
     pub span: Range<usize>,
 }
 
-/// A value that is no container, or that it is one.
+/// A value other than a container, or the fact that it is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scalar<'a> {
     Text(Literal<'a>),
     Bool(bool),
-    /// As it is written.
+    /// The digits as written.
     Number(&'a str),
     Null,
-    /// An object or an array, walked over.
+    /// An object or array, skipped.
     Nested,
 }
 
 type Result<T> = std::result::Result<T, ParseError>;
 
-/// Where the next quote or backslash stands. Most strings are names and words of the protocol, done before a vector search
-/// would be set up: they are looked at a machine word at a time.
+/// The offset of the next quote or backslash. Most strings are short names and words, which are searched a machine word at
+/// a time before a vector search would be set up.
 #[inline]
 fn special(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -72,16 +72,16 @@ const fn every(byte: u8) -> u64 {
     byte as u64 * 0x0101_0101_0101_0101
 }
 
-/// Sets the high bit of the first byte that is zero. Above it others may be set that are none.
+/// Sets the high bit of the first zero byte. Bits above it may be set although their bytes are not zero.
 const fn zeros(word: u64) -> u64 {
     word.wrapping_sub(every(1)) & !word & every(0x80)
 }
 
 impl<'a> Scan<'a> {
-    /// At the start of a text.
+    /// Starts at the beginning of a text.
     ///
     /// # Errors
-    /// It is not UTF-8.
+    /// When the text is not UTF-8.
     pub fn new(json: &'a [u8]) -> Result<Self> {
         match std::str::from_utf8(json) {
             Ok(text) => Ok(Self { text, at: 0, depth: 0, controls: has_control(json) }),
@@ -89,10 +89,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Nothing but space follows.
+    /// Checks that only whitespace follows.
     ///
     /// # Errors
-    /// Something does.
+    /// When anything else follows.
     pub fn end(mut self) -> Result<()> {
         match self.peek() {
             None => Ok(()),
@@ -100,12 +100,12 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Where the next byte stands.
+    /// The offset of the next byte.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// What has not been read.
+    /// The unread bytes.
     pub fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
@@ -122,10 +122,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads an object: `member` is called with each name and reads the value.
+    /// Reads an object. `member` is called with each name, and must read the value.
     ///
     /// # Errors
-    /// There is no object here, or what `member` says.
+    /// When there is no object here; and errors of `member`.
     pub fn object(&mut self, mut member: impl FnMut(&mut Self, Literal<'a>) -> Result<()>) -> Result<()> {
         self.take(b'{')?;
         self.enter()?;
@@ -144,10 +144,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads an array: `element` is called before each element and reads it.
+    /// Reads an array. `element` is called before each element, and must read it.
     ///
     /// # Errors
-    /// There is no array here, or what `element` says.
+    /// When there is no array here; and errors of `element`.
     pub fn array(&mut self, mut element: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.take(b'[')?;
         self.enter()?;
@@ -164,10 +164,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads a value of any kind; a container is walked over.
+    /// Reads a value of any kind; a container is skipped.
     ///
     /// # Errors
-    /// There is no value here.
+    /// When there is no value here.
     pub fn scalar(&mut self) -> Result<Scalar<'a>> {
         match self.peek() {
             Some(b'"') => self.string().map(Scalar::Text),
@@ -179,10 +179,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads a string, with its quotes.
+    /// Reads a string.
     ///
     /// # Errors
-    /// There is no string here.
+    /// When there is no string here.
     pub fn string(&mut self) -> Result<Literal<'a>> {
         let (span, plain) = self.place()?;
         let text = match plain {
@@ -192,10 +192,10 @@ impl<'a> Scan<'a> {
         Ok(Literal { text, span })
     }
 
-    /// Walks over a string: where it stands, inside its quotes, and whether it has no escape.
+    /// Skips a string. Returns its range inside the quotes, and whether it has no escapes.
     ///
     /// # Errors
-    /// There is no string here.
+    /// When there is no string here.
     pub fn place(&mut self) -> Result<(Range<usize>, bool)> {
         self.take(b'"')?;
         let start = self.at;
@@ -203,27 +203,27 @@ impl<'a> Scan<'a> {
         Ok((start..self.at - 1, plain))
     }
 
-    /// The inside of a string as it is written.
+    /// The raw content of a string, escapes included.
     pub fn inside(&self, span: &Range<usize>) -> &'a str {
         self.text.get(span.clone()).unwrap_or_default()
     }
 
-    /// What the string that was walked over says.
+    /// Decodes the string at a span that [`Self::place`] returned.
     ///
     /// # Errors
-    /// There is none.
+    /// When its escapes are invalid.
     pub fn decoded(&self, span: &Range<usize>) -> Result<Cow<'a, str>> {
         let quoted = self.text.get(span.start.saturating_sub(1)..span.end + 1).unwrap_or_default();
         serde_json::from_str(quoted).map(Cow::Owned).map_err(|_| self.refuse())
     }
 
-    /// Walks over a value. No recursion: how deep the caller nests is the caller's choice.
+    /// Skips a value. Not recursive, since callers decide how deep they nest.
     ///
     /// # Errors
-    /// There is no value here.
+    /// When there is no value here.
     pub fn skip(&mut self) -> Result<()> {
         let outside = self.depth;
-        // One bit per level that was entered here: whether it is an object.
+        // One bit for each level entered here: whether it is an object.
         let mut objects: u128 = 0;
         loop {
             match self.peek() {
@@ -236,7 +236,7 @@ impl<'a> Scan<'a> {
                     self.enter()?;
                     objects = objects << 1 | u128::from(open == b'{');
                     match self.peek() {
-                        // An empty one ends below, where all do.
+                        // An empty container is closed below, like all others.
                         Some(close) if close == open + 2 => {}
                         _ if open == b'{' => {
                             self.name()?;
@@ -287,7 +287,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Walks over a member's name and its colon.
+    /// Skips a member's name and its colon.
     fn name(&mut self) -> Result<()> {
         self.take(b'"')?;
         self.string_end()?;
@@ -345,14 +345,14 @@ impl<'a> Scan<'a> {
             self.digits()?;
         }
         let number = self.text.get(start..self.at).unwrap_or_default();
-        // Only these can be out of the range of a double.
+        // Only such numbers can exceed the range of a double.
         if (exponent || number.len() > 300) && !number.parse::<f64>().is_ok_and(f64::is_finite) {
             return Err(self.refuse());
         }
         Ok(number)
     }
 
-    /// From behind the opening quote to behind the closing one; whether there was no escape.
+    /// Moves from behind the opening quote to behind the closing one. Returns whether there was no escape.
     #[inline]
     fn string_end(&mut self) -> Result<bool> {
         let bytes = self.text.as_bytes();
@@ -406,8 +406,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Whether there is a control character. Looks at every byte without stopping early, which the compiler turns into vector
-/// code.
+/// Whether there is a control character. Checks every byte without stopping early, which the compiler vectorises.
 fn has_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| found | (*byte < 0x20))
 }
@@ -476,7 +475,7 @@ mod tests {
         assert_eq!(refusal, ParseError::Syntax { line: 2, column: 3 });
     }
 
-    /// JSON, then bytes of it changed.
+    /// JSON with some bytes changed.
     fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
         let leaf = prop_oneof![
             Just("null".to_owned()),

@@ -1,7 +1,7 @@
-//! Server-sent events: a push parser that keeps the exact bytes of every event, and the encoder.
+//! Server-sent events: an incremental parser that keeps the exact bytes of every event, and the encoder.
 //!
-//! The rules are WHATWG's: lines end in LF, CR or CRLF, a blank line ends an event, `:` starts a comment, several
-//! `data` lines are joined with LF, one byte order mark may stand at the start.
+//! The rules are those of the WHATWG: lines end in LF, CR or CRLF, a blank line ends an event, `:` starts a comment,
+//! several `data` lines are joined with LF, and the stream may start with one byte order mark.
 
 use std::fmt;
 
@@ -17,26 +17,27 @@ pub fn is_event_stream(media: &[u8]) -> bool {
 /// One event, or a block of comments that ended in a blank line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Event {
-    /// `event`, if it was given.
+    /// The field `event`, if present.
     pub event: Option<String>,
-    /// `id`, if it was given.
+    /// The field `id`, if present.
     pub id: Option<String>,
-    /// The joined `data` lines. Empty: a keep-alive or comment, to be forwarded as it is.
+    /// The joined `data` lines. Empty for a keep-alive or comment, which is forwarded unchanged.
     pub data: String,
-    /// Its exact bytes, comments before it and the blank line included: the raws of all events are the stream.
+    /// Its exact bytes, including comments before it and the blank line: concatenated, the raws of all events are the
+    /// stream.
     pub raw: Bytes,
-    /// It began the stream: a byte order mark before it is no part of it. Anywhere else the same bytes belong to the name of
-    /// the field they stand before, which no reader knows then.
+    /// Whether it is the first event of the stream, so that a byte order mark before it is not part of it. Elsewhere these
+    /// bytes belong to the name of the field that they precede, which makes it unknown to every reader.
     first: bool,
 }
 
 impl Event {
-    /// Its bytes without the mark that may begin a stream.
+    /// Its bytes without the byte order mark that may begin a stream.
     fn unmarked(&self) -> &[u8] {
         self.raw.strip_prefix(MARK).filter(|_| self.first).unwrap_or(&self.raw)
     }
 
-    /// Whether every line is a field with a name of plain letters or a short comment. Anything else that calls itself an event
+    /// Whether every line is a field with a name of plain letters, or a short comment. Anything else labelled as an event
     /// stream would pass a scanner unread.
     pub fn is_well_formed(&self) -> bool {
         lines(self.unmarked()).all(|line| {
@@ -46,7 +47,7 @@ impl Event {
         })
     }
 
-    /// Whether there is nothing beside the data but a name and an id that are words of a protocol, as nearly always.
+    /// Whether there is nothing besides the data but a name and an id that are protocol words, as in nearly every event.
     pub fn is_plain(&self) -> bool {
         let word = |value: &[u8]| {
             let letter = |b: &u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'.' | b'/');
@@ -59,8 +60,8 @@ impl Event {
         })
     }
 
-    /// The event without the fields that no reader knows, and without the name, id and comments that `keeps` refuses. Without
-    /// any of them it is what it was, but for its raw bytes.
+    /// The event without unknown fields, and without the name, id and comments that `keeps` rejects. If there are none of
+    /// these, only the raw bytes may differ.
     pub fn kept(self, mut keeps: impl FnMut(&str) -> bool) -> Self {
         let mut raw = BytesMut::with_capacity(self.raw.len());
         let (mut event, mut id) = (self.event.clone(), self.id.clone());
@@ -88,13 +89,13 @@ impl Event {
         Self { event, id, data: self.data, raw: raw.freeze(), first: false }
     }
 
-    /// Bytes of an event that says something else in place of this one, with the same id.
+    /// The bytes of an event with other data in place of this one's, and the same id.
     pub fn with_data(&self, event: Option<&str>, data: &str) -> Bytes {
         encode_with_id(event, self.id.as_deref(), data)
     }
 }
 
-/// An event was larger than the parser may hold. The stream cannot be judged any further.
+/// An event exceeds the size that the parser may hold. The rest of the stream cannot be scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventTooLarge;
 
@@ -106,32 +107,32 @@ impl fmt::Display for EventTooLarge {
 
 impl std::error::Error for EventTooLarge {}
 
-/// Splits a stream into events, however it is cut into chunks.
+/// Splits a stream into events, independent of how it is cut into chunks.
 #[derive(Debug)]
 pub struct Parser {
     buffer: BytesMut,
-    /// Largest event, in bytes of the wire.
+    /// Largest size of an event in bytes.
     cap: usize,
-    /// How far `buffer` has been searched for line ends.
+    /// Offset up to which `buffer` has been searched for line ends.
     searched: usize,
-    /// Where the current line starts in `buffer`.
+    /// Offset of the current line in `buffer`.
     line: usize,
-    /// Nothing has been consumed yet: a byte order mark may stand here.
+    /// Nothing has been consumed yet, so a byte order mark may come first.
     fresh: bool,
-    /// Too much was sent; nothing comes out any more.
+    /// An event was too large; no further events are returned.
     broken: bool,
 }
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Parser {
-    /// A parser that holds at most `cap` bytes of an unfinished event.
+    /// A parser that holds at most `cap` bytes of an incomplete event.
     pub fn new(cap: usize) -> Self {
         Self { buffer: BytesMut::new(), cap, searched: 0, line: 0, fresh: true, broken: false }
     }
 
-    /// Takes the next bytes and yields the events they complete. Events left in a dropped iterator come with the
-    /// next push. After an error nothing more comes out.
+    /// Takes the next bytes, and yields the events that they complete. Events left in a dropped iterator are yielded by the
+    /// next push. After an error no further events are yielded.
     pub fn push(&mut self, chunk: &[u8]) -> Events<'_> {
         if !self.broken {
             self.buffer.extend_from_slice(chunk);
@@ -139,20 +140,20 @@ impl Parser {
         Events { parser: self }
     }
 
-    /// Bytes held of an unfinished event.
+    /// Number of bytes held of an incomplete event.
     pub fn held(&self) -> usize {
         self.buffer.len()
     }
 
-    /// What is held of an unfinished event, for who goes on without events.
+    /// Takes the bytes held of an incomplete event, for a caller that continues without events.
     pub fn give_up(&mut self) -> Bytes {
         self.broken = true;
         std::mem::take(&mut self.buffer).freeze()
     }
 
-    /// The end of the stream: what is left, if anything. A reader following the standard drops an event without its
-    /// blank line; many do not, so it is parsed for judgement and `raw` is what arrived. Take all events of the last
-    /// push first.
+    /// Ends the stream and returns the incomplete event, if any. A reader following the standard drops an event without its
+    /// blank line; many readers do not, so it is parsed for scanning, and `raw` is what arrived. Take all events of the
+    /// last push first.
     pub fn finish(&mut self) -> Option<Event> {
         if self.broken || self.buffer.is_empty() {
             return None;
@@ -188,7 +189,7 @@ impl Parser {
         Some(Ok(decode(raw, fresh)))
     }
 
-    /// Where the event at the start of the buffer ends: behind its blank line.
+    /// The end of the event at the start of the buffer, behind its blank line.
     fn event_end(&mut self) -> Option<usize> {
         loop {
             let rest = self.buffer.get(self.searched..)?;
@@ -199,7 +200,7 @@ impl Parser {
             let stop = self.searched + at;
             let after = match (self.buffer.get(stop), self.buffer.get(stop + 1)) {
                 (Some(b'\r'), Some(b'\n')) => stop + 2,
-                // A line feed may follow in the next chunk and belongs to this line.
+                // A line feed may follow in the next chunk, and belongs to this line end.
                 (Some(b'\r'), None) => {
                     self.searched = stop;
                     return None;
@@ -229,7 +230,7 @@ impl Iterator for Events<'_> {
     }
 }
 
-/// Reads the fields of one event from its bytes.
+/// Parses the fields of an event.
 fn decode(raw: Bytes, fresh: bool) -> Event {
     let mut event = Event { first: fresh, ..Event::default() };
     let mut lines = 0;
@@ -266,19 +267,19 @@ fn decode(raw: Bytes, fresh: bool) -> Event {
     event
 }
 
-/// The lines of an event's bytes, without their ends.
+/// The lines of an event, without their ends.
 fn lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     raw.split(|b| matches!(b, b'\n' | b'\r'))
 }
 
-/// Name and value of a line.
+/// The name and the value of a line.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     let colon = memchr::memchr(b':', line).unwrap_or(line.len());
     let value = line.get(colon + 1..).unwrap_or_default();
     (line.get(..colon).unwrap_or_default(), value.strip_prefix(b" ").unwrap_or(value))
 }
 
-/// The bytes of one event. Line ends in `data` become further `data` lines; in `event` they are dropped.
+/// The bytes of an event. Line ends in `data` become further `data` lines; in `event` they are dropped.
 pub fn encode(event: Option<&str>, data: &str) -> Bytes {
     encode_with_id(event, None, data)
 }
@@ -348,7 +349,7 @@ mod tests {
         assert!(!failed && events.len() == 3);
         assert_eq!(events.iter().map(|event| &*event.data).collect::<Vec<_>>(), ["one", "", "three"]);
         assert!(events[0].is_well_formed() && events[0].is_plain());
-        // A lax reader may take it for data: what nobody here has read does not pass for an event.
+        // A lax reader may take such a line for data; since it was not scanned, it must not pass as part of an event.
         assert!(!events[1].is_well_formed() && !events[1].is_plain());
         assert_eq!(&events[1].clone().kept(|_| true).raw[..], b"");
         assert!(events[2].is_well_formed() && events[2].is_plain());

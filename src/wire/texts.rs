@@ -1,4 +1,4 @@
-//! Every string of a request, an answer or a stream event, with its place and its meaning: the one walk that all
+//! Visits every string of a request, an answer or a stream event, with its place and meaning: the one walk that all
 //! detectors, redactions and transformations share.
 
 use std::borrow::Cow;
@@ -12,11 +12,11 @@ use super::vocabulary::{Vocabulary, is_name};
 /// What a text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// Words of a user or a model.
+    /// Text of a user or a model.
     Content,
     /// Arguments of a tool call: a JSON text in OpenAI's dialects, single strings elsewhere.
     ToolArguments,
-    /// What a tool answered.
+    /// The result of a tool.
     ToolResult,
     /// Names, descriptions and schemas of tools and of structured output.
     ToolDefinition,
@@ -26,7 +26,7 @@ pub enum Kind {
     Input,
     /// The name or title of a file or document.
     FileName,
-    /// Anything else a person can have written: metadata, user ids, URLs, and members nobody has heard of yet.
+    /// Anything else that a person may have written: metadata, user ids, URLs, and unknown members.
     Metadata,
     /// Vocabulary of the protocol, ids and base64 data.
     Structural,
@@ -62,10 +62,10 @@ impl Kind {
     }
 }
 
-/// Whose text it is. `Unknown` must be treated as anyone's.
+/// The role of a text's author. `Unknown` must be treated like any of the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum Role {
-    /// No role was given, two different ones were, or an unheard-of one.
+    /// No role, two different roles, or an unknown one was given.
     #[default]
     Unknown,
     /// `system` or `developer`.
@@ -78,14 +78,14 @@ pub enum Role {
     Tool,
 }
 
-/// Which of a stream's parallel texts a fragment belongs to.
+/// One of the parallel texts of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
     /// The answer.
     Text,
     /// Arguments of a tool call.
     Arguments,
-    /// Thinking made visible.
+    /// Reasoning that the provider shows.
     Reasoning,
     /// A refusal of the model.
     Refusal,
@@ -93,36 +93,36 @@ pub enum Lane {
     Other,
 }
 
-/// The text a fragment continues: concatenating the fragments of one channel in order gives the whole.
+/// The text that a fragment continues: the fragments of one channel, concatenated in order, are the whole text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel {
-    /// Which sort of text.
+    /// The kind of text.
     pub lane: Lane,
-    /// Choice, candidate, content block (Anthropic) or output item (Responses).
+    /// Index of the choice, candidate, content block (Anthropic) or output item (Responses).
     pub outer: u32,
-    /// Tool call of the choice, or part of the output item.
+    /// Index of the tool call in the choice, or of the part in the output item.
     pub inner: u32,
 }
 
 /// One string of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text<'a> {
-    /// Where it stands, inside its quotes; for [`super::splice`].
+    /// Its range inside the quotes, for [`super::splice`].
     pub span: Range<usize>,
-    /// What it says; borrowed from the body unless it has escapes.
+    /// The decoded text; borrowed from the body unless it has escapes.
     pub text: Cow<'a, str>,
-    /// What it is for.
+    /// What the text is for.
     pub kind: Kind,
-    /// Whose it is.
+    /// The role of its author.
     pub role: Role,
-    /// A member name of free-form JSON (arguments, metadata), not a value.
+    /// Whether it is a member name in free-form JSON (arguments, metadata), not a value.
     pub key: bool,
     /// `Some` for a fragment of a stream, `None` for a whole text.
     pub channel: Option<Channel>,
 }
 
-/// Texts kept back until their role is known. A message with more strings than this before its `role` yields the
-/// first ones as [`Role::Unknown`], so memory stays bounded whatever a caller sends.
+/// Texts that are held back until their role is known. If a message has more strings than this before its `role`, the first
+/// ones are visited as [`Role::Unknown`], so that memory stays bounded whatever a caller sends.
 const HELD: usize = 1024;
 
 /// Visits every string of a request or an answer in the order of the body.
@@ -133,8 +133,8 @@ pub fn texts<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(), Pars
     walk(body, Way::default(), f)
 }
 
-/// As [`texts`], and the numbers of free-form JSON (arguments, results, metadata) that have as many digits as a payment card:
-/// their span is the number itself, which no quotes are around.
+/// Like [`texts`], and also visits numbers in free-form JSON (arguments, results, metadata) that have as many digits as a
+/// payment card. Their span is the number itself, since it has no quotes.
 ///
 /// # Errors
 /// As for [`texts`].
@@ -142,8 +142,8 @@ pub fn texts_and_numbers<'a>(body: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Res
     walk(body, Way { numbers: true, ..Way::default() }, f)
 }
 
-/// As [`texts`], but a text says what stands between its quotes, escapes and all: nothing is decoded for who changes a few
-/// bytes of few strings.
+/// Like [`texts`], but texts are raw, with their escapes: nothing is decoded for a caller that changes a few bytes in few
+/// strings.
 ///
 /// # Errors
 /// As for [`texts`].
@@ -159,17 +159,17 @@ pub fn stream_texts<'a>(data: &'a [u8], f: &mut dyn FnMut(Text<'a>)) -> Result<(
     walk(data, Way { stream: true, ..Way::default() }, f)
 }
 
-/// How many digits a payment card has where a number may be taken for one: other numbers of so many digits do not check.
+/// The numbers of digits with which a number may be a payment card.
 const CARD_DIGITS: Range<usize> = 13..17;
 
-/// What a walk gives.
+/// The options of a walk.
 #[derive(Clone, Copy, Default)]
 struct Way {
-    /// Fragments have channels.
+    /// Fragments get channels.
     stream: bool,
-    /// Texts are given as they are written.
+    /// Texts are visited raw.
     raw: bool,
-    /// Some numbers are texts too.
+    /// Card-like numbers are visited too.
     numbers: bool,
 }
 
@@ -184,9 +184,9 @@ fn walk<'a>(body: &'a [u8], way: Way, f: &mut dyn FnMut(Text<'a>)) -> Result<(),
 
 struct Walk<'a, 'f> {
     held: Vec<Text<'a>>,
-    /// How many texts were released before `held[0]`.
+    /// Number of texts released before `held[0]`.
     gone: usize,
-    /// Open objects whose members may still say something about texts before them.
+    /// Number of open objects whose members may still tell something about texts before them.
     open: u32,
     way: Way,
     f: &'f mut dyn FnMut(Text<'a>),
@@ -212,29 +212,29 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// The number of the next text.
+    /// The sequence number of the next text.
     fn mark(&self) -> usize {
         self.gone + self.held.len()
     }
 
-    /// The texts from a mark on that are still held.
+    /// The texts since a mark that are still held.
     fn since(&mut self, mark: usize) -> &mut [Text<'a>] {
         let from = mark.saturating_sub(self.gone).min(self.held.len());
         self.held.get_mut(from..).unwrap_or_default()
     }
 }
 
-/// What is known about a value before reading it.
+/// What is known of a value before it is read.
 #[derive(Clone, Copy)]
 struct Place {
     node: Node,
     role: Role,
     channel: Option<Channel>,
-    /// Position in the enclosing array.
+    /// Its index in the enclosing array.
     position: u32,
 }
 
-/// What reading a value told.
+/// What a value tells about its siblings.
 enum Seen {
     Role(Role),
     Type(TypeWord),
@@ -287,7 +287,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// A list of numbers is stepped over without reading each; anything with a string in it is walked like the rest.
+    /// Skips a list of numbers without reading each; a list that contains a string is walked like any other value.
     fn numbers(&mut self, scan: &mut Scan<'a>, at: Place) -> Result<Seen, ParseError> {
         let first = scan.peek();
         let mut again = scan.clone();
@@ -342,7 +342,7 @@ impl<'a> Walk<'a, '_> {
                 Flow::Start if self.way.stream => Some(Channel { lane: Lane::Text, outer: 0, inner: 0 }),
                 Flow::Start => None,
             };
-            // `thinking` holds its own blocks: a lane once left for reasoning is not left again for the text inside.
+            // `thinking` contains blocks of its own: the lane of reasoning must not be left again for the text within.
             let channel = match (channel, at.channel) {
                 (Some(mine), Some(above)) if mine.lane == Lane::Text => Some(above),
                 _ => channel,
@@ -350,7 +350,7 @@ impl<'a> Walk<'a, '_> {
             let role = match grammar::speaker(at.node, key) {
                 _ if at.role != Role::Unknown => at.role,
                 Some(role) => role,
-                // A root is not held back, so only a role that stands before the content reaches it.
+                // Texts of a root are not held back, so only a `role` before the content applies to it.
                 None if at.node == Node::Root => scope.role.unwrap_or_default(),
                 None => Role::Unknown,
             };
@@ -370,7 +370,7 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
-/// What a string is for by its place, and what it says about others.
+/// The kind of a string by its place, and what it tells about its siblings.
 fn meaning(node: Node, text: &str) -> (Kind, Seen) {
     let term = |words: Vocabulary, otherwise| if words.has(text) { Kind::Structural } else { otherwise };
     match node {
@@ -389,7 +389,7 @@ fn meaning(node: Node, text: &str) -> (Kind, Seen) {
     }
 }
 
-/// What the members of one object say about the texts in it, whatever their order.
+/// What the members of an object tell about the texts in it, whatever their order.
 #[derive(Default)]
 struct Scope {
     role: Option<Role>,
@@ -398,14 +398,14 @@ struct Scope {
     thought: bool,
     outer: Option<u32>,
     inner: Option<u32>,
-    /// Numbers of the texts of `delta` or `content_block`.
+    /// The texts of `delta` or `content_block`.
     fragments: Option<Range<usize>>,
-    /// The number of the text of `data`.
+    /// The text of `data`.
     data: Option<usize>,
 }
 
 impl Scope {
-    /// Remembers what one member says about its siblings.
+    /// Remembers what a member tells about its siblings.
     fn note(&mut self, node: Node, key: &str, seen: Seen, texts: Range<usize>) {
         match seen {
             Seen::Role(role) => {
@@ -431,7 +431,7 @@ impl Scope {
         }
     }
 
-    /// Applies what was remembered to the texts of the object.
+    /// Applies it to the texts of the object.
     fn settle(self, walk: &mut Walk<'_, '_>, at: Place, start: usize) {
         match at.node {
             Node::Choice => {

@@ -10,7 +10,7 @@ fn all(body: &[u8], stream: bool) -> Vec<Text<'_>> {
     out
 }
 
-/// `kind role text` of the texts that are not structural.
+/// `kind role text` of every text that is not structural.
 fn told(body: &str) -> Vec<String> {
     all(body.as_bytes(), false)
         .into_iter()
@@ -19,7 +19,7 @@ fn told(body: &str) -> Vec<String> {
         .collect()
 }
 
-/// `lane outer.inner text` of the fragments.
+/// `lane outer.inner text` of every fragment.
 fn fragments(data: &str) -> Vec<String> {
     all(data.as_bytes(), true)
         .into_iter()

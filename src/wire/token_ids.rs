@@ -1,9 +1,9 @@
-//! Prompts given as numbers of tokens instead of words: only who has the model's own list of tokens can read them.
+//! Prompts given as token ids instead of text, which cannot be read without the model's vocabulary.
 
 use super::scan::Scan;
 
-/// Whether a request gives words as numbers: a list of numbers, or of such lists, where a prompt or an input stands, or
-/// token ids by their name. What is no JSON has none.
+/// Whether a request passes text as token ids: a list of numbers, or of such lists, as prompt or input, or a member named
+/// as token ids. `false` if the body is not JSON.
 pub fn token_ids(body: &[u8]) -> bool {
     let Ok(mut scan) = Scan::new(body) else { return false };
     let mut found = false;
@@ -18,7 +18,7 @@ pub fn token_ids(body: &[u8]) -> bool {
     found && read.is_ok()
 }
 
-/// Whether a value is a list with a number in it, or in one of its lists.
+/// Whether a value is a list that contains a number, directly or in one of its lists.
 fn numbers(scan: &mut Scan<'_>) -> Result<bool, super::ParseError> {
     if scan.peek() != Some(b'[') {
         return scan.skip().map(|()| false);

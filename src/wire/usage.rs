@@ -1,4 +1,4 @@
-//! How many tokens an exchange used, as the provider told it or, failing that, as its text suggests.
+//! The number of tokens that an exchange used: as the provider reported it or, failing that, estimated from its text.
 
 use memchr::{memmem, memrchr_iter};
 
@@ -11,9 +11,9 @@ use super::texts::{Kind, stream_texts};
 /// Where the numbers of a [`Usage`] come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UsageSource {
-    /// The provider said so.
+    /// Reported by the provider.
     Provider,
-    /// Derived from the length of the text, four bytes a token: an answer that broke off, or a silent provider.
+    /// Estimated from the length of the text, four bytes a token: the answer broke off, or the provider reported nothing.
     Estimated,
     /// Nothing is known.
     #[default]
@@ -33,7 +33,7 @@ impl UsageSource {
     }
 }
 
-/// Tokens of one exchange, normalised over dialects: `input` includes `cached`, `output` includes `reasoning`.
+/// Tokens of one exchange, normalised across dialects: `input` includes `cached`, `output` includes `reasoning`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones included.
@@ -46,30 +46,30 @@ pub struct Usage {
     pub reasoning: u64,
     /// Tokens of the prompt that the provider wrote to its cache.
     pub cache_write: u64,
-    /// Tokens of the prompt that are no text.
+    /// Tokens of the prompt that are not text.
     pub input_kinds: Kinds,
-    /// Tokens of the answer that are no text.
+    /// Tokens of the answer that are not text.
     pub output_kinds: Kinds,
-    /// Calls of tools that the provider itself carried out, where its usage tells them.
+    /// Calls of the provider's own tools, as far as its usage reports them.
     pub calls: u64,
-    /// What the provider calls the total, else `input + output`.
+    /// The total that the provider reported, otherwise `input + output`.
     pub total: u64,
-    /// Who says so.
+    /// Where the numbers come from.
     pub source: UsageSource,
 }
 
-/// Tokens of one side that are no text; all of them are in the side's total.
+/// Tokens of the prompt or the answer that are not text; all are included in its total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kinds {
-    /// Pictures.
+    /// Images.
     pub image: u64,
-    /// Sound.
+    /// Audio.
     pub audio: u64,
-    /// Moving pictures.
+    /// Video.
     pub video: u64,
 }
 
-/// The numbers one JSON told; a member it did not tell is `None`.
+/// The numbers reported by one JSON; members that were absent are `None`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
     input: Option<u64>,
@@ -77,29 +77,29 @@ struct Told {
     cached: Option<u64>,
     reasoning: Option<u64>,
     cache_write: Option<u64>,
-    /// Of the prompt and of the answer: images, sound, moving pictures.
+    /// For the prompt and the answer: images, audio, video.
     kinds: [[Option<u64>; 3]; 2],
     calls: Option<u64>,
     total: Option<u64>,
 }
 
-/// The numbers of a usage object under the names that providers give them.
+/// The numbers of a usage object, under the names that providers use.
 #[derive(Debug, Default)]
 struct Names {
     told: Told,
     /// Anthropic: prompt tokens read from the cache and written to it.
     cache: [Option<u64>; 2],
-    /// Gemini: prompt tokens of tools, and answer tokens that were thoughts.
+    /// Gemini: prompt tokens for tools, and answer tokens that were reasoning.
     apart: [Option<u64>; 2],
 }
 
 impl Told {
-    /// What an answer or a stream event tells.
+    /// Reads the usage in an answer or a stream event.
     fn read(json: &[u8]) -> Option<Self> {
         if let Some(told) = Self::at_the_end(json) {
             return Some(told);
         }
-        // Most events of a stream say nothing about usage: two searches are cheaper than a walk.
+        // Most events of a stream contain no usage: two searches are cheaper than a walk.
         if memmem::find(json, b"sage").is_none() && memmem::find(json, b"_tokens").is_none() {
             return None;
         }
@@ -108,11 +108,11 @@ impl Told {
         scan.end().ok().and(told)
     }
 
-    /// The usage object if it stands at the top of the document and nothing but scalars follow it, as it does in most
-    /// answers: then the rest of the document need not be read. `None` says nothing, only that it must be.
+    /// Reads the usage object if it is a top-level member and only scalars follow it, as in most answers; then the rest of
+    /// the document need not be read. `None` only means that it must be.
     fn at_the_end(json: &[u8]) -> Option<Self> {
         const NAME: &[u8] = b"\"usage\":";
-        // The letter is rare at the end of an answer, and a search for one letter is the fastest there is.
+        // The letter is rare at the end of an answer, and a search for a single byte is the fastest.
         let at = memrchr_iter(b'u', json).find_map(|u| u.checked_sub(1).filter(|at| json[*at..].starts_with(NAME)))?;
         // Within a string the quote of the name would be escaped.
         if !matches!(json[..at].iter().rev().find(|b| !b.is_ascii_whitespace()), Some(b',' | b'{')) {
@@ -122,16 +122,16 @@ impl Told {
         let mut scan = Scan::new(rest).ok()?;
         let told = Self::of_usage(&mut scan).ok()??;
         let (last, between) = scan.rest().trim_ascii_end().split_last()?;
-        // One closing brace and no other bracket: the object that ends here is the document.
+        // One closing brace and no other bracket follow: the usage object is a member of the document's top level.
         let top = *last == b'}' && !between.iter().any(|b| matches!(b, b'{' | b'}' | b'[' | b']'));
         top.then_some(told)
     }
 
-    /// Walks over an answer or an event. `outer` when its `response` (Responses: events carry the whole answer there) or
-    /// `message` (Anthropic: `message_start` does) may tell it too.
+    /// Walks over an answer or an event. With `outer`, its `response` (events of the Responses API contain the whole
+    /// answer) or `message` (Anthropic's `message_start`) may contain the usage, too.
     fn of_answer(scan: &mut Scan<'_>, outer: bool) -> Result<Option<Self>, ParseError> {
         let (mut usage, mut inner) = (None, None);
-        // The unified endpoint tells its counts without a wrapper.
+        // The unified endpoint reports its counts without a wrapper.
         let mut plain = Self::default();
         if scan.peek() != Some(b'{') {
             return scan.skip().map(|()| None);
@@ -149,7 +149,8 @@ impl Told {
         Ok(usage.or(Some(plain).filter(|plain| !plain.is_empty())).or(inner))
     }
 
-    /// The usage object of OpenAI (both spellings), Anthropic, Gemini and everything compatible; `None` if it is none.
+    /// Reads the usage object of OpenAI (both spellings), Anthropic, Gemini and compatible providers; `None` if the value
+    /// is not an object.
     fn of_usage(scan: &mut Scan<'_>) -> Result<Option<Self>, ParseError> {
         if scan.peek() != Some(b'{') {
             return scan.skip().map(|()| None);
@@ -181,8 +182,8 @@ impl Told {
         Ok(Some(names.told()))
     }
 
-    /// Providers repeat growing counts (Anthropic's deltas, Gemini's chunks, vLLM's continuous usage), so the
-    /// largest of each is the last word, whatever order events come in.
+    /// Merges two reports. Providers repeat growing counts (Anthropic's deltas, Gemini's chunks, vLLM's continuous usage),
+    /// so the largest of each count is final, whatever the order of events.
     fn join(&mut self, other: Self) {
         for (mine, new) in [
             (&mut self.input, other.input),
@@ -234,7 +235,7 @@ impl Names {
     fn told(self) -> Told {
         let Self { mut told, cache: [read, written], apart: [tools, thoughts] } = self;
         let sum = |counts: &[Option<u64>]| counts.iter().flatten().copied().reduce(u64::saturating_add);
-        // Anthropic counts what it cached apart from the input, Gemini what tools were given and what was thought.
+        // Anthropic counts cached tokens apart from the input; Gemini counts tokens for tools and for reasoning apart.
         told.input = sum(&[told.input, read, written, tools]).filter(|sum| told.input.is_some() || *sum > 0);
         told.output = sum(&[told.output, thoughts]);
         told.cached = read.or(told.cached);
@@ -244,7 +245,7 @@ impl Names {
     }
 }
 
-/// Reads the counts of an object of details, one of them of the side's own, or walks over what is none.
+/// Reads an object of details: the counts by kind, and one count with the side's own name. Other values are skipped.
 fn details(scan: &mut Scan<'_>, kinds: &mut [Option<u64>; 3], own: &str, place: &mut Option<u64>) -> Result<(), ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip();
@@ -263,7 +264,7 @@ fn details(scan: &mut Scan<'_>, kinds: &mut [Option<u64>; 3], own: &str, place: 
     })
 }
 
-/// Adds up Anthropic's counts of the requests that its own tools made.
+/// Adds up Anthropic's counts of requests that its own tools made.
 fn calls(scan: &mut Scan<'_>, place: &mut Option<u64>) -> Result<(), ParseError> {
     if scan.peek() != Some(b'{') {
         return scan.skip();
@@ -282,12 +283,12 @@ fn count(value: &Scalar<'_>) -> Option<u64> {
     number.parse().ok().or_else(|| number.parse().ok().filter(|n: &f64| *n >= 0.0).map(|n| n.round() as u64))
 }
 
-/// Dialects whose bodies can tell usage. A plain route's JSON means what its service wants it to mean.
+/// Dialects whose bodies may contain usage. The JSON of a plain route has no meaning here.
 fn metered(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::OpenAi | Dialect::Anthropic | Dialect::Gemini)
 }
 
-/// The usage a whole answer tells; [`UsageSource::None`] when it tells none.
+/// The usage that a whole answer reports; [`UsageSource::None`] if it reports none.
 pub fn from_body(dialect: Dialect, body: &[u8]) -> Usage {
     if !metered(dialect) {
         return Usage::default();
@@ -299,7 +300,7 @@ pub fn from_body(dialect: Dialect, body: &[u8]) -> Usage {
     }
 }
 
-/// An estimate from bytes of text, four a token, for an exchange whose provider told nothing.
+/// An estimate from bytes of text, four a token, for a provider that reported nothing.
 pub fn estimate(input_bytes: usize, output_bytes: usize) -> Usage {
     let tokens = |bytes: usize| (bytes as u64).div_ceil(4);
     let (input, output) = (tokens(input_bytes), tokens(output_bytes));
@@ -325,7 +326,7 @@ impl Usage {
 pub struct UsageStream {
     dialect: Dialect,
     told: Told,
-    /// The last word on the answer's length was heard, not only an opening count.
+    /// Whether the final count of the output was reported, and not only an opening one.
     closed: bool,
     /// Bytes of fragments seen, for the estimate; and of those that came after the last word.
     text: usize,
@@ -343,7 +344,7 @@ impl UsageStream {
         Self { dialect, told: Told::default(), closed: false, text: 0, after: 0, failed: false, began: false, odd: false }
     }
 
-    /// Takes the name and the `data` of one event. Says whether it told anything of usage.
+    /// Takes the name and the `data` of an event. Returns whether it reported any usage.
     pub fn event(&mut self, event: Option<&str>, data: &str) -> bool {
         if !metered(self.dialect) {
             return false;
@@ -352,7 +353,7 @@ impl UsageStream {
             self.fragments(data);
             return false;
         };
-        // Anthropic opens with the input and a first output token; only `message_delta` tells the real output.
+        // Anthropic's first event reports the input and one output token; only `message_delta` reports the real output.
         let opening = event == Some("message_start") || event.is_none() && memmem::find(data.as_bytes(), b"\"message_start\"").is_some();
         let counted = told.output.is_some() && !opening;
         self.closed |= counted;
@@ -388,14 +389,14 @@ impl UsageStream {
         }
     }
 
-    /// What is known so far. While the provider has not told the output, it is estimated from the text that passed;
-    /// a stream that breaks off is never free.
+    /// The usage so far. Unless the provider has reported the output, it is estimated from the text that passed: a stream
+    /// that breaks off is never free.
     pub fn usage(&self) -> Usage {
         if self.failed && self.text == 0 && self.told.usage().total == 0 {
             return Usage::failed();
         }
         if self.told.is_empty() {
-            // Of an answer that broke off before its first word it is known that it has none.
+            // An answer that broke off before its first word is known to have used no output.
             return match estimate(0, self.text) {
                 Usage { source: UsageSource::None, .. } if self.began && !self.odd => {
                     Usage { source: UsageSource::Estimated, ..Usage::default() }
@@ -419,8 +420,7 @@ impl UsageStream {
     }
 }
 
-/// Whether an event is the one with which OpenAI's chats and completions answer `stream_options.include_usage`: usage, and no
-/// choice that it would be about.
+/// Whether an event is OpenAI's answer to `stream_options.include_usage`: usage without any choice.
 pub fn stands_alone(data: &str) -> bool {
     let Ok(mut scan) = Scan::new(data.as_bytes()) else { return false };
     let (mut no_choice, mut usage) = (false, false);
