@@ -1,5 +1,5 @@
-//! Verdicts about texts that were seen before. History and system prompts come again with every turn of a conversation:
-//! most bytes then cost one hash instead of a reading.
+//! A cache of verdicts. History and system prompts are sent again with every turn of a conversation, so most bytes cost a
+//! hash instead of a scan.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,14 +12,13 @@ use super::{Finding, Passage, Side};
 use crate::wire::{Kind, Role};
 
 const SHARDS: usize = 16;
-/// Texts with more findings than this are read again each time, so that the memory of an entry is bounded.
+/// Texts with more findings are scanned again each time, so that the memory for an entry is bounded.
 const MOST_FINDINGS: usize = 32;
 
-/// What was found in one text, or in an answer to one request.
+/// The findings in one text, or in an answer to one request.
 pub type Remembered = Arc<[Finding]>;
 
-/// A bounded memory of verdicts, the least recently used first out. Shared by every engine of the process: the ruleset
-/// is part of the key.
+/// A bounded LRU cache of verdicts. Shared by all engines of the process; the ruleset is part of the key.
 #[derive(Debug)]
 pub struct Verdicts {
     digests: Digests,
@@ -28,10 +27,10 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// A memory of about this many texts.
+    /// A cache of about this many texts.
     pub fn new(capacity: NonZeroUsize) -> Self {
         let each = NonZeroUsize::new(capacity.get().div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
-        // Grown on demand: an idle gateway holds nothing.
+        // Allocated on demand: an idle gateway holds nothing.
         let shard = || {
             let mut shard = LruCache::unbounded();
             shard.resize(each);
@@ -45,12 +44,12 @@ impl Verdicts {
         self.digests.of(passage.text.as_bytes(), ruleset ^ context(passage.side, passage.kind, passage.role))
     }
 
-    /// What was found last time.
+    /// The cached findings.
     pub fn get(&self, key: u128) -> Option<Remembered> {
         self.shard(key).lock().get(&key).cloned()
     }
 
-    /// Remembers what was found.
+    /// Caches findings.
     pub fn put(&self, key: u128, found: &[Finding]) {
         if found.len() <= MOST_FINDINGS {
             let found = if found.is_empty() { Arc::clone(&self.nothing) } else { Arc::from(found) };
@@ -58,12 +57,12 @@ impl Verdicts {
         }
     }
 
-    /// How many texts are remembered.
+    /// Number of cached texts.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    /// Nothing is remembered.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -73,7 +72,7 @@ impl Verdicts {
     }
 }
 
-/// Side, kind and role in bits that rulesets leave to chance.
+/// Side, kind and role as bits, to be combined with the ruleset.
 fn context(side: Side, kind: Kind, role: Role) -> u64 {
     let side = u64::from(side == Side::Response);
     (side << 16 | (kind as u64) << 8 | role as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)

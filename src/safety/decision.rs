@@ -1,4 +1,4 @@
-//! From findings to one decision: block over redact over observe over allow.
+//! Combines findings into one decision: block over redact over observe over allow.
 
 use std::ops::Range;
 
@@ -6,37 +6,37 @@ use super::engine::{Engine, Judgement, Run};
 use super::policy::{Action, OnError, Policy, Risk};
 use super::{Category, Finding, Mode, SafetyAction, redact};
 
-/// What is done about a judgement.
+/// The decision about a judgement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// What is carried out.
+    /// The action that is carried out.
     pub action: SafetyAction,
-    /// What would be, if every module were in mode `security`.
+    /// The action that would be carried out if every module were in mode `security`.
     pub would: SafetyAction,
-    /// A module that must look could not: the request must not go on.
+    /// A module that is required failed: the request must not proceed.
     pub unavailable: bool,
-    /// What each run came to, in the order of [`Judgement::runs`].
+    /// The ruling for each run, in the order of [`Judgement::runs`].
     pub of: Vec<Ruling>,
 }
 
-/// What one module's run came to.
+/// The ruling for one module's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ruling {
-    /// What its findings ask for.
+    /// The action that its findings ask for.
     pub action: SafetyAction,
-    /// It is carried out; otherwise it only would have been.
+    /// Whether the action is carried out, and not only recorded.
     pub enforced: bool,
-    /// Why, for the record. Never shown to a caller.
+    /// The reason, for the record. Never shown to a caller.
     pub reason: &'static str,
 }
 
 impl Engine {
-    /// What a judgement adds to the caller's session.
+    /// The risk that a judgement adds to the caller's session.
     pub fn risk(&self, judgement: &Judgement) -> Risk {
         self.risk_of(&judgement.runs)
     }
 
-    /// The same of runs alone, for what is judged piece by piece.
+    /// [`Self::risk`] for runs alone, for texts that are judged piece by piece.
     pub fn risk_of(&self, runs: &[Run]) -> Risk {
         let mut risk = Risk::default();
         for run in runs {
@@ -58,13 +58,14 @@ impl Engine {
         risk
     }
 
-    /// Decides. `session` is the caller's score including this judgement's risk; without one the judgement stands alone.
+    /// Decides. `session` is the caller's score including this judgement's risk; without one, only the judgement itself
+    /// counts.
     pub fn decide(&self, judgement: &Judgement, session: Option<f64>) -> Decision {
         let score = session.unwrap_or_else(|| self.risk(judgement).onto(0.0, self.rule()));
         self.decide_runs(&judgement.runs, score)
     }
 
-    /// The same of runs alone and the session's score.
+    /// [`Self::decide`] for runs alone, with the session's score.
     pub fn decide_runs(&self, runs: &[Run], score: f64) -> Decision {
         let mut decision = Decision { action: SafetyAction::Allow, would: SafetyAction::Allow, unavailable: false, of: Vec::new() };
         for run in runs {
@@ -81,13 +82,13 @@ impl Engine {
         decision
     }
 
-    /// The spans of one passage that are to be replaced, merged; empty when nothing is.
+    /// The spans of a passage that are to be replaced, merged; empty if there are none.
     pub fn spans(&self, findings: &[Finding]) -> Vec<(Range<usize>, Category)> {
         let wanted = findings.iter().filter(|finding| self.redacts(finding));
         redact::merged(wanted.map(|finding| (finding.span.clone(), finding.category.clone())).collect())
     }
 
-    /// The text of a passage as it leaves, or `None` if it leaves as it came.
+    /// The text of a passage after redaction; `None` if it is unchanged.
     pub fn redacted(&self, text: &str, findings: &[Finding]) -> Option<String> {
         let spans = self.spans(findings);
         if spans.is_empty() { None } else { Some(redact::redacted(text, &spans)) }

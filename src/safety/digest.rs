@@ -1,12 +1,12 @@
-//! A keyed 128-bit hash of texts, fast enough to recognise a message in less time than reading it.
+//! A keyed 128-bit hash of texts, fast enough that recognising a message takes less time than scanning it.
 //!
-//! Blocks are compressed by NH (sums of products of keyed words, an almost universal family) and the blocks' sums by two
-//! polynomials over the field of 2⁶¹ − 1. The keys are random and never leave the process, so that nobody can choose two
-//! texts of one hash: for any two texts the chance is below 2⁻⁵⁵. It is no cryptographic digest of anything.
+//! Blocks are compressed by NH (sums of products of keyed words, an almost universal family), and the sums by two
+//! polynomials over the field of 2⁶¹ − 1. The keys are random and never leave the process, so nobody can construct two
+//! texts with one hash: for any two texts the probability is below 2⁻⁵⁵. It is not a cryptographic digest.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Words of a block: 512 bytes.
+/// Words in a block of 512 bytes.
 const WORDS: usize = 64;
 const PRIME: u64 = (1 << 61) - 1;
 
@@ -30,12 +30,12 @@ impl Digests {
         }
     }
 
-    /// The hash of a text together with what else the verdict about it depends on.
+    /// The hash of a text, together with the context on which its verdict depends.
     pub fn of(&self, text: &[u8], context: u64) -> u128 {
         let [mut a, mut b] = [context % PRIME, context.rotate_left(32) % PRIME];
         let [p, q] = self.points;
         let mut take = |sum: u128, len: usize| {
-            // Three limbs below the prime: the sum is 128 bits wide.
+            // Three limbs below the prime hold the 128-bit sum and the length.
             for limb in [sum as u64 & ((1 << 60) - 1), (sum >> 60) as u64 & ((1 << 60) - 1), ((sum >> 120) as u64) << 16 | len as u64] {
                 a = step(a, p, limb);
                 b = step(b, q, limb);
@@ -50,7 +50,7 @@ impl Digests {
         if let Some(head) = last.get_mut(..rest.len()) {
             head.copy_from_slice(rest);
         }
-        // Only as many words as there are: short texts are the common ones.
+        // Hashes only as many words as there are, since short texts are common.
         take(self.block(last.get(..rest.len().div_ceil(16) * 16).unwrap_or_default()), rest.len());
         take(text.len() as u128, 1);
         u128::from(a ^ self.mask[0]) << 64 | u128::from(b ^ self.mask[1])
@@ -68,7 +68,7 @@ impl Digests {
     }
 }
 
-/// One step of a polynomial modulo 2⁶¹ − 1.
+/// One step of the evaluation of a polynomial modulo 2⁶¹ − 1.
 fn step(value: u64, point: u64, limb: u64) -> u64 {
     let product = u128::from(value) * u128::from(point) + u128::from(limb);
     let folded = (product as u64 & PRIME) as u128 + (product >> 61);
@@ -96,7 +96,7 @@ mod tests {
         for len in 0..text.len() {
             assert!(seen.insert(digests.of(&text[..len], 0)), "length {len}");
         }
-        // A text that ends in zeros is another one than without them.
+        // A text with trailing zeros differs from the one without.
         assert_ne!(digests.of(b"a", 0), digests.of(b"a\0", 0));
         assert_ne!(digests.of(&[0; 512], 0), digests.of(&[0; 1024], 0));
         assert_eq!(digests.of(&text, 5), digests.of(&text, 5));

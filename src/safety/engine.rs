@@ -1,8 +1,8 @@
-//! The engine: every module that is in force over the passages of one phase, and what they found.
+//! The engine: runs the configured modules over the passages of one phase, and combines what they find.
 //!
-//! Modules run in the order sequential, parallel, background; all of them look at the text as it came, and redactions are
-//! carried out once, together. Nothing here waits: sessions are asked by whoever called ([`Engine::decide`] takes the
-//! score), so that the gateway, `safety scan` and a test run the very same code.
+//! Modules run in the order sequential, parallel, background. All of them see the original text, and redactions are carried
+//! out together at the end. Nothing here waits: the caller fetches the session's score and passes it to [`Engine::decide`],
+//! so that the gateway, `safety scan` and tests run the same code.
 
 use std::any::Any;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,9 +19,9 @@ use super::policy::{Action, Policy, SessionRule};
 use super::{Category, Finding, Findings, Kinds, Mode, ModuleError, Order, Passage, Phase, SafetyModule};
 use crate::wire::Kind;
 
-/// Which members of an engine look at a request, a bit each by their place.
+/// Bit mask of the members that scan a request, by their position in the engine.
 pub type Admitted = u64;
-/// All of them.
+/// All members.
 pub const EVERYONE: Admitted = u64::MAX;
 
 /// The most that a module says of what another tells of in its stead.
@@ -29,19 +29,19 @@ const RETOLD: f32 = 0.45;
 
 /// A module that was built, shared by every engine that uses it.
 pub struct Built {
-    /// What was known before.
+    /// Its description.
     pub blueprint: &'static Blueprint,
     /// The module.
     pub module: Arc<dyn SafetyModule>,
-    /// Names this build of it with this configuration.
+    /// Identifies this build of the module with this configuration.
     ruleset: u64,
 }
 
 impl Built {
-    /// Builds a module from its own configuration.
+    /// Builds a module from its configuration.
     ///
     /// # Errors
-    /// What the module says is wrong with it.
+    /// The module's error about its configuration.
     pub fn new(blueprint: &'static Blueprint, config: &Value) -> Result<Self, String> {
         let module = catch_unwind(|| (blueprint.build)(config)).map_err(|_| "panicked while it was built".to_owned())??;
         let mut hasher = DefaultHasher::new();
@@ -49,14 +49,14 @@ impl Built {
         Ok(Self { blueprint, module, ruleset: hasher.finish() })
     }
 
-    /// A module of a test or of another program, without a blueprint of the list.
+    /// A module of a test or of another program.
     pub fn of(blueprint: &'static Blueprint, module: Arc<dyn SafetyModule>) -> Self {
         let mut hasher = DefaultHasher::new();
         blueprint.name.hash(&mut hasher);
         Self { blueprint, module, ruleset: hasher.finish() }
     }
 
-    /// The policy that holds if nothing is configured.
+    /// The policy that applies if nothing is configured.
     pub fn policy(&self) -> Policy {
         Policy {
             mode: Mode::Security,
@@ -75,12 +75,12 @@ impl std::fmt::Debug for Built {
     }
 }
 
-/// A module under a policy.
+/// A module with its policy.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// The module.
     pub built: Arc<Built>,
-    /// What the operator decided about it.
+    /// The operator's policy.
     pub policy: Policy,
 }
 
@@ -90,13 +90,13 @@ impl Member {
         self.built.blueprint.name
     }
 
-    /// Whether it looks at a passage.
+    /// Whether it scans a passage.
     pub fn reads(&self, passage: &Passage<'_>) -> bool {
         let Some(kinds) = &self.policy.kinds else { return self.built.module.reads(passage) };
         if !kinds.contains(&passage.kind) {
             return false;
         }
-        // The operator's choice of kinds replaces the module's own; side and role stay its business.
+        // The operator's choice of kinds replaces the module's own. Side and role stay the module's choice.
         self.built.module.reads(passage) || {
             let mut plain = passage.clone();
             plain.kind = Kind::Content;
@@ -105,13 +105,13 @@ impl Member {
     }
 }
 
-/// Every module that is in force somewhere, under one mode and one session rule. Immutable; shared by requests.
+/// Modules with a mode and a session rule. Immutable, and shared by requests.
 #[derive(Debug)]
 pub struct Engine {
     mode: Mode,
     rule: SessionRule,
     members: Vec<Member>,
-    /// Members by phase, in the order in which they run.
+    /// Positions of members by phase, in the order in which they run.
     plan: [Vec<usize>; 6],
     /// By member: who may tell of a finding in its stead, a bit each by their place.
     stand_ins: Vec<Admitted>,
@@ -119,59 +119,60 @@ pub struct Engine {
     ruleset: u64,
 }
 
-/// What the modules found in the passages of one phase.
+/// The findings of all modules in the passages of one phase.
 #[derive(Debug, Clone)]
 pub struct Judgement {
-    /// When they looked.
+    /// The phase.
     pub phase: Phase,
-    /// What was found in each passage, in their order; empty when nothing was found anywhere.
+    /// The findings in each passage, by index; empty if nothing was found anywhere.
     pub found: Vec<Findings>,
-    /// What each module did, in the order in which they ran.
+    /// The run of each module, in the order in which they ran.
     pub runs: Vec<Run>,
-    /// How many texts there were, those left out that were known from before.
+    /// Number of texts that were scanned, without those whose verdict was cached.
     pub read: u32,
-    /// Texts whose verdict was remembered; modules that neither are pure nor [compare](SafetyModule::compares) read these too.
+    /// Number of texts with a cached verdict. Modules that neither are pure nor [compare](SafetyModule::compares) scanned
+    /// these too.
     pub remembered: u32,
-    /// Names the passages: two judgements of one name are about the same. 0 where no verdicts are remembered.
+    /// Identifies the passages: two judgements with the same name are about the same texts. 0 without a cache.
     pub name: u128,
 }
 
 /// What one module did over all passages of a phase.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Its place in the engine.
+    /// The module's position in the engine.
     pub member: usize,
-    /// Its name.
+    /// The module's name.
     pub module: &'static str,
-    /// The highest score it gave, 0 to 1.
+    /// The highest score of its findings, 0 to 1.
     pub peak: f32,
-    /// The same of what was not [said before](Passage::said_before).
+    /// The highest score outside of texts [said before](Passage::said_before).
     pub fresh: f32,
-    /// What it looks at now was.
+    /// Whether the passage being scanned was said before.
     before: bool,
-    /// What it found, counted by category in the order of first sight. Never text.
+    /// Number of findings by category, in the order of first occurrence. Never text.
     pub counts: Vec<(Category, u32)>,
-    /// Spans of them it wants redacted.
+    /// Number of spans that it wants redacted.
     pub redactions: u32,
     /// In what kinds of text it found something.
     pub kinds: Kinds,
     /// Why it could not look at everything.
     pub failure: Option<Failure>,
-    /// How long it looked.
+    /// Time that it took.
     pub took: Duration,
 }
 
-/// Why a module could not look.
+/// Why a module could not scan a passage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// It says so.
+    /// The module returned an error.
     Error(String),
-    /// It panicked. What the panic says may quote the text and is dropped unread.
+    /// The module panicked. The payload may quote the text, so it is dropped unread.
     Panicked,
 }
 
 impl Failure {
-    /// Safe to put on record.
+    /// A text that is safe to record.
     pub fn text(&self) -> &str {
         match self {
             Self::Error(text) => text,
@@ -213,7 +214,7 @@ impl Run {
         }
     }
 
-    /// Takes over what another reading of the same stream came to.
+    /// Adds the result of another scan of the same stream.
     pub fn absorb(&mut self, other: Run, counted: bool) {
         self.failure = other.failure.or(self.failure.take());
         self.peak = self.peak.max(other.peak);
@@ -231,7 +232,7 @@ impl Run {
         }
     }
 
-    /// As if findings of a category had not been.
+    /// Removes the findings of a category.
     pub fn forget(&mut self, category: &str) {
         self.counts.retain(|(name, _)| name != category);
         if self.counts.is_empty() {
@@ -240,17 +241,17 @@ impl Run {
         }
     }
 
-    /// It found something.
+    /// Whether it found anything.
     pub fn found(&self) -> bool {
         !self.counts.is_empty()
     }
 }
 
-/// Modules of an engine at the most; a configuration with more is refused.
+/// Most modules in an engine; a configuration with more is refused.
 pub const MOST_MODULES: usize = 64;
 
 impl Engine {
-    /// An engine of these members. `verdicts` remembers what was found in texts seen before.
+    /// An engine of these members. `verdicts` is the cache of findings.
     pub fn new(mode: Mode, rule: SessionRule, members: Vec<Member>, verdicts: Option<Arc<Verdicts>>) -> Self {
         let mut plan: [Vec<usize>; 6] = Default::default();
         let mut hasher = DefaultHasher::new();
@@ -289,11 +290,11 @@ impl Engine {
         Self { mode, rule, members, plan, stand_ins, verdicts, ruleset: hasher.finish() }
     }
 
-    /// Every built-in module as it comes, in mode `security`, without memory of texts: what `safety scan` runs without a
+    /// Every built-in module with its defaults, in mode `security`, without a cache: the engine of `safety scan` without a
     /// configuration.
     ///
     /// # Errors
-    /// A module that cannot be built from its defaults, which is a defect.
+    /// When a module cannot be built with its defaults, which is a defect.
     pub fn default_pack() -> Result<Self, String> {
         let mut members = Vec::new();
         for blueprint in modules::BUILT_IN {
@@ -314,32 +315,32 @@ impl Engine {
         &self.rule
     }
 
-    /// Its modules.
+    /// The members.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Whether anything runs at a phase.
+    /// Whether any module runs at a phase.
     pub fn runs_at(&self, phase: Phase) -> bool {
         !self.plan[phase as usize].is_empty()
     }
 
-    /// The members of a phase, in the order in which they run.
+    /// The members that run at a phase, in order.
     pub fn at(&self, phase: Phase) -> impl Iterator<Item = (usize, &Member)> {
         self.plan[phase as usize].iter().filter_map(|place| Some((*place, self.members.get(*place)?)))
     }
 
-    /// What a member may do at the most here.
+    /// The effective mode of a member: the lower of its own and the engine's.
     pub fn mode_of(&self, member: &Member) -> Mode {
         self.mode.min(member.policy.mode)
     }
 
-    /// Everyone looks at these passages.
+    /// Scans passages with all members.
     pub fn judge(&self, phase: Phase, passages: &[Passage<'_>]) -> Judgement {
         self.judge_for(phase, passages, EVERYONE)
     }
 
-    /// The admitted members look at these passages.
+    /// Scans passages with the admitted members.
     pub fn judge_for(&self, phase: Phase, passages: &[Passage<'_>], admitted: Admitted) -> Judgement {
         let background = |member: &Member| member.built.module.order() == Order::Background;
         let late = matches!(phase, Phase::Stream | Phase::PostResponse);
@@ -368,7 +369,7 @@ impl Engine {
         judgement
     }
 
-    /// One passage, by everyone who reads it; whether its verdict was remembered.
+    /// Scans one passage with every member that reads it. Returns the findings, and whether they came from the cache.
     fn look(&self, passage: &Passage<'_>, team: &[(usize, &Member)], runs: &mut [Run], memo: Memo<'_>) -> (Findings, bool) {
         let mut found = Findings::new();
         let known = memo.verdicts.and_then(|verdicts| verdicts.get(memo.key));
@@ -430,45 +431,45 @@ impl Engine {
     }
 }
 
-/// What is remembered of one passage, and under which key.
+/// The cache entry of one passage.
 #[derive(Clone, Copy)]
 struct Memo<'a> {
     verdicts: Option<&'a Verdicts>,
     key: u128,
-    /// The key is of an answer to that very request.
+    /// Whether the key includes the request to which the passage is an answer.
     asked: bool,
 }
 
 impl Memo<'_> {
-    /// Whether a member's findings are among what is remembered.
+    /// Whether a member's findings are part of the cache entry.
     fn holds(self, member: &Member) -> bool {
         member.built.blueprint.pure || self.asked && member.built.module.compares()
     }
 }
 
-/// The name of passages whose last one has this key. Keys are secret and as good as drawn, so one step of a polynomial tells
-/// lists apart.
+/// Extends the name of a list of passages by the key of the next one. Keys are secret and as good as random, so one step of
+/// a polynomial distinguishes lists.
 fn next_name(before: u128, key: u128) -> u128 {
     before.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(key).max(1)
 }
 
-/// Runs a module's code. A panic is a failure of the module alone.
+/// Runs a module's code and turns a panic into a failure of this module alone.
 ///
 /// # Errors
-/// The module could not look.
+/// When the module could not scan.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, ModuleError>) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(Failure::Error(error.0)),
         Err(payload) => {
-            // A payload whose own drop panics must not take the request along.
+            // The payload may quote the text: it is dropped unread.
             drop::<Box<dyn Any + Send>>(payload);
             Err(Failure::Panicked)
         }
     }
 }
 
-/// A memory of verdicts of the usual size.
+/// A cache of this many verdicts; `None` for 0.
 pub fn verdicts(capacity: usize) -> Option<Arc<Verdicts>> {
     NonZeroUsize::new(capacity).map(|capacity| Arc::new(Verdicts::new(capacity)))
 }

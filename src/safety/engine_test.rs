@@ -7,7 +7,7 @@ use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{OnError, Risk, SafetyAction, Scanner, Settled, Side};
 use crate::wire::Role;
 
-/// Finds a word wherever it stands.
+/// A module that finds a word wherever it occurs.
 pub struct Words {
     pub name: &'static str,
     pub word: &'static str,
@@ -78,7 +78,7 @@ const fn blueprint(name: &'static str, on_error: OnError) -> Blueprint {
     Blueprint { name, question: "Is the word there?", weight: 1.0, on_error, pure: true, build: |_| Err("built by hand".to_owned()) }
 }
 
-/// One module that redacts `secret` and one that scores `attack`, with the scores and the number of scans to look at.
+/// One module that redacts `secret` and one that scores `attack`, and a counter of their scans.
 pub fn pair(score: f32) -> (Vec<Member>, Arc<AtomicUsize>) {
     let scans = Arc::<AtomicUsize>::default();
     let member = |blueprint: &'static Blueprint, word, score, redact| {
@@ -195,16 +195,16 @@ fn what_was_seen_is_not_read_again() {
     assert_eq!(first.found, again.found);
     let counts = |j: &Judgement| j.runs.iter().map(|r| (r.module, r.counts.clone(), r.redactions)).collect::<Vec<_>>();
     assert_eq!(counts(&first), counts(&again));
-    // A module that failed has no verdict to remember.
+    // A failed module has no verdict to cache.
     engine.judge(Phase::PreUpstream, &[user("cannot look")]);
     engine.judge(Phase::PreUpstream, &[user("cannot look")]);
     assert_eq!(scans.load(Ordering::Relaxed), 10);
-    // Someone else's selection of modules has verdicts of its own.
+    // Another selection of modules has verdicts of its own.
     engine.judge_for(Phase::PreUpstream, &history[..1], 0b01);
     assert_eq!(scans.load(Ordering::Relaxed), 11);
 }
 
-/// Finds in an answer what was asked.
+/// A module that finds in an answer what the request said.
 struct Echo(Arc<AtomicUsize>);
 
 impl SafetyModule for Echo {

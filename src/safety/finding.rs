@@ -1,4 +1,4 @@
-//! What a module found.
+//! Findings of modules.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,22 +8,23 @@ use crate::wire::Kind;
 /// What sort of thing was found: `email`, `credit_card`, `instruction_override`, … Stable; counted and on record.
 pub type Category = Cow<'static, str>;
 
-/// One thing a module found in one passage.
+/// Something that a module found in a passage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// Whose finding.
+    /// The module's name.
     pub module: &'static str,
-    /// What sort.
+    /// The kind.
     pub category: Category,
-    /// Where, in bytes of the passage's raw text, on character boundaries.
+    /// The range in bytes of the passage's raw text, on character boundaries.
     pub span: Range<usize>,
-    /// How much it stands for an attack or a leak, 0 to 1; 0.5 is the point of decision. 0 for what is only redacted.
+    /// How strongly it indicates an attack or a leak, 0 to 1, with the decision threshold at 0.5. 0 for findings that are
+    /// only redacted.
     pub score: f32,
     /// Whether the span is to be replaced by a marker.
     pub redact: bool,
 }
 
-/// Findings of one passage, in the order they were made.
+/// Findings in one passage, in the order in which they were made.
 pub type Findings = Vec<Finding>;
 
 /// Kinds of text, each once.

@@ -1,4 +1,4 @@
-//! Vocabulary and weights at work.
+//! The attack detector: vocabulary and weights applied to texts.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use super::lexicon::{Idea, Lexicon, LexiconError};
 use super::model::{HEADS, Model, SCORES, WeightsError};
 use super::window::{Extent, Window, mention};
 
-/// The weights that come with the gateway; the README beside says how they were made.
+/// The weights that are shipped with the gateway; the README beside them describes how they were trained.
 const SHIPPED: &[u8] = include_bytes!("weights.bin");
 
-/// Fainter scores are nothing to speak of: one innocent text in ten is weighed above it.
+/// Scores below this are ignored: one innocent text in ten scores above it.
 pub const FAINTEST: f32 = SCORES[1];
 
-/// Finds attacks. Shared by the modules that ask it, and by all threads.
+/// Finds attacks. Shared by the modules that use it, and by all threads.
 #[derive(Debug)]
 pub struct Detector {
     id: u64,
@@ -27,25 +27,26 @@ pub struct Detector {
     model: Model,
 }
 
-/// The detector cannot be built.
+/// Why the detector cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
-    /// The vocabulary is wrong.
+    /// The vocabulary is malformed.
     #[error(transparent)]
     Lexicon(#[from] LexiconError),
-    /// The weights are wrong.
+    /// The weights are malformed.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-/// What one head says about a text.
+/// The result of one head for a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
-    /// How much it looks like an attack: 0.5 is one false positive in a hundred, 0.85 about three in a thousand.
+    /// How much the text looks like an attack: innocent texts reach 0.5 once in a hundred, 0.85 about three times in a
+    /// thousand.
     pub score: f32,
-    /// Where: the strongest window, in bytes of the text that was weighed.
+    /// The strongest window, as a range of bytes in the text.
     pub span: Range<usize>,
-    /// What sort of attack its words speak of; empty below [`FAINTEST`].
+    /// The kind of attack, by the vocabulary found in the window; empty below [`FAINTEST`].
     pub family: &'static str,
     /// How far beyond the point of decision, in raw sums, which heads have in common.
     pub(super) margin: f32,
@@ -61,25 +62,25 @@ impl Default for Hit {
 pub type Hits = [Hit; HEADS];
 
 impl Detector {
-    /// With weights of one's own.
+    /// A detector with other weights than the shipped ones.
     ///
     /// # Errors
-    /// The weights are not of this version.
+    /// When the weights are not of this version.
     pub fn new(weights: impl Into<Cow<'static, [u8]>>) -> Result<Self, DetectorError> {
         static BUILT: AtomicU64 = AtomicU64::new(0);
         let id = BUILT.fetch_add(1, Ordering::Relaxed);
         Ok(Self { id, lexicon: Lexicon::shipped()?, model: Model::from_bytes(weights)? })
     }
 
-    /// Another one for every detector of this process.
+    /// Unique among the detectors of this process.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// With the weights that come with the gateway. Built once.
+    /// The detector with the shipped weights. Built once.
     ///
     /// # Errors
-    /// The file in the source tree is not what the trainer wrote.
+    /// When the file in the source tree was not written by the trainer.
     pub fn shipped() -> Result<Arc<Self>, DetectorError> {
         static BUILT: OnceLock<Arc<Detector>> = OnceLock::new();
         if let Some(built) = BUILT.get() {
@@ -89,8 +90,9 @@ impl Detector {
         Ok(Arc::clone(BUILT.get_or_init(|| built)))
     }
 
-    /// Weighs a text in all its forms; the strongest of them counts, and spans are bytes of the raw text. `system` says that
-    /// the words are those of a system message, which whoever runs the application wrote: it has to look worse.
+    /// Scores a text in all its forms (as folded, and each view under a disguise). The strongest one counts; spans are
+    /// bytes of the raw text. `system` says that the text is a system message: its author runs the application, so it must
+    /// look worse to be found.
     pub fn weigh(&self, normal: &Normal<'_>, system: bool) -> Hits {
         let folded = normal.folded();
         let mut hits = self.judge(folded.text(), system);
@@ -98,7 +100,7 @@ impl Detector {
             hit.span = folded.original(hit.span.clone());
         }
         for view in &normal.views().found {
-            // What is disguised is worth a close look by that alone.
+            // A disguise alone makes the text worth a close look, so short ones skip the gate.
             for (hit, seen) in hits.iter_mut().zip(self.judge_as(&view.text, system, true)) {
                 if seen.margin > hit.margin {
                     *hit = Hit { span: view.source.clone(), ..seen };
@@ -108,12 +110,12 @@ impl Detector {
         hits
     }
 
-    /// Weighs what the gate opens of one folded text: a short one whole or not at all.
+    /// Scores those stretches of a folded text that pass the gate; a short text passes as a whole or not at all.
     pub fn judge(&self, folded: &str, system: bool) -> Hits {
         self.judge_as(folded, system, false)
     }
 
-    /// The same; `open` says that a short text is read in any case.
+    /// [`Self::judge`]; with `open_short` short texts are read without asking the gate.
     fn judge_as(&self, folded: &str, system: bool, open_short: bool) -> Hits {
         let mut hits = Hits::default();
         let (table, bar) = self.model.gate();
@@ -130,7 +132,7 @@ impl Detector {
         hits
     }
 
-    /// Reads a stretch of a text of this length closely.
+    /// Scores a stretch of a text with the given extent.
     fn read(&self, folded: &str, stretch: Range<usize>, extent: Extent, system: bool, hits: &mut Hits) {
         let text = folded.get(stretch.clone()).unwrap_or_default();
         let mut sums = Sums::new(self.model.weights(), text.len());
@@ -154,13 +156,13 @@ impl Detector {
 struct Sums<'a> {
     weights: &'a [[u8; HEADS]],
     sum: [i32; HEADS],
-    /// Up to each token, and after the last.
+    /// The sums before each token, and after the last one.
     sums: Vec<[i32; HEADS]>,
-    /// Where each token begins; texts are cut long before four gigabytes.
+    /// Offset of each token; texts are cut off long before four gigabytes.
     starts: Vec<u32>,
-    /// The tokens that sentences begin with.
+    /// Tokens that begin a sentence.
     breaks: Vec<u32>,
-    /// At which tokens which ideas begin.
+    /// Ideas, with the tokens at which they begin.
     ideas: Vec<(u32, Idea)>,
 }
 
@@ -178,7 +180,7 @@ impl<'a> Sums<'a> {
         }
     }
 
-    /// The ideas of a window, as a set of bits.
+    /// The ideas in a window, as a bit set.
     fn ideas(&self, window: &Window) -> u64 {
         let inside = self.ideas.iter().filter(|(token, _)| (window.from..window.to).contains(&(*token as usize)));
         inside.fold(0, |set, (_, idea)| set | 1 << *idea as u64)
@@ -193,7 +195,7 @@ impl Sink for Sums<'_> {
 
     #[inline]
     fn features(&mut self, buckets: impl Iterator<Item = u32>) {
-        // Added up apart first, so that no look at the weights waits for the one before.
+        // Summed in a local first, so that the lookups do not wait for one another.
         let add = |sums: [i32; HEADS], bucket| {
             let weights = self.weights.get(bucket as usize).copied().unwrap_or_default();
             std::array::from_fn(|head| sums[head] + i32::from(weights[head] as i8))

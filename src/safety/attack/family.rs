@@ -1,9 +1,9 @@
-//! What sort of attack a window is, for people: named after the ideas it speaks of. The score does not depend on it.
+//! The kind of attack in a window, for people: named by the ideas found in it. The score does not depend on it.
 
 use super::lexicon::Idea;
 use super::model::INJECTION;
 
-/// Sorts of injection and the ideas that speak for them, the most telling sort first.
+/// Kinds of injections with the ideas that indicate them, the most telling first.
 const INJECTIONS: &[(&str, &[Idea])] = &[
     ("fake_role", &[Idea::Tag]),
     ("prompt_extraction", &[Idea::Prompt, Idea::Reveal]),
@@ -14,7 +14,7 @@ const INJECTIONS: &[(&str, &[Idea])] = &[
     ("instruction_override", &[Idea::Ignore]),
 ];
 
-/// Sorts of jailbreaks.
+/// Kinds of jailbreaks with the ideas that indicate them, the most telling first.
 const JAILBREAKS: &[(&str, &[Idea])] = &[
     ("mode_switch", &[Idea::Mode]),
     ("guard_bypass", &[Idea::Bypass, Idea::Limits]),
@@ -26,7 +26,7 @@ const JAILBREAKS: &[(&str, &[Idea])] = &[
     ("unbound_persona", &[Idea::Persona]),
 ];
 
-/// The sort of attack a head has found, from the set of ideas in its window: a bit for each.
+/// The kind of attack that a head found, by the bit set of ideas in its window.
 pub fn family(head: usize, found: u64) -> &'static str {
     let seen = |idea: &Idea| found >> *idea as u64 & 1 == 1;
     let (sorts, other) = if head == INJECTION { (INJECTIONS, "embedded_instruction") } else { (JAILBREAKS, "adversarial_wording") };

@@ -1,50 +1,50 @@
-//! What the model looks at: hashed words, stems, pairs of them, pieces of words, and sequences of ideas, each counted
-//! where it ends.
+//! The features of the model: hashed words, stems, pairs of them, pieces of words, and sequences of ideas, each counted at
+//! the token where it ends.
 
 use super::lexicon::{Idea, Lexicon};
 use super::tokens::{Sort, Token, Tokens};
 
-/// The number of weights a head has, as a power of two.
+/// Number of weights of a head, as a power of two.
 pub const BITS: u32 = 19;
-/// The number of weights a head has.
+/// Number of weights of a head.
 pub const BUCKETS: usize = 1 << BITS;
 
-/// How many tokens back an idea still belongs to the one before.
+/// Number of tokens within which an idea is paired with the one before it.
 const REACH: usize = 14;
-/// How many ideas back an idea is paired with.
+/// Number of earlier ideas with which an idea is paired.
 const PAIRED: usize = 4;
-/// How many bytes the pieces of words have that bridge spellings and endings.
+/// Length in bytes of the pieces of words, which bridge spellings and endings.
 const PIECE: usize = 4;
 
-/// Takes what is found in a text, token by token.
+/// Receives the features of a text, token by token.
 pub trait Sink {
-    /// A feature of the present token.
+    /// A feature of the current token.
     fn feature(&mut self, bucket: u32);
-    /// Several of them.
+    /// Several features of the current token.
     #[inline]
     fn features(&mut self, buckets: impl Iterator<Item = u32>) {
         buckets.for_each(|bucket| self.feature(bucket));
     }
-    /// An idea that begins with the present token.
+    /// An idea that begins with the current token.
     fn idea(&mut self, _idea: Idea) {}
-    /// The present token is complete; it began at this byte, and after it a sentence may begin.
+    /// The current token is complete. It began at byte `start`; if `ends`, a sentence may end with it.
     fn token(&mut self, start: usize, ends: bool);
 }
 
-/// A bucket for a feature of this sort.
+/// The bucket of a feature of a given sort.
 #[inline]
 const fn bucket(sort: u64, of: u64) -> u32 {
     let hash = (of ^ sort.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     ((hash ^ hash >> 32).wrapping_mul(0xE703_7ED1_A0B4_28DB) >> (64 - BITS)) as u32
 }
 
-/// One number for a feature of two parts, in their order.
+/// Combines the two parts of a feature, respecting their order.
 #[inline]
 const fn pair(a: u64, b: u64) -> u64 {
     a ^ b.rotate_left(23).wrapping_mul(0xA076_1D64_78BD_642F)
 }
 
-/// Reads a folded text, or a stretch of one.
+/// Extracts the features of a folded text or of a stretch of one.
 pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
     let mut past = [Past::default(); 3];
     let mut ideas = [(0u64, 0usize); PAIRED]; // what and at which token
@@ -71,7 +71,7 @@ pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
             sink.idea(found);
         });
         past = match token.sort {
-            // A line begins as a text does, whatever stands above it.
+            // A new line is read like the beginning of a text, whatever the lines above.
             Sort::Line => [Past::default(); 3],
             _ => [Past { hash: token.hash, stem: token.stem(), sort: Some(token.sort) }, past[0], past[1]],
         };
@@ -82,26 +82,26 @@ pub fn read(text: &str, lexicon: &Lexicon, sink: &mut impl Sink) {
     }
 }
 
-/// Within how many tokens after words about attacks an idea is still one that is written about.
+/// Number of tokens after a mention of attacks within which an idea counts as reported.
 const TOLD: usize = 64;
-/// How many tokens a quotation has at most.
+/// Most tokens in a quotation.
 const QUOTATION: usize = 64;
 
-/// Whether words are somebody's own or reported: who writes about attacks quotes them.
+/// Tells whether words are meant or reported: texts about attacks quote them.
 #[derive(Default)]
 struct Speech {
-    /// The token before which a quotation has to close.
+    /// The token before which an open quotation must close.
     until: usize,
-    /// Whether what is open is a value of a record, which is nobody's speech.
+    /// Whether the open quotation is a value in a record (JSON, for example), which is not reported speech.
     value: bool,
-    /// Whether the token before held a quotation mark.
+    /// Whether the previous token contained a quotation mark.
     marked: bool,
-    /// The token up to which ideas are written about.
+    /// The token up to which ideas count as reported.
     talk: usize,
 }
 
 impl Speech {
-    /// Whether a token is inside a quotation of running text.
+    /// Whether a token is within a quotation in running text.
     #[inline]
     fn reported(&mut self, text: &str, token: &Token, index: usize) -> bool {
         if token.sort != Sort::Mark {
@@ -115,7 +115,7 @@ impl Speech {
         let count = mark.chars().filter(|c| matches!(c, '"' | '`' | '“' | '”' | '„' | '«' | '»' | '「' | '」' | '『' | '』')).count();
         if !count.is_multiple_of(2) {
             self.until = if index < self.until { 0 } else { index + QUOTATION };
-            // In a record, the name of a value stands in marks as well.
+            // In a record the name of a value is quoted too, so that two quotation marks meet.
             self.value = self.marked;
         }
         self.marked = count > 0;
@@ -123,7 +123,7 @@ impl Speech {
     }
 }
 
-/// What is still known of a token before.
+/// What is remembered of an earlier token.
 #[derive(Clone, Copy, Default)]
 struct Past {
     hash: u64,
@@ -142,7 +142,7 @@ fn words(text: &str, token: &Token, past: &[Past; 3], sink: &mut impl Sink) {
         Sort::Mark => {
             sink.features([alone, both, bucket(6, pair(token.stem(), past[0].stem))].into_iter());
             if past[0].sort == Some(Sort::Word) && past[1].sort == Some(Sort::Mark) {
-                // Words and marks in turns are what machine-made suffixes look like.
+                // Machine-generated suffixes look like words and punctuation in turns.
                 sink.feature(bucket(9, token.stem()));
             }
         }

@@ -1,5 +1,5 @@
-//! The literal phrases of the product: a documented floor. Each gives a signal whatever else is found, and none of them
-//! alone is more than a signal, for all of them occur in innocent text.
+//! The literal phrases that the product documents as a floor. Each one gives a signal, whatever else is found, but never
+//! more than a signal by itself, since all of them occur in innocent text.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::super::normal::fold;
 
-/// The score of a literal phrase, well below the point of decision.
+/// The score of a literal phrase, well below the decision threshold.
 pub const FLOOR: f32 = 0.2;
 
 /// The phrases of the module `prompt_injection`.
@@ -22,16 +22,16 @@ pub const JAILBREAK: &[&str] = &["act as", "roleplay", "you are now", "do anythi
 pub struct Floor(AhoCorasick);
 
 impl Floor {
-    /// Of these phrases, as anyone writes them.
+    /// Compiles phrases, after folding them like texts.
     ///
     /// # Errors
-    /// There are more of them than an automaton holds.
+    /// When there are more of them than an automaton can hold.
     pub fn new<'a>(phrases: impl IntoIterator<Item = &'a str>) -> Result<Self, aho_corasick::BuildError> {
         let folded = phrases.into_iter().map(|phrase| fold(phrase.trim()).text().to_owned()).filter(|phrase| !phrase.is_empty());
         AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(folded).map(Self)
     }
 
-    /// Where the first of the phrases stands in a folded text, as whole words.
+    /// The first of the phrases in a folded text, as whole words.
     pub fn find(&self, folded: &str) -> Option<Range<usize>> {
         let letter = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = folded.as_bytes();

@@ -1,49 +1,49 @@
-//! Which stretches of a long text are worth a close look: those whose words, one by one and in pairs, weigh enough.
+//! The gate: decides which stretches of a long text are worth a close look, by adding up weights of single words and pairs.
 //!
-//! Two looks at a small table a word, where the close look costs dozens. The table is learnt with the weights, and its bar
-//! is what nearly all attacks reach that the close look finds.
+//! It costs two lookups in a small table for each word, where the close look costs dozens. The table is trained along with
+//! the weights; its bar is chosen so that nearly all attacks that the close look finds reach it.
 
 use std::ops::Range;
 
 use super::tokens::{LOW, ONES, TOP, eight, letter, mix};
 use super::window::Extent;
 
-/// Texts up to this many bytes are read whole in any case: a few words are read soon, and are little to go by.
+/// Texts up to this many bytes are always read: they are cheap to read, and too short to judge by single words.
 pub const BRIEF: usize = 192;
-/// Texts up to this many bytes are read whole or not at all.
+/// Texts up to this many bytes are read as a whole or not at all.
 pub const SHORT: usize = 512;
-/// What a short text has to weigh of the bar. By tables that never saw them, 998 of 1,000 short attacks that are found weigh
-/// that, and a third of the innocent texts.
+/// The fraction of the bar that a short text must reach. With tables that had not seen them, 998 of 1,000 short attacks
+/// that are found reach it, and a third of the innocent texts.
 const SHORTER: (i32, i32) = (1, 2);
-/// Weights of the table, as a power of two.
+/// Number of weights in the table, as a power of two.
 pub const GATE_BITS: u32 = 18;
-/// Weights of the table.
+/// Number of weights in the table.
 pub const GATE: usize = 1 << GATE_BITS;
-/// Places in the text are known to this many words.
+/// Number of words in a block, the precision with which stretches are located.
 const BLOCK: usize = 8;
-/// How many blocks to either side of what weighs enough are read with it.
+/// Number of blocks on either side that are read along with those that reach the bar.
 const AROUND: usize = 2;
-/// How many words of a long run are read at least.
+/// Number of words of a long run that are read at least.
 const LONGEST: usize = 64;
-/// What a word has to weigh not to speak against an attack around it.
+/// The weight that a word needs in order not to speak against an attack around it.
 pub const DRIFT: i32 = 6;
-/// How many letters of a word count. Endings tell little, and what is told apart needs room in the table.
+/// Number of letters of a word that count. Endings tell little, and every distinction takes room in the table.
 const LETTERS: usize = 6;
 
-/// The table's place for a hash.
+/// The index in the table for a hash.
 #[inline]
 const fn place(hash: u64) -> u32 {
     (hash.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> (64 - GATE_BITS)) as u32
 }
 
-/// What each of 64 bytes is, a bit for each.
+/// Bit masks that classify the 64 bytes of a block.
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     /// ASCII letters.
     letters: u64,
-    /// Marks that count.
+    /// Punctuation that counts.
     marks: u64,
-    /// Digits, ends of lines, and first bytes of characters beyond ASCII.
+    /// Digits, line ends, and first bytes of characters beyond ASCII.
     others: u64,
 }
 
@@ -52,14 +52,14 @@ impl Block {
 
     #[inline]
     fn read(chunk: &[u8; Self::BYTES]) -> Self {
-        // No branches, so that the compiler may do many bytes at once.
+        // Without branches, so that the compiler can vectorise it.
         let sorts = chunk.map(|byte| {
             let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
             let digit = byte.wrapping_sub(b'0') < 10;
             let space = (byte <= b' ') | (byte >= 0x7F) | (byte == b'\'') | (byte == b',') | (byte == b'.');
             u8::from(letter) | u8::from(!(letter | digit | space)) << 1 | u8::from(digit | (byte == b'\n') | (byte >= 0xC0)) << 2
         });
-        // One bit of each of eight bytes becomes one of eight bits in a row.
+        // Collects one bit of each of eight bytes into eight consecutive bits.
         let gather = |word: u64, bit: u32| (word >> bit & ONES).wrapping_mul(0x0102_0408_1020_4080) >> 56;
         let (words, _) = sorts.as_chunks::<8>();
         words.iter().rev().fold(Self::default(), |block, word| {
@@ -73,14 +73,14 @@ impl Block {
     }
 }
 
-/// Tells of the words of a folded text, where each begins and where its weight and that of its pair with the word before stand
-/// in the table. Coarser than the tokens of the close look: apostrophes and other common marks part words and count for
-/// nothing. Goes from place to place by bits, as few steps a word as can be.
+/// Calls `word` for every word of a folded text with its offset and the table indexes of the word and of its pair with the
+/// previous word. Coarser than the tokens of the close look: apostrophes and other common punctuation separate words and
+/// are ignored. It jumps from word to word by bit masks, with as few steps as possible.
 #[inline]
 pub fn glance(text: &str, mut word: impl FnMut(usize, [u32; 2])) {
     let bytes = text.as_bytes();
     let (mut before, mut done) = (0u64, 0);
-    // Whether the last byte of the block before was a letter, or a mark.
+    // Whether the last byte of the previous block was a letter, or punctuation.
     let (mut letter, mut mark) = (0, 0);
     for (index, chunk) in bytes.chunks(Block::BYTES).enumerate() {
         let block = match chunk.first_chunk() {
@@ -135,15 +135,15 @@ pub fn glance(text: &str, mut word: impl FnMut(usize, [u32; 2])) {
     }
 }
 
-/// Which of eight bytes are those of the word that begins with the first, as far as they count.
+/// The bytes of the word that begins with the first of eight bytes, limited to [`LETTERS`].
 #[inline]
 const fn word_of(first: u64) -> u64 {
     let others = letter(first) ^ TOP;
-    // The lowest lane that is no letter, and everything below it.
+    // Everything below the lowest byte that is not a letter.
     ((others & others.wrapping_neg()) >> 7).wrapping_sub(1) & LOW[LETTERS]
 }
 
-/// Where a word of letters beyond ASCII ends; of scripts that do not write words apart, a character.
+/// The end of a word beyond ASCII; in scripts that write no spaces, of a single character.
 fn beyond(bytes: &[u8], start: usize) -> usize {
     let length = |lead: u8| match lead {
         0xC0..=0xDF => 2,
@@ -151,7 +151,7 @@ fn beyond(bytes: &[u8], start: usize) -> usize {
         _ => 4,
     };
     let alone = |at: usize| match bytes.get(at) {
-        // Marks, kana and Han; Thai and Lao; Burmese and Khmer.
+        // General punctuation, kana and Han; Thai and Lao; Burmese and Khmer.
         Some(0xC2 | 0xE2..=0xE9 | 0xF0..) => true,
         Some(0xE0) => matches!(bytes.get(at + 1), Some(0xB8..=0xBB)),
         Some(0xE1) => matches!(bytes.get(at + 1), Some(0x80..=0x82 | 0x9E..=0x9F)),
@@ -173,7 +173,7 @@ const LINE: u8 = 0;
 const DIGIT: u8 = 1;
 const MARK: u8 = 2;
 const BEYOND: u8 = 3;
-/// Of no interest here: letters, which are told otherwise, and what only parts words.
+/// Bytes without interest here: letters, which are handled otherwise, and bytes that only separate words.
 const NONE: u8 = 4;
 
 const CLASSES: [u8; 256] = {
@@ -191,26 +191,26 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// What a byte begins.
+/// The class of a byte as the first one of a token.
 #[inline]
 const fn class(byte: u8) -> u8 {
     CLASSES[byte as usize]
 }
 
-/// What the words before weigh together, as far back as they speak for an attack: whatever stands before that is forgotten,
-/// so an attack weighs the same alone and after any text.
+/// The running weight of the latest words, restarted whenever it speaks against an attack. So an attack weighs the same
+/// alone and after any text.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Run(i32);
 
 impl Run {
-    /// With the next word.
+    /// The run after the next word.
     #[inline]
     pub const fn add(self, weight: i32) -> Self {
         let sum = self.0 + weight - DRIFT;
         Self(if sum < 0 { 0 } else { sum })
     }
 
-    /// What the words weigh.
+    /// The weight of the run.
     #[inline]
     pub const fn weight(self) -> i32 {
         self.0
@@ -233,11 +233,12 @@ pub fn opens(text: &str, table: &[u8], bar: i32) -> bool {
     peak >= bar
 }
 
-/// The stretches of a folded text to read closely, in bytes, in order and apart; how long it is.
+/// The stretches of a folded text that are worth a close look, as ascending, separate byte ranges; and the extent of the
+/// text.
 pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, Extent) {
     let Some(table) = table.first_chunk::<GATE>() else { return (Vec::new(), Extent::default()) };
     let weight = |place: u32| i32::from(table[place as usize % GATE] as i8);
-    // Where each block begins, in bytes, and which are open.
+    // The offset of each block, and the blocks to read.
     let mut starts = Vec::with_capacity(text.len() / (4 * BLOCK) + 1);
     let mut open: Vec<Range<usize>> = Vec::new();
     let (mut words, mut run, mut began) = (0, Run::default(), 0);
@@ -250,7 +251,7 @@ pub fn open(text: &str, table: &[u8], bar: i32) -> (Vec<Range<usize>>, Extent) {
         }
         run = run.add(weight(alone) + weight(pair));
         if run.weight() >= bar {
-            // The blocks of the present run and some to either side.
+            // The blocks of the current run, and some on either side.
             let from = (began.max(words.saturating_sub(LONGEST)) / BLOCK).saturating_sub(AROUND);
             let to = words / BLOCK + 1 + AROUND;
             match open.last_mut() {

@@ -1,4 +1,4 @@
-//! A head of the detector and a floor of literal phrases, as a module of the engine.
+//! A module of the engine: one head of the detector, and a floor of literal phrases.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,23 +23,23 @@ pub struct Settings {
     pub weights: Option<String>,
 }
 
-/// Asks one question about every text of a request, and perhaps about what tools say.
+/// Checks every text of a request for one kind of attack and, optionally, what tools return.
 #[derive(Debug)]
 pub struct Guard {
     name: &'static str,
     head: usize,
     detector: Arc<Detector>,
     floor: Floor,
-    /// Reads what tools say in answers too: those of MCP servers.
+    /// Whether it reads tool results in answers too, which are those of MCP servers.
     tools: bool,
 }
 
 impl Guard {
-    /// A module of this name that asks this head, with these phrases and the operator's as its floor.
+    /// A module that uses this head; its floor are these phrases and the operator's.
     ///
     /// # Errors
-    /// What was compiled in is not well-formed, or the settings name weights: files are read with the configuration, which
-    /// calls [`Self::with`].
+    /// When compiled-in data is malformed, or when the settings name a weights file: such files are read with the
+    /// configuration, which then calls [`Self::with`].
     pub fn new(name: &'static str, head: usize, phrases: &[&str], settings: &Settings) -> Result<Self, ModuleError> {
         if settings.weights.is_some() {
             return Err(ModuleError("weights: are read where a configuration file is loaded".to_owned()));
@@ -48,10 +48,10 @@ impl Guard {
         Self::with(name, head, phrases, settings, detector)
     }
 
-    /// The same with a detector of one's own.
+    /// [`Self::new`] with a given detector.
     ///
     /// # Errors
-    /// There are more phrases than an automaton holds.
+    /// When there are more phrases than an automaton can hold.
     pub fn with(
         name: &'static str,
         head: usize,
@@ -64,7 +64,7 @@ impl Guard {
         Ok(Self { name, head, detector, floor, tools: false })
     }
 
-    /// The same, reading also what tools say where that is the answer itself, as an MCP server's is.
+    /// Makes the module read tool results in answers, where they are the answer itself, as from an MCP server.
     #[must_use]
     pub fn reading_tools(self) -> Self {
         Self { tools: true, ..self }
@@ -74,7 +74,7 @@ impl Guard {
         Finding { module: self.name, category: Cow::Borrowed(category), span, score, redact: false }
     }
 
-    /// Where the first literal phrase stands, in whatever form it came.
+    /// The first literal phrase in any form of the text.
     fn phrase(&self, passage: &Passage<'_>) -> Option<Range<usize>> {
         let normal = passage.normal();
         let folded = normal.folded();

@@ -1,10 +1,10 @@
-//! What attacks are made of: the vocabulary of each idea in many languages.
+//! The vocabulary of attacks: the patterns of each idea in many languages.
 //!
 //! An idea (`ignore`, `reveal`, `persona`, …) is the same in every language, so what the model learns about the order of
-//! ideas in one language holds in the others. The vocabulary is in `lexicon/*.txt`, one file a language: lines of
-//! `idea: pattern; pattern; …`. A pattern matches whole words; with `*` at its end it matches their beginning too, and in
-//! scripts without spaces it matches anywhere. Text is read once, token by token: whether anything begins with a token is
-//! one look at a filter, and only then are patterns compared.
+//! ideas in one language applies to all. The vocabulary is in `lexicon/*.txt`, one file for each language, with lines of
+//! `idea: pattern; pattern; …`. A pattern matches whole words; with a trailing `*` it matches prefixes of words, and in
+//! scripts without spaces it matches anywhere. Text is read once, token by token: a filter tells with one lookup whether
+//! any pattern may begin with a token, and only then are patterns compared.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -100,27 +100,27 @@ ideas! {
     Talk = "talk",
 }
 
-/// A pattern behind its key.
+/// A pattern, listed under the key of its first tokens.
 #[derive(Debug)]
 struct Pattern {
     idea: Idea,
-    /// All of it, folded; a space stands for white space of any sort and length.
+    /// The folded text; a space matches any amount of whitespace.
     text: String,
-    /// Whether there is one.
+    /// Whether it contains a space.
     spaced: bool,
-    /// Letters must not follow.
+    /// Whether no letter may follow.
     closes: bool,
 }
 
-/// The vocabulary, compiled. Patterns are kept by the beginning of their only token, or by their first two tokens.
+/// The compiled vocabulary. Patterns are listed under the beginning of their only token, or under their first two tokens.
 #[derive(Debug, Default)]
 pub struct Lexicon {
-    /// A bit for every key there is, so that most words cost one look.
+    /// A bit for every key, so that most words cost one lookup.
     filter: Vec<u64>,
     keys: HashMap<u64, Vec<Pattern>, BuildHasherDefault<Already>>,
 }
 
-/// Keys are hashes already.
+/// A hasher for keys that are hashes already.
 #[derive(Debug, Default)]
 struct Already(u64);
 
@@ -140,16 +140,16 @@ impl Hasher for Already {
     }
 }
 
-/// Bits of the filter, as a power of two.
+/// Number of bits in the filter, as a power of two.
 const FILTER: u32 = 16;
 
-/// The key of two tokens in their order.
+/// The key of two tokens, respecting their order.
 #[inline]
 const fn pair(first: u64, second: u64) -> u64 {
     first.rotate_left(17).wrapping_mul(0xA076_1D64_78BD_642F) ^ second
 }
 
-/// The vocabulary is not what it should be.
+/// Why the vocabulary is malformed.
 #[derive(Debug, thiserror::Error)]
 #[error("vocabulary, {0}")]
 pub struct LexiconError(String);
@@ -157,10 +157,10 @@ pub struct LexiconError(String);
 const FILES: &[&str] = &[include_str!("lexicon/en.txt"), include_str!("lexicon/latin.txt"), include_str!("lexicon/scripts.txt")];
 
 impl Lexicon {
-    /// The vocabulary that comes with the gateway.
+    /// The vocabulary that is shipped with the gateway.
     ///
     /// # Errors
-    /// A line names an unknown idea.
+    /// When a line names an unknown idea.
     pub fn shipped() -> Result<Self, LexiconError> {
         Self::parse(FILES)
     }
@@ -194,7 +194,7 @@ impl Lexicon {
         let mut tokens = Tokens::new(&text, 0);
         let first = tokens.next().ok_or_else(|| LexiconError(format!("nothing to find: {pattern}")))?;
         let closes = !open_ended && text.chars().next_back().is_some_and(is_spaced_letter);
-        // The last token may go on in the text, unless it closes or is one sign.
+        // In a text the last token may be longer, unless the pattern is closed or ends with a single sign.
         let certain = |token: &Token| {
             token.end < text.len() || closes || token.sort == Sort::Sign || text[token.start..].chars().count() >= STEMS[STEMS.len() - 1]
         };
@@ -210,7 +210,8 @@ impl Lexicon {
         Ok(())
     }
 
-    /// What begins with this token, or with the one before and goes on with this, in the order of ideas, each idea once.
+    /// Calls `found` for every idea whose pattern begins with this token, or with the one before and continues with this;
+    /// in the order of ideas, each idea once.
     #[inline]
     pub fn find(&self, text: &str, before: Option<&Token>, token: &Token, found: &mut impl FnMut(Idea)) {
         let mut ideas = 0u64;
@@ -253,7 +254,7 @@ impl Lexicon {
 }
 
 impl Pattern {
-    /// Whether it stands at the beginning of the text.
+    /// Whether the pattern matches at the beginning of the text.
     fn stands(&self, text: &str) -> bool {
         let mut rest = match text.strip_prefix(self.text.as_str()) {
             Some(rest) => return !self.closes || !rest.chars().next().is_some_and(is_spaced_letter),
@@ -277,13 +278,13 @@ impl Pattern {
     }
 }
 
-/// Which bit of the filter stands for a key.
+/// The filter bit for a key.
 #[inline]
 const fn slot(key: u64) -> usize {
     (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - FILTER)) as usize
 }
 
-/// Whether words of the character's script are written apart, so that a letter beside a pattern makes another word of it.
+/// Whether the character's script separates words by spaces, so that an adjacent letter makes a different word.
 fn is_spaced_letter(c: char) -> bool {
     c.is_alphanumeric()
         && !matches!(u32::from(c), 0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF | 0xAC00..=0xD7AF | 0xF900..=0xFAFF | 0x2_0000..=0x3_FFFF)

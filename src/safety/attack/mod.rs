@@ -1,8 +1,8 @@
-//! How much a text looks like an attack on the model that reads it.
+//! The attack detector: how much a text looks like an attack on the model that reads it.
 //!
 //! One automaton finds the vocabulary of attacks in many languages ([`lexicon`]), and a linear model over hashed words,
-//! pieces and sequences of ideas ([`features`], [`model`]) weighs every window of the text ([`window`]); the strongest
-//! window is the verdict. [`train`] makes the weights from labelled rows and from grammars of our own.
+//! pieces and sequences of ideas ([`features`], [`model`]) scores every window of the text ([`window`]); the strongest
+//! window decides. [`train`] makes the weights from labelled rows and from the project's own grammars.
 
 mod detector;
 mod family;

@@ -1,4 +1,4 @@
-//! The weights: two heads over the same features, and how their sums become scores.
+//! The weights: two heads over the same features, and the calibration that turns their sums into scores.
 
 use std::borrow::Cow;
 
@@ -6,41 +6,41 @@ use super::features::{BITS, BUCKETS};
 use super::gate::GATE;
 use super::window::{Extent, LENGTHS, Window, allowance, windows};
 
-/// What a head asks.
+/// Number of heads.
 pub const HEADS: usize = 2;
 /// Index of the head for prompt injection, extraction and hidden instructions.
 pub const INJECTION: usize = 0;
 /// Index of the head for jailbreaks.
 pub const JAILBREAK: usize = 1;
 
-/// A point of a head's calibration: raw sum, score.
+/// A point of a head's calibration: raw sum and score.
 pub type Knot = (f32, f32);
-/// How many points a calibration has.
+/// Number of points in a calibration.
 pub const KNOTS: usize = 5;
-/// The scores of a calibration's points. What the third stands for is one false positive in a hundred, the fourth about
-/// three in a thousand.
+/// The scores at the points of a calibration. One innocent text in a hundred reaches the third, about three in a thousand
+/// the fourth.
 pub const SCORES: [f32; KNOTS] = [0.0, 0.25, 0.5, 0.85, 0.99];
 
-/// What a head needs besides its weights.
+/// The parameters of a head besides its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Head {
-    /// Value of one step of a weight.
+    /// The value of one step of a weight.
     pub scale: f32,
-    /// Added per length of window.
+    /// Bias for each window length.
     pub bias: [f32; LENGTHS.len()],
-    /// Raw sums at which the scores are [`SCORES`].
+    /// The raw sums at which the scores are [`SCORES`].
     pub knots: [f32; KNOTS],
-    /// How much higher the sums of system messages have to be.
+    /// How much higher the sums of system messages must be.
     pub system: f32,
 }
 
-/// The trained model. Its file is read in place.
+/// The trained model, used in the form of its file.
 #[derive(Clone, PartialEq)]
 pub struct Model {
     heads: [Head; HEADS],
-    /// What a run of words of a long text has to weigh by the gate's table.
+    /// The weight that a run of words in a long text must reach in the gate's table.
     bar: i32,
-    /// The file: after [`HEADER`], the gate's table, and of every bucket the weight of either head.
+    /// The file: [`HEADER`], then the gate's table, then for every bucket the weight of each head.
     bytes: Cow<'static, [u8]>,
 }
 
@@ -50,19 +50,19 @@ impl std::fmt::Debug for Model {
     }
 }
 
-/// The bytes are no weights of this version.
+/// Why the bytes are not weights of this version.
 #[derive(Debug, thiserror::Error)]
 #[error("weights, {0}")]
 pub struct WeightsError(&'static str);
 
-/// `OdAttack`, then the version of the features; weights of another version mean something else.
+/// `OdAttack`, followed by the version of the features: weights of another version have another meaning.
 const MAGIC: &[u8; 8] = b"OdAttack";
 const VERSION: u32 = 3;
-/// How long the file is before the gate's table.
+/// Bytes of the file before the gate's table.
 const HEADER: usize = MAGIC.len() + 4 * (3 + HEADS * (2 + LENGTHS.len() + KNOTS));
 
 impl Model {
-    /// Weights and what belongs to them: of each head; of the gate, its bar and its table.
+    /// Assembles a model from the heads, their weights, and the gate's bar and table.
     pub fn new(heads: [Head; HEADS], weights: &[[i8; HEADS]], bar: i32, table: &[i8]) -> Self {
         debug_assert!(weights.len() == BUCKETS && table.len() == GATE);
         let mut bytes = Vec::with_capacity(HEADER + GATE + BUCKETS * HEADS);
@@ -89,13 +89,13 @@ impl Model {
         (self.bytes.get(HEADER..HEADER + GATE).unwrap_or_default(), self.bar)
     }
 
-    /// A head's parameters.
+    /// The parameters of a head.
     pub fn head(&self, head: usize) -> &Head {
         &self.heads[head]
     }
 
-    /// The strongest window of each head, from the running sums of its tokens' weights (one more than there are tokens)
-    /// and the tokens that sentences begin with.
+    /// The strongest window of each head, given the running sums of the token weights (one more than there are tokens) and
+    /// the tokens that begin a sentence.
     pub fn strongest(&self, sums: &[[i32; HEADS]], breaks: &[u32]) -> [Option<(f32, Window)>; HEADS] {
         let mut best: [Option<(f32, Window)>; HEADS] = [None; HEADS];
         for window in windows(sums.len().saturating_sub(1), breaks) {
@@ -112,14 +112,14 @@ impl Model {
         best
     }
 
-    /// How far a raw sum in a text of this length is beyond the point of decision.
+    /// How far a raw sum exceeds the decision threshold in a text of this extent.
     pub fn margin(&self, head: usize, raw: f32, system: bool, extent: Extent) -> f32 {
         let Head { knots: [_, _, decision, ..], system: more, .. } = self.heads[head];
         let raw = if system { raw - more } else { raw };
         raw - decision - allowance(head, extent)
     }
 
-    /// The score of a margin: linear between the points of the calibration.
+    /// The score for a margin, interpolated linearly between the calibration points.
     pub fn score(&self, head: usize, margin: f32) -> f32 {
         let knots = self.heads[head].knots.map(|knot| knot - self.heads[head].knots[2]);
         if margin <= knots[0] {
@@ -139,10 +139,10 @@ impl Model {
         &self.bytes
     }
 
-    /// Reads what [`Self::as_bytes`] gave, in place.
+    /// Parses what [`Self::as_bytes`] returned, without copying.
     ///
     /// # Errors
-    /// It is something else, of another version, or cut off.
+    /// When the bytes are anything else, of another version, or truncated.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self, WeightsError> {
         let bytes = bytes.into();
         let rest = bytes.strip_prefix(MAGIC).ok_or(WeightsError("not a weights file"))?;

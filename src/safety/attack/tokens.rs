@@ -1,13 +1,13 @@
-//! Words, marks and characters of a folded text, in one pass over its bytes.
+//! Tokenises a folded text into words, punctuation and characters, in one pass over its bytes.
 //!
-//! Scripts that write words apart give one token a word; Chinese, Japanese, Thai, Lao, Khmer and Burmese, which do not, give
-//! one a character. A run of punctuation is one token: delimiter tricks and machine-made suffixes live there.
+//! Scripts that separate words give one token for each word; Chinese, Japanese, Thai, Lao, Khmer and Burmese give one for
+//! each character. A run of punctuation is one token: delimiter tricks and machine-generated suffixes consist of such runs.
 
-/// How many characters of a word its stems keep. The last is enough to tell words apart, and few enough to bridge their
-/// endings; the others find the short beginnings that vocabularies name.
+/// The numbers of characters that the stems of a word keep. The longest tells most words apart and still bridges their
+/// endings; the others match the short prefixes in the vocabulary.
 pub const STEMS: [usize; 4] = [2, 3, 4, 5];
 
-/// What a token is made of.
+/// The sort of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
     /// Letters of a script with spaced words.
@@ -16,29 +16,29 @@ pub enum Sort {
     Sign,
     /// Digits.
     Number,
-    /// A run of anything else that shows.
+    /// A run of any other visible characters.
     Mark,
-    /// One line end or more.
+    /// One or more line ends.
     Line,
 }
 
 /// One token.
 #[derive(Debug, Clone, Copy)]
 pub struct Token {
-    /// Where it begins, in bytes of the folded text.
+    /// Its start, in bytes of the folded text.
     pub start: usize,
-    /// Where it ends.
+    /// Its end.
     pub end: usize,
-    /// What it is made of.
+    /// Its sort.
     pub sort: Sort,
-    /// Of all its characters.
+    /// Hash of all its characters.
     pub hash: u64,
-    /// Of its first characters, as many as [`STEMS`] says; equal to `hash` where the word has no more.
+    /// Hashes of its first characters, as many as [`STEMS`] lists; equal to `hash` where the word is shorter.
     pub stems: [u64; STEMS.len()],
 }
 
 impl Token {
-    /// Whether a sentence may end with it.
+    /// Whether a sentence may end with this token.
     #[inline]
     pub fn ends(&self, text: &str) -> bool {
         match self.sort {
@@ -46,13 +46,13 @@ impl Token {
             Sort::Mark => {
                 text.get(self.start..self.end).is_some_and(|mark| mark.starts_with(['.', '!', '?', '。', '！', '？', '؟', '।', '…']))
             }
-            // Full stops of scripts without spaces are signs as well.
+            // The full stops of scripts without spaces are signs, too.
             Sort::Sign => text.get(self.start..self.end) == Some("。"),
             Sort::Word | Sort::Number => false,
         }
     }
 
-    /// Of its first five characters.
+    /// Hash of its first five characters.
     #[inline]
     pub fn stem(&self) -> u64 {
         self.stems[STEMS.len() - 1]
@@ -62,7 +62,7 @@ impl Token {
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a, the next byte.
+/// One step of FNV-1a.
 #[inline]
 const fn step(hash: u64, byte: u8) -> u64 {
     (hash ^ byte as u64).wrapping_mul(PRIME)
@@ -109,8 +109,8 @@ fn class(c: char) -> u8 {
         | 0x4E00..=0x9FFF
         | 0xF900..=0xFAFF
         | 0x2_0000..=0x3_FFFF => SIGN,
-        // Signs of vowels and their killers belong to the word they stand in. The others are letters anyway, told without
-        // a search.
+        // Vowel signs and viramas belong to the word they are in. The remaining ranges are letters anyway; listing them
+        // saves a table search.
         0x0300..=0x036F | 0x0900..=0x0DFF | 0x00DF..=0x00F6 | 0x00F8..=0x024F | 0x0430..=0x0481 | 0x0620..=0x064A | 0xAC00..=0xD7A3 => {
             LETTER
         }
@@ -128,7 +128,7 @@ pub struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// From this byte on, which has to be a character boundary.
+    /// Tokens from this byte on, which must be a character boundary.
     pub fn new(text: &'a str, at: usize) -> Self {
         Self { text, at }
     }
@@ -144,7 +144,7 @@ impl<'a> Tokens<'a> {
         Some((class(c), c.len_utf8()))
     }
 
-    /// A word from the present byte on. Nearly all words are ASCII and short: they are read eight letters at a time.
+    /// Reads a word from the current byte on. Nearly all words are short and ASCII: they are read eight letters at a time.
     #[inline]
     fn word(&mut self) -> Hashes {
         let bytes = self.text.as_bytes();
@@ -162,7 +162,7 @@ impl<'a> Tokens<'a> {
             stems[3] = mix(first & LOW[five]);
         }
         while length == 8 {
-            // A word of just eight letters is done; of a longer one every eight letters count.
+            // A word of exactly eight letters is complete; in longer ones every eight letters are mixed in.
             let next = eight(bytes, at);
             length = letters(next);
             if length > 0 {
@@ -180,7 +180,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// A word with an apostrophe, which does not part it (`don't`), or with letters beyond ASCII.
+    /// Reads a word that contains an apostrophe (`don't` is one word) or letters beyond ASCII.
     fn spelled(&mut self) -> Hashes {
         let start = self.at;
         let (mut hash, mut stems, mut count, mut ascii) = (SEED, [0; STEMS.len()], 0usize, true);
@@ -204,7 +204,7 @@ impl<'a> Tokens<'a> {
             self.at += length;
             count += 1;
             if let Some(stem) = stems.get_mut(count.wrapping_sub(STEMS[0])) {
-                // What begins with the same letters has the same stems, whatever follows.
+                // Words that begin with the same letters get the same stems, however they continue.
                 *stem = if ascii { mix(eight(&plain, 0) & LOW[count]) } else { hash };
             }
         }
@@ -221,7 +221,7 @@ impl<'a> Tokens<'a> {
         (hash, stems)
     }
 
-    /// A run of marks from the present byte on.
+    /// Reads a run of punctuation from the current byte on.
     #[inline]
     fn marks(&mut self, first: usize) -> Hashes {
         let bytes = self.text.as_bytes();
@@ -255,7 +255,7 @@ impl<'a> Tokens<'a> {
 /// The hash of a token, and those of its stems.
 type Hashes = (u64, [u64; STEMS.len()]);
 
-/// Keeps the first so many bytes of a word in memory order.
+/// Masks that keep the first n bytes of a word in memory order.
 pub(super) const LOW: [u64; 9] = {
     let mut masks = [u64::MAX; 9];
     let mut length = 0;
@@ -266,7 +266,7 @@ pub(super) const LOW: [u64; 9] = {
     masks
 };
 
-/// The eight bytes at a place; zeros after the end of the text.
+/// The eight bytes at an offset, padded with zeros behind the end of the text.
 #[inline]
 pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -275,35 +275,35 @@ pub(super) fn eight(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// How many of eight bytes are ASCII letters before the first that is none: all lanes at once.
+/// The number of ASCII letters before the first other byte among eight bytes, computed in parallel.
 #[inline]
 pub(super) const fn letters(eight: u64) -> usize {
     ((letter(eight) ^ TOP).trailing_zeros() / 8) as usize
 }
 
-/// The lowest bit of every lane.
+/// The lowest bit of every byte.
 pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
-/// The top bit of every lane.
+/// The top bit of every byte.
 pub(super) const TOP: u64 = 0x80 * ONES;
 
-/// Which of eight bytes are ASCII letters: the top bit of each.
+/// Marks the ASCII letters among eight bytes with the top bit of their byte.
 #[inline]
 pub(super) const fn letter(eight: u64) -> u64 {
     let small = (eight | (0x20 * ONES)) & !TOP;
-    // A lane's top bit is set by the sum when its byte is at least `a`, or more than `z`; no sum reaches the next lane.
+    // The sum sets a byte's top bit if the byte is at least `a`, or greater than `z`; no sum carries into the next byte.
     let from_a = small + (0x80 - b'a' as u64) * ONES;
     let after_z = small + (0x7F - b'z' as u64) * ONES;
     from_a & !after_z & !eight & TOP
 }
 
-/// Spreads eight letters over a hash.
+/// Mixes eight letters into a hash.
 #[inline]
 pub(super) const fn mix(word: u64) -> u64 {
     let word = (word ^ SEED).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (word ^ word >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
 }
 
-/// A token of which only the whole is told.
+/// A token that is hashed only as a whole.
 #[inline]
 const fn whole(hash: u64) -> Hashes {
     (hash, [hash; STEMS.len()])
@@ -327,7 +327,7 @@ impl Iterator for Tokens<'_> {
                     while let Some((DIGIT, length)) = self.look(self.at) {
                         self.at += length;
                     }
-                    // Which number it is says nothing; how long it is, a little.
+                    // The value of a number says nothing, its length a little.
                     (Sort::Number, whole(step(step(SEED, b'#'), (self.at - start).min(6) as u8)))
                 }
                 LINE => {
@@ -349,7 +349,7 @@ impl Iterator for Tokens<'_> {
     }
 }
 
-/// Of these bytes, as tokens are hashed.
+/// The hash of these bytes, computed as for tokens.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(SEED, |hash, &byte| step(hash, byte))
 }

@@ -1,50 +1,50 @@
-//! Which stretch of a text looks most like an attack.
+//! Windows: the stretches of a text that are scored.
 //!
-//! The sum of a stretch is the difference of two running sums, so every window at every place costs the same few additions
-//! and an injected sentence counts the same in eight thousand tokens of prose as alone.
+//! The sum of a window is the difference of two running sums, so every window costs the same few additions at any place,
+//! and an injected sentence counts the same within eight thousand tokens of prose as alone.
 
 use std::sync::LazyLock;
 
 /// Lengths of windows in tokens: a long sentence, and a paragraph.
 pub const LENGTHS: [usize; 2] = [24, 96];
-/// How many sentences in a row make a window of their own.
+/// Most consecutive sentences that make a window.
 const SENTENCES: usize = 6;
 
-/// Keeps one token from being a verdict.
+/// Keeps a single token from deciding.
 const DAMPING: f32 = 16.0;
 
-/// How long a text is that the gate chose from; a short one, which is read whole, is of no length.
+/// The extent of a text that the gate selected from. A short text, which is read as a whole, has the default extent of
+/// zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extent {
-    /// Its words.
+    /// Number of words in the text.
     pub words: usize,
-    /// The words of what was opened: each of them is a chance to be wrong.
+    /// Number of words in the selected stretches: each is a chance for a false alarm.
     pub opened: usize,
 }
 
-/// How much higher the strongest window has to be, by head, in raw sums: how many words are few, what is asked for each
-/// e-fold of them, and how much at most.
+/// By head, in raw sums: number of words that need no allowance, allowance per e-fold of them, largest allowance.
 const GROWTH: [(f32, f32, f32); 2] = [(150.0, 0.35, 1.0), (200.0, 1.3, 4.4)];
 
-/// How much higher the strongest window of a longer text has to be: the maximum of many windows is high by chance, and grows
-/// with the logarithm of their number. Sentences that are put into documents are the injection head's: it counts only the
-/// words that the gate opened, few in a manual and many in a hundred requests one after another. A jailbreak of its own
-/// length is far above the bar in any text.
+/// How much higher the strongest window of a longer text must be. The maximum of many windows is high by chance, and grows
+/// with the logarithm of their number. Sentences inserted into documents concern the injection head, which counts only the
+/// words that the gate selected: few in a manual, many in a hundred requests one after another. A complete jailbreak is far
+/// above the threshold in any text.
 pub fn allowance(head: usize, extent: Extent) -> f32 {
     let (few, growth, most) = GROWTH[head];
     let count = [extent.opened, extent.words][head];
     (growth * (count as f32 / few).max(1.0).ln()).min(most)
 }
 
-/// How many words about attacks make the most of a difference.
+/// Number of mentions of attacks at which the reduction is largest.
 const TOLD: usize = 3;
-/// How far from a window they may stand, in tokens.
+/// The distance from a window within which mentions count, in tokens.
 const NEAR: usize = 48;
-/// How much lower the sum of a window is taken to be among them.
+/// The largest reduction of a window's sum for mentions.
 const MENTION: f32 = 1.0;
 
-/// How much lower a window has to be taken that stands among words about attacks, which are at these tokens: who writes
-/// about attacks names them, and says who makes them and what they do.
+/// The reduction of a window's sum for mentions of attacks near it, at the given tokens: texts about attacks name them, and
+/// say who makes them and what they do.
 pub fn mention(window: &Window, talk: impl Iterator<Item = usize>) -> f32 {
     let near = window.from.saturating_sub(NEAR)..window.to + NEAR;
     MENTION * talk.filter(|token| near.contains(token)).take(TOLD).count() as f32 / TOLD as f32
@@ -53,32 +53,33 @@ pub fn mention(window: &Window, talk: impl Iterator<Item = usize>) -> f32 {
 /// A stretch of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The first token.
+    /// Its first token.
     pub from: usize,
-    /// One after the last.
+    /// One past its last token.
     pub to: usize,
-    /// Which of [`LENGTHS`] it was cut by; sentences count as paragraphs, as a text of one sentence does.
+    /// The index in [`LENGTHS`] by which it is calibrated; windows of sentences count as paragraphs, as a text of one
+    /// sentence does.
     pub scale: usize,
 }
 
 impl Window {
-    /// What a sum over the window is divided by.
+    /// The divisor of a sum over the window, as a factor.
     #[inline]
     pub fn norm(&self) -> f32 {
         NORMS.get(self.to - self.from).copied().unwrap_or_else(|| norm(self.to - self.from))
     }
 }
 
-/// What the sum over so many tokens is divided by.
+/// The divisor of a sum over this many tokens, as a factor.
 fn norm(tokens: usize) -> f32 {
     1.0 / (tokens as f32 + DAMPING).sqrt()
 }
 
-/// Worked out once for all lengths that windows have.
+/// Precomputed for all lengths of windows.
 static NORMS: LazyLock<[f32; LENGTHS[LENGTHS.len() - 1] + 1]> = LazyLock::new(|| std::array::from_fn(norm));
 
-/// The windows of a text of so many tokens: of either length, a quarter of it apart, and up to three sentences in a row,
-/// so that a sentence weighs the same wherever it stands. `breaks` are the tokens that sentences begin with.
+/// The windows of a text with this many tokens: of each length, a quarter of it apart; and of consecutive sentences, so
+/// that a sentence scores the same wherever it is. `breaks` are the tokens that begin a sentence.
 pub fn windows(tokens: usize, breaks: &[u32]) -> impl Iterator<Item = Window> {
     let even = LENGTHS.into_iter().enumerate().flat_map(move |(scale, length)| {
         let step = length / 4;

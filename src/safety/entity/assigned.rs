@@ -1,4 +1,4 @@
-//! Values that the text itself calls secret: `password=…`, `"api_key": "…"`, `Authorization: Bearer …`,
+//! Values that the text itself names as secret: `password=…`, `"api_key": "…"`, `Authorization: Bearer …`,
 //! `scheme://user:password@host`.
 
 use std::ops::Range;
@@ -10,23 +10,23 @@ use super::provider::is_denied;
 use super::view::{View, ends_with};
 use super::worth::{LONG_BYTES, Setting, VALUE_BYTES, is_chosen, is_key, is_password, is_plain, is_secret, is_strewn, only_words};
 
-/// What a sign was the sign of.
+/// The result of examining a sign (`=` or `:`).
 #[derive(Debug)]
 pub enum Sign {
-    /// A secret value.
+    /// It is followed by a secret value.
     Value(Range<usize>, Entity),
-    /// A place that holds none: what is before this index is nothing else either.
+    /// It is followed by a value that is not secret; nothing before this index can be one.
     Skip(usize),
-    /// Nothing.
+    /// It assigns nothing.
     Nothing,
 }
 
-/// The value behind the `=` or `:` at `sign`.
+/// Examines the value after the `=` or `:` at `sign`.
 pub fn behind(view: &View<'_>, sign: usize) -> Sign {
     if view.before(sign, 1).is_ascii_alphabetic() && view.at(sign) == b':' && view.at(sign + 1) == b'/' && view.at(sign + 2) == b'/' {
         return userinfo(view, sign + 3);
     }
-    // `Token::Begin` is a path.
+    // `Token::Begin` is a path in source code.
     if view.at(sign) == b':' && (view.at(sign + 1) == b':' || view.before(sign, 1) == b':') {
         return Sign::Nothing;
     }
@@ -61,7 +61,7 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
         Some((span, entity)) => match aws(view.left(name, NAME_BYTES)) {
             Aws::No => Sign::Value(span, entity),
             _ if span.len() == AWS_BYTES => Sign::Value(span, Entity::AwsKey),
-            // Fewer characters, or hexadecimal digits alone, are none of Amazon's.
+            // Fewer characters, or only hexadecimal digits: not a key of Amazon.
             Aws::Sure if span.len() < AWS_BYTES || Shape::of(view.slice(span.start, span.end)).hex => Sign::Nothing,
             _ => Sign::Value(span, entity),
         },
@@ -69,13 +69,13 @@ pub fn behind(view: &View<'_>, sign: usize) -> Sign {
     }
 }
 
-/// How many characters of base64 a secret access key has.
+/// Characters of base64 in a secret access key.
 const AWS_BYTES: usize = 40;
 
-/// Whether a name is that of a secret access key of Amazon.
+/// Whether a name is that of an Amazon secret access key.
 enum Aws {
     No,
-    /// Shops that speak Amazon's protocol call theirs so too.
+    /// Services compatible with Amazon's protocol use the same name.
     Likely,
     Sure,
 }
@@ -93,7 +93,7 @@ fn aws(name: &[u8]) -> Aws {
     }
 }
 
-/// The index behind an opening quote at `at`.
+/// The index after an opening quote at `at`.
 fn quote(view: &View<'_>, at: usize) -> usize {
     let at = at + usize::from(view.at(at) == b'\\');
     if view.at(at) == b'&' && view.slice(at, at + 6) == b"&quot;" {
@@ -143,7 +143,7 @@ fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Ra
     if end - at > LONG_BYTES || sort != Sort::Secret && end - at > VALUE_BYTES || matches!(view.at(end), b'(' | b'[' | b'{') {
         return None;
     }
-    // `key: Kind = …`: this was the type.
+    // `key: Kind = …`: this was a type.
     if !quoted && view.at(end) == b' ' && view.at(end + 1) == b'=' {
         return None;
     }
@@ -165,13 +165,13 @@ fn value(view: &View<'_>, at: usize, sort: Sort, setting: Setting) -> Option<(Ra
     Some((at..end, entity))
 }
 
-/// What goes on like this is a drawn secret, however long.
+/// A string with this mix of characters is a random secret, whatever its length.
 fn is_endless(shape: &Shape) -> bool {
     shape.lower.min(shape.upper) >= 20 && shape.digits >= 20 && shape.word <= 16 && shape.turns * 100 >= shape.len * 32
 }
 
-/// The value that begins at `start` when the words before it, with no sign between, name it: `password Xy12…`,
-/// `my password is …`, `IDENTIFIED BY '…'`, `--token …`, `setopt(PASSWORD, "…")`.
+/// The value at `start` if the words before it name it without a sign between: `password Xy12…`, `my password is …`,
+/// `IDENTIFIED BY '…'`, `--token …`, `setopt(PASSWORD, "…")`.
 pub fn named(view: &View<'_>, start: usize) -> Option<(Range<usize>, Entity)> {
     let (at, joint) = joined(view, start)?;
     let left = view.left(at, NAME_BYTES);
@@ -183,7 +183,7 @@ pub fn named(view: &View<'_>, start: usize) -> Option<(Range<usize>, Entity)> {
     if joint == Joint::Comma && !quoted {
         return None;
     }
-    // `machine … login … password …` of a .netrc file.
+    // `machine … login … password …` in a .netrc file.
     let entry = || {
         joint == Joint::Space
             && sort == Sort::Password
@@ -204,13 +204,13 @@ fn stands_in(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-/// Passwords in addresses that stand for one.
+/// Placeholder passwords in addresses.
 const OPEN_PASSWORDS: [&[u8]; 7] = [b"pass", b"pwd", b"secret", b"token", b"user", b"admin", b"guest"];
 
-/// Hosts of examples, and such as nobody outside can name.
+/// Hosts of examples, and names that do not resolve on the public Internet.
 const PRIVATE_HOSTS: [&[u8]; 6] = [b"example", b".local", b".internal", b".svc", b".test", b".invalid"];
 
-/// `scheme://user:password@host`, from behind the slashes.
+/// The password of `scheme://user:password@host`, given the index after the slashes.
 fn userinfo(view: &View<'_>, start: usize) -> Sign {
     let end = view.run(start, 256, |b| b > b' ' && b < 0x80 && !matches!(b, b'/' | b'"' | b'\'' | b'<' | b'>' | b'`' | b'?' | b'#'));
     let authority = view.slice(start, end);
@@ -221,7 +221,7 @@ fn userinfo(view: &View<'_>, start: usize) -> Sign {
         matches!(value.first(), None | Some(b'$' | b'{' | b'<' | b'%' | b'*' | b'[')) || value.ends_with(b"]") || is_stand_in(value);
     let word = [b"password".as_slice(), b"pass", b"pwd", b"secret", b"token", b"passwd"].iter().any(|w| value.eq_ignore_ascii_case(w));
     let lower = value.iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
-    // A lower case word counts where somebody's server is named, and it is not the user's name once more.
+    // A lower-case word counts if the host is a real name and the word is not the user's name again.
     let host = authority.get(sign + 1..).unwrap_or_default();
     let named = host.contains(&b'.')
         && host.first().is_some_and(u8::is_ascii_alphabetic)
@@ -235,7 +235,7 @@ fn userinfo(view: &View<'_>, start: usize) -> Sign {
     Sign::Value(start + colon + 1..start + sign, Entity::Password)
 }
 
-/// `-u user:password` of a command line, at its colon.
+/// The password of the command-line option `-u user:password`, given its colon.
 fn user_option(view: &View<'_>, sign: usize) -> Sign {
     if view.at(sign) != b':' {
         return Sign::Nothing;

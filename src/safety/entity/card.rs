@@ -3,14 +3,14 @@
 use super::groups::{Groups, closes};
 use super::view::{View, mentions_any};
 
-/// Words before a number that say it is something else.
+/// Words that mark a following number as something else.
 const OTHER: [&str; 9] = ["order", "tracking", "ticket", "isbn", "invoice", "part no", "epoch", "serial", "timestamp"];
 
 const CARDS: [&str; 14] =
     ["card", "uatp", "visa", "maestro", "unionpay", "credit", "debit", "karte", "carte", "tarjeta", "cartão", "카드", "银行卡", "カード"];
 
-/// The end of a card number at the start of these groups: 12 to 19 digits of a known network, in one group or in groups
-/// of three to six with one kind of separator, with a valid check digit.
+/// The end of a card number that begins these groups: 12 to 19 digits of a known network, in one group or in groups of
+/// three to six with one kind of separator, and a valid check digit.
 pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
     if !matches!(groups.digits(1).first(), Some(1..=6)) {
         return None;
@@ -21,14 +21,14 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
         if digits.len() > 19 || k > 1 && !groups.all_separated(k, b" -._/") {
             break;
         }
-        // Versions, dates and names of files have such signs too, but not between groups of four.
+        // Versions, dates and file names use these separators, too, but not between groups of four.
         if k > 1 && matches!(groups.separator(0), b'.' | b'_' | b'/') && !(digits.len() >= 15 && set(groups, k)) {
             continue;
         }
         let travel = digits.len() == 15 && digits.first() == Some(&1);
         if (12..=19).contains(&digits.len()) && (travel || network_takes(digits)) && luhn(digits) && closes(view, groups.end(k)) {
-            // Numbers of the air travel plan, such of more than 16 digits in one, and odd groups in a list look like much
-            // that computers draw and count: those only where the text speaks of a card.
+            // Numbers of the air travel plan, ungrouped numbers of more than 16 digits, and odd groups in a list look like
+            // many other numbers: they count only where the text mentions a card.
             let sure = !travel
                 && if k == 1 {
                     digits.len() <= 16 || alone(view, groups)
@@ -41,36 +41,36 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
             best = Some(groups.end(k));
         }
     }
-    // Only where there is a candidate: whose number it says it is.
+    // Only for a candidate: check whether the text names it as something else.
     best.filter(|_| !mentions_any(view.left(groups.start(), 24), &OTHER))
 }
 
-/// Whether the text speaks of a card.
+/// Whether the text mentions a card.
 fn told(view: &View<'_>, groups: &Groups) -> bool {
     mentions_any(view.left(groups.start(), 40), &CARDS)
 }
 
-/// Whether the text is a number and nothing else, as what was typed into a field.
+/// Whether the text consists of the number only, as an input field would.
 fn alone(view: &View<'_>, groups: &Groups) -> bool {
     view.left(groups.start(), 1).is_empty() && view.at(groups.end(1)) == 0
 }
 
-/// Whether another number stands right before.
+/// Whether another number comes directly before.
 fn listed(view: &View<'_>, groups: &Groups) -> bool {
     matches!(view.before(groups.start(), 1), b' ' | b'-') && view.before(groups.start(), 2).is_ascii_digit()
 }
 
-/// Groups as people set them.
+/// Groups of sizes that people use.
 fn loose(groups: &Groups, k: usize) -> bool {
     (0..k - 1).all(|i| (3..=6).contains(&groups.size(i)))
 }
 
-/// Groups as cards show them: four fours, or four, six and five.
+/// Groups as printed on cards: four fours; or four, six and five.
 fn set(groups: &Groups, k: usize) -> bool {
     k == 4 && (0..4).all(|i| groups.size(i) == 4) || groups.sized(k, &[4, 6, 5])
 }
 
-/// Groups as cards have them: fours and a rest; four, six and a rest; two of six and more.
+/// Groups as in card numbers: fours and a rest; four, six and a rest; two of at least six.
 fn grouped(groups: &Groups, k: usize) -> bool {
     let last = groups.size(k - 1);
     let fours = (0..k - 1).all(|i| groups.size(i) == 4) && (1..=7).contains(&last);
@@ -79,7 +79,7 @@ fn grouped(groups: &Groups, k: usize) -> bool {
     fours || sixes || halves
 }
 
-/// Whether a network issues numbers of this prefix and length. Keeps order numbers and timestamps out.
+/// Whether a network issues numbers with this prefix and length. Excludes order numbers and timestamps.
 fn network_takes(digits: &[u8]) -> bool {
     let number = |n: usize| digits.iter().take(n).fold(0u32, |sum, d| sum * 10 + u32::from(*d));
     let (two, three, four) = (number(2), number(3), number(4));
@@ -96,7 +96,7 @@ fn network_takes(digits: &[u8]) -> bool {
     }
 }
 
-/// Whether the last digit checks the others (ISO/IEC 7812-1 annex B).
+/// Whether the last digit is the right check digit (ISO/IEC 7812-1 annex B).
 pub fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()

@@ -1,4 +1,4 @@
-//! The cases beside the detectors: published forms of keys and numbers in the surroundings where they turn up.
+//! Runs the cases beside the detectors: published forms of keys and numbers, in typical surroundings.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::*;
 
-/// A text with what must be found in it: category and place.
+/// A text with the expected finds: category and place.
 type Case = (String, Vec<(String, Range<usize>)>);
 
-/// Reads one line: `‹kind:value›` is a find, a middle dot is nothing, a backslash begins an escape.
+/// Parses a line: `‹kind:value›` is an expected find, a middle dot is removed, a backslash begins an escape.
 fn case(line: &str) -> Case {
     let (mut text, mut finds) = (String::new(), Vec::new());
     let mut open: Option<(String, usize)> = None;
@@ -76,8 +76,7 @@ fn every_case_in_two_pieces_is_the_same() {
     }
 }
 
-/// The same text with the line ends of another system, in other surroundings of quotes, or folded by a mail program keeps
-/// its finds.
+/// The finds are the same with other line ends, within quotes, or wrapped by a mail program.
 #[test]
 fn surroundings_do_not_hide_a_value() {
     let detector = Detector::new(Entity::ALL, Vec::new());

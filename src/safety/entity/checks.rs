@@ -1,13 +1,13 @@
-//! What issuers say of their keys besides prefix, length and alphabet.
+//! Issuers' rules for keys beyond prefix, length and alphabet.
 
 use super::gate::is_uuid;
 
-/// What an issuer says of its keys besides: the places of signs, check characters.
+/// Whether a value satisfies its issuer's further rules: places of separators, check characters.
 pub fn keeps(prefix: &[u8], value: &[u8]) -> bool {
     let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
     match prefix {
         b"AGE-SECRET-KEY-1" => bech32(b"age-secret-key-", value),
-        // Keys, in distinction from sessions: 93 characters and a mark. What is cut off is still somebody's.
+        // API keys, unlike session keys, have 93 characters and an end mark. A truncated one is still somebody's.
         b"sk-ant-" if value.starts_with(b"api03-") => ended(value, 101),
         b"sk-ant-" if value.starts_with(b"admin01-") => ended(value, 103),
         b"sk-" if value.starts_with(b"ant-") => false,
@@ -15,7 +15,7 @@ pub fn keeps(prefix: &[u8], value: &[u8]) -> bool {
             None => value.len() == 40 && hex(value),
             Some(cut) => value.len() == cut + 41 && value.get(cut + 1..).is_some_and(hex) && (cut == 16 || value.starts_with(b"local_")),
         },
-        // A stream key: the number of a channel and thirty characters.
+        // A stream key: a channel number and thirty characters.
         b"live_" => match value.iter().position(|b| *b == b'_') {
             Some(cut) if value.iter().take(cut).all(u8::is_ascii_digit) => value.len() - cut > 30,
             _ => true,
@@ -29,7 +29,7 @@ pub fn keeps(prefix: &[u8], value: &[u8]) -> bool {
     }
 }
 
-/// At most so long, and as long with the mark at its end.
+/// At most this long; at full length with the end mark.
 fn ended(value: &[u8], len: usize) -> bool {
     value.len() < len || value.len() == len && value.ends_with(b"AA")
 }
@@ -37,7 +37,7 @@ fn ended(value: &[u8], len: usize) -> bool {
 /// The characters of bech32 by their value, in upper case.
 const BECH32: &[u8; 32] = b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
 
-/// Whether the last six characters check the others (BIP 173). Upper case, behind a name in lower case.
+/// Whether the last six characters are the right checksum (BIP 173). The value is in upper case, the name in lower case.
 fn bech32(name: &[u8], value: &[u8]) -> bool {
     value.iter().all(|byte| BECH32.contains(byte)) && remainder(name, value) == 1
 }
@@ -60,7 +60,7 @@ fn remainder(name: &[u8], value: &[u8]) -> u32 {
 pub mod tests {
     use super::*;
 
-    /// 52 characters with the six that check them; what is no character of bech32 becomes one.
+    /// 52 characters and their checksum; bytes that are not bech32 characters are mapped to one.
     pub fn signed(drawn: &[u8]) -> Vec<u8> {
         let mut value: Vec<u8> = drawn.iter().map(|b| BECH32[usize::from(b & 31)]).collect();
         value.extend_from_slice(b"QQQQQQ");
@@ -71,7 +71,7 @@ pub mod tests {
         value
     }
 
-    /// The vectors of BIP 173, as far as they are in upper case and of one name.
+    /// The test vectors of BIP 173 that are in upper case and share one name.
     #[test]
     fn one_wrong_character_shows() {
         assert!(bech32(b"a", b"2UEL5L") && !bech32(b"a", b"2UEL5Q"));

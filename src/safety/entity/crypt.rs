@@ -1,16 +1,16 @@
-//! Passwords as systems keep them: hashes in modular crypt form, `$id$salt$digest` (crypt(5)), and what is taken from
-//! Kerberos to be guessed.
+//! Stored passwords: hashes in modular crypt format, `$id$salt$digest` (crypt(5)), and Kerberos material for offline
+//! guessing.
 
 use super::view::View;
 
-/// The longest one: tickets of Kerberos.
+/// Longest hash in bytes: a Kerberos ticket.
 const HASH_BYTES: usize = 4096;
-/// Fields behind the scheme: a ticket names a user, a realm, a service and two parts of itself.
+/// Most fields after the scheme: a ticket has a user, a realm, a service and two parts of ciphertext.
 const FIELDS: usize = 7;
-/// Of the digest at the end, at least.
+/// Shortest digest at the end, in bytes.
 const DIGEST_BYTES: usize = 20;
 
-/// Identifiers of the schemes that have a digit in them.
+/// Identifiers of hash schemes.
 const SCHEMES: [&[u8]; 25] = [
     b"1",
     b"2",
@@ -39,7 +39,7 @@ const SCHEMES: [&[u8]; 25] = [
     b"krb5tgs",
 ];
 
-/// The end of a hash whose scheme is the word from `start` to `end`, behind its `$`.
+/// The end of a hash whose scheme is the word from `start` to `end`, after its `$`.
 pub fn end(view: &View<'_>, start: usize, end: usize) -> Option<usize> {
     if view.before(start, 1) != b'$' || view.at(end) != b'$' || !SCHEMES.contains(&view.slice(start, end)) {
         return None;
@@ -50,7 +50,7 @@ pub fn end(view: &View<'_>, start: usize, end: usize) -> Option<usize> {
             || matches!(b, b'.' | b'/' | b'+' | b'=' | b',' | b'$' | b'_' | b'-')
             || ticket && matches!(b, b'@' | b':' | b'*')
     };
-    // No scheme has more fields, so that a text of nothing but dollars is passed over in steps.
+    // No scheme has more fields; the bound keeps a text of nothing but dollars linear.
     let (mut stop, mut fields) = (end, 0);
     while stop - end < HASH_BYTES && takes(view.at(stop)) {
         fields += usize::from(view.at(stop) == b'$');

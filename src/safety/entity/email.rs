@@ -4,20 +4,20 @@ use std::ops::Range;
 
 use super::view::View;
 
-/// Bytes of an address before the `@` (RFC 5321 §4.5.3.1.1).
+/// Most bytes before the `@` (RFC 5321 §4.5.3.1.1).
 pub const LOCAL_BYTES: usize = 64;
-/// Bytes of a domain (RFC 5321 §4.5.3.1.2).
+/// Most bytes of a domain (RFC 5321 §4.5.3.1.2).
 const DOMAIN_BYTES: usize = 253;
-/// Endings of file names that stand behind an `@` in machine text (`icon@2x.png`).
+/// File extensions that follow an `@` in machine text (`icon@2x.png`).
 const FILES: [&[u8]; 10] = [b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"js", b"css", b"py", b"html"];
 
-/// A byte of the local part.
+/// Whether a byte may be in the local part.
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-' | b'\'')
 }
 
-/// How many bytes the character of a local part before `at` has, 0 if there is none: ASCII, or a letter of the Latin, Greek
-/// or Cyrillic script (RFC 6531). Other scripts bound an address: their particles are glued to it.
+/// Number of bytes of the local part's character before `at`, 0 if there is none: ASCII, or a letter of the Latin, Greek or
+/// Cyrillic script (RFC 6531). Other scripts end an address, since their particles are attached to it without a space.
 pub fn local_before(view: &View<'_>, at: usize) -> usize {
     let last = view.before(at, 1);
     if is_local(last) {
@@ -26,17 +26,18 @@ pub fn local_before(view: &View<'_>, at: usize) -> usize {
     2 * usize::from(matches!(last, 0x80..=0xbf) && is_lead(view.before(at, 2)))
 }
 
-/// A byte of a character of another script; no space, quote or other sign of the blocks U+0080 and U+2000.
+/// Whether a byte belongs to a character of another script; spaces, quotes and signs of the blocks U+0080 and U+2000 do
+/// not.
 fn is_foreign(byte: u8) -> bool {
     byte >= 0x80 && !matches!(byte, 0xc2 | 0xe2)
 }
 
-/// Whether a character of two bytes that begins so is a letter of these scripts.
+/// Whether a two-byte character with this first byte is a letter of these scripts.
 fn is_lead(byte: u8) -> bool {
     matches!(byte, 0xc3..=0xd3)
 }
 
-/// The address around the `@` at `sign`, never before `floor`.
+/// The address around the `@` at `sign`; it never begins before `floor`.
 pub fn around(view: &View<'_>, sign: usize, floor: usize) -> Option<Range<usize>> {
     let mut start = sign;
     while sign - start < LOCAL_BYTES {
@@ -53,7 +54,7 @@ pub fn around(view: &View<'_>, sign: usize, floor: usize) -> Option<Range<usize>
         start += 1;
     }
     let local = view.slice(start, sign);
-    // `https://key@host`: who asks, not whom to write to.
+    // `https://key@host` names a user of the host, not an address.
     let user = view.left(start, 3) == b"://";
     if local.is_empty() || local.last() == Some(&b'.') || local == b"git" || user {
         return None;
@@ -62,8 +63,8 @@ pub fn around(view: &View<'_>, sign: usize, floor: usize) -> Option<Range<usize>
     Some(start..end)
 }
 
-/// The end of a domain of at least two labels whose last is one that the root can delegate. Labels may be written in their
-/// own script (RFC 5890), the last one only behind another such.
+/// The end of a domain with at least two labels, of which the last can be a top-level domain. Labels may be in their own
+/// script (RFC 5890), the last one only after another such label.
 fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
     let mut at = start;
     let mut best = None;
@@ -90,7 +91,7 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
         } else if labels >= 2 && foreign && plain == 0 && is_lead(label.first().copied().unwrap_or(0)) {
             best = Some(end);
         }
-        // `com` with a particle behind it is the end; `grün` may be followed by `.de`.
+        // `com` with a particle attached is the end; `grün` may be followed by `.de`.
         let near = label.iter().all(|b| b.is_ascii() || matches!(b, 0x80..=0xbf) || is_lead(*b));
         if view.at(end) != b'.' || !near && labels > 1 {
             break;
@@ -98,6 +99,6 @@ fn domain_end(view: &View<'_>, start: usize) -> Option<usize> {
         foreign = plain < label.len();
         at = end + 1;
     }
-    // `name@4.0.1.patch` is a version; `163.com` has one number.
+    // `name@4.0.1.patch` is a version; `163.com` has a single number.
     best.filter(|_| numbers < 2 || numbers + 1 < labels)
 }

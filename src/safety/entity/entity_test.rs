@@ -1,4 +1,4 @@
-//! What is found, that it is found at every cut, and that time is linear.
+//! What is found, that it is found however the text is cut, and that scanning takes linear time.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -25,7 +25,7 @@ fn found(text: &str) -> Vec<(String, String)> {
     detector.scan(text).into_iter().map(|find| (detector.name(find.kind).to_owned(), text.get(find.span).unwrap().to_owned())).collect()
 }
 
-/// One text for each detector, with what it finds.
+/// One text for each detector: kind, text, and the expected value.
 const SAMPLES: &[(&str, &str, &str)] = &[
     ("email", "write to (ada.lovelace+x@mail.example.com), please", "ada.lovelace+x@mail.example.com"),
     ("email", "메일은 ada@example.com입니다", "ada@example.com"),
@@ -150,7 +150,7 @@ fn what_only_looks_like_it_stays() {
     }
 }
 
-/// As a text of its own or where the text speaks of a card, a number of 19 digits is one; elsewhere computers count with such.
+/// A number of 19 digits is a card if it is the whole text or the text mentions a card; elsewhere it is likely a counter.
 #[test]
 fn long_numbers_are_cards_where_they_can_be() {
     let number = "4488286894823169796";
@@ -186,8 +186,8 @@ fn own_patterns_are_checked() {
     assert_eq!(error("n", "a", 0), "max_length");
 }
 
-/// Patterns that would unfold are refused for what they would need, in no time; patterns that make backtracking engines
-/// despair are walked in linear time.
+/// Patterns that would expand to huge automata are refused at once; patterns that are slow for backtracking engines take
+/// linear time.
 #[test]
 fn patterns_that_hurt_do_no_harm() {
     let own = |regex: &str| {
@@ -212,12 +212,12 @@ fn patterns_that_hurt_do_no_harm() {
             (0..5).map(|_| seconds()).fold(f64::MAX, f64::min)
         };
         let (small, large) = (least(1 << 12), least(1 << 17));
-        // 32 times the text; what is quadratic takes 1,024 times as long.
+        // 32 times the text; quadratic behaviour would take 1,024 times as long.
         assert!(large < small * 400.0 + 0.02, "{regex}: {small} then {large}");
     }
 }
 
-/// Feeds a text in pieces, and checks that nothing found begins before what was settled.
+/// Feeds a text in pieces, and checks that no find begins before what was reported as settled.
 fn streamed(detector: &Arc<Detector>, pieces: &[&str]) -> Vec<Find> {
     let mut stream = Stream::new(Arc::clone(detector));
     let (mut all, mut settled, mut fed) = (Vec::new(), 0, 0);
@@ -363,12 +363,12 @@ fn time_is_linear() {
             (0..3).map(|_| seconds()).fold(f64::MAX, f64::min)
         };
         let (small, large) = (least(1 << 13), least(1 << 18));
-        // 32 times the text; what is quadratic takes 1,024 times as long.
+        // 32 times the text; quadratic behaviour would take 1,024 times as long.
         assert!(large < small * 256.0 + 0.005, "{unit}: {small} then {large}");
     }
 }
 
-/// Texts with candidates in odd neighbourhoods.
+/// Texts with candidates in unusual surroundings.
 fn texts() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         4 => (0..SAMPLES.len()).prop_map(|i| SAMPLES.get(i).map_or(String::new(), |(_, _, value)| (*value).to_owned())),
@@ -382,7 +382,7 @@ fn texts() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever the text and the cuts, the stream finds what the whole text has.
+    /// Whatever the text and the cuts, the stream finds the same as a scan of the whole text.
     #[test]
     fn cuts_change_nothing(text in texts(), mut cuts in prop::collection::vec(0usize..600, 0..24)) {
         cuts.sort_unstable();
@@ -390,7 +390,7 @@ proptest! {
         prop_assert_eq!(streamed(&detector, &cut(&text, &cuts)), sorted(detector.scan(&text)), "{}", text);
     }
 
-    /// Spans stand on characters, in order, and built-in ones do not overlap.
+    /// Spans are on character boundaries and in order, and built-in ones do not overlap.
     #[test]
     fn spans_are_sound(text in texts()) {
         let finds = detector().scan(&text);
@@ -401,7 +401,7 @@ proptest! {
         prop_assert!(built_in.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start), "{:?} of {:?}", built_in, text);
     }
 
-    /// 256 random cuts of every sample.
+    /// Every sample, at 256 random sets of cuts.
     #[test]
     fn samples_at_random_cuts(mut cuts in prop::collection::vec(0usize..160, 1..12)) {
         cuts.sort_unstable();

@@ -1,29 +1,29 @@
-//! Whether a string looks as if a machine had drawn it, or as if a person had written it to stand for one.
+//! Whether a string looks randomly generated, or like a placeholder written by a person.
 
-/// What a string is made of.
+/// Statistics of a string.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shape {
-    /// Bytes.
+    /// Number of bytes.
     pub len: usize,
-    /// Digits, lower and upper case letters, and everything else.
+    /// Number of digits, lower and upper case letters, and other bytes.
     pub digits: usize,
     pub lower: usize,
     pub upper: usize,
     pub other: usize,
-    /// Different bytes.
+    /// Number of distinct bytes.
     pub distinct: usize,
-    /// Bits per byte, Shannon.
+    /// Shannon entropy in bits per byte.
     pub entropy: f32,
-    /// How often the sort of character changes.
+    /// Number of changes between character classes.
     pub turns: usize,
-    /// Only hexadecimal digits and dashes.
+    /// Whether there are only hexadecimal digits and dashes.
     pub hex: bool,
-    /// The longest stretch of lower case letters.
+    /// Length of the longest run of lower case letters.
     pub word: usize,
 }
 
 impl Shape {
-    /// Looks at a string.
+    /// Computes the statistics of a string.
     pub fn of(text: &[u8]) -> Self {
         let mut shape = Self { len: text.len(), hex: true, ..Self::default() };
         let mut counts = [0u16; 256];
@@ -59,13 +59,13 @@ impl Shape {
         shape
     }
 
-    /// Letters of both cases and digits, mixed as no identifier is.
+    /// Whether letters of both cases and digits are mixed as in no identifier.
     pub fn is_drawn(&self) -> bool {
         let letters = self.lower.min(self.upper);
         letters >= 3 && self.digits >= 2 && self.turns * 100 >= self.len * 32 && self.word <= 7 && self.entropy >= 3.6
     }
 
-    /// Letters and digits that are at least no word with a number behind it.
+    /// Whether letters and digits are more than a word followed by a number.
     pub fn is_mixed(&self) -> bool {
         let letters = self.lower + self.upper;
         letters >= 1 && self.digits >= 3 && self.turns >= 3 && self.distinct >= 6
@@ -74,7 +74,7 @@ impl Shape {
     }
 }
 
-/// Parts that stand in values which only show where a value goes.
+/// Parts of placeholder values.
 const STAND_INS: [&[u8]; 20] = [
     b"example",
     b"xxxx",
@@ -98,12 +98,12 @@ const STAND_INS: [&[u8]; 20] = [
     b"not_long",
 ];
 
-/// A value that a person put where a real one goes.
+/// Whether a person wrote the value in place of a real one.
 pub fn is_stand_in(value: &[u8]) -> bool {
     STAND_INS.iter().any(|part| value.len() >= part.len() && value.windows(part.len()).any(|w| w.eq_ignore_ascii_case(part)))
 }
 
-/// A UUID: 8-4-4-4-12 hexadecimal digits.
+/// Whether it is a UUID: 8-4-4-4-12 hexadecimal digits.
 pub fn is_uuid(value: &[u8]) -> bool {
     value.len() == 36
         && value.iter().enumerate().all(|(i, b)| if matches!(i, 8 | 13 | 18 | 23) { *b == b'-' } else { b.is_ascii_hexdigit() })

@@ -1,27 +1,27 @@
-//! Digits as people group them: `4111 1111 1111 1111`, `+49 (0)30 1234-56`.
+//! Groups of digits as people write them: `4111 1111 1111 1111`, `+49 (0)30 1234-56`.
 
 use super::view::View;
 
-/// The most groups and digits that are looked at.
+/// Most groups and digits that are read.
 const GROUPS: usize = 8;
 const DIGITS: usize = 24;
 
-/// Digit groups with what stands between them.
+/// Groups of digits, with the separators between them.
 #[derive(Debug, Clone)]
 pub struct Groups {
     digits: [u8; DIGITS],
-    /// Digits up to and including each group.
+    /// Number of digits up to and including each group.
     upto: [usize; GROUPS],
-    /// The index behind each group.
+    /// The index after each group.
     ends: [usize; GROUPS],
-    /// The separator behind each group: its first byte that is no space, else a space; 0 at the end.
+    /// The separator after each group: its first byte other than a space, or a space; 0 after the last group.
     separators: [u8; GROUPS],
     count: usize,
     start: usize,
 }
 
 impl Groups {
-    /// The groups from the digit at `start`.
+    /// Reads the groups that begin with the digit at `start`.
     pub fn read(view: &View<'_>, start: usize) -> Option<Self> {
         let mut groups = Self { digits: [0; DIGITS], upto: [0; GROUPS], ends: [0; GROUPS], separators: [0; GROUPS], count: 0, start };
         let mut at = start;
@@ -45,21 +45,21 @@ impl Groups {
             }
             at = next;
         }
-        // More digits than any number of a person has: none of its groups stands for itself.
+        // More digits than any personal number has: then no group counts by itself.
         (groups.count > 0).then_some(groups)
     }
 
-    /// Where the first digit stands.
+    /// Index of the first digit.
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// How many groups there are.
+    /// Number of groups.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// The index behind the first `k` groups.
+    /// The index after the first `k` groups.
     pub fn end(&self, k: usize) -> usize {
         k.checked_sub(1).and_then(|i| self.ends.get(i)).copied().unwrap_or(self.start)
     }
@@ -70,13 +70,13 @@ impl Groups {
         self.digits.get(..n).unwrap_or_default()
     }
 
-    /// How many digits group `i` has.
+    /// Number of digits in group `i`.
     pub fn size(&self, i: usize) -> usize {
         let before = i.checked_sub(1).and_then(|b| self.upto.get(b)).copied().unwrap_or(0);
         self.upto.get(i).map_or(0, |n| n.saturating_sub(before))
     }
 
-    /// What stands between group `i` and the next.
+    /// The separator between group `i` and the next one.
     pub fn separator(&self, i: usize) -> u8 {
         self.separators.get(i).copied().unwrap_or(0)
     }
@@ -86,14 +86,15 @@ impl Groups {
         k == sizes.len() && sizes.iter().enumerate().all(|(i, size)| self.size(i) == *size)
     }
 
-    /// Whether only this separator stands between the first `k` groups.
+    /// Whether the first `k` groups are separated by one of these separators only, the same each time.
     pub fn all_separated(&self, k: usize, by: &[u8]) -> bool {
         let first = self.separator(0);
         by.contains(&first) && (0..k.saturating_sub(1)).all(|i| self.separator(i) == first)
     }
 }
 
-/// A separator at `end` and where the next group begins: a space, dash, dot, slash or underscore, a bracket with or without one.
+/// The separator at `end` and the start of the next group. Separators are a space, dash, dot, slash or underscore, or a
+/// bracket with or without one of these.
 fn separator(view: &View<'_>, end: usize) -> Option<(u8, usize)> {
     let first = view.at(end);
     let next = |at: usize| view.at(at).is_ascii_digit().then_some(at);
@@ -111,13 +112,13 @@ fn separator(view: &View<'_>, end: usize) -> Option<(u8, usize)> {
             b' ' | b'-' | b'.' | b'/' => next(end + 2).map(|at| (b')', at)),
             _ => next(end + 1).map(|at| (b')', at)),
         },
-        // A space that does not break, as typographers set it.
+        // A no-break space.
         0xc2 if view.at(end + 1) == 0xa0 => next(end + 2).map(|at| (b' ', at)),
         _ => None,
     }
 }
 
-/// Whether a number may end here: no word, address or further decimals follow.
+/// Whether a number may end here: not within a word, an address or decimals.
 pub fn closes(view: &View<'_>, end: usize) -> bool {
     let next = view.at(end);
     !(super::view::is_word(next) || next == b'@' || next == b'%' || matches!(next, b'.' | b',' | b':') && view.at(end + 1).is_ascii_digit())

@@ -2,11 +2,11 @@
 
 use super::view::{View, in_word, is_word};
 
-/// The longest IBAN with a separator after every fourth character.
+/// Longest IBAN in bytes, with a separator after every fourth character.
 const IBAN_BYTES: usize = 34 + 8;
 
-/// The end of an IBAN at `start`: the length of its country, mod-97 equal 1; groups may be separated by single spaces or
-/// dashes.
+/// The end of an IBAN at `start`: the right length for its country, and valid check digits. Groups may be separated by
+/// single spaces or dashes.
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     let country = [view.at(start).to_ascii_uppercase(), view.at(start + 1).to_ascii_uppercase()];
     let length = LENGTHS.iter().find(|(c, _)| **c == country)?.1;
@@ -33,7 +33,7 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     (digits && mod97(characters) && !is_word(view.at(at))).then_some(at)
 }
 
-/// Whether the check digits hold (ISO 7064 MOD 97-10 over the rearranged number). Upper case.
+/// Whether the check digits are right (ISO 7064 MOD 97-10 over the rearranged number). Upper case.
 pub fn mod97(characters: &[u8]) -> bool {
     let (head, rest) = characters.split_at(characters.len().min(4));
     rest.iter().chain(head).fold(0u32, |sum, c| match c {
@@ -43,7 +43,7 @@ pub fn mod97(characters: &[u8]) -> bool {
     }) == 1
 }
 
-/// Length by country, of the IBAN registry.
+/// Lengths by country, from the IBAN registry.
 const LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"AD", 24),
     (b"AE", 23),

@@ -1,19 +1,19 @@
-//! JSON Web Tokens (RFC 7519), and anything else of their form: base64url of a JSON object, a dot, more of it.
+//! JSON Web Tokens (RFC 7519), and other strings of this form: base64url of a JSON object, a dot, further parts.
 
 use super::view::View;
 
-/// Longer ones are found up to here.
+/// Longer tokens are found up to this length.
 pub const JWT_BYTES: usize = 8192;
-/// What is signed and is no object is at least this long.
+/// Shortest second part of a signed token that is not a JSON object.
 const OPAQUE_BYTES: usize = 43;
 
-/// Whether what stands at `start` is base64 of an opening brace and a quote or a space.
+/// Whether base64 of an opening brace followed by a quote or a space begins at `start`.
 fn opens(view: &View<'_>, start: usize) -> bool {
     view.at(start) == b'e' && matches!(view.at(start + 1), b'y' | b'w')
 }
 
-/// The end of a token that begins at `start`, mostly with `eyJ`: signed (three parts), unsigned (two) or encrypted (five, the
-/// second empty where the key was agreed on before; RFC 7516).
+/// The end of a token at `start`, mostly beginning with `eyJ`: signed (three parts), unsigned (two) or encrypted (five, the
+/// second empty if the key was agreed on; RFC 7516).
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     if !opens(view, start) || matches!(view.before(start, 1), b'.' | b'+') {
         return None;
@@ -38,18 +38,18 @@ pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
         stop = next;
         parts += 1;
     }
-    // What is signed is an object, or at least more than words; what is encrypted begins with a key.
+    // What is signed is an object or at least longer than words; an encrypted token has a key first.
     let told = parts >= 4 || opens(view, header + 1) || second - header > OPAQUE_BYTES;
     let whole = if agreed { parts == 5 } else { told && !super::gate::is_stand_in(view.slice(second, stop)) };
     whole.then_some(stop)
 }
 
-/// The end of a token that was put into base64 once more, as secrets of clusters and some cookies are.
+/// The end of a token that was encoded in base64 once more, as in cluster secrets and some cookies.
 pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     if view.at(start) != b'Z' || view.slice(start, start + 4) != b"ZXlK" {
         return None;
     }
-    // The header alone decides; it is read before the rest, which is longer.
+    // The header decides; it is decoded first, since the rest is longer.
     let token = decoded(view.slice(start, start + 200));
     let header = token.split(|b| *b == b'.').next().unwrap_or_default();
     if !names_member(header) {
@@ -63,13 +63,13 @@ fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-/// Whether the decoded header is the beginning of an object with one of the members such headers have.
+/// Whether the decoded header begins an object with one of the usual members.
 fn names_member(header: &[u8]) -> bool {
     let json = decoded(header);
     [b"\"alg".as_slice(), b"\"typ", b"\"kid", b"\"enc", b"\"cty"].iter().any(|name| json.windows(name.len()).any(|w| w == *name))
 }
 
-/// Base64 of either alphabet, read as far as it is there.
+/// Decodes base64 of either alphabet, as far as it is complete.
 pub fn decoded(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let (mut bits, mut held) = (0u32, 0);

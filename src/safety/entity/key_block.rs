@@ -1,28 +1,28 @@
-//! Private keys in their armour: PEM (RFC 7468), OpenSSH, PGP.
+//! Armoured private keys: PEM (RFC 7468), OpenSSH, PGP.
 
 use std::ops::Range;
 
 use super::jwt::decoded;
 use super::view::View;
 
-/// A block is found up to here; a key of 16,384 bits is shorter.
+/// Longer blocks are found up to this length; a key of 16,384 bits is shorter.
 pub const BLOCK_BYTES: usize = 16_384;
-/// Less than this between the marks shows where a key goes; the smallest there is has 40 bytes.
+/// A block with less content is a placeholder; the smallest key has 40 bytes.
 const CONTENT_BYTES: usize = 24;
-/// Base64 of a text with a key in it is at least this long, and read up to here: much longer stretches would be held back
-/// that are pictures and archives.
+/// Lengths of base64 that may wrap a private key: from the shortest useful one to a bound, since longer runs are mostly
+/// pictures and archives, which would have to be held back.
 const WRAPPED_BYTES: Range<usize> = 80..3073;
-/// The longest label between the dashes.
+/// Longest label between the dashes.
 const LABEL_BYTES: usize = 64;
 
-/// The end of a block that was put into base64 once more, as configuration of clusters does, and begins at `start`.
+/// The end of a block at `start` that was encoded in base64 once more, as in cluster configuration.
 pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     // "-----BEGIN " in base64.
     const OPENS: &[u8] = b"LS0tLS1CRUdJTi";
     if view.at(start) != b'L' || view.slice(start, start + OPENS.len()) != OPENS {
         return None;
     }
-    // " PRIVATE KEY" behind labels of the lengths there are, in base64.
+    // " PRIVATE KEY" in base64, after labels of the usual lengths.
     let head = view.slice(start, start + 64);
     let private = [b"UFJJVkFURS".as_slice(), b"BSSVZBVEUg", b"QUklWQVRFI", b"FBSSVZBVEU", b"JJVkFURSBL", b"SVZBVEUgS0"];
     if !private.iter().any(|part| head.windows(part.len()).any(|w| w == *part)) {
@@ -31,8 +31,8 @@ pub fn encoded_end(view: &View<'_>, start: usize) -> Option<usize> {
     Some(view.run(start, BLOCK_BYTES, |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')))
 }
 
-/// The end of base64 of a text that holds a private key, beginning at `start`: a configuration file with a PEM block in
-/// it, a JSON Web Key with its private part (RFC 7517).
+/// The end of base64 at `start` whose text contains a private key: a configuration file with a PEM block, or a JSON Web Key
+/// with its private part (RFC 7517).
 pub fn wrapped_end(view: &View<'_>, start: usize) -> Option<usize> {
     let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
     let readable = |b: u8| matches!(b, b' '..=b'~' | b'\n' | b'\r' | b'\t');
@@ -48,15 +48,15 @@ pub fn wrapped_end(view: &View<'_>, start: usize) -> Option<usize> {
     (end - start >= WRAPPED_BYTES.start && key).then_some(end)
 }
 
-/// The end of a private key in base64 without its armour, beginning at `start`: DER as PKCS #1, PKCS #8 (RFC 5208) or
-/// SEC 1, or the form of OpenSSH. Its lines may be broken and indented.
+/// The end of a private key at `start` in base64 without armour: DER as PKCS #1, PKCS #8 (RFC 5208) or SEC 1, or the
+/// OpenSSH format. Its lines may be wrapped and indented.
 pub fn bare_end(view: &View<'_>, start: usize) -> Option<usize> {
     if !matches!(view.at(start), b'M' | b'b') {
         return None;
     }
     let head = view.slice(start, start + 24);
     let is = |at: usize, part: &[u8]| head.get(at..at + part.len()) == Some(part);
-    // A sequence of more than 255 bytes, version 0, then an integer or the identifier of an algorithm.
+    // A sequence of more than 255 bytes, version 0, then an integer or an algorithm identifier.
     let long = is(0, b"MII") && is(6, b"IB") && (is(8, b"AAK") || is(8, b"AAJ") || is(8, b"ADAN"));
     let curve = is(0, b"MIG") && is(4, b"AgEAMB") || is(0, b"MHcCAQEEI") || is(0, b"MIGkAgEBBD") || is(0, b"MC4CAQAwBQYDK2V");
     let sealed = is(0, b"MII") && is(6, b"BXBgkqhkiG9w0BBQ");
@@ -68,7 +68,7 @@ pub fn bare_end(view: &View<'_>, start: usize) -> Option<usize> {
     if end - start < 48 {
         return None;
     }
-    // A further line is at least as long as nothing but a key has them, or it is the last.
+    // Take further lines while they are so long that only a key has them, and a shorter last one.
     while end - start < BLOCK_BYTES && matches!(view.at(end), b'\r' | b'\n' | b'\\') {
         let next = view.run(end, 32, |b| b.is_ascii_whitespace());
         let next = next + 2 * usize::from(view.at(next) == b'\\' && view.at(next + 1) == b'n');
@@ -85,8 +85,8 @@ pub fn bare_end(view: &View<'_>, start: usize) -> Option<usize> {
     Some(end)
 }
 
-/// The end of a block whose `-----BEGIN` stands at `start`. The lines between its marks may be quoted, indented or one
-/// line of source text; a block without an end mark reaches as far as what could be its content.
+/// The end of a block whose `-----BEGIN` is at `start`. Its lines may be quoted, indented, or joined to one line of source
+/// text. A block without an end mark extends as far as bytes that can be its content.
 pub fn end(view: &View<'_>, start: usize) -> Option<usize> {
     let label = start + 10;
     let close = view.run(label, LABEL_BYTES, |b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b' ');

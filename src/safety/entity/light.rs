@@ -1,25 +1,25 @@
-//! The light reading of a text: wide digits and letters become plain ones, what cannot be seen is left out. Every
-//! character stands for itself, so that a text in pieces reads the same.
+//! The light reading of a text: full-width digits and letters become plain ones, invisible characters are dropped. Each
+//! character is mapped by itself, so a text in pieces gives the same result.
 
-/// A text in its light reading, with the way back.
+/// A text in its light reading, with a map back to the raw text.
 #[derive(Debug, Default)]
 pub struct Light {
     text: String,
-    /// Places of the reading with their places in the raw text, counted from `base` on: before and behind every character
-    /// that reads differently. In a text of nothing else they take more room than the text, so they are small; one of four
-    /// gigabytes is nowhere accepted.
+    /// Pairs of offsets, in the reading and in the raw text from `base` on, before and after every character that reads
+    /// differently. In a text of nothing else they take more memory than the text, so they are 32-bit; no text of four
+    /// gigabytes is accepted anywhere.
     places: Vec<(u32, u32)>,
-    /// What of the raw text the places do not count.
+    /// The raw offset from which `places` count.
     base: usize,
     raw: usize,
 }
 
-/// Whether a text reads differently from how it is written.
+/// Whether the reading differs from the text.
 pub fn differs(text: &str) -> bool {
     next_odd(text, 0).is_some()
 }
 
-/// The first bytes of every character that reads differently; most scripts have none of them.
+/// First bytes of characters that read differently; most scripts have none.
 const MAY: [bool; 256] = {
     let mut table = [false; 256];
     let firsts = [0xc2, 0xd9, 0xdb, 0xe0, 0xe2, 0xe3, 0xef, 0xf0];
@@ -31,12 +31,12 @@ const MAY: [bool; 256] = {
     table
 };
 
-/// The next character that reads differently, and where it stands.
+/// The next character that reads differently, with its offset.
 fn next_odd(text: &str, mut from: usize) -> Option<(usize, char)> {
     let bytes = text.as_bytes();
     loop {
         let rest = bytes.get(from..)?;
-        // Sixteen at a time: nearly all text is ASCII.
+        // Sixteen bytes at a time: nearly all text is ASCII.
         let plain = rest.chunks_exact(16).take_while(|chunk| chunk.is_ascii()).count() * 16;
         let rest = rest.get(plain..)?;
         let at = from + plain + rest.iter().position(|&byte| MAY[usize::from(byte)])?;
@@ -48,7 +48,7 @@ fn next_odd(text: &str, mut from: usize) -> Option<(usize, char)> {
     }
 }
 
-/// What a character reads as; `None` if it cannot be seen.
+/// How a character reads; `None` if it is invisible.
 fn light(c: char) -> Option<char> {
     match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0),
@@ -66,7 +66,7 @@ fn light(c: char) -> Option<char> {
 }
 
 impl Light {
-    /// Reads on.
+    /// Appends raw text.
     pub fn push(&mut self, text: &str) {
         let mut at = 0;
         while let Some((odd, c)) = next_odd(text, at) {
@@ -80,7 +80,7 @@ impl Light {
         self.plain(text.get(at..).unwrap_or_default());
     }
 
-    /// Remembers where the reading stands, once where two such characters touch.
+    /// Records the current offsets, once where two such characters meet.
     fn mark(&mut self) {
         let place = (self.text.len() as u32, (self.raw - self.base) as u32);
         if self.places.last() != Some(&place) {
@@ -88,7 +88,7 @@ impl Light {
         }
     }
 
-    /// The reading and the raw text at one of the places, counted from the beginning of both.
+    /// The n-th recorded pair of offsets, counted from the beginning of both texts.
     fn place(&self, n: Option<usize>) -> (usize, usize) {
         n.and_then(|n| self.places.get(n)).map_or((0, self.base), |&(read, raw)| (read as usize, self.base + raw as usize))
     }
@@ -98,25 +98,24 @@ impl Light {
         self.raw += text.len();
     }
 
-    /// What was read and not yet forgotten.
+    /// The reading, except for what was forgotten.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// How much raw text was read.
+    /// Number of raw bytes appended so far.
     pub fn raw_len(&self) -> usize {
         self.raw
     }
 
-    /// Where the character that reads at `at` begins in the raw text; what cannot be seen before it is left to what
-    /// stands there.
+    /// The raw offset of the character at `at` in the reading. Invisible characters before it are not included.
     pub fn start(&self, at: usize) -> usize {
         let known = self.places.partition_point(|(read, _)| *read as usize <= at);
         let (read, raw) = self.place(known.checked_sub(1));
         raw + (at - read)
     }
 
-    /// Where what reads up to `at` ends in the raw text, without what cannot be seen behind it.
+    /// The raw offset at which the reading up to `at` ends, without invisible characters behind it.
     pub fn end(&self, at: usize) -> usize {
         let known = self.places.partition_point(|(read, _)| (*read as usize) < at);
         match self.place(Some(known)) {
@@ -128,7 +127,7 @@ impl Light {
         }
     }
 
-    /// Forgets about the first `n` bytes of the reading, and says how many; places in the raw text count on.
+    /// Drops the first `n` bytes of the reading, and returns how many were dropped. Raw offsets stay absolute.
     pub fn forget(&mut self, mut n: usize) -> usize {
         n = n.min(self.text.len());
         while !self.text.is_char_boundary(n) {
@@ -161,7 +160,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each character of the reading leads back to the one it came from, in pieces and after forgetting as well.
+        /// Each character of the reading maps back to the one it came from, also for a text in pieces and after forgetting.
         #[test]
         fn places_lead_back(text in "[a4４é\u{200b}\u{ad}입–]{0,24}", n in 0usize..20) {
             let mut reading = Light::default();

@@ -1,5 +1,5 @@
-//! Personal data and secrets in text: one pass over the bytes that stops only where a candidate may stand, hand-written
-//! checks for each kind, and the same for a text that arrives in pieces.
+//! Personal data and secrets in text: one pass over the bytes that stops only at possible candidates, hand-written checks
+//! for each kind, and the same for a text that arrives in pieces.
 //!
 //! Time is linear in the text: every candidate is decided by a bounded stretch of it.
 
@@ -141,17 +141,17 @@ impl Entity {
     }
 }
 
-/// A choice of built-in kinds.
+/// A set of built-in kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Chosen(u32);
 
 impl Chosen {
-    /// Whether this kind is looked for.
+    /// Whether a kind is in the set.
     pub fn has(self, entity: Entity) -> bool {
         self.0 & (1 << entity as u32) != 0
     }
 
-    /// Whether any kind of secret is.
+    /// Whether any kind of secret is in the set.
     pub fn any_secret(self) -> bool {
         self.0 >> Entity::OpenaiKey as u32 != 0
     }
@@ -163,25 +163,25 @@ impl FromIterator<Entity> for Chosen {
     }
 }
 
-/// What sort of thing was found.
+/// The kind of a find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A built-in kind.
     BuiltIn(Entity),
-    /// The own pattern of this place in the list.
+    /// The custom pattern with this index.
     Own(usize),
 }
 
-/// One find.
+/// A value that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Find {
-    /// Where, in bytes of the text, on character boundaries.
+    /// Its range in bytes of the text, on character boundaries.
     pub span: Range<usize>,
-    /// What.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// What to look for, compiled once per load.
+/// The kinds and patterns to look for, compiled once per configuration.
 #[derive(Debug, Clone)]
 pub struct Detector {
     chosen: Chosen,
@@ -189,17 +189,17 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Looks for these.
+    /// A detector of these kinds and custom patterns.
     pub fn new(entities: impl IntoIterator<Item = Entity>, own: Vec<Own>) -> Self {
         Self { chosen: entities.into_iter().collect(), own }
     }
 
-    /// Whether it looks for every built-in kind and for nothing else.
+    /// Whether it looks for every built-in kind and nothing else.
     pub fn plain(&self) -> bool {
         self.own.is_empty() && Entity::ALL.into_iter().all(|entity| self.chosen.has(entity))
     }
 
-    /// The category of a find.
+    /// The category of a kind.
     pub fn name(&self, kind: Kind) -> &str {
         match kind {
             Kind::BuiltIn(entity) => entity.as_str(),
@@ -207,7 +207,7 @@ impl Detector {
         }
     }
 
-    /// Everything in a whole text. Built-in kinds come in order and do not overlap; then own patterns, each in order.
+    /// All finds in a whole text: built-in kinds first, in order and without overlaps; then custom patterns, each in order.
     pub fn scan(&self, text: &str) -> Vec<Find> {
         let mut out = Vec::new();
         if light::differs(text) {

@@ -1,22 +1,22 @@
-//! What a name says about the value behind it: `db_password`, `"apiKey"`, `SESSION_SECRET`.
+//! Names that tell what the value after them is: `db_password`, `"apiKey"`, `SESSION_SECRET`.
 
 use super::view::{View, ends_with};
 
-/// How far back a name is read.
+/// How far back a name is read, in bytes.
 pub const NAME_BYTES: usize = 32;
-/// How far back the type of a declared name is read.
+/// How far back the type of a declared name is read, in bytes.
 const TYPE_BYTES: usize = 28;
 
-/// How much a name says about its value.
+/// What a name says about its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// A password: short, chosen by a person.
+    /// A password: short, and chosen by a person.
     Password,
     /// A token, secret or API key.
     Secret,
-    /// A key of some sort, which may as well be one of a map.
+    /// A key of some sort, possibly only that of a map.
     Key,
-    /// A session in a cookie: `JSESSIONID=…`, never what a log calls a session.
+    /// A session cookie: `JSESSIONID=…`, but not a session in a log.
     Session,
 }
 
@@ -55,7 +55,7 @@ const PASSWORDS: &[&str] = &[
     "pasword",
     "securestring",
 ];
-/// Short words count only as words of their own.
+/// Short words count only as whole words.
 const SHORT_PASSWORDS: &[&str] = &["pass", "pw"];
 const SECRETS: &[&str] = &[
     "token",
@@ -92,7 +92,7 @@ const SECRETS: &[&str] = &[
 ];
 const KEYS: &[&str] = &["key", "auth", "authentication", "api", "login", "access", "private", "appid", "license"];
 const SESSIONS: &[&str] = &["session", "sessionid", "sessid"];
-/// Names of keys that lock nothing.
+/// Names of keys that are not secret.
 const OPEN_KEYS: &[&str] = &[
     "publickey",
     "primarykey",
@@ -139,7 +139,8 @@ const OPEN_KEYS: &[&str] = &[
     "translationkey",
 ];
 
-/// For each last byte of these words the letters before it, as bits: most names are dismissed by one look.
+/// For each possible last byte of these words, a bit set of the letters before it: most names are dismissed with one
+/// lookup.
 const ENDINGS: [u32; 256] = {
     let mut endings = [0u32; 256];
     let lists: [&[&str]; 5] = [PASSWORDS, SHORT_PASSWORDS, SECRETS, KEYS, SESSIONS];
@@ -156,13 +157,13 @@ const ENDINGS: [u32; 256] = {
     endings
 };
 
-/// One bit for each letter, one for everything else.
+/// One bit for each letter, and one for all other bytes.
 const fn letter(byte: u8) -> u32 {
     let byte = byte.to_ascii_lowercase();
     if byte.is_ascii_lowercase() { 1 << (byte - b'a') } else { 1 << 31 }
 }
 
-/// What the name that ends with `text` says.
+/// What the name at the end of `text` says.
 pub fn sort_of(text: &[u8]) -> Option<Sort> {
     let [.., before, last] = text else { return None };
     let ending = last.to_ascii_lowercase();
@@ -187,7 +188,7 @@ pub fn sort_of(text: &[u8]) -> Option<Sort> {
     KEYS.iter().any(|word| own_word(text, word)).then_some(Sort::Key)
 }
 
-/// The name at the end of a text without its signs, in lower case.
+/// The name at the end of a text in lower case, without separators.
 fn squeezed<'a>(text: &[u8], name: &'a mut [u8; NAME_BYTES]) -> &'a [u8] {
     let mut from = name.len();
     let mut spaces = 0;
@@ -208,7 +209,7 @@ fn squeezed<'a>(text: &[u8], name: &'a mut [u8; NAME_BYTES]) -> &'a [u8] {
     name.get(from..).unwrap_or_default()
 }
 
-/// Names of what is drawn and no secret: it tells things apart, points somewhere or proves something.
+/// Names of random values that are not secret: identifiers, references, signatures.
 const OPEN_NAMES: &[&str] = &[
     "id",
     "ids",
@@ -250,7 +251,7 @@ const OPEN_NAMES: &[&str] = &[
     "ref",
 ];
 
-/// Whether the text names the value that begins at `start` so.
+/// Whether the value at `start` has such a name.
 pub fn is_open(view: &View<'_>, start: usize) -> bool {
     let joins = |b: u8| matches!(b, b' ' | b'"' | b'\'' | b'\\' | b':' | b'=' | b'>');
     let gap = (1..=6).take_while(|back| joins(view.before(start, *back))).count();
@@ -261,7 +262,7 @@ pub fn is_open(view: &View<'_>, start: usize) -> bool {
     signed && OPEN_NAMES.iter().any(|open| name.ends_with(open.as_bytes()))
 }
 
-/// Whether `text` ends with `word` as a word of its own: `db_pass`, `userPass`, `MYSQLPASS`, not `compass`.
+/// Whether `text` ends with `word` as a word of its own: `db_pass`, `userPass`, `MYSQLPASS`, but not `compass`.
 fn own_word(text: &[u8], word: &str) -> bool {
     if !ends_with(text, word.as_bytes()) {
         return false;
@@ -271,7 +272,8 @@ fn own_word(text: &[u8], word: &str) -> bool {
     at.checked_sub(1).and_then(|i| text.get(i)).is_none_or(|before| !before.is_ascii_alphabetic() || first_upper)
 }
 
-/// What the name says of which the type stands before the `=` at `sign` and a quoted value behind it: `password: String = …`, `token: Optional[str] = …`.
+/// What a name says whose type stands between it and the `=` at `sign`, before a quoted value: `password: String = …`,
+/// `token: Optional[str] = …`.
 pub fn declared(view: &View<'_>, sign: usize) -> Option<Sort> {
     let value = view.run(sign + 1, 4, |b| b == b' ');
     if view.at(sign) != b'='
@@ -292,10 +294,10 @@ pub fn declared(view: &View<'_>, sign: usize) -> Option<Sort> {
     sort_of(view.left(sign - (left.len() - colon), NAME_BYTES))
 }
 
-/// Words that join a name and its value in a sentence: `the password is …`.
+/// Words between a name and its value in a sentence: `the password is …`.
 const JOINTS: [&[u8]; 8] = [b" is", b" was", b" ist", b" war", b" est", b" es", b" now", b" lautet"];
 
-/// What stands between a name and the value at `start` when no sign does.
+/// What separates a name from its value where there is no `=` or `:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joint {
     /// Spaces and quotes: `--token …`, `IDENTIFIED BY '…'`.
@@ -306,14 +308,14 @@ pub enum Joint {
     Verb,
 }
 
-/// Where the name ends whose value begins at `start`, and what joins them.
+/// The end of the name of the value at `start`, and what separates them.
 pub fn joined(view: &View<'_>, start: usize) -> Option<(usize, Joint)> {
     let quotes = |at: usize| at - (0..2).take_while(|n| matches!(view.before(at, n + 1), b'"' | b'\'' | b'`' | b'\\')).count();
     let blanks = |mut at: usize| {
         for _ in 0..4 {
             match view.before(at, 1) {
                 b' ' | b'\t' => at -= 1,
-                // A tab of quoted source text.
+                // A tab, escaped in quoted source text.
                 b't' if view.before(at, 2) == b'\\' => at -= 2,
                 _ => break,
             }

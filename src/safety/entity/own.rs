@@ -1,5 +1,5 @@
-//! What an operator looks for besides: patterns with a check, in linear time and with a bounded length, so that a text in
-//! pieces has the same matches as the whole.
+//! Custom patterns of the operator, with an optional check. Matches have a bounded length and take linear time, so that a
+//! text in pieces has the same matches as the whole.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use super::gate::{Shape, is_stand_in};
 use super::{card, iban};
 
-/// The longest match an own pattern may have.
+/// Largest `max_length` of a custom pattern, in bytes.
 pub const MOST_LENGTH: usize = 1024;
 
-/// Memory that a compiled pattern may take. Repetitions of repetitions are refused here, before they are unfolded.
+/// Most memory of a compiled pattern, in bytes. Nested repetitions are refused here, before they are expanded.
 const COMPILED_BYTES: usize = 1 << 20;
 
-/// Why a pattern does not compile, in one line.
+/// The reason why a pattern does not compile, in one line.
 fn reason(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => {
             format!("it needs more than {COMPILED_BYTES} bytes of memory: a repetition is too large, or one repeats another")
         }
-        // The pattern with a mark under the place comes first, the reason last.
+        // The error text begins with the pattern and a marker below it; the reason is its last line.
         other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
     }
 }
@@ -96,7 +96,7 @@ impl Own {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// The member that is wrong, and why.
+    /// The wrong member, and the reason.
     pub fn new(pattern: &Pattern) -> Result<Self, (&'static str, String)> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let shaped = pattern.name.starts_with(|c: char| c.is_ascii_lowercase()) && pattern.name.bytes().all(plain);
@@ -113,17 +113,17 @@ impl Own {
         Ok(Self { name: pattern.name.clone(), regex, validator: pattern.validator, least: pattern.min_length, most: pattern.max_length })
     }
 
-    /// The category of what it finds.
+    /// The category of its matches.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Walks on from `from`, where `complete` says whether the text ends with what is there, and returns where it goes on.
+    /// Searches from `from` on, and returns where the next search must begin. `complete` says that the text ends here.
     ///
-    /// A match at a place depends on the `max_length` bytes behind it and the character around them alone.
+    /// A match at a place depends only on the `max_length` bytes behind it and the characters around them.
     pub fn sweep(&self, text: &str, from: usize, complete: bool, mut found: impl FnMut(Range<usize>)) -> usize {
         let mut at = ceil(text, from);
-        // Up to here every place has all the bytes it depends on.
+        // Up to here, all bytes on which a match depends are present.
         let decided = if complete { text.len() } else { text.len().saturating_sub(self.most + 4) };
         while at < decided {
             let block = ceil(text, at.saturating_add(self.most * 2 + 4));

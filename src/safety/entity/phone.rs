@@ -1,13 +1,13 @@
-//! Phone numbers: international form, North American form, a trunk zero, or a number where the text speaks of a phone.
+//! Phone numbers: in international or North American form, with a trunk zero, or where the text mentions a phone.
 
 use std::ops::Range;
 
 use super::groups::{Groups, closes};
 use super::view::{View, is_word, mentions_any};
 
-/// How far back the text may speak of a phone.
+/// How far back the text may mention a phone, in bytes.
 const CONTEXT_BYTES: usize = 40;
-/// Words that begin so.
+/// Prefixes of words that mention a phone.
 const CONTEXT: [&str; 31] = [
     "phone",
     "cellphone",
@@ -41,14 +41,14 @@ const CONTEXT: [&str; 31] = [
     "телефон",
     "тел.",
 ];
-/// Words as a whole, with which names in source text only begin: `callback`, `telemetry`, `SMS_ATN`.
+/// Whole words that mention a phone; as prefixes they begin names in source text: `callback`, `telemetry`, `SMS_ATN`.
 const WORDS: [&str; 15] =
     ["tel", "tél", "telno", "call", "called", "calling", "calls", "mobile", "cell", "fax", "sms", "contact", "dial", "handy", "mob"];
-/// Words that say the number is something else although a phone may be near.
+/// Words that mark the number as something else, even near a phone.
 const OTHER: [&str; 12] =
     ["order", "ticket", "invoice", "isbn", "version", "account", "epoch", "tracking", "serial", "id:", "id =", "policy"];
 
-/// The number at the start of these groups, with its `+` or bracket.
+/// The number that begins these groups, including its `+` or bracket.
 pub fn find(view: &View<'_>, groups: &Groups, floor: usize) -> Option<Range<usize>> {
     let lead = Lead::before(view, groups.start(), floor);
     if !lead.opens(view) {
@@ -74,7 +74,7 @@ pub fn find(view: &View<'_>, groups: &Groups, floor: usize) -> Option<Range<usiz
     None
 }
 
-/// What stands directly before the first digit.
+/// What comes directly before the first digit.
 #[derive(Debug)]
 struct Lead {
     plus: bool,
@@ -142,24 +142,24 @@ fn fits(view: &View<'_>, groups: &Groups, k: usize, lead: &Lead, told: &dyn Fn()
     if first == 0 && (2..=6).contains(&k) && trunk(groups, k, n) && separated(b" -/.()~") && !listed(view, groups, lead) {
         return true;
     }
-    // 00 and a country code
+    // 00 and a country code.
     if digits.starts_with(&[0, 0]) && digits.get(2).is_some_and(|d| *d > 0) && k >= 2 && n >= 10 && separated(b" -/()") {
         return true;
     }
     !date(groups, k) && k <= 6 && separated(b" -./()~") && told()
 }
 
-/// A national number with its trunk zero: 0431 35 06 90, 06-12345678, 01234 567890.
+/// A national number with a trunk zero: 0431 35 06 90, 06-12345678, 01234 567890.
 fn trunk(groups: &Groups, k: usize, n: usize) -> bool {
     (9..=12).contains(&n)
         && (2..=5).contains(&groups.size(0))
         && (1..k).all(|i| groups.size(i) >= 2)
         && !(groups.size(0) == 2 && groups.size(1) == 2 && k == 3)
-        // 02110-1301 is a place in Boston.
+        // 02110-1301 is a ZIP code in Boston.
         && !(groups.sized(k, &[5, 4]) && groups.separator(0) == b'-')
 }
 
-/// Dates of years beyond four digits, with their sign (ISO 8601): +12345-06-07.
+/// Dates with signed years of more than four digits (ISO 8601): +12345-06-07.
 fn far_date(groups: &Groups, k: usize) -> bool {
     let part = |i: usize| {
         groups.digits(k).iter().skip(groups.digits(i).len()).take(groups.size(i)).fold(0u32, |sum, d| (sum * 10 + u32::from(*d)).min(100))
@@ -184,13 +184,13 @@ fn date(groups: &Groups, k: usize) -> bool {
             && (groups.size(2) == 4 && year(groups.size(0) + groups.size(1)) || groups.size(2) == 2 && groups.separator(0) != b' ')
 }
 
-/// A list of numbers rather than one: another digit stands right before.
+/// One of a list of numbers: another digit comes directly before.
 fn listed(view: &View<'_>, groups: &Groups, lead: &Lead) -> bool {
     let before = view.before(lead.start, 1);
     matches!(before, b' ' | b',' | b'\t') && view.before(lead.start, 2).is_ascii_digit() && groups.separator(0) == b' '
 }
 
-/// Whether one of [`WORDS`] stands in the text as a whole.
+/// Whether one of [`WORDS`] is in the text as a whole word.
 fn speaks(text: &[u8]) -> bool {
     let part = |b: &u8| is_word(*b) || *b >= 0x80;
     text.split(|b| !part(b))
@@ -204,7 +204,7 @@ fn told(view: &View<'_>, start: usize) -> bool {
     (mentions_any(before, &CONTEXT) || speaks(before)) && !mentions_any(near, &OTHER)
 }
 
-/// The index behind an extension: `x060`, ` ext. 12`.
+/// The index after an extension: `x060`, ` ext. 12`.
 fn extension(view: &View<'_>, end: usize) -> usize {
     let mut at = end;
     if view.at(at) == b' ' {

@@ -1,21 +1,21 @@
-//! Keys whose issuer gave them a form: a prefix, a length, an alphabet.
+//! Keys with an issuer's format: a prefix, a length, an alphabet.
 
 use super::Entity;
 use super::checks::keeps;
 use super::gate::{Shape, is_stand_in};
 use super::view::View;
 
-/// The longest key with a prefix: temporary credentials carry their policy.
+/// Longest key with a prefix, in bytes: temporary credentials contain their policy.
 const KEY_BYTES: usize = 2048;
 
-/// One issuer's form.
+/// The format of an issuer's keys.
 struct Form {
     prefix: &'static [u8],
     entity: Entity,
-    /// Bytes behind the prefix, at least and at most.
+    /// Least and most bytes after the prefix.
     least: usize,
     most: usize,
-    /// What stands behind the prefix.
+    /// The alphabet of these bytes.
     alphabet: Alphabet,
 }
 
@@ -29,10 +29,10 @@ enum Alphabet {
     Hex,
     /// Letters, digits, `_` and `-`.
     Url,
-    /// The same and `.`.
+    /// Letters, digits, `_`, `-` and `.`.
     Dotted,
-    /// Base64 of either alphabet, percent-encoded or not, padded at its end. It never begins inside such a stretch, so
-    /// that long forms stay linear.
+    /// Base64 of either alphabet, possibly percent-encoded, and padded at its end. A key never begins within such a run, so
+    /// that long formats stay linear.
     Base64,
     /// Standard base64 and the URL-safe one, with `.`, `~`, `=` and `:`.
     Any,
@@ -59,7 +59,7 @@ const fn form(prefix: &'static str, entity: Entity, least: usize, most: usize, a
 use Alphabet::{Any, Base64, Dotted, Hex, Lower, Upper, Url};
 use Entity::{AnthropicKey, AwsKey, GithubToken, GoogleKey, OpenaiKey, SlackToken, StripeKey, Token};
 
-/// Longer prefixes of one family stand before shorter ones.
+/// Longer prefixes of a family come before shorter ones.
 static FORMS: &[Form] = &[
     form("sk-ant-", AnthropicKey, 20, 200, Url),
     form("sk-or-", Token, 30, 120, Url),
@@ -87,7 +87,7 @@ static FORMS: &[Form] = &[
     form("amzn.mws.", AwsKey, 36, 36, Url),
     form("da2-", AwsKey, 26, 26, Url),
     form("bedrock-api-key-", AwsKey, 32, 2048, Base64),
-    // Session tokens: how their first bytes read in base64.
+    // Session tokens: their first bytes in base64.
     form("IQoJb3JpZ2luX2Vj", AwsKey, 80, 2048, Base64),
     form("FwoGZXIvYXdz", AwsKey, 80, 2048, Base64),
     form("FQoGZXIvYXdz", AwsKey, 80, 2048, Base64),
@@ -291,8 +291,8 @@ static FORMS: &[Form] = &[
     form("SA", Token, 56, 56, Upper),
 ];
 
-/// For each first byte the place behind that of the first form that begins with it, 0 if there is none: most words are
-/// dismissed by one look.
+/// For each first byte, one plus the index of the first format that begins with it, or 0: most words are dismissed with one
+/// lookup.
 static FIRST: [u16; 256] = {
     let mut first = [0; 256];
     let mut i = FORMS.len();
@@ -303,7 +303,7 @@ static FIRST: [u16; 256] = {
     first
 };
 
-/// For each form the place behind that of the next with the same first byte.
+/// For each format, one plus the index of the next one with the same first byte, or 0.
 static NEXT: [u16; FORMS.len()] = {
     let mut next = [0; FORMS.len()];
     let mut last = [0u16; 256];
@@ -317,7 +317,7 @@ static NEXT: [u16; FORMS.len()] = {
     next
 };
 
-/// The forms that begin with this byte, in their order.
+/// The formats that begin with this byte, in order.
 fn beginning(first: u8) -> impl Iterator<Item = &'static Form> {
     let mut place = FIRST.get(usize::from(first)).copied().unwrap_or(0);
     std::iter::from_fn(move || {
@@ -327,7 +327,7 @@ fn beginning(first: u8) -> impl Iterator<Item = &'static Form> {
     })
 }
 
-/// The end of a key that begins at `start`, and whose it is.
+/// The end of a key at `start`, and its kind.
 pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
     for form in beginning(view.at(start)) {
         let body = start + form.prefix.len();
@@ -350,9 +350,9 @@ pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
         if value.len() < form.least || value.len() > form.most || form.alphabet != Url && view.at(end).is_ascii_alphanumeric() {
             continue;
         }
-        // `xoxp-1234-####`, `ops_eyJ…`: what follows says that it was cut.
+        // `xoxp-1234-####`, `ops_eyJ…`: what follows shows that it was truncated.
         let cut = matches!(view.at(end), b'#' | b'*') || view.slice(end, end + 3) == b"..." || view.slice(end, end + 3) == "…".as_bytes();
-        // A plus before it stands in base64 and nowhere else, so that this is the middle of something longer.
+        // A plus before it occurs only in base64, so this is the middle of something longer.
         if real(value, form) && !cut && view.before(start, 1) != b'+' {
             return Some((end, form.entity));
         }
@@ -360,11 +360,11 @@ pub fn find(view: &View<'_>, start: usize) -> Option<(usize, Entity)> {
     None
 }
 
-/// The shortest prefix that nobody writes but who means the issuer.
+/// Length from which a prefix alone identifies the issuer.
 const TELLING: usize = 4;
 
-/// Whether the word from `start` to `end` says by its prefix whose key it is, and its issuer says that it is none: it is too
-/// short for one, or its signs and check characters are not where they have to be.
+/// Whether the word from `start` to `end` has the prefix of an issuer whose rules it violates: too short, or wrong
+/// separators or check characters.
 pub fn is_denied(view: &View<'_>, start: usize, end: usize) -> bool {
     let word = view.slice(start, end);
     let mut issuers = beginning(view.at(start)).filter(|form| form.prefix.len() >= TELLING && word.starts_with(form.prefix)).peekable();
@@ -380,9 +380,9 @@ fn real(value: &[u8], form: &Form) -> bool {
     let shape = Shape::of(value);
     let bare = form.prefix.len() <= 3 && form.prefix != b"A3T" || form.entity == OpenaiKey && form.prefix.len() == 3;
     let known = value.windows(8).any(|w| w == b"T3BlbkFJ");
-    // `sk-learn-…`, `key-word-…`: a short prefix needs a value no person would write.
+    // `sk-learn-…`, `key-word-…`: a short prefix requires a value that no person would write.
     let cases = shape.lower.min(shape.upper) >= 4 && shape.digits >= 1 && shape.turns * 100 >= shape.len * 35 && shape.other <= 2;
-    // Tokens of Hugging Face are 34 letters of both cases and no digit.
+    // Hugging Face tokens are 34 letters of both cases without a digit.
     let letters = form.prefix == b"hf_" && shape.len == 34 && shape.lower >= 8 && shape.upper >= 8 && shape.lower + shape.upper == 34;
     let drawn = !bare
         || known
@@ -401,7 +401,7 @@ fn real(value: &[u8], form: &Form) -> bool {
 mod tests {
     use super::*;
 
-    /// Puts signs and check characters where the issuer has them.
+    /// Inserts the separators and check characters that the issuer requires.
     fn shaped(prefix: &[u8], text: &mut [u8], body: usize) {
         match prefix {
             b"sgp_" => text[body..].copy_from_slice(b"7d0c2a3e51b84f6a9e2c3e02ea68ef787d0c2a3e"),
@@ -420,7 +420,7 @@ mod tests {
         }
     }
 
-    /// Whatever an issuer draws is found whole and as its own, in a sentence, a header and quotes.
+    /// Whatever key an issuer generates is found whole and with the right kind, in a sentence, a header and in quotes.
     #[test]
     fn drawn_keys_of_every_form_are_found() {
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;

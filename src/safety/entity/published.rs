@@ -1,9 +1,9 @@
-//! Keys that their issuers print for everyone: samples in the source of SDKs, accounts of emulators. They open
-//! nothing, and code that is pasted holds them more often than keys that do.
+//! Keys that their issuers have published: samples in SDKs, accounts of emulators. They give access to nothing, and pasted
+//! code contains them more often than real keys.
 
-/// FNV-1a of each, so that no scanner takes this file for leaked keys, in rising order: the samples of Google's SDKs for
-/// Android and iOS (which scanners of repositories pass over as well), the accounts of Microsoft's emulators of storage and
-/// Cosmos DB.
+/// FNV-1a hashes of the keys, ascending (hashes, so that no secret scanner reports this file): the samples of Google's SDKs
+/// for Android and iOS, which repository scanners ignore as well, and the accounts of Microsoft's storage and Cosmos DB
+/// emulators.
 const PUBLISHED: [u64; 18] = [
     0x08b5_4596_2adc_7d8b,
     0x1211_3c2e_6979_f447,
@@ -25,10 +25,10 @@ const PUBLISHED: [u64; 18] = [
     0xe766_6dbb_286c_6c2e,
 ];
 
-/// The longest of them.
+/// Length of the longest one.
 const LONGEST: usize = 88;
 
-/// Whether it is one of them.
+/// Whether the value is one of these keys.
 pub fn is_published(value: &[u8]) -> bool {
     value.len() <= LONGEST && PUBLISHED.binary_search(&fnv(value)).is_ok()
 }

@@ -1,4 +1,4 @@
-//! One pass over a text that arrives in pieces for all who want to know of it.
+//! One detector pass over an arriving text, shared by several modules.
 
 use std::sync::Arc;
 
@@ -7,30 +7,31 @@ use parking_lot::Mutex;
 use super::stream::Stream;
 use super::{Detector, Find};
 
-/// Every built-in kind in a text that arrives in pieces, found once. All who ask are shown every piece, one after the other;
-/// who comes first with a piece has it read.
+/// The built-in kinds in a text that arrives in pieces, found once. All modules are given every piece in turn; the first
+/// one to pass a piece has it scanned, the others get the same finds.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<Mutex<Pass>>);
 
 #[derive(Debug)]
 struct Pass {
     stream: Stream,
-    /// So much was read, and so far is it settled.
+    /// Number of bytes scanned, and number of bytes settled.
     read: usize,
     settled: usize,
     over: bool,
-    /// What came of the last piece.
+    /// The finds in the last piece.
     finds: Vec<Find>,
 }
 
 impl Shared {
-    /// At the beginning of a text.
+    /// A pass at the beginning of a text.
     pub fn new(detector: &Arc<Detector>) -> Self {
         let stream = Stream::new(Arc::clone(detector));
         Self(Arc::new(Mutex::new(Pass { stream, read: 0, settled: 0, over: false, finds: Vec::new() })))
     }
 
-    /// The next piece of a text of which `before` bytes were shown to the one who asks; as [`Stream::feed`].
+    /// Takes the next piece; `before` is the number of bytes that this caller has passed already. Otherwise as
+    /// [`Stream::feed`].
     pub fn feed(&self, before: usize, piece: &str, found: impl FnMut(Find)) -> usize {
         let mut pass = self.0.lock();
         let Pass { stream, read, settled, finds, .. } = &mut *pass;
@@ -43,7 +44,7 @@ impl Shared {
         *settled
     }
 
-    /// The text has ended; as [`Stream::finish`].
+    /// Ends the text; as [`Stream::finish`].
     pub fn finish(&self, found: impl FnMut(Find)) {
         let mut pass = self.0.lock();
         let Pass { stream, over, finds, .. } = &mut *pass;

@@ -5,8 +5,7 @@ use super::view::{View, mentions_any};
 
 const CONTEXT: [&str; 3] = ["ssn", "social", "taxpayer"];
 
-/// The end of a number `ddd-dd-dddd` at the start of these groups; with other separators or none only where the text
-/// speaks of one.
+/// The end of a number `ddd-dd-dddd` that begins these groups; with other separators or none only if the text mentions one.
 pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
     let split = groups.len() >= 3 && groups.sized(3, &[3, 2, 4]) && groups.all_separated(3, b"- ._/");
     let k = if split {
@@ -26,13 +25,13 @@ pub fn end(view: &View<'_>, groups: &Groups) -> Option<usize> {
     (k == 3 && groups.separator(0) == b'-' || bare || told() || k == 3 && spaced_alone(view, groups, end)).then_some(end)
 }
 
-/// `078 05 1120` in a sentence, with no further numbers around it.
+/// `078 05 1120` in a sentence, without other numbers around it.
 fn spaced_alone(view: &View<'_>, groups: &Groups, end: usize) -> bool {
     let before = view.before(groups.start(), 2);
     groups.len() == 3 && groups.separator(0) == b' ' && !before.is_ascii_digit() && !view.at(end).is_ascii_digit()
 }
 
-/// Areas 000, 666 and 900–999, group 00 and serial 0000 were never issued.
+/// Whether the number can have been issued: areas 000, 666 and 900–999, group 00 and serial 0000 never were.
 fn issued(digits: &[u8]) -> bool {
     let number = |from: usize, n: usize| digits.iter().skip(from).take(n).fold(0u32, |sum, d| sum * 10 + u32::from(*d));
     let area = number(0, 3);

@@ -7,37 +7,37 @@ use super::sweep::{Progress, sweep};
 use super::view::View;
 use super::{Detector, Find, Kind};
 
-/// How far back of where the pass stands detectors may read: the longest context and the longest left half of a candidate.
+/// How far before the current position detectors may read: the longest context, and the longest left part of a candidate.
 const CONTEXT: usize = 256;
-/// How much of what is settled is kept before it is dropped at once.
+/// Number of settled bytes that are kept before they are dropped in one go.
 const SLACK: usize = 4096;
 
-/// A text that arrives in pieces. What it finds is what [`Detector::scan`] finds in the whole.
+/// Detection in an arriving text, with the same finds as [`Detector::scan`] on the whole text.
 #[derive(Debug)]
 pub struct Stream {
     detector: Arc<Detector>,
     light: Light,
     progress: Progress,
-    /// Where each own pattern goes on.
+    /// Where the search for each custom pattern continues.
     own: Vec<usize>,
     settled: usize,
 }
 
 impl Stream {
-    /// At the beginning of a text.
+    /// A stream at the beginning of a text.
     pub fn new(detector: Arc<Detector>) -> Self {
         let own = vec![0; detector.own.len()];
         Self { detector, light: Light::default(), progress: Progress::default(), own, settled: 0 }
     }
 
-    /// Takes the next piece and says how far the raw text is settled: nothing found later begins before.
+    /// Takes the next piece. Returns how far the raw text is settled: no later find begins before.
     pub fn feed(&mut self, piece: &str, found: impl FnMut(Find)) -> usize {
         self.light.push(piece);
         self.advance(false, found);
         self.settled
     }
 
-    /// The text has ended.
+    /// Ends the text.
     pub fn finish(&mut self, found: impl FnMut(Find)) {
         self.advance(true, found);
     }

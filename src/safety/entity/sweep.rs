@@ -1,5 +1,5 @@
-//! The one pass over a text. It stops only at words with a digit in them, at long ones, and at `@`, `:` and `=`; what
-//! stands there decides which detectors look.
+//! The single pass over a text. It stops only at words that contain a digit, at long words, and at `@`, `:` and `=`; what
+//! is there decides which detectors run.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use super::published::is_published;
 use super::view::{View, is_escape};
 use super::{Chosen, Entity, address, assigned, card, crypt, email, iban, jwt, key_block, phone, provider, ssn, token};
 
-/// The longest word that is looked at as a whole; of longer ones only the beginning counts.
+/// Longest word that is examined as a whole; of longer ones only the beginning counts.
 const WORD_BYTES: usize = 512;
-/// The shortest word without a digit that can be a key.
+/// Shortest word without a digit that can be a key.
 const LONG: usize = 32;
-/// How many bytes are looked at in one go. A word of [`LONG`] bytes fills one of two stretches in a row.
+/// Number of bytes skipped in one go. A word of [`LONG`] bytes fills one of two consecutive stretches.
 const STRETCH: usize = 16;
 
 const WORD: u8 = 1;
@@ -36,24 +36,24 @@ const CLASS: [u8; 256] = {
     table
 };
 
-/// How far the pass got.
+/// The position of the pass.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
-    /// Where it goes on.
+    /// Where it continues.
     pub at: usize,
-    /// Nothing found later begins before this.
+    /// No later find begins before this.
     pub floor: usize,
-    /// `at` is inside a word too long to be looked at.
+    /// Whether `at` is within a word too long to be examined.
     inside: bool,
 }
 
 impl Progress {
-    /// The same in a buffer whose first `n` bytes were dropped.
+    /// The position in a buffer whose first `n` bytes were dropped.
     pub fn shifted(self, n: usize) -> Self {
         Self { at: self.at.saturating_sub(n), floor: self.floor.saturating_sub(n), inside: self.inside }
     }
 
-    /// Where the longest candidate that is still open begins, looking back from where the pass goes on.
+    /// The start of the longest candidate that is still undecided, looking back from the position.
     pub fn settled(&self, view: &View<'_>) -> usize {
         let mut start = self.at.min(view.bytes().len());
         let floor = self.floor.max(start.saturating_sub(email::LOCAL_BYTES + 8));
@@ -71,7 +71,7 @@ impl Progress {
     }
 }
 
-/// Walks on from `progress` as far as it can be decided, and reports in order.
+/// Continues from `progress` as far as the text can be decided, and reports finds in order.
 pub fn sweep(view: &View<'_>, chosen: Chosen, progress: &mut Progress, mut found: impl FnMut(Range<usize>, Entity)) {
     let bytes = view.bytes();
     let class = |i: usize| bytes.get(i).map_or(0, |b| CLASS.get(usize::from(*b)).copied().unwrap_or(0));
@@ -87,7 +87,7 @@ pub fn sweep(view: &View<'_>, chosen: Chosen, progress: &mut Progress, mut found
         }
         let mut at = plain(bytes, progress.at);
         let Some(rest) = bytes.get(at..) else { return };
-        // The gaps between words.
+        // Skips the gap between words.
         let Some(skip) = rest.iter().position(|b| CLASS.get(usize::from(*b)).is_some_and(|c| *c != 0)) else {
             progress.at = bytes.len();
             return;
@@ -117,7 +117,7 @@ pub fn sweep(view: &View<'_>, chosen: Chosen, progress: &mut Progress, mut found
                 || word.get(..len).is_some_and(|word| word.ends_with(b"-----BEGIN"))
                 || class(end + 1) & WORD != 0 && bytes.get(end) == Some(&b'.')
             {
-                // Whether the word goes on is part of the decision.
+                // The decision depends on whether the word continues, so the next byte must be present.
                 let _ = view.at(end);
                 (finder.word(at, end, len >= WORD_BYTES), end)
             } else {
@@ -149,15 +149,14 @@ pub fn sweep(view: &View<'_>, chosen: Chosen, progress: &mut Progress, mut found
     }
 }
 
-/// A byte without which no word is looked at that is shorter than [`LONG`]. The colon stands behind the nine, the dot
-/// behind the dash.
+/// A byte that every examined word shorter than [`LONG`] contains. The ranges include the colon, which follows the nine in
+/// ASCII, and the dot, which follows the dash.
 fn is_stop(b: u8) -> bool {
     (b.wrapping_sub(b'0') <= b':' - b'0') | (b == b'@') | (b == b'=') | (b.wrapping_sub(b'-') <= 1)
 }
 
-/// Passes over whole stretches that hold nothing to look at, and goes back to the beginning of the word in which it
-/// stopped. What it passes over is what [`Finder::word`] would not be asked about: words without a digit, dash or dot,
-/// shorter than [`LONG`].
+/// Skips whole stretches without anything to examine, and returns the beginning of the word in which it stopped. It skips
+/// only words for which [`Finder::word`] would find nothing: shorter than [`LONG`], and without a digit, dash or dot.
 fn plain(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     while let Some(stretch) = bytes.get(at..at + STRETCH) {
@@ -231,7 +230,7 @@ impl Finder<'_> {
         }
     }
 
-    /// A named value whose issuer is known by its form has that issuer's name.
+    /// Replaces the kind of a named value by its issuer's, if the format is known.
     fn sharpened(&self, span: Range<usize>, entity: Entity) -> Step {
         if let Some((stop, entity)) = provider::find(self.view, span.start) {
             return Step::Found(span.start..stop.max(span.end), entity);
@@ -348,7 +347,7 @@ impl Finder<'_> {
     }
 }
 
-/// Whether a number may start here: not inside a word, not behind a decimal point.
+/// Whether a number may begin here: not within a word, not after a decimal point.
 fn opens(view: &View<'_>, start: usize) -> bool {
     let previous = view.before(start, 1);
     !(super::view::in_word(view, start) || matches!(previous, b'.' | b',' | b'-' | b'/') && view.before(start, 2).is_ascii_digit())

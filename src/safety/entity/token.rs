@@ -1,4 +1,4 @@
-//! Strings without a name or a known prefix that only a machine can have drawn.
+//! Random-looking strings without a name or a known prefix.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::naming::is_open;
 use super::provider::is_denied;
 use super::view::{View, ends_with, mentions};
 
-/// Words after which a drawn string is a digest, and no secret.
+/// Words after which a random-looking string is a digest, and not secret.
 const DIGESTS: [&[u8]; 14] = [
     b"h1:",
     b"sha1",
@@ -25,14 +25,14 @@ const DIGESTS: [&[u8]; 14] = [
     b"nonce-",
 ];
 
-/// How much of the line above has to be base64 for a line to belong to it.
+/// How much of the line above must be base64 for a line to continue it.
 const WRAPPED_BYTES: usize = 40;
 
-/// Names inside a word, behind which its value stands: `launchdarkly-secret-123e…`.
+/// Names within a word that are followed by the value: `launchdarkly-secret-123e…`.
 const NAMES: [&[u8]; 6] = [b"secret", b"token", b"key", b"private", b"access", b"password"];
 
-/// Whether the word stands for a value that was masked before, as `[[EMAIL_7f3a9c0d12be44a1]]` does: taken for a secret, it
-/// could not become the value again.
+/// Whether the word is a placeholder for a masked value, as `[[EMAIL_7f3a9c0d12be44a1]]`. If it were redacted as a secret,
+/// the value could not be restored.
 pub fn is_placeholder(view: &View<'_>, start: usize, end: usize) -> bool {
     let word = view.slice(start, end);
     let Some(cut) = word.iter().rposition(|b| *b == b'_') else { return false };
@@ -46,10 +46,10 @@ pub fn is_placeholder(view: &View<'_>, start: usize, end: usize) -> bool {
         && view.at(end + 1) == b']'
 }
 
-/// The secret in the word from `start` to `end`.
+/// The secret within the word from `start` to `end`.
 pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     let word = view.slice(start, end);
-    // One that its length or its check characters give away as none.
+    // Its length or check characters show that it is no key.
     if word.starts_with(b"AGE-SECRET-KEY-") || is_denied(view, start, end) {
         return None;
     }
@@ -71,7 +71,7 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if mailchimp(word) || mailgun(word) || signed_azure(word) || dropbox(word) || maxmind(word) {
         return Some(start..end);
     }
-    // Of a length that digests have; base64 of an object, which speaks for itself; public keys of SSH.
+    // Lengths of digests; base64 of an object, which is found otherwise; public SSH keys.
     if !(20..=200).contains(&word.len())
         || matches!(word.len(), 64 | 76)
         || is_uuid(word)
@@ -80,7 +80,7 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     {
         return None;
     }
-    // Paths, base64 of something larger, file names, addresses.
+    // Paths, parts of larger base64, file names, addresses.
     if matches!(previous, b'/' | b'+' | b'.' | b'@' | b'#' | b'%' | b'=' | b'&' | b'?' | b'\\' | b'~')
         || matches!(next, b'/' | b'+' | b'.' | b'(' | b'%' | b'=' | b'@' | b'&' | b':' | b'[')
     {
@@ -94,11 +94,11 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     if word.starts_with(b"sha") || DIGESTS.iter().any(|digest| ends_with(trimmed, digest) || ends_with(before, digest)) {
         return None;
     }
-    // The mark between the parts of a message.
+    // The boundary between MIME parts.
     if view.left(start, 2) == b"--" {
         return None;
     }
-    // The last line of base64 that was wrapped.
+    // The last line of wrapped base64.
     let above = view.left(start, WRAPPED_BYTES + 2);
     if above.ends_with(b"\n")
         && above.len() > WRAPPED_BYTES
@@ -106,7 +106,7 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     {
         return None;
     }
-    // What a form carries against forgery is spent with the page.
+    // Tokens against request forgery are useless after the page is gone.
     if [b"csrf".as_slice(), b"xsrf", b"authenticity", b"nonce"].iter().any(|name| mentions(view.left(start, 40), name)) {
         return None;
     }
@@ -115,8 +115,8 @@ pub fn find(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     (drawn && !is_stand_in(word) && !is_ledger(word) && !is_open(view, start)).then_some(start..end)
 }
 
-/// Words with numbers, as names in source text are: `kCFISO8601DateFormatWithDay`, `GostR3410-2012-256-PublicKey`. In what
-/// was drawn digits are strewn and letters do not come in threes of lower case.
+/// Words with numbers like names in source text: `kCFISO8601DateFormatWithDay`, `GostR3410-2012-256-PublicKey`. In a random
+/// string digits are scattered, and three lower case letters in a row are rare.
 fn is_spelt(word: &[u8]) -> bool {
     let (mut numbers, mut spelt, mut run, mut digit) = (0, 0, 0, false);
     for byte in word.iter().chain(b"-") {
@@ -134,7 +134,7 @@ fn is_spelt(word: &[u8]) -> bool {
     named || numbers <= 2 && spelt * 100 >= word.len() * 22
 }
 
-/// An address of IPFS or of a coin, which is public: base58 with the lead and the length of one.
+/// An address of IPFS or a cryptocurrency, which is public: base58 with a typical beginning and length.
 fn is_ledger(word: &[u8]) -> bool {
     let content = word.len() == 46 && word.starts_with(b"Qm");
     let coin = (25..=35).contains(&word.len()) && matches!(word.first(), Some(b'1' | b'3'));
@@ -145,7 +145,7 @@ fn is_part(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-/// Where the value behind a name inside the word begins.
+/// Where the value after a name within the word begins.
 fn inner_name(word: &[u8]) -> Option<usize> {
     let head = word.get(..word.len().min(48))?;
     let mut best = None;
@@ -168,7 +168,7 @@ fn inner_name(word: &[u8]) -> Option<usize> {
     (value.len() >= 16 && drawn && !is_stand_in(value)).then_some(at)
 }
 
-/// A bot token: the id of an account in base64, six characters of time, a signature, with dots between.
+/// A bot token: an account id in base64, six characters of time, a signature, separated by dots.
 fn dotted(view: &View<'_>, start: usize, end: usize) -> bool {
     if !(23..=28).contains(&(end - start)) || !matches!(view.at(start), b'M' | b'N' | b'O') || view.at(end) != b'.' {
         return false;
@@ -178,7 +178,7 @@ fn dotted(view: &View<'_>, start: usize, end: usize) -> bool {
     matches!(middle - end - 1, 6 | 7) && view.at(middle) == b'.' && (27..=64).contains(&(last - middle - 1))
 }
 
-/// 32 hexadecimal digits and a data centre.
+/// A Mailchimp key: 32 hexadecimal digits and a data centre.
 fn mailchimp(word: &[u8]) -> bool {
     word.len() >= 36
         && word.len() <= 37
@@ -187,7 +187,7 @@ fn mailchimp(word: &[u8]) -> bool {
         && word.iter().skip(35).all(u8::is_ascii_digit)
 }
 
-/// 32 hexadecimal digits, then eight and eight.
+/// A Mailgun key: 32 hexadecimal digits, then eight and eight.
 fn mailgun(word: &[u8]) -> bool {
     let groups = || word.split(|b| *b == b'-');
     word.len() == 50
@@ -195,23 +195,23 @@ fn mailgun(word: &[u8]) -> bool {
         && groups().zip([32, 8, 8]).all(|(group, size)| group.len() == size && group.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
-/// A key of Azure that names itself: 52 drawn characters, a signature, where it was made and by whom; 84 together.
+/// An Azure key with a signature: 52 random characters, the signature, and its origin; 84 characters in all.
 fn signed_azure(word: &[u8]) -> bool {
     word.len() == 84 && word.get(52..56) == Some(b"JQQJ") && word.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// 64 characters, of them ten times `A` behind the eleventh.
+/// A Dropbox token: 64 characters, with ten `A` after the eleventh.
 fn dropbox(word: &[u8]) -> bool {
     word.len() == 64 && word.get(11..21) == Some(b"AAAAAAAAAA") && Shape::of(word.get(21..).unwrap_or_default()).is_drawn()
 }
 
-/// Six characters, 29, and what they are for.
+/// A MaxMind key: six characters, 29, and the suffix `_mmk`.
 fn maxmind(word: &[u8]) -> bool {
     word.len() == 40 && word.get(6) == Some(&b'_') && word.ends_with(b"_mmk") && word.iter().filter(|b| b.is_ascii_digit()).count() >= 3
 }
 
-/// A client secret of Entra: three characters, a digit, `Q~`, 31 to 34 more. The first three may be signs, which are no
-/// part of the word.
+/// A client secret of Entra: three characters, a digit, `Q~`, 31 to 34 more. The first three may be signs that are not part
+/// of the word.
 fn entra(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     let word = view.slice(start, end);
     let [.., digit, b'Q'] = word else { return None };
@@ -223,7 +223,7 @@ fn entra(view: &View<'_>, start: usize, end: usize) -> Option<Range<usize>> {
     ((30..=35).contains(&(stop - end - 1)) && !is_stand_in(view.slice(start, stop))).then_some(start..stop)
 }
 
-/// A chat bot's token, at its colon: an account number, then `AA` and 33 characters.
+/// A Telegram-style bot token, given its colon: an account number, then `AA` and 33 characters.
 pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usize>> {
     let digits = view.left(colon, 11).iter().rev().take_while(|b| b.is_ascii_digit()).count();
     let start = colon - digits;
@@ -234,7 +234,7 @@ pub fn numbered(view: &View<'_>, colon: usize, floor: usize) -> Option<Range<usi
     (end - colon - 1 == 35).then_some(start..end)
 }
 
-/// The secret part of a webhook's address, from behind `https://`.
+/// A webhook URL with a secret part, given the index after `https://`. The span begins at the host.
 pub fn webhook(view: &View<'_>, host: usize) -> Option<Range<usize>> {
     const TEAMS: &[u8] = b".webhook.office.com/webhookb2/";
     const HOSTS: [&[u8]; 6] = [

@@ -2,27 +2,27 @@
 
 use super::gate::{Shape, is_stand_in, is_uuid};
 
-/// The longest value with a name that has any characters.
+/// Longest named value with arbitrary characters, in bytes.
 pub const VALUE_BYTES: usize = 320;
-/// The longest one that only a machine can have drawn.
+/// Longest random-looking value, in bytes.
 pub const LONG_BYTES: usize = 2048;
 
-/// Words that carry a number and speak of how secrets are made: `SHA-256`, `base64-encoded`, `RS256`.
+/// Technical terms with a number that occur near secrets: `SHA-256`, `base64-encoded`, `RS256`.
 const TECHNICAL: [&[u8]; 19] = [
     b"sha", b"md", b"base", b"oauth", b"argon", b"bcrypt", b"pbkdf", b"utf", b"aes", b"rsa", b"pkcs", b"x", b"ntlmv", b"ed", b"hs", b"rs",
     b"es", b"ipv", b"http",
 ];
 
-/// How the text puts a value behind its name.
+/// How a value follows its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// In quotes.
+    /// It is in quotes.
     pub quoted: bool,
-    /// Behind a `=` or `:`, or in a place that can hold nothing else.
+    /// It follows a `=` or `:`, or is in a place that holds nothing else.
     pub signed: bool,
-    /// Behind the word secret itself.
+    /// It follows the word "secret" itself.
     pub coined: bool,
-    /// In a sentence, where the next word may as well describe the password.
+    /// It is in a sentence, where the next word may just describe the password.
     pub told: bool,
 }
 
@@ -36,7 +36,7 @@ pub fn is_password(text: &[u8], shape: &Shape, setting: Setting) -> bool {
     let chosen = shape.digits > 0 && (letters > 0 || shape.len >= 6 && signed)
         || sorts >= 3 && !only_words(text)
         || shape.other > 0 && sorts >= 2 && quoted && shape.len >= 8 && !only_words(text);
-    // Words of other scripts name the field in the language of its form.
+    // Words in other scripts are labels of a form field.
     let foreign = !text.is_ascii() && shape.digits == 0;
     (if signed { 5 } else { 7 }..=160).contains(&shape.len)
         && chosen
@@ -66,7 +66,7 @@ fn is_measure(text: &[u8]) -> bool {
     digits > 0 && rest.iter().all(|b| b.is_ascii_lowercase() || *b == b'-')
 }
 
-/// Words joined by signs, as names and paths are.
+/// Words joined by separators, as in names and paths.
 pub fn only_words(text: &[u8]) -> bool {
     text.iter().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-' | b'.' | b'/' | b' ' | b':' | b'#'))
 }
@@ -78,7 +78,7 @@ fn is_token_text(text: &[u8]) -> bool {
     })
 }
 
-/// A locator or a path, which names a thing and is none.
+/// A URL or a path.
 fn is_locator(text: &[u8]) -> bool {
     text.windows(3).any(|w| w == b"://")
         || matches!(text.first(), Some(b'/' | b'$' | b'%' | b'.' | b'#' | b'@'))
@@ -103,13 +103,13 @@ pub fn is_secret(text: &[u8], shape: &Shape, signed: bool) -> bool {
         && !is_dated(text, shape)
 }
 
-/// What was encrypted for a cluster so that it may lie open: two bytes of length, 256 or 512, the sealed key, the rest.
+/// A sealed secret, encrypted for a cluster and safe to publish: a key length of 256 or 512, the sealed key, the data.
 fn is_sealed(text: &[u8]) -> bool {
     text.len() > VALUE_BYTES && matches!(text, [b'A', b'g' | b'Q', b'A'..=b'D', ..])
 }
 
-/// A secret that a person chose, as passwords are: letters, digits, and a sign that names and paths do not have. `coined`:
-/// its name is the word secret, so that digits need not be there.
+/// A secret chosen by a person, like a password: letters, digits, and a sign that names and paths do not contain. `coined`:
+/// it follows the word "secret", so that digits are not required.
 pub fn is_chosen(text: &[u8], shape: &Shape, coined: bool) -> bool {
     (if coined { 12 } else { 10 }..=64).contains(&shape.len)
         && (shape.digits >= 2 || coined)
@@ -121,7 +121,7 @@ pub fn is_chosen(text: &[u8], shape: &Shape, coined: bool) -> bool {
         && !is_stand_in(text)
 }
 
-/// Letters of both cases, digits and signs in a mix that is neither a pattern nor source text.
+/// Letters of both cases, digits and signs, mixed as neither a pattern nor source text is.
 pub fn is_strewn(text: &[u8]) -> bool {
     let shape = Shape::of(text);
     let pattern = [b"a-z".as_slice(), b"A-Z", b"0-9", b"\\d", b"\\w", b"\\s", b"%s", b"://", b"=>", b"&&", b"||"];
@@ -149,7 +149,7 @@ pub fn is_key(text: &[u8], shape: &Shape) -> bool {
         && !is_dated(text, shape)
 }
 
-/// Key material that people type from paper (RFC 4648 base32): `JBSWY3DPEHPK3PXP`.
+/// Base32 key material that people type (RFC 4648): `JBSWY3DPEHPK3PXP`.
 fn is_base32(text: &[u8], shape: &Shape) -> bool {
     shape.len >= 16
         && shape.len.is_multiple_of(8)
@@ -158,7 +158,7 @@ fn is_base32(text: &[u8], shape: &Shape) -> bool {
         && text.iter().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(b))
 }
 
-/// Groups of one length, as licence keys have them: `ZAQ4S-XC9ER-…`, and what has the form of a UUID with other letters.
+/// Groups of equal length, as in licence keys: `ZAQ4S-XC9ER-…`; or the form of a UUID with other letters.
 fn is_grouped(text: &[u8]) -> bool {
     let groups = || text.split(|b| *b == b'-');
     let size = groups().next().map_or(0, <[u8]>::len);
@@ -171,19 +171,19 @@ fn is_grouped(text: &[u8]) -> bool {
     licence || like_uuid
 }
 
-/// A mail address, which is found as one.
+/// A mail address, which is found as such.
 fn is_address(text: &[u8]) -> bool {
     let Some(sign) = memchr::memchr(b'@', text) else { return false };
     let domain = text.get(sign + 1..).unwrap_or_default();
     domain.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')) && memchr::memchr(b'.', domain).is_some()
 }
 
-/// Letters and digits without a sign between, as sample keys are.
+/// Letters and digits without separators, as in sample keys.
 pub fn is_plain(shape: &Shape, least: usize) -> bool {
     shape.other == 0 && shape.len >= least && shape.digits >= 3 && shape.distinct >= 8
 }
 
-/// Words and a date or a version: `rotation-2024-05-11`.
+/// Words with a date or a version: `rotation-2024-05-11`.
 fn is_dated(text: &[u8], shape: &Shape) -> bool {
     shape.other >= 1
         && shape.word >= 5

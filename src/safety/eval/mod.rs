@@ -1,6 +1,6 @@
-//! How good the guard is on labelled text: the engine of the gateway over rows whose truth is known.
+//! Evaluates the guard on labelled text: runs the gateway's engine over rows with known truth.
 //!
-//! Attacks and leaks count as found from a score of 0.5, values and credentials where a finding is to be redacted.
+//! Attacks and leaks count as found from a score of 0.5; values and credentials if a finding is to be redacted.
 
 mod report;
 mod row;
@@ -20,10 +20,10 @@ use super::fingerprint::Fingerprints;
 use super::{Engine, Finding, Passage, Phase, Side};
 use crate::wire::{Kind, Role};
 
-/// The point of decision.
+/// The decision threshold.
 pub const DECISION: f32 = 0.5;
 
-/// Types of values that both the rows and the modules know: (row, module).
+/// Types of values known to both the rows and the modules: (row, module).
 const TYPES: [(&str, &str); 6] = [
     ("EMAIL", "email"),
     ("PHONE", "phone"),
@@ -33,10 +33,11 @@ const TYPES: [(&str, &str); 6] = [
     ("IP_ADDRESS", "ip_address"),
 ];
 
-/// Evaluates one file: one report for each format in it.
+/// Evaluates one file. Returns a report for each format in it.
 ///
 /// # Errors
-/// It cannot be read, or none of its lines is a row; the first bad line is named. Where only some are none, the report says so.
+/// When the file cannot be read, or contains no valid row; the first bad line is named. If only some lines are bad, the
+/// report says so.
 pub fn file(engine: &Engine, name: &str, lines: impl BufRead) -> Result<Vec<FileReport>, String> {
     let mut counts: BTreeMap<Format, Counts> = BTreeMap::new();
     let (mut bad, mut complaint) = (0, None);
@@ -64,7 +65,7 @@ pub fn file(engine: &Engine, name: &str, lines: impl BufRead) -> Result<Vec<File
     Ok(reports)
 }
 
-/// What was counted for one format.
+/// The counts for one format.
 #[derive(Debug, Default)]
 struct Counts {
     rows: u64,
@@ -141,7 +142,7 @@ impl Counts {
         }
     }
 
-    /// Values are matched one to one: the same type, and half of the longer of both spans in common.
+    /// Matches found values with labelled ones, one to one: the same type, and an overlap of half of the longer span.
     fn entities(&mut self, row: &Row, values: &[Entity], only: Option<&[String]>, found: &[Finding]) {
         let known = |kind: &str| only.is_none_or(|only| only.iter().any(|one| one == kind));
         let mut open: Vec<&Finding> = found.iter().filter(|f| f.redact).collect();
@@ -161,7 +162,7 @@ impl Counts {
             }
         }
         if values.is_empty() {
-            // Documents without any value: how many are touched, by what they are.
+            // Documents without any value: how many have a false alarm, by kind and source.
             for (by, name) in row.groups.iter().filter(|(by, _)| matches!(*by, "kind" | "source")) {
                 self.groups.entry((*by, format!("{name}, nothing in it"))).or_default().count(false, alarms > 0);
             }

@@ -1,4 +1,4 @@
-//! What an evaluation came to, as JSON and as a table.
+//! The results of an evaluation, as JSON and as a table.
 
 use std::fmt::Write;
 
@@ -6,39 +6,39 @@ use serde::Serialize;
 
 use super::tally::Line;
 
-/// All files.
+/// The reports for all files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Each file, in the order they were given; a file of two formats is there twice.
+    /// In the order in which the files were given; a file with two formats has two reports.
     pub files: Vec<FileReport>,
 }
 
 /// The rows of one format in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FileReport {
-    /// As it was given.
+    /// Name of the file, as given.
     pub file: String,
-    /// What its rows ask.
+    /// The format of its rows.
     pub format: &'static str,
     /// Rows that were scored.
     pub rows: u64,
-    /// Rows that were not: labelled as neither, or not readable.
+    /// Rows that were not scored: labelled as neither, or unreadable.
     pub skipped: u64,
-    /// The first line that could not be read, and why; the report of a file's first format has it.
+    /// The first unreadable line and the reason; in the report of the file's first format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
-    /// Bytes of text that were looked at.
+    /// Bytes of scanned text.
     pub bytes: u64,
-    /// Seconds that looking took.
+    /// Seconds of scanning.
     pub seconds: f64,
-    /// 10⁶ bytes a second, on one thread.
+    /// Speed in 10⁶ bytes per second, on one thread.
     pub mb_per_s: f64,
-    /// The whole first, then every group.
+    /// The figures: overall first, then for each group.
     pub lines: Vec<Line>,
 }
 
 impl Report {
-    /// For people.
+    /// A table for people.
     pub fn table(&self) -> String {
         let mut text = String::new();
         for file in &self.files {

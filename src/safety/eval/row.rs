@@ -1,47 +1,47 @@
-//! One labelled row, of any of the formats; they are known by their fields.
+//! Labelled rows in any of the supported formats, which are recognised by their fields.
 
 use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-/// A row.
+/// A labelled row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What is looked at.
+    /// The text to scan.
     pub text: String,
-    /// What is known about it.
+    /// The label.
     pub truth: Truth,
-    /// What it counts towards besides the whole: (dimension, name).
+    /// The groups in which it counts besides the total: (dimension, name).
     pub groups: Vec<(&'static str, String)>,
 }
 
-/// What is known about a text.
+/// The label of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Truth {
-    /// It is an attack or none. `system` if these are words of an operator.
+    /// Whether it is an attack; `system` if it is a system message.
     Attack { attack: bool, system: bool },
-    /// As an answer to this system text it leaks or not.
+    /// Whether it leaks, as an answer to this system text.
     Leak { system: String, leaks: bool },
-    /// The values in it; with `scored` only those types are known.
+    /// The values in it; with `scored`, only these types are labelled.
     Entities { values: Vec<Entity>, scored: Option<Vec<String>> },
-    /// It is one value of this type as a whole, valid or not.
+    /// A single value of this type, valid or not.
     Single { kind: String, valid: bool },
-    /// It has a credential in it or not.
+    /// Whether it contains a credential.
     Secret { secret: bool },
-    /// Nothing that is scored.
+    /// It has no label that is scored.
     Unscored,
 }
 
-/// A value in a text.
+/// A labelled value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entity {
-    /// Its type, in capitals.
+    /// Its type, in upper case.
     pub kind: String,
-    /// Where, in bytes.
+    /// Its range in bytes.
     pub span: Range<usize>,
 }
 
-/// What the rows of a file ask; the name in reports.
+/// The format of rows; its name appears in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// `text`, `label`; `kind`, `source`, `lang`, `transform` as groups.
@@ -68,7 +68,7 @@ impl Format {
         }
     }
 
-    /// By the fields of a row.
+    /// The format of a row, by its fields.
     pub fn of(row: &Map<String, Value>) -> Option<Self> {
         let has = |name: &str| row.contains_key(name);
         Some(match () {
@@ -84,10 +84,10 @@ impl Format {
 }
 
 impl Row {
-    /// Reads one line. The error says what is wrong with it and quotes nothing of it.
+    /// Parses a line. The error names the problem without quoting the line.
     ///
     /// # Errors
-    /// It is no JSON object, or has the fields of no format.
+    /// When it is not a JSON object, or has the fields of no format.
     pub fn read(line: &str) -> Result<(Format, Self), String> {
         let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let row = value.as_object().ok_or("not an object")?;
@@ -125,7 +125,7 @@ impl Row {
     }
 }
 
-/// Spans count characters; ours count bytes.
+/// Converts spans, which count characters, to byte ranges.
 fn entities(text: &str, spans: Option<&Value>) -> Result<Vec<Entity>, &'static str> {
     let spans = spans.and_then(Value::as_array).ok_or("spans is no list")?;
     let mut bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
@@ -141,7 +141,7 @@ fn entities(text: &str, spans: Option<&Value>) -> Result<Vec<Entity>, &'static s
             return Err("a span lies outside of the text");
         };
         let value = Entity { kind, span: start..end.max(start) };
-        // Some sets list a value several times; it can be found but once.
+        // Some data sets list a value several times; it can be found only once.
         if !values.contains(&value) {
             values.push(value);
         }

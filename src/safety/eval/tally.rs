@@ -1,22 +1,22 @@
-//! Counting hits and misses.
+//! Counts of correct and wrong results.
 
 use serde::Serialize;
 
-/// How often a detector was right and wrong.
+/// Counts of correct and wrong results of a detector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// There, and found.
+    /// True positives.
     pub hits: u64,
-    /// There, and not found.
+    /// False negatives.
     pub misses: u64,
-    /// Found, and not there.
+    /// False positives.
     pub false_alarms: u64,
-    /// Neither there nor found.
+    /// True negatives.
     pub quiet: u64,
 }
 
 impl Tally {
-    /// One more text or value.
+    /// Counts a text or value.
     pub fn count(&mut self, there: bool, found: bool) {
         *match (there, found) {
             (true, true) => &mut self.hits,
@@ -26,22 +26,22 @@ impl Tally {
         } += 1;
     }
 
-    /// Of what was found, how much was there.
+    /// The share of findings that are right; `None` without findings.
     pub fn precision(&self) -> Option<f64> {
         share(self.hits, self.hits + self.false_alarms)
     }
 
-    /// Of what was there, how much was found.
+    /// The share of positives that were found; `None` without positives.
     pub fn recall(&self) -> Option<f64> {
         share(self.hits, self.hits + self.misses)
     }
 
-    /// The harmonic mean of both.
+    /// The harmonic mean of precision and recall.
     pub fn f1(&self) -> Option<f64> {
         share(2 * self.hits, 2 * self.hits + self.misses + self.false_alarms).filter(|_| self.hits + self.misses > 0)
     }
 
-    /// Of what has nothing, how much was found to have something.
+    /// The share of negatives with a false alarm; `None` without negatives.
     pub fn false_positive_rate(&self) -> Option<f64> {
         share(self.false_alarms, self.false_alarms + self.quiet)
     }
@@ -51,34 +51,34 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// A tally with its figures, as it is reported.
+/// The figures of a group, as reported.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
     /// `all`, `kind`, `source`, `lang`, `transform`, `type` or `entity`.
     pub by: String,
-    /// Which of them.
+    /// The name of the group.
     pub name: String,
-    /// There, and found.
+    /// True positives.
     pub tp: u64,
-    /// Found, and not there.
+    /// False positives.
     pub fp: u64,
-    /// There, and not found.
+    /// False negatives.
     #[serde(rename = "fn")]
     pub missed: u64,
-    /// Neither.
+    /// True negatives.
     pub tn: u64,
-    /// 0 to 1; null where nothing was found.
+    /// 0 to 1; null without findings.
     pub precision: Option<f64>,
-    /// 0 to 1; null where nothing was there.
+    /// 0 to 1; null without positives.
     pub recall: Option<f64>,
     /// 0 to 1.
     pub f1: Option<f64>,
-    /// 0 to 1; null where everything had something.
+    /// 0 to 1; null without negatives.
     pub false_positive_rate: Option<f64>,
 }
 
 impl Line {
-    /// The figures of a group.
+    /// Computes the figures of a group.
     pub fn new(by: &str, name: &str, tally: &Tally) -> Self {
         Self {
             by: by.to_owned(),

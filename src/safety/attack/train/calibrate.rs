@@ -1,17 +1,17 @@
-//! From raw sums to scores, by how often innocent texts reach them.
+//! Calibration: maps raw sums to scores by how often innocent texts reach them.
 
 use super::super::model::{HEADS, Head, KNOTS};
 use super::{Label, Row};
 
-/// Parts of innocent texts that reach the points of the calibration by any of the heads together. The last point has no
-/// such part: it stands for what hardly any innocent text reaches.
+/// The fractions of innocent texts that reach the calibration points with either head. The last point has no fraction:
+/// hardly any innocent text reaches it.
 const REACHED: [f64; KNOTS - 1] = [0.5, 0.1, 0.009, 0.0025];
-/// Part of system messages that may reach the point of decision.
+/// The fraction of system messages that may reach the decision threshold.
 const SYSTEM: f64 = 0.01;
-/// The index of the point of decision.
+/// The index of the decision threshold.
 const DECISION: usize = 2;
 
-/// The calibration of each head; scale and bias are left to the caller.
+/// The calibration of each head; scale and bias are filled in by the caller.
 pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
     let of = |label: Label| -> Vec<[f32; HEADS]> {
         rows.iter().zip(raw).filter(|(row, _)| row.label == label && !row.aid).map(|(_, raw)| *raw).collect()
@@ -27,7 +27,7 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
     let system = threshold(&of(Label::System), SYSTEM);
     for head in &mut heads {
         for knot in 1..KNOTS {
-            // Points in rising order even where few rows were given.
+            // Keeps the points ascending even if there are few rows.
             head.knots[knot] = head.knots[knot].max(head.knots[knot - 1] + 1e-3);
         }
         head.knots[KNOTS - 1] = head.knots[KNOTS - 2] + (head.knots[KNOTS - 2] - head.knots[DECISION]).max(1.0);
@@ -36,20 +36,20 @@ pub fn calibrate(rows: &[Row], raw: &[[f32; HEADS]]) -> [Head; HEADS] {
     heads
 }
 
-/// Part of the attacks that the heads find which the gate has to let through.
+/// The fraction of the attacks found by the heads that the gate must let through.
 const OPENED: f64 = 0.98;
 
-/// Which rows the heads find, or nearly do: which come within this distance of the point of decision.
+/// Which rows the heads find, or miss by at most `nearly`.
 pub fn found(rows: &[Row], raw: &[[f32; HEADS]], nearly: f32) -> Vec<bool> {
     let heads = calibrate(rows, raw);
     let found = |raw: &[f32; HEADS]| raw.iter().zip(&heads).any(|(raw, head)| *raw >= head.knots[DECISION] - nearly);
     raw.iter().map(found).collect()
 }
 
-/// The bar of the gate: what all but a few of the attacks weigh that the heads find.
+/// The bar of the gate: the weight that all but a few of the attacks that the heads find reach.
 pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], peaks: &[i32]) -> i32 {
     let scored = rows.iter().zip(found(rows, raw, 0.0)).zip(peaks).filter(|((row, found), _)| {
-        // What is found under a veil is weighed as a text of its own.
+        // Attacks under a disguise are scored as texts of their own, which the gate does not see.
         row.label.attack() && !row.aid && row.views.is_empty() && *found
     });
     let mut peaks: Vec<i32> = scored.map(|(_, &peak)| peak).collect();
@@ -57,8 +57,8 @@ pub fn bar(rows: &[Row], raw: &[[f32; HEADS]], peaks: &[i32]) -> i32 {
     peaks.get((peaks.len() as f64 * OPENED) as usize).copied().unwrap_or(i32::MIN / 2)
 }
 
-/// The sum that at most this part has beyond, by either head. The heads' sums are of one kind, what the odds of an attack
-/// are by what was learnt, so one threshold for both finds more than thresholds that either passes equally often.
+/// The sum that at most this fraction of rows exceeds with either head. The sums of both heads are log-odds of an attack
+/// under the training data, so a common threshold finds more than two thresholds that are exceeded equally often.
 fn threshold(raw: &[[f32; HEADS]], part: f64) -> f32 {
     let mut highest: Vec<f32> = raw.iter().map(|raw| raw.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
     highest.sort_by(|a, b| b.total_cmp(a));

@@ -1,9 +1,9 @@
-//! Texts in disguise, to learn from: encoded innocent texts, so that an encoding alone is no attack, and mistyped attacks,
-//! which no decoding makes good.
+//! Disguised training texts: encoded innocent ones, so that an encoding alone is not taken for an attack, and attacks with
+//! typos, which no decoding removes.
 
 use super::{Chance, Row};
 
-/// A disguised copy of some rows: one in so many of a hundred.
+/// Disguised copies of some rows, each chosen with a probability of `percent` in a hundred.
 pub fn copies(rows: &[Row], percent: usize, chance: &mut Chance) -> Vec<Row> {
     let mut copies = Vec::new();
     for row in rows {
@@ -16,7 +16,7 @@ pub fn copies(rows: &[Row], percent: usize, chance: &mut Chance) -> Vec<Row> {
     copies
 }
 
-/// In one of the forms that decoders know. The text is folded as a whole afterwards, so all of it is lower case.
+/// The text in one of the encodings that the decoders know. The result is folded as a whole, so it is in lower case.
 fn encoded(text: &str, chance: &mut Chance) -> String {
     match chance.below(9) {
         0 => base64(text.as_bytes()).to_lowercase(),
@@ -61,7 +61,7 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// With letters swapped, doubled, dropped or hit beside.
+/// The text with letters swapped, doubled, dropped or mistyped.
 fn mistyped(text: &str, chance: &mut Chance) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, word) in text.split(' ').enumerate() {

@@ -1,23 +1,23 @@
-//! Longer texts to learn from: innocent ones one after another, so that what stands across their seams is known to be
-//! innocent too, and attacks put into them, so that an attack is known among other words.
+//! Longer training texts: innocent ones joined together, so that what spans their seams is known as innocent; and attacks
+//! inserted into them, so that an attack is recognised among other words.
 
 use super::{Chance, Label, Row};
 
-/// How many texts of every hundred innocent ones are also the beginning of a joined one.
+/// Of a hundred innocent texts, how many also begin a joined text.
 const JOINED: usize = 12;
-/// How many of every hundred attacks are also put into innocent text.
+/// Of a hundred attacks, how many are also inserted into innocent text.
 const PUT: usize = 20;
-/// How many texts a joined one has at most.
+/// Most texts in a joined text.
 const PIECES: usize = 8;
-/// Longer texts are left alone, in bytes.
+/// Longer texts are not joined, in bytes.
 const LONG: usize = 2_000;
-/// How much a joined text counts beside one of its own.
+/// The weight of a joined text in training.
 const JOINT: f32 = 0.5;
-/// What may stand between two texts.
+/// Separators between two joined texts.
 const SEAMS: [&str; 4] = ["\n\n", "\n", " ", ". "];
 
-/// Joined texts and attacks among others. Texts are only put together with those of the same fold, so that none of them
-/// is weighed by what learnt from its neighbour.
+/// Joined texts, and attacks within others. Only texts of the same fold are joined, so that no text is scored by a model
+/// that was trained on its neighbour.
 pub fn documents(rows: &[Row], folds: usize, chance: &mut Chance) -> Vec<Row> {
     let short = |row: &&Row| row.text.len() <= LONG && row.views.is_empty();
     let mut documents = Vec::new();

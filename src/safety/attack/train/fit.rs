@@ -1,19 +1,19 @@
-//! Fits one head: logistic regression over the strongest windows, by adaptive steps, in a fixed random order.
+//! Fits one head: logistic regression over the strongest windows, with adaptive steps, in a fixed random order.
 
 use super::super::features::{BUCKETS, Sink, read};
 use super::super::lexicon::{Idea, Lexicon};
 use super::super::window::{LENGTHS, Window, mention, windows};
 use super::chance::Chance;
 
-/// A text as features.
+/// A text as a list of features.
 #[derive(Debug, Clone, Default)]
 pub struct Example {
     features: Vec<u32>,
-    /// Where each token's features begin; one more than there are tokens.
+    /// The index of each token's first feature; one more than there are tokens.
     tokens: Vec<u32>,
-    /// The tokens that sentences begin with.
+    /// Tokens that begin a sentence.
     breaks: Vec<u32>,
-    /// The tokens that words about attacks begin with.
+    /// Tokens that begin a mention of attacks.
     talk: Vec<u32>,
 }
 
@@ -37,14 +37,14 @@ impl Sink for Example {
 }
 
 impl Example {
-    /// Reads a folded text.
+    /// Extracts the features of a folded text.
     pub fn read(text: &str, lexicon: &Lexicon) -> Self {
         let mut example = Self { tokens: vec![0], breaks: vec![0], ..Self::default() };
         read(text, lexicon, &mut example);
         example
     }
 
-    /// Every feature, as often as it stands there.
+    /// All features, with repetitions.
     pub fn all(&self) -> &[u32] {
         &self.features
     }
@@ -62,16 +62,16 @@ impl Example {
     }
 }
 
-/// Which buckets are worth a weight: those that texts of several clusters fill. What one cluster alone says would be learnt
-/// by heart.
+/// The buckets that are worth a weight: those that occur in several clusters. A feature of a single cluster would only be
+/// memorised.
 #[derive(Debug, Clone)]
 pub struct Shared(Vec<bool>);
 
-/// In how many clusters a bucket has to be filled.
+/// Number of clusters in which a bucket must occur.
 const CLUSTERS: u8 = 2;
 
 impl Shared {
-    /// By what texts fill and their clusters.
+    /// Computes the buckets from texts with their cluster numbers.
     pub fn of<F: IntoIterator<Item = u32>>(texts: impl Iterator<Item = (F, u32)>) -> Self {
         let mut seen = vec![(u32::MAX, 0u8); BUCKETS];
         for (buckets, cluster) in texts {
@@ -86,33 +86,33 @@ impl Shared {
         Self(seen.into_iter().map(|(_, count)| count >= CLUSTERS).collect())
     }
 
-    /// Whether this one is.
+    /// Whether a bucket is worth a weight.
     pub fn has(&self, bucket: u32) -> bool {
         self.0[bucket as usize]
     }
 }
 
-/// How to fit.
+/// Parameters of training.
 #[derive(Debug, Clone, Copy)]
 pub struct Fit {
-    /// Times every example is looked at.
+    /// Number of passes over the examples.
     pub epochs: usize,
-    /// Length of a step.
+    /// Step size.
     pub rate: f32,
-    /// Pull towards zero.
+    /// Weight decay.
     pub decay: f32,
-    /// For the order of examples.
+    /// Seed for the order of examples.
     pub seed: u64,
 }
 
-/// A head with weights that are not yet rounded.
+/// A trained head before its weights are rounded.
 #[derive(Debug, Clone)]
 pub struct Fitted {
     weights: Vec<f32>,
     bias: [f32; LENGTHS.len()],
 }
 
-/// Largest weight; keeps rounding to a byte fine.
+/// Largest weight; keeps the rounding to bytes fine.
 const LIMIT: f32 = 3.0;
 
 impl Fitted {
@@ -142,8 +142,7 @@ impl Fitted {
         }
     }
 
-    /// The largest raw sum of any window, less what words about attacks take from it; minus infinity for a text without
-    /// tokens.
+    /// The largest raw sum of any window, reduced for mentions of attacks; minus infinity for a text without tokens.
     pub fn strongest(&self, example: &Example, sums: &mut Vec<f32>) -> f32 {
         self.sums(example, sums);
         let windows = example.windows().map(|window| (self.raw(sums, &window), window));
@@ -159,7 +158,7 @@ impl Fitted {
     }
 }
 
-/// Fits a head to examples: features, whether it is an attack, how much it counts.
+/// Trains a head on examples: features, whether it is an attack, and its weight.
 pub fn fit(examples: &[(&Example, bool, f32)], shared: &Shared, options: &Fit) -> Fitted {
     let mut now = Fitted::new();
     let mut steps = vec![1e-4f32; BUCKETS];
@@ -211,7 +210,7 @@ pub fn fit(examples: &[(&Example, bool, f32)], shared: &Shared, options: &Fit) -
     mean
 }
 
-/// The windows to learn from: of an attack the strongest, of anything else the strongest of each length and one at random.
+/// The windows to learn from: the strongest of an attack; of other texts the strongest of each length, and a random one.
 fn chosen(
     now: &Fitted,
     example: &Example,
@@ -234,7 +233,7 @@ fn chosen(
     }
     let mut chosen = [None; LENGTHS.len() + 1];
     if attack && epoch == 0 {
-        // Nothing is known yet: any paragraph may hold it.
+        // In the first pass nothing is known, and any paragraph may contain the attack.
         chosen[0] = random;
     } else if attack {
         chosen[0] = best.into_iter().flatten().max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, window)| window);

@@ -1,16 +1,16 @@
-//! Attacks and their innocent look-alikes, written as grammars: one file a language or group of languages.
+//! Attacks and their innocent look-alikes as grammars: one file for each language or group of languages.
 //!
-//! `name = a | b` defines a slot for the lines below it, until another definition of that name. `injection: …`,
-//! `jailbreak: …` and `benign: …` are sentences: `{name}` takes one of a slot, `(a|b|)` one of the alternatives, and
-//! `%gibberish%` becomes a suffix such as machines find by search. `¶` is the end of a line. `%` begins a comment.
+//! `name = a | b` defines a slot for the lines below it, until it is defined again. `injection: …`, `jailbreak: …` and
+//! `benign: …` are sentences: `{name}` is replaced by one value of the slot, `(a|b|)` by one of the alternatives, and
+//! `%gibberish%` by a suffix as machines find them by search. `¶` is a line end. `%` begins a comment.
 
 use std::collections::{HashMap, HashSet};
 
 use super::super::super::normal::fold;
 use super::{Chance, Label, Row};
 
-/// The grammars that come with the gateway, how much a text of each counts beside one that somebody else wrote, and how many
-/// times as many are written of every sentence as of others: those of few sentences with many slots need more.
+/// The shipped grammars. For each: the weight of its texts beside those that others wrote, and a factor for the number of
+/// texts per sentence, since grammars of few sentences with many slots need more.
 const FILES: &[(&str, &str, f32, usize)] = &[
     ("en", include_str!("grammar/en.txt"), OWN, 1),
     ("latin", include_str!("grammar/latin.txt"), OWN, 1),
@@ -22,14 +22,14 @@ const FILES: &[(&str, &str, f32, usize)] = &[
 ];
 const OWN: f32 = 0.15;
 
-/// The slot that takes an attack of the grammars before.
+/// The slot that is filled with attacks from the grammars before.
 const ATTACK: &str = "attack";
-/// How long such an attack is at most, in bytes.
+/// The longest such attack, in bytes.
 const QUOTED: usize = 160;
-/// Of how many of them in a row one is kept for the slot.
+/// One in this many attacks is used for the slot.
 const KEPT: usize = 5;
 
-/// A grammar line is not what it should be.
+/// A malformed line of a grammar.
 #[derive(Debug, thiserror::Error)]
 #[error("grammar {file}, line {line}: {what}")]
 pub struct GrammarError {
@@ -38,16 +38,16 @@ pub struct GrammarError {
     what: &'static str,
 }
 
-/// Writes up to `each` different texts of every sentence of every grammar.
+/// Generates up to `each` different texts for every sentence of every grammar.
 ///
 /// # Errors
-/// A line is neither a slot nor a sentence, or names a slot that is not there.
+/// When a line is neither a slot nor a sentence, or uses an unknown slot.
 pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError> {
     let mut rows: Vec<Row> = Vec::new();
     for &(file, text, weight, times) in FILES {
         let each = each * times;
         let attacks = rows.iter().filter(|row| row.label.attack() && row.text.len() <= QUOTED && row.source == "grammar:en");
-        // Brackets and the like would be read as grammar.
+        // Braces and the like would be parsed as grammar.
         let attacks = attacks.step_by(KEPT).map(|row| row.text.clone()).filter(|text| !text.contains(['{', '(', '%', '"', '`', '\n']));
         let attacks: Vec<String> = attacks.collect();
         let mut slots: HashMap<&str, Vec<&str>> = HashMap::from([(ATTACK, attacks.iter().map(String::as_str).collect())]);
@@ -92,7 +92,7 @@ pub fn write(each: usize, chance: &mut Chance) -> Result<Vec<Row>, GrammarError>
     Ok(rows)
 }
 
-/// How deep slots may stand in slots.
+/// Most slots nested in slots.
 const DEPTH: usize = 12;
 
 fn expand(
@@ -135,7 +135,7 @@ fn expand(
     Ok(())
 }
 
-/// Where the bracket at the beginning closes.
+/// The offset of the bracket that closes the one at the beginning.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0usize;
     for (at, byte) in text.bytes().enumerate() {
@@ -149,7 +149,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The alternatives between bars, not those of brackets within.
+/// The alternatives between bars, ignoring bars in nested brackets.
 fn alternatives(text: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0usize, 0, Vec::new());
     for (at, byte) in text.bytes().enumerate() {
@@ -167,7 +167,7 @@ fn alternatives(text: &str) -> Vec<&str> {
     found
 }
 
-/// Pieces of words, code and marks in no order.
+/// Pieces of words, code and punctuation for gibberish.
 const SCRAPS: &[&str] = &[
     "describing",
     "similarly",
@@ -274,7 +274,7 @@ const SIGNS: &[&str] = &[
     "\"}", "...", "¿", "»", "ː", "→",
 ];
 
-/// A suffix of the sort that a search over a model's tokens finds.
+/// Appends a suffix like those found by a search over a model's tokens.
 fn gibberish(chance: &mut Chance, out: &mut String) {
     if chance.happens(15) {
         let mark = chance.one(&["! ", "! ! ", "x ", "* ", "? "]).copied().unwrap_or_default();

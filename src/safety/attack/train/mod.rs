@@ -1,4 +1,4 @@
-//! Trains the weights from labelled texts; the same rows and options give the same bytes every time.
+//! Trains the weights from labelled texts. The same rows and options always give the same bytes.
 
 mod calibrate;
 mod chance;
@@ -23,16 +23,16 @@ use super::features::BUCKETS;
 use super::lexicon::{Lexicon, LexiconError};
 use super::model::{HEADS, Head, INJECTION, JAILBREAK, Model};
 
-/// How to train.
+/// Options of training.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How to fit.
+    /// Parameters of fitting.
     pub fit: Fit,
-    /// Parts the rows are split into, to calibrate on what the weights have not seen.
+    /// Number of folds for cross-validation, so that the calibration uses texts that the weights have not seen.
     pub folds: usize,
-    /// Texts written of every sentence of the grammars.
+    /// Number of texts generated for each sentence of the grammars.
     pub each: usize,
-    /// Of a hundred texts, how many are learnt in disguise too.
+    /// Of a hundred texts, how many are also learnt in disguise.
     pub disguised: usize,
 }
 
@@ -42,23 +42,23 @@ impl Default for Options {
     }
 }
 
-/// Rows as features, read once and fitted often.
+/// Rows as features: extracted once, fitted many times.
 #[derive(Debug)]
 pub struct Lessons {
     rows: Vec<Row>,
     examples: Vec<Example>,
     /// The rows as the gate sees them.
     glances: Vec<Glance>,
-    /// The number of each row's cluster.
+    /// The cluster number of each row.
     clusters: Vec<u32>,
     views: Vec<Vec<Example>>,
 }
 
 impl Lessons {
-    /// Reads the rows.
+    /// Extracts the features of the rows.
     ///
     /// # Errors
-    /// The vocabulary is wrong.
+    /// When the vocabulary is malformed.
     pub fn read(rows: Vec<Row>) -> Result<Self, LexiconError> {
         let lexicon = Lexicon::shipped()?;
         let examples = rows.iter().map(|row| Example::read(&row.text, &lexicon)).collect();
@@ -75,13 +75,13 @@ impl Lessons {
         Ok(Self { rows, examples, glances, clusters, views })
     }
 
-    /// The rows, as they were given.
+    /// The rows in the given order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// Fits both heads to the rows that `keep` names, one thread a head. Each is the mean of what tells its own attacks and
-    /// of what tells all attacks from innocent texts: they have most of their words in common.
+    /// Trains both heads on the rows that `keep` accepts, one thread each. Each head is the mean of a model for its own
+    /// attacks and a model for all attacks, since both kinds share most of their vocabulary.
     pub fn fit(&self, options: &Fit, keep: impl Fn(&Row) -> bool + Sync) -> [Fitted; HEADS] {
         let rows = self.rows.iter().zip(&self.examples).zip(&self.clusters);
         let shared =
@@ -94,14 +94,14 @@ impl Lessons {
         std::thread::scope(|scope| {
             let other = scope.spawn(|| [one(&|label| label.teaches(JAILBREAK)), one(&|label| label.teaches(INJECTION))]);
             let any = one(&|_| true);
-            // A thread that panicked has nothing to give; the panic goes on here.
+            // Propagates a panic of the other thread.
             let [jailbreak, injection] = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             [injection.mean(&any), jailbreak.mean(&any)]
         })
     }
 
-    /// Fits the gate's table to the rows that `keep` names, as far as they teach it anything: attacks that the heads do not
-    /// find need not be read closely. `raw` is what heads that did not see them say.
+    /// Trains the gate's table on the rows that `keep` accepts, without attacks that the heads do not find: the gate need
+    /// not open for these. `raw` are the sums by heads that did not see the rows.
     pub fn gate(&self, options: &Fit, raw: &[[f32; HEADS]], keep: impl Fn(&Row) -> bool) -> Vec<i8> {
         let found = calibrate::found(&self.rows, raw, NEARLY);
         let rows = || self.rows.iter().zip(&self.glances).zip(&self.clusters).zip(&found).filter(|(((row, _), _), _)| keep(row));
@@ -111,7 +111,7 @@ impl Lessons {
         table(&texts, &shared, options)
     }
 
-    /// Fits as often as there are folds, each time without one of them, and weighs that one.
+    /// Cross-validation: trains once without each fold, and scores that fold.
     pub fn validate(&self, options: &Options) -> Validation {
         let folds = options.folds.max(2);
         let rows = self.rows.len();
@@ -136,7 +136,7 @@ impl Lessons {
         validation
     }
 
-    /// Writes the raw sums of the rows that `which` names.
+    /// Writes the raw sums of the rows that `which` accepts to `raw`.
     pub fn weigh(&self, heads: &[Fitted; HEADS], which: impl Fn(&Row) -> bool, raw: &mut [[f32; HEADS]]) {
         let mut sums = Vec::new();
         for (((row, example), views), raw) in self.rows.iter().zip(&self.examples).zip(&self.views).zip(raw) {
@@ -151,19 +151,19 @@ impl Lessons {
         }
     }
 
-    /// Weights from all rows, calibrated on what cross-validation says about them.
+    /// Trains a model on all rows, calibrated by cross-validation.
     pub fn model(&self, options: &Options) -> Model {
         self.finish(options, &self.validate(options))
     }
 
-    /// The same where validation is done already.
+    /// Trains a model on all rows, calibrated by a given validation.
     pub fn finish(&self, options: &Options, validation: &Validation) -> Model {
         let heads = self.fit(&options.fit, |_| true);
         let table = self.gate(&options.fit, &validation.raw, |_| true);
         Part { heads, table }.model(&self.calibrate(validation))
     }
 
-    /// What the sums of a validation stand for.
+    /// The calibration that a validation gives.
     pub fn calibrate(&self, validation: &Validation) -> Calibration {
         let heads = calibrate::calibrate(&self.rows, &validation.raw);
         let bar = calibrate::bar(&self.rows, &validation.raw, &validation.peaks);
@@ -171,21 +171,21 @@ impl Lessons {
     }
 }
 
-/// How far below the point of decision an attack may be that the gate learns from, in raw sums.
+/// How far below the decision threshold an attack may be for the gate to learn from it, in raw sums.
 const NEARLY: f32 = 1.0;
 
-/// What heads and gates say about rows that they have not seen.
+/// The results of cross-validation: how heads and gates score rows that they have not seen.
 #[derive(Debug)]
 pub struct Validation {
     /// The raw sums of every row by heads that never saw its cluster.
     pub raw: Vec<[f32; HEADS]>,
-    /// What every row weighs at most by a table of the gate that never saw its cluster.
+    /// The highest weight of a run in every row, by a gate's table that never saw its cluster.
     pub peaks: Vec<i32>,
-    /// What was fitted without each fold.
+    /// The heads and tables that were trained without each fold.
     pub parts: Vec<Part>,
 }
 
-/// Heads, and the gate's table.
+/// Heads and gate's table of one fold.
 #[derive(Debug)]
 pub struct Part {
     /// The heads.
@@ -194,7 +194,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The weights, rounded, with what their sums stand for.
+    /// The rounded weights with a calibration, as a model.
     pub fn model(&self, calibration: &Calibration) -> Model {
         let rounded = self.heads.each_ref().map(Fitted::rounded);
         let weights: Vec<_> = (0..BUCKETS).map(|bucket| std::array::from_fn(|head| rounded[head].0[bucket])).collect();
@@ -203,38 +203,38 @@ impl Part {
     }
 }
 
-/// What raw sums stand for.
+/// The meaning of raw sums.
 #[derive(Debug, Clone, Copy)]
 pub struct Calibration {
-    /// The calibration of each head, without scale and bias.
+    /// The calibration of each head; scale and bias are not set.
     pub heads: [Head; HEADS],
     /// The bar of the gate.
     pub bar: i32,
 }
 
-/// Weights cannot be trained.
+/// Why weights cannot be trained.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The vocabulary is wrong.
+    /// The vocabulary is malformed.
     #[error(transparent)]
     Lexicon(#[from] LexiconError),
-    /// A grammar is wrong.
+    /// A grammar is malformed.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
 }
 
-/// Trains weights from these rows and our own grammars.
+/// Trains weights from these rows and the project's own grammars.
 ///
 /// # Errors
-/// The vocabulary or a grammar that was compiled in is wrong.
+/// When the compiled-in vocabulary or a grammar is malformed.
 pub fn train(rows: Vec<Row>, options: &Options) -> Result<Model, TrainError> {
     Ok(Lessons::read(curriculum(rows, options)?)?.model(options))
 }
 
-/// The rows to learn from: those given, weighed by how many there are of their kind, and our own.
+/// All rows to learn from: the given ones, weighted by the size of their cluster, and the project's own.
 ///
 /// # Errors
-/// A grammar that was compiled in is wrong.
+/// When a compiled-in grammar is malformed.
 pub fn curriculum(mut rows: Vec<Row>, options: &Options) -> Result<Vec<Row>, GrammarError> {
     let mut sizes: HashMap<String, usize> = HashMap::new();
     for row in &rows {
@@ -258,7 +258,7 @@ pub fn curriculum(mut rows: Vec<Row>, options: &Options) -> Result<Vec<Row>, Gra
 mod tests {
     use super::*;
 
-    /// Rows enough to calibrate on, of sentences that no grammar holds.
+    /// Enough rows to calibrate on, with sentences that no grammar contains.
     fn rows() -> Vec<Row> {
         let line = |number: usize| match number % 4 {
             0 => format!(

@@ -1,4 +1,4 @@
-//! Labelled texts, as they come in JSON lines.
+//! Labelled texts, read from JSON lines.
 
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -6,26 +6,27 @@ use serde::de::Error as _;
 use super::super::super::normal;
 use super::super::model::{INJECTION, JAILBREAK};
 
-/// What a text is.
+/// The label of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Label {
-    /// No attack.
+    /// Innocent.
     Benign,
-    /// No attack, and the words of a system message.
+    /// An innocent system message.
     System,
-    /// Injection, extraction, or hidden instructions.
+    /// Prompt injection, extraction, or hidden instructions.
     Injection,
-    /// Jailbreak.
+    /// A jailbreak.
     Jailbreak,
 }
 
 impl Label {
-    /// Whether it stands for an attack.
+    /// Whether the label means an attack.
     pub const fn attack(self) -> bool {
         matches!(self, Self::Injection | Self::Jailbreak)
     }
 
-    /// Whether a head learns from it: what another head looks for is neither an attack nor innocent to this one.
+    /// Whether a head learns from a row with this label: the other head's attacks are neither positive nor negative
+    /// examples.
     pub(super) fn teaches(self, head: usize) -> bool {
         match self {
             Self::Benign | Self::System => true,
@@ -38,47 +39,47 @@ impl Label {
 /// A labelled text.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The text, folded as `normal::fold` does.
+    /// The text, folded by `normal::fold`.
     pub text: String,
-    /// What it says under its veils, as `normal::views` finds it: weighed, not learnt from.
+    /// The texts found under disguises by `normal::views`: scored, but not learnt from.
     pub views: Vec<String>,
-    /// What it is.
+    /// Its label.
     pub label: Label,
-    /// Texts of one cluster are near-duplicates and never on both sides of a split.
+    /// Texts of one cluster are near-duplicates, and are never on both sides of a split.
     pub cluster: String,
-    /// Where it is from.
+    /// Where it comes from.
     pub source: String,
-    /// How much it counts.
+    /// Its weight in training.
     pub weight: f32,
-    /// Whether it is only there to learn from: written or changed by us, it says nothing about how often we are wrong.
+    /// Whether it serves only training: generated or changed, it says nothing about how often real texts are misjudged.
     pub aid: bool,
 }
 
 impl Row {
-    /// Which of so many parts it is in, by its cluster (FNV-1a, which stays the same).
+    /// The fold that the row is in, by its cluster (FNV-1a, which never changes).
     pub(super) fn fold(&self, folds: usize) -> usize {
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         (self.cluster.bytes().fold(0xcbf2_9ce4_8422_2325, hash) % folds as u64) as usize
     }
 }
 
-/// A line is no labelled text.
+/// Why a line is not a labelled text.
 #[derive(Debug, thiserror::Error)]
 #[error("no labelled text: {0}")]
 pub struct RowError(#[from] serde_json::Error);
 
-/// A line as written; members that mean nothing here are passed over.
+/// A line as written; unknown members are ignored.
 #[derive(Deserialize)]
 struct Line {
-    /// Of a row about leaks, the text is the answer.
+    /// In rows about leaks the text is the answer.
     #[serde(alias = "response")]
     text: String,
     label: Option<i8>,
-    /// Present in rows about leaks.
+    /// Only in rows about leaks.
     system: Option<serde::de::IgnoredAny>,
-    /// Present in rows about personal data.
+    /// Only in rows about personal data.
     spans: Option<serde::de::IgnoredAny>,
-    /// Present in rows about values and credentials.
+    /// Only in rows about values and credentials.
     #[serde(rename = "type")]
     sort: Option<serde::de::IgnoredAny>,
     #[serde(default)]
@@ -90,21 +91,21 @@ struct Line {
     #[serde(default)]
     cluster: String,
     train_ok: Option<bool>,
-    /// Names the row this one was made from.
+    /// Id of the row from which this one was derived.
     base_id: Option<String>,
 }
 
 impl Row {
-    /// Reads a line `{text, label, kind?, role?, source?, cluster?, train_ok?}`: label 1 is an attack, 0 is none, and what
-    /// has another label or `train_ok: false` is passed over. A kind that begins with `jailbreak` goes to that head, and
-    /// `role: system` or a kind that ends with `sysprompt` says that the text is a system message.
+    /// Parses a line `{text, label, kind?, role?, source?, cluster?, train_ok?}`. Label 1 is an attack, 0 is none; `None`
+    /// for other labels and for `train_ok: false`. A kind that begins with `jailbreak` is for that head; `role: system` or
+    /// a kind that ends with `sysprompt` marks a system message.
     ///
-    /// Labelled rows of other sorts (`safety eval` knows them by the same fields) are innocent texts about other things:
-    /// personal data, credentials, answers without a leak. They are learnt from as such, and say nothing about how often
-    /// prompts are taken for attacks.
+    /// Labelled rows for other questions (recognised by the same fields as in `safety eval`) are innocent texts about
+    /// personal data, credentials, or answers without a leak. They are learnt from as such, but are not used to calibrate
+    /// how often prompts are taken for attacks.
     ///
     /// # Errors
-    /// The line is not such an object.
+    /// When the line is not such an object.
     pub fn from_line(line: &str) -> Result<Option<Self>, RowError> {
         let line: Line = serde_json::from_str(line)?;
         if line.train_ok == Some(false) {
@@ -131,10 +132,10 @@ impl Row {
     }
 }
 
-/// How much a text that was written down for another question counts.
+/// The weight of a text that was written for another question.
 const OTHER: f32 = 0.25;
 
-/// A text folded, and what it says under its veils.
+/// A text folded, and the texts found under its disguises.
 pub fn forms(raw: &str) -> (String, Vec<String>) {
     let folded = normal::fold(raw);
     let views = normal::views(raw, &folded).found.into_iter().map(|view| view.text).collect();

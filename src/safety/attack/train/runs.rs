@@ -1,11 +1,11 @@
-//! Fits the gate's table. What the gate opens is decided by runs of words, so runs are what it learns from: of an attack the
-//! strongest, of anything else every run that comes near the bar.
+//! Trains the gate's table. The gate decides by runs of words, so the table learns from runs: the strongest run of an
+//! attack, and every run of an innocent text that comes near the bar.
 
 use super::super::gate::{DRIFT, GATE, Run, glance};
 use super::chance::Chance;
 use super::fit::{Fit, Shared};
 
-/// A text as the gate sees it: of every word, where its weight and that of its pair stand.
+/// A text as the gate sees it: for every word, the table indexes of the word and of its pair.
 #[derive(Debug, Clone, Default)]
 pub struct Glance(Vec<[u32; 2]>);
 
@@ -17,12 +17,12 @@ impl Glance {
         Self(words)
     }
 
-    /// Every place of the table, as often as the text leads there.
+    /// All table indexes, with repetitions.
     pub fn places(&self) -> impl Iterator<Item = u32> {
         self.0.iter().flatten().copied()
     }
 
-    /// The most that a run of its words weighs by a table.
+    /// The highest weight of a run with this table.
     pub fn peak(&self, table: &[i8]) -> i32 {
         let runs = self.0.iter().scan(Run::default(), |run, word| {
             *run = run.add(word.iter().map(|&place| i32::from(table[place as usize])).sum());
@@ -31,7 +31,7 @@ impl Glance {
         runs.max().unwrap_or_default()
     }
 
-    /// Some words in a row, wherever they stand.
+    /// A few consecutive words at a random position.
     fn anywhere(&self, chance: &mut Chance) -> Stretch {
         let length = self.0.len().min(FIRST);
         let from = chance.below(self.0.len() - length + 1);
@@ -39,22 +39,22 @@ impl Glance {
     }
 }
 
-/// Largest weight; keeps rounding to a byte fine, and one word from being a verdict.
+/// Largest weight; keeps the rounding to bytes fine, and a single word from deciding.
 const LIMIT: f32 = 1.0;
-/// What a byte of the table stands for.
+/// The value of one step of the table.
 const STEP: f32 = LIMIT / 127.0;
-/// How many words are learnt from while nothing is known yet.
+/// Number of words to learn from while nothing is known yet.
 const FIRST: usize = 32;
-/// How few words of an attack tell nothing while little is known.
+/// Runs of an attack with fewer words say nothing while little is known.
 const FEW: usize = 4;
-/// How many runs of an innocent text are learnt from.
+/// Number of runs of an innocent text to learn from.
 const RUNS: usize = 4;
-/// What a run has to weigh to be as likely an attack as not, to begin with and at least.
+/// The weight at which a run is as likely an attack as not: at the beginning, and at least.
 const BAR: (f32, f32) = (3.0, 2.0);
-/// Smaller errors are none.
+/// Smaller errors are ignored.
 const NEGLIGIBLE: f32 = 1e-3;
 
-/// A run of words up to where it weighs the most.
+/// A run of words up to its highest weight.
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
     from: usize,
@@ -62,7 +62,7 @@ struct Stretch {
     weight: f32,
 }
 
-/// A table that is being learnt.
+/// A table in training.
 struct Table {
     weights: Vec<f32>,
     steps: Vec<f32>,
@@ -71,7 +71,7 @@ struct Table {
 }
 
 impl Table {
-    /// Every run of a text.
+    /// Collects every run of a text.
     fn runs(&self, glance: &Glance, runs: &mut Vec<Stretch>) {
         runs.clear();
         let mut best = Stretch { from: 0, to: 0, weight: 0.0 };
@@ -96,7 +96,7 @@ impl Table {
         }
     }
 
-    /// Learns that a stretch is an attack, or is none; the first of a text says where the bar should be, too.
+    /// Learns that a stretch is an attack, or is none. The first stretch of a text also moves the bar.
     fn learn(&mut self, glance: &Glance, stretch: Stretch, lesson: (bool, f32), shared: &Shared, options: &Fit, first: bool) {
         let (attack, weight) = lesson;
         let target = if attack { 1.0 } else { 0.0 };
@@ -104,7 +104,7 @@ impl Table {
         if slope.abs() < NEGLIGIBLE {
             return;
         }
-        // Long runs have many words to share the blame.
+        // The correction of a long run is spread over its many words.
         let each = slope / (((stretch.to - stretch.from) as f32 + 16.0).sqrt() / 4.0);
         for &place in glance.0.get(stretch.from..stretch.to).unwrap_or_default().iter().flatten() {
             if !shared.has(place) {
@@ -122,7 +122,7 @@ impl Table {
     }
 }
 
-/// Fits a table to texts: whether each is an attack, how much it counts. It takes half as often as a head does.
+/// Trains a table on texts: whether each is an attack, and its weight. Uses half as many passes as a head.
 pub fn table(texts: &[(&Glance, bool, f32)], shared: &Shared, options: &Fit) -> Vec<i8> {
     let epochs = (options.epochs / 2).max(1);
     let mut table = Table { weights: vec![0.0; GATE], steps: vec![1e-4; GATE], bar: BAR.0, bar_steps: 1e-2 };
