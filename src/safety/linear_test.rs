@@ -1,4 +1,4 @@
-//! Input that is made to hurt costs as much a byte as any other, for the whole default pack on both sides.
+//! Adversarial input costs as much per byte as any other, for all default modules on both sides.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::worked_test::worked;
 use super::{Engine, Passage, Phase, Side};
 use crate::wire::{Kind, Role};
 
-/// The smaller size; the larger is four times as much. `ODOCK_LINEAR_KIB` makes it more, for a build that is optimised.
+/// The smaller size in bytes; the larger one is four times that. `ODOCK_LINEAR_KIB` sets it, for optimised builds.
 fn small() -> usize {
     std::env::var("ODOCK_LINEAR_KIB").ok().and_then(|kib| kib.parse().ok()).unwrap_or(48) << 10
 }
@@ -34,12 +34,12 @@ fn nested_base64(len: usize) -> String {
     text
 }
 
-/// Different ones: in sixteen mebibytes half a million.
+/// Distinct addresses: half a million in sixteen mebibytes.
 fn mail_addresses(len: usize) -> String {
     (0..len / 32).map(|n| format!("user{n}.{:x}@harbour{}.example, ", n * 7919, n % 977)).collect()
 }
 
-/// What hurts, by size.
+/// Adversarial texts of a given size, by name.
 fn inputs(len: usize) -> Vec<(&'static str, String)> {
     vec![
         ("one letter", filled(len, "a")),
@@ -85,12 +85,12 @@ fn four_times_as_much_costs_about_four_times_as_much() {
         let sizes = more.len() as f64 / text.len() as f64;
         let times = best(&more).as_secs_f64() / best(&text).as_secs_f64().max(1e-4);
         eprintln!("{name:<24} {:>9} bytes: {:.2} times the time for {sizes:.2} times the text", more.len(), times);
-        // Where time grew with the square it would be four times more.
+        // With quadratic growth it would be four times more.
         assert!(times < sizes * 2.5, "{name}: {times} times the time for {sizes} times the text");
     }
 }
 
-/// What the process has held at the most since it was asked the last time [bytes]; Linux tells.
+/// The process's peak memory since the last call, in bytes; `None` where `/proc` does not tell.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?;

@@ -1,8 +1,9 @@
-//! SafetySec: what is in the text of requests and answers, and what to do about it.
+//! SafetySec: detects attacks, personal data and leaks in the texts of requests and answers, and decides what to do about
+//! them.
 //!
-//! Modules look at one [`Passage`] at a time and report [`Finding`]s; the engine combines the findings of all modules into
-//! one decision per phase. Modules are pure: they know neither sessions nor configuration files nor the network, so that
-//! `odock-edge safety scan`, the gateway and a test all run the very same code.
+//! Modules scan one [`Passage`] at a time and report [`Finding`]s; the engine combines the findings of all modules into one
+//! decision per phase. Modules are pure: they use no sessions, configuration files or network, so that `odock-edge safety
+//! scan`, the gateway and tests run the same code.
 
 pub mod attack;
 pub mod cache;
@@ -70,10 +71,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// In the order of a request's life.
+    /// All phases, in the order of a request's life.
     pub const ALL: [Self; 6] = [Self::PreAuth, Self::PostAuth, Self::PreUpstream, Self::PostUpstream, Self::Stream, Self::PostResponse];
 
-    /// The spelling in configuration, logs and metrics.
+    /// The name in configuration, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PreAuth => "pre_auth",
@@ -102,7 +103,7 @@ pub enum SafetyAction {
 }
 
 impl SafetyAction {
-    /// The spelling in configuration, logs and metrics.
+    /// The name in configuration, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -113,44 +114,44 @@ impl SafetyAction {
     }
 }
 
-/// How a module stands to its siblings of one phase.
+/// How a module runs relative to others of the same phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// First, in the order of the list; may redact.
     Sequential,
-    /// Scores only.
+    /// After these; only scores.
     Parallel,
-    /// After the answer, for the record alone.
+    /// After the answer; only for the record.
     Background,
 }
 
-/// Why a module could not look. It is counted and on record, and never looks like a denial.
+/// Why a module could not scan. Counted and recorded; it never appears as a denial.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ModuleError(pub String);
 
-/// One safety question, asked of every passage that [`Self::reads`] names.
+/// A module: it answers one safety question about every passage that [`Self::reads`] selects.
 pub trait SafetyModule: Send + Sync + 'static {
     /// The name in configuration, findings, metrics and evidence.
     fn name(&self) -> &'static str;
 
-    /// When it looks.
+    /// The phases at which it scans.
     fn phases(&self) -> &'static [Phase];
 
-    /// How it stands to its siblings.
+    /// How it runs relative to other modules.
     fn order(&self) -> Order;
 
-    /// Whether a passage of this side, kind and role is its business.
+    /// Whether it scans passages of this side, kind and role.
     fn reads(&self, passage: &Passage<'_>) -> bool;
 
-    /// Looks at one whole passage.
+    /// Scans one whole passage.
     ///
     /// # Errors
-    /// It could not look; what it found so far stays in `out`.
+    /// When it could not scan; findings made so far stay in `out`.
     fn scan(&self, passage: &Passage<'_>, out: &mut Findings) -> Result<(), ModuleError>;
 
-    /// Whether what it finds in a passage of an answer depends on the passage and on [what was asked](Passage::asked) alone,
-    /// so that it may be remembered of that answer to that request. Only asked of modules that are not pure.
+    /// Whether its findings in a passage of an answer depend only on the passage and on [what was asked](Passage::asked),
+    /// so that they may be cached for that answer to that request. Only called for modules that are not pure.
     fn compares(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! One text as the modules see it.
+//! One text as modules see it.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -22,28 +22,28 @@ pub enum Side {
 /// One text of a request or an answer, decoded from its JSON.
 #[derive(Debug, Clone)]
 pub struct Passage<'a> {
-    /// What it says, as written.
+    /// The text as written.
     pub text: &'a str,
-    /// Whose words.
+    /// The side it comes from.
     pub side: Side,
-    /// What it is for.
+    /// What the text is for.
     pub kind: Kind,
-    /// Whose it is.
+    /// The role of its author.
     pub role: Role,
-    /// For a passage of an answer: what the request said.
+    /// For a passage of an answer: the fingerprints of the request.
     pub asked: Option<&'a Arc<Fingerprints>>,
-    /// It comes again with every turn of a conversation.
+    /// Whether it was said before: it is sent again with every turn of a conversation.
     pub before: bool,
     normal: Normal<'a>,
-    /// What one detector said, and which.
+    /// The result of one detector, with that detector's id.
     weighed: OnceLock<(u64, Hits)>,
     values: OnceLock<Vec<Find>>,
-    /// The same of a text that this is the beginning of.
+    /// The shared detector pass for a text that this passage begins.
     arriving: OnceLock<Shared>,
 }
 
 impl<'a> Passage<'a> {
-    /// A passage of one side's words.
+    /// A passage of the given side.
     pub fn new(text: &'a str, side: Side, kind: Kind, role: Role) -> Self {
         Self {
             text,
@@ -59,12 +59,12 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// What it really says; worked out once for all modules that ask.
+    /// Its normal forms; computed once for all modules.
     pub fn normal(&self) -> &Normal<'a> {
         &self.normal
     }
 
-    /// How much it looks like an attack; worked out once for all modules that ask the same detector, as they do unless
+    /// How much it looks like an attack; computed once for all modules with the same detector, which they share unless
     /// their weights are the operator's own.
     pub fn weighed(&self, detector: &Detector) -> Cow<'_, Hits> {
         // Whoever runs the application wrote its instructions; a tool's server writes its own.
@@ -76,24 +76,24 @@ impl<'a> Passage<'a> {
         }
     }
 
-    /// Personal data and secrets of every built-in kind; worked out once for all modules that ask.
+    /// The personal data and secrets of every built-in kind in it; computed once for all modules.
     pub fn values(&self) -> &[Find] {
         self.values.get_or_init(|| entity::Detector::new(Entity::ALL, Vec::new()).scan(self.text))
     }
 
-    /// Who finds those values in a text that arrives and begins with this passage, for all modules that ask. `detector` looks
-    /// for every built-in kind and nothing else.
+    /// A detector pass for these values in an arriving text that begins with this passage, shared by all modules.
+    /// `detector` must look for every built-in kind and nothing else.
     pub fn arriving(&self, detector: &Arc<entity::Detector>) -> Shared {
         self.arriving.get_or_init(|| Shared::new(detector)).clone()
     }
 
-    /// The same passage, known to come again with every turn or not: what was said before adds nothing to a session anew.
+    /// Marks whether the passage was said before: such text adds nothing more to a session.
     #[must_use]
     pub fn said_before(self, before: bool) -> Self {
         Self { before, ..self }
     }
 
-    /// The same passage of an answer to this request.
+    /// Marks the passage as part of the answer to this request.
     #[must_use]
     pub fn answering(mut self, asked: &'a Arc<Fingerprints>) -> Self {
         self.asked = Some(asked);

@@ -1,4 +1,4 @@
-//! What the operator decides about a module, and how sessions turn findings into blocks.
+//! The operator's policy for a module, and how findings add to sessions and lead to blocks.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,20 +31,20 @@ pub enum OnError {
     Deny,
 }
 
-/// One module as the operator wants it.
+/// The operator's policy for one module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The most this module may do; the engine's own mode bounds it as well.
+    /// The most that the module may do; bounded by the engine's own mode as well.
     pub mode: Mode,
-    /// What becomes of its findings.
+    /// What happens to its findings.
     pub action: Action,
     /// What a score of 1 adds to the session.
     pub weight: f64,
-    /// The score from which a finding counts; fainter ones hardly add to the session. 0 to 1.
+    /// The score from which on a finding counts; lower scores hardly add to the session. 0 to 1.
     pub threshold: f32,
-    /// What its failure means.
+    /// What its failure means for the request.
     pub on_error: OnError,
-    /// Kinds of text it reads instead of its own choice.
+    /// The kinds of text that it reads, in place of its own choice.
     pub kinds: Option<Vec<Kind>>,
 }
 
@@ -59,20 +59,20 @@ impl Policy {
 /// How findings become a session's score, and a score a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SessionRule {
-    /// The score from which a finding blocks.
+    /// The session score from which on a finding blocks.
     pub block_threshold: f64,
-    /// Faint findings never lift a score above this.
+    /// Faint findings never raise a score above this.
     pub faint_ceiling: f64,
 }
 
 impl SessionRule {
-    /// What a faint finding adds, as a share of weight × score.
+    /// The share of weight × score that a faint finding adds.
     pub const FAINT_SHARE: f64 = 0.1;
 }
 
 impl Default for SessionRule {
-    /// A ceiling of 0.3 leaves room for one borderline finding (0.5) below the threshold: who uses the literal phrases all
-    /// day is still not blocked by a single mistake of a detector.
+    /// With a ceiling of 0.3, one borderline finding (0.5) stays below the threshold: a caller who uses the literal phrases
+    /// all day is still not blocked by a single mistake of a detector.
     fn default() -> Self {
         Self { block_threshold: 0.85, faint_ceiling: 0.3 }
     }
@@ -81,30 +81,30 @@ impl Default for SessionRule {
 /// What a judgement adds to the caller's session.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Risk {
-    /// Of findings that count: the strongest weight × score. Not their sum: readings of one text are no independent
-    /// evidence.
+    /// The strongest weight × score among the findings that count. Not their sum, because several scores of one text are
+    /// not independent evidence.
     pub add: f64,
-    /// Of findings that count in what was said before, the strongest weight × score: the session is brought up to it and not
-    /// lifted by it again with every turn.
+    /// The strongest weight × score among the findings in what was said before. It raises the session score up to its own
+    /// value, never above it, so that repeating a conversation's history with every turn does not add up.
     pub before: f64,
-    /// Of fainter ones, bounded by [`SessionRule::faint_ceiling`].
+    /// What fainter findings add, bounded by [`SessionRule::faint_ceiling`].
     pub faint: f64,
-    /// One bit for each module that found something, by its place in the engine.
+    /// One bit for each module with a finding, by its position in the engine.
     pub flags: u32,
 }
 
 impl Risk {
-    /// Nothing that a session would remember.
+    /// Whether it changes nothing in a session.
     pub fn is_none(&self) -> bool {
         !self.counts() && self.faint <= 0.0
     }
 
-    /// Something was found that counts.
+    /// Whether any finding counts.
     pub fn counts(&self) -> bool {
         self.add > 0.0 || self.before > 0.0
     }
 
-    /// The score of a session that had `score` before.
+    /// The score of a session after adding this risk to `score`.
     pub fn onto(&self, score: f64, rule: &SessionRule) -> f64 {
         let score = (score + self.add).max(self.before);
         score.max((score + self.faint).min(rule.faint_ceiling))

@@ -1,15 +1,15 @@
-//! Replacing spans of a text by markers.
+//! Replaces spans of a text by markers.
 
 use std::ops::Range;
 
 use super::{Category, Opening};
 
-/// What stands in the place of a value.
+/// The marker that replaces a value.
 pub fn marker(category: &str) -> String {
     format!("[REDACTED:{category}]")
 }
 
-/// Spans in order, overlapping ones merged; a merged span has the category of its longest part.
+/// Sorts spans and merges overlapping ones; a merged span has the category of its longest part.
 pub fn merged(mut spans: Vec<(Range<usize>, Category)>) -> Vec<(Range<usize>, Category)> {
     spans.retain(|(span, _)| span.start < span.end);
     spans.sort_by_key(|(span, _)| (span.start, usize::MAX - span.end));
@@ -33,8 +33,8 @@ pub fn merged(mut spans: Vec<(Range<usize>, Category)>) -> Vec<(Range<usize>, Ca
     out
 }
 
-/// The text with every span replaced by its marker. Spans are as [`merged`] leaves them; one that is not on character
-/// boundaries is widened to them.
+/// The text with every span replaced by its marker. Spans must be as [`merged`] returns them; one that is not on character
+/// boundaries is widened.
 pub fn redacted(text: &str, spans: &[(Range<usize>, Category)]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -98,7 +98,7 @@ fn is_json(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// Whether one stands inside a string of a JSON text read so far.
+/// Whether the current position in a JSON text is within a string.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quotes {
     inside: bool,
@@ -106,7 +106,7 @@ pub struct Quotes {
 }
 
 impl Quotes {
-    /// Reads on.
+    /// Reads more of the text.
     pub fn read(&mut self, text: &str) {
         for byte in text.bytes() {
             match byte {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is cut out of an argument text, it stays JSON, and nothing of a span is left.
+        /// Whatever is redacted in an argument text, it stays JSON, and nothing of a span remains.
         #[test]
         fn what_was_json_stays_json(values in prop::collection::vec("[a-z\\\\\"é ]{0,12}", 1..4), at in 0usize..60, len in 1usize..30) {
             let text = serde_json::to_string(&values).unwrap();

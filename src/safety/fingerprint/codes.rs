@@ -1,20 +1,19 @@
-//! Strings in system text that are secrets by the look of them: access codes that a sentence announces, and tokens that
-//! nobody writes by hand.
+//! Strings in system text that look like secrets: access codes that a sentence announces, and random-looking tokens.
 
 use std::ops::Range;
 
 use super::reading;
 use super::word;
 
-/// A request announces no more of them than this; the rest is not looked for.
+/// Most codes in a request; further ones are ignored.
 const MOST: usize = 16;
 
-/// A secret string of the system text.
+/// A secret string in the system text.
 #[derive(Debug, Clone)]
 pub struct Code {
-    /// Its letters' codes, without what stands between them.
+    /// The codes of its letters, without separators.
     pub letters: Vec<u32>,
-    /// Whether it can be nothing else: a token, or in quotes behind the words that announce it.
+    /// Whether it certainly is a secret: a random-looking token, or in quotes after the words that announce it.
     pub sure: bool,
 }
 
@@ -25,7 +24,7 @@ impl Code {
         (4..=128).contains(&letters.len()).then_some(Self { letters, sure })
     }
 
-    /// Whether a text says it too, however spelled.
+    /// Whether a text contains it, however spelled.
     pub fn known_from(&self, text: &str) -> bool {
         let mut letters = Vec::with_capacity(text.len());
         reading::letters(text, |code| letters.push(code));
@@ -33,17 +32,17 @@ impl Code {
     }
 }
 
-/// Collects the codes of a text whose words are shown to it one after the other.
+/// Collects the codes in a text, given its words one after the other.
 #[derive(Debug, Default)]
 pub struct Collector {
     found: Vec<Code>,
-    /// Where the last word of a secret's name ended, and whether its name alone says that it is one.
+    /// Where the last name of a secret ended, and whether that name can mean nothing else.
     announced: Option<(usize, bool)>,
     qualified: bool,
 }
 
 impl Collector {
-    /// The next word of `text`.
+    /// Takes the next word of `text`.
     #[inline]
     pub fn word(&mut self, text: &str, hash: u64, letters: u16, at: &Range<usize>) {
         if letters >= 8 && self.found.len() < MOST && by_machine(&text[at.clone()]) {
@@ -64,7 +63,7 @@ impl Collector {
         self.qualified = may_name(hash) && QUALIFIERS.contains(&hash);
     }
 
-    /// All that were found.
+    /// All codes that were found.
     pub fn finish(mut self, text: &str) -> Vec<Code> {
         if let Some((end, plain)) = self.announced
             && self.found.len() < MOST
@@ -74,7 +73,7 @@ impl Collector {
         self.found
     }
 
-    /// A code that is said again is no second one; it is sure if it was sure once.
+    /// Adds a code; a repeated one is kept once, and is sure if any occurrence was.
     fn keep(&mut self, code: Option<Code>) {
         let Some(code) = code else { return };
         match self.found.iter_mut().find(|known| known.letters == code.letters) {
@@ -84,7 +83,7 @@ impl Collector {
     }
 }
 
-/// Whether a run of letters and digits was made by a machine: letters and digits change places often.
+/// Whether a run of letters and digits looks machine-made: letters and digits alternate often.
 fn by_machine(token: &str) -> bool {
     let bytes = token.as_bytes();
     let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
@@ -92,7 +91,7 @@ fn by_machine(token: &str) -> bool {
     token.is_ascii() && digits >= 2 && bytes.len() - digits >= 2 && changes >= 3
 }
 
-/// The value behind the name of a secret: `is "value"`, `: value`, `= value`.
+/// The value after the name of a secret: `is "value"`, `: value`, `= value`.
 fn announced(text: &str, end: usize, plain: bool) -> Option<Code> {
     let rest = text.get(end..)?;
     let rest = rest.trim_start_matches([' ', '"', '*', '`', '\'']);
@@ -110,7 +109,7 @@ fn announced(text: &str, end: usize, plain: bool) -> Option<Code> {
         _ => None,
     };
     let Some(closing) = closing else {
-        // Without quotes only what no sentence would go on with is a value.
+        // Without quotes, only a token that no sentence would continue with counts as a value.
         let token = rest.split([' ', '\n', '\t', '\r', ',', ';', '"']).next()?.trim_end_matches(['.', '!', '?', ')', '*']);
         let odd = token.bytes().any(|b| b.is_ascii_digit() || b == b'_') || token.bytes().skip(1).any(|b| b.is_ascii_uppercase());
         let token = (plain && odd && token.is_ascii() && !token.contains("://")).then_some(token)?;
@@ -127,14 +126,14 @@ const fn hash(text: &str) -> u64 {
     let bytes = text.as_bytes();
     let (mut hash, mut n) = (0, 0);
     while n < bytes.len() {
-        // Names are given in their skeleton: `l` for `i`.
+        // Names are given as skeletons: `l` for `i`.
         hash = word::step(hash, bytes[n] as u32);
         n += 1;
     }
     word::mix(hash)
 }
 
-/// Names of secrets; true for those that are nothing else.
+/// Names of secrets; `true` for those that mean nothing else.
 const NOUNS: [(u64, bool); 16] = [
     (hash("password"), true),
     (hash("passcode"), true),
@@ -167,7 +166,7 @@ const QUALIFIERS: [u64; 10] = [
     hash("entry"),
 ];
 
-/// One bit for each of 1024 classes of hashes: nearly every word is none of the above, and one look says so.
+/// A bit for each of 1024 classes of hashes: nearly every word is none of the above, which one lookup shows.
 const FEW: [u64; 16] = {
     let (mut bits, mut n) = ([0; 16], 0);
     while n < NOUNS.len() {

@@ -1,21 +1,21 @@
-//! Words at a glance: how long a word is and which letters it begins and ends with. Two words that are the same have the
-//! same gist, also when one of them is written backwards, and four gists in a row tell texts apart nearly as well as four
-//! words do. Only the ends of words have to be found for it, so most of a text need not be spelled.
+//! Gists of words: their length, and the letters at both ends. Equal words have equal gists, also if one is written
+//! backwards, and four gists in a row distinguish texts nearly as well as four words. Only the ends of words must be found,
+//! so most of a text need not be spelled.
 
 use super::reading::Window;
 use super::skeleton::{BLOCK, Class, LETTERS, class, first_block, signs};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
-/// The gist of a word of this many letters between these two, given by their codes.
+/// The gist of a word with this many letters and these outer letters, given by their codes.
 #[inline]
 pub const fn gist(letters: u16, first: u32, last: u32) -> u64 {
-    // Either letter may be the first one.
+    // Ordered, so that a reversed word has the same gist.
     let (low, high) = if first < last { (first, last) } else { (last, first) };
     letters as u64 | (low as u64) << 16 | (high as u64) << 40
 }
 
-/// A word whose end has not been seen: how many letters, and the codes of the outer two.
+/// A word whose end has not been seen: number of letters, and the codes of the outer two.
 #[derive(Debug, Clone, Copy, Default)]
 struct Open {
     letters: u16,
@@ -24,11 +24,11 @@ struct Open {
 }
 
 impl Open {
-    /// Letters of ASCII that go on with it.
+    /// Continues the word with ASCII letters.
     #[inline]
     fn run(&mut self, mut run: &[u8], f: &mut impl FnMut(u64)) {
         let code = |byte: &u8| u32::from(LETTERS[*byte as usize].0);
-        // A longer word is cut.
+        // A longer word is split.
         while let Some((head, rest)) = run.split_at_checked(usize::from(LONGEST - self.letters)).filter(|(_, rest)| !rest.is_empty()) {
             self.add(head.len() as u16, head.first().map_or(0, code), head.last().map_or(0, code));
             self.end(f);
@@ -50,7 +50,7 @@ impl Open {
         }
     }
 
-    /// The word has ended.
+    /// Ends the word.
     #[inline]
     fn end(&mut self, f: &mut impl FnMut(u64)) {
         if self.letters > 0 {
@@ -59,7 +59,7 @@ impl Open {
         }
     }
 
-    /// The next character.
+    /// Takes the next character.
     fn one(&mut self, c: char, f: &mut impl FnMut(u64)) {
         match class(c) {
             Class::Letter(code) => {
@@ -74,7 +74,7 @@ impl Open {
     }
 }
 
-/// Visits the gists of a text's words.
+/// Calls `f` with the gists of a text's words.
 #[inline]
 pub fn gists(text: &str, mut f: impl FnMut(u64)) {
     let bytes = text.as_bytes();
@@ -107,7 +107,7 @@ pub fn gists(text: &str, mut f: impl FnMut(u64)) {
     open.end(&mut f);
 }
 
-/// Reads on one by one, until a stretch of plain text may follow: how many bytes.
+/// Takes characters one by one until a stretch of plain text may follow. Returns the number of bytes.
 fn odd(text: &str, open: &mut Open, f: &mut impl FnMut(u64)) -> usize {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -122,7 +122,7 @@ fn odd(text: &str, open: &mut Open, f: &mut impl FnMut(u64)) -> usize {
     at
 }
 
-/// The shingles of a text's gists.
+/// The shingles of a text, over gists.
 pub fn shingles(text: &str) -> Table {
     let mut table = Table::for_up_to(text.len() / 5 + 16);
     let mut window = Window::default();
@@ -134,7 +134,7 @@ pub fn shingles(text: &str) -> Table {
     table
 }
 
-/// Which gists a text has, a bit for each of 4096 classes of them: one look tells that a word is not of the text.
+/// The gists that a text contains, as a bit for each of 4096 classes: one lookup shows that a word is not in the text.
 #[derive(Debug, Clone)]
 pub struct Vocabulary([u64; 64]);
 
@@ -145,7 +145,7 @@ impl Default for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Of a text.
+    /// The vocabulary of a text.
     pub fn of(text: &str) -> Self {
         let mut this = Self::default();
         gists(text, |gist| {
@@ -155,7 +155,7 @@ impl Vocabulary {
         this
     }
 
-    /// Whether the text may have a gist: never false for one that it has.
+    /// Whether the text may contain a gist; no false negatives.
     #[inline]
     pub fn may_have(&self, gist: u64) -> bool {
         let (word, bit) = Self::place(gist);
@@ -169,7 +169,7 @@ impl Vocabulary {
     }
 }
 
-/// The gists of four words in a row, sixteen bits of each: enough to tell what was said from what was not.
+/// The gists of the last four words, sixteen bits of each, to recognise what was said before.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     bits: u64,
@@ -177,7 +177,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Behind these words.
+    /// Continues after the words of a window.
     pub fn behind(window: &Window) -> Self {
         let bits = window.last().iter().fold(0, |bits, gist| bits << 16 | Self::sign(*gist));
         Self { bits, filled: window.filled() }
@@ -199,13 +199,12 @@ impl Row {
     }
 }
 
-/// What was said, as rows of gists, a few bits for each: in three hundred rows that were not said, one may be told to have
-/// been.
+/// Four-word rows that were said, as a Bloom filter: about one in three hundred others is taken for said.
 #[derive(Debug, Clone, Default)]
 pub struct Said(Vec<u64>);
 
 impl Said {
-    /// In a text.
+    /// The rows of a text.
     pub fn in_text(text: &str) -> Self {
         if text.is_empty() {
             return Self::default();
@@ -222,18 +221,18 @@ impl Said {
         Self(bits)
     }
 
-    /// Whether nothing was.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether these four words were said [in a row](Row): never false for any that were.
+    /// Whether these four words were said [in a row](Row); no false negatives.
     #[inline]
     pub fn may_have(&self, four: u64) -> bool {
         !self.0.is_empty() && Self::places(self.0.len(), four).iter().all(|(word, bit)| self.0[*word] >> bit & 1 == 1)
     }
 
-    /// Two bits of as many words as there are, a power of two.
+    /// The two bits of a row in a filter of this many words, a power of two.
     #[inline]
     const fn places(words: usize, four: u64) -> [(usize, u32); 2] {
         let (mask, hash) = (words - 1, (four ^ four >> 32).wrapping_mul(word::STEP));
@@ -255,7 +254,7 @@ mod tests {
         all
     }
 
-    /// The same, one character after the other.
+    /// [`gists`], one character at a time.
     fn one_by_one(text: &str) -> Vec<u64> {
         let (mut all, mut open) = (Vec::new(), Open::default());
         text.chars().for_each(|c| open.one(c, &mut |gist| all.push(gist)));
@@ -323,7 +322,7 @@ mod tests {
     }
 
     proptest! {
-        /// Words are the same here and in the exact reading, and a spelling that is taken letter by letter has their gists.
+        /// The words are the same as in the exact reading, and a spelling that is fed letter by letter has the same gists.
         #[test]
         fn the_words_are_those_of_the_exact_reading(text in "[a-cIl1' é\u{200b}指,-]{0,40}|[a-z]{100,150} [a-zé]{60,70}") {
             let mut places = Vec::new();

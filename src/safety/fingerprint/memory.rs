@@ -1,5 +1,5 @@
-//! System texts that were seen before. The same one comes with every request of an application: what is worked out of it
-//! for the first answer serves the others.
+//! A cache for system texts. An application sends the same one with every request: what is computed for the first answer is
+//! reused for the others.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use super::Own;
 use crate::safety::digest::Digests;
 
-/// So many system texts are remembered, and none that is longer: about 10 MiB at the most.
+/// Number of cached system texts, and the length of the longest: about 10 MiB at most.
 const TEXTS: NonZeroUsize = match NonZeroUsize::new(256) {
     Some(texts) => texts,
     None => NonZeroUsize::MIN,
 };
 const LONGEST: usize = 16 << 10;
 
-/// A bounded memory of what system texts came to, the least recently used first out.
+/// A bounded LRU cache of what was computed from system texts.
 #[derive(Debug)]
 pub struct Memory {
     digests: Digests,
@@ -33,7 +33,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What a system text came to, now or before.
+    /// The cached result for a system text, or that of `work`.
     pub(super) fn of(&self, system: &str, work: impl FnOnce() -> Own) -> Arc<Own> {
         if system.len() > LONGEST {
             return Arc::new(work());
@@ -47,12 +47,12 @@ impl Memory {
         own
     }
 
-    /// How many texts are remembered.
+    /// Number of cached texts.
     pub fn len(&self) -> usize {
         self.known.lock().len()
     }
 
-    /// Nothing is remembered.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,8 +1,8 @@
-//! What a request said, in a form that its answer can be compared with.
+//! What a request said, in a form with which its answer can be compared.
 //!
-//! Only texts are copied when a request is read; the sets of shingles are made when a response-side module first asks for
-//! them, each at most once, and cost about 2 µs a KiB. Shingles are of four words after [`skeleton`], so that case, marks,
-//! look-alike letters, leetspeak and the order of reading make no difference.
+//! Reading a request only copies texts. The sets of shingles are computed when a response-side module first asks for them,
+//! each at most once, at about 2 µs per KiB. Shingles are four consecutive words after [`skeleton`] normalisation, so that
+//! case, punctuation, look-alike letters, leetspeak and reading direction make no difference.
 
 pub mod codes;
 pub mod gist;
@@ -25,18 +25,18 @@ use gist::{Said, Vocabulary};
 use reading::Window;
 use table::Table;
 
-/// System text beyond this is not compared with answers.
+/// System text beyond this many bytes is not compared with answers.
 const MOST_SYSTEM: usize = 256 << 10;
-/// What the caller is known to know: beyond this the oldest is forgotten, which can only make a finding more likely.
+/// Bytes kept of what the caller knows. Beyond them the oldest is forgotten, which can only make a finding more likely.
 const MOST_KNOWN: usize = 1 << 20;
-/// How much of the caller's last words an answer is searched for.
+/// Bytes of the caller's last messages that an answer is searched for.
 const MOST_RECENT: usize = 16 << 10;
 
 /// The system text of a request, and what its caller knows anyway.
 #[derive(Debug, Default)]
 pub struct Fingerprints {
     system: String,
-    /// Where the title of the system text ends: what an application calls itself is no secret.
+    /// The end of the system text's title: what an application calls itself is not secret.
     title: usize,
     known: String,
     name: u128,
@@ -48,7 +48,7 @@ pub struct Fingerprints {
     values: OnceLock<Table>,
 }
 
-/// What a system text comes to.
+/// What is computed from a system text.
 #[derive(Debug, Default)]
 struct Own {
     shingles: Table,
@@ -60,7 +60,7 @@ struct Own {
 }
 
 impl Fingerprints {
-    /// Of all passages of a request, in their order. Passages of answers are left out.
+    /// The fingerprints of all passages of a request, in order. Passages of answers are ignored.
     pub fn of<'p, 'a: 'p>(passages: impl IntoIterator<Item = &'p Passage<'a>>) -> Self {
         let mut this = Self::default();
         for passage in passages {
@@ -69,7 +69,7 @@ impl Fingerprints {
         this
     }
 
-    /// Names these words: two requests of one name say the same. 0 for no name.
+    /// Attaches a name that identifies these texts: two requests with the same name said the same. 0 is no name.
     #[must_use]
     pub fn named(mut self, name: u128) -> Self {
         self.name = name;
@@ -81,7 +81,7 @@ impl Fingerprints {
         (self.name != 0).then_some(self.name)
     }
 
-    /// One more passage of the request.
+    /// Adds a passage of the request.
     pub fn add(&mut self, passage: &Passage<'_>) {
         if passage.side != Side::Request {
             return;
@@ -109,7 +109,7 @@ impl Fingerprints {
         self.system.is_empty() && self.known.is_empty()
     }
 
-    /// What the caller said, was told and got from tools, in order.
+    /// What the caller said, was answered, and got from tools, in order.
     pub fn known(&self) -> &str {
         &self.known
     }
@@ -119,27 +119,28 @@ impl Fingerprints {
         &self.system
     }
 
-    /// Shingles of the system text.
+    /// The shingles of the system text.
     pub fn shingles(&self) -> &Table {
         &self.own().shingles
     }
 
-    /// Shingles of gists of the system text and a little more: where an answer has none of them, it has no shingle either.
+    /// Shingles over gists of the system text, and some more. An answer without any of these has none of [`Self::shingles`]
+    /// either.
     pub fn gists(&self) -> &Table {
         &self.own().gists
     }
 
-    /// Gists of the system text.
+    /// The gists in the system text.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.own().vocabulary
     }
 
-    /// Words of the system text: an answer in the same language shares some of them, one in disguise none.
+    /// The words in the system text. An answer in the same language shares some of them, one in disguise none.
     pub fn words(&self) -> &Table {
         &self.own().words
     }
 
-    /// Secret strings of the system text that its caller does not know.
+    /// The secret strings in the system text that its caller does not know.
     pub fn codes(&self) -> &[Code] {
         let codes = &self.own().codes;
         if codes.is_empty() {
@@ -148,7 +149,7 @@ impl Fingerprints {
         self.unknown.get_or_init(|| codes.iter().filter(|code| !code.known_from(&self.known)).cloned().collect())
     }
 
-    /// Grams of letters of the system text: for scripts without spaces and for letters standing apart.
+    /// Letter n-grams of the system text, for scripts without spaces and for spaced-out letters.
     pub fn grams(&self) -> &Table {
         self.own().grams.get_or_init(|| {
             let (title, text) = self.system.split_at(self.title);
@@ -156,27 +157,27 @@ impl Fingerprints {
         })
     }
 
-    /// Whether the caller knows these four words already.
+    /// Whether the caller knows this shingle.
     pub fn known_shingle(&self, shingle: u64) -> bool {
         !self.known.is_empty() && self.known_shingles.get_or_init(|| reading::shingles(&self.known)).contains(shingle)
     }
 
-    /// Whether the caller knows these letters already.
+    /// Whether the caller knows this n-gram.
     pub fn known_gram(&self, gram: u64) -> bool {
         !self.known.is_empty() && self.known_grams.get_or_init(|| reading::grams(&self.known, &Table::default())).contains(gram)
     }
 
-    /// The caller's last words.
+    /// The caller's last messages.
     pub fn recent(&self) -> &Said {
         self.recent.get_or_init(|| Said::in_text(latest(&self.known, MOST_RECENT)))
     }
 
-    /// Whether a value of this [number](values::number) stands in the request, whoever said it.
+    /// Whether a value with this [number](values::number) occurs in the request, whoever said it.
     pub fn has_value(&self, number: u64) -> bool {
         self.values.get_or_init(|| values::all([&self.system, &self.known])).contains(number)
     }
 
-    /// Takes from a memory what its system text came to before.
+    /// Takes what was computed from its system text before from a cache.
     pub fn recall(&self, memory: &Memory) {
         if !self.system.is_empty() {
             self.own.get_or_init(|| memory.of(&self.system, || self.read()));
@@ -220,7 +221,7 @@ impl Fingerprints {
     }
 }
 
-/// The first four words as spaces part them, unless they are more than a third of the text.
+/// The end of the title: the first four words, unless they are more than a third of the text.
 fn title(text: &str) -> usize {
     let start = text.len() - text.trim_start().len();
     let mut inside = true;
@@ -237,13 +238,13 @@ fn title(text: &str) -> usize {
     0
 }
 
-/// Appends what fits below `most`, apart from what is there.
+/// Appends as much of a text as fits below `most`, separated from what is there.
 fn append(to: &mut String, text: &str, most: usize) {
     let room = most.saturating_sub(to.len() + 1);
     let end = (0..=room.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     if end > 0 {
         if to.capacity() == 0 {
-            // Room for the messages of a short conversation.
+            // Enough for the messages of a short conversation.
             to.reserve(text.len().max(1000) + 24);
         }
         to.push('\n');
@@ -251,7 +252,7 @@ fn append(to: &mut String, text: &str, most: usize) {
     }
 }
 
-/// The last bytes of a text, at most this many.
+/// The end of a text, at most this many bytes.
 fn latest(text: &str, most: usize) -> &str {
     let from = text.len().saturating_sub(most);
     let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! Reading a whole text of a request, word by word and letter by letter.
+//! Reads a whole text of a request, word by word and letter by letter.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::skeleton::{Class, LETTERS, class};
 use super::table::Table;
 use super::word::{self, LONGEST};
 
-/// Visits the words of a text: number, letters, and where they stand.
+/// Calls `f` for the words of a text: number, count of letters, and range.
 #[inline]
 pub fn words(text: &str, mut f: impl FnMut(u64, u16, Range<usize>)) {
     let bytes = text.as_bytes();
@@ -53,7 +53,7 @@ pub fn words(text: &str, mut f: impl FnMut(u64, u16, Range<usize>)) {
     }
 }
 
-/// Visits the letters of a text, of every script.
+/// Calls `f` for the letters of a text, in any script.
 pub fn letters(text: &str, mut f: impl FnMut(u32)) {
     for c in text.chars() {
         if let Class::Letter(code) | Class::Dense(code) = class(c) {
@@ -62,7 +62,7 @@ pub fn letters(text: &str, mut f: impl FnMut(u32)) {
     }
 }
 
-/// The last three words, waiting for a fourth.
+/// The last three words, which make a shingle with a fourth.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Window {
     words: [u64; 3],
@@ -70,12 +70,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// The last three words, the oldest first.
+    /// The last three words, oldest first.
     pub const fn last(&self) -> &[u64; 3] {
         &self.words
     }
 
-    /// How many words there have been, of at most three.
+    /// Number of words so far, at most three.
     pub const fn filled(&self) -> u8 {
         self.filled
     }
@@ -87,7 +87,7 @@ impl Window {
         (self.filled >= 3).then(|| word::shingle(a, b, c, word))
     }
 
-    /// The shingle that ends with this word.
+    /// Takes a word, and returns the shingle that ends with it.
     #[inline]
     pub fn push(&mut self, word: u64) -> Option<u64> {
         let [a, b, c] = self.words;
@@ -100,10 +100,10 @@ impl Window {
     }
 }
 
-/// How many letters in a row make a gram: enough that no two texts share one by chance.
+/// Number of letters in a gram: so many that texts do not share one by chance.
 pub const GRAM: usize = 10;
 
-/// What the letter that leaves a gram has grown to.
+/// The factor that the letter leaving a gram has accumulated.
 const LEAVING: u64 = {
     let (mut power, mut n) = (1_u64, 0);
     while n < GRAM {
@@ -123,7 +123,7 @@ pub struct Gram {
 }
 
 impl Gram {
-    /// The gram that ends with this letter.
+    /// Takes a letter, and returns the gram that ends with it.
     #[inline]
     pub fn push(&mut self, code: u32) -> Option<u64> {
         let slot = &mut self.ring[self.at as usize % GRAM];
@@ -151,7 +151,7 @@ pub fn shingles(text: &str) -> Table {
     table
 }
 
-/// The grams of a text, without these.
+/// The grams of a text, without those in `without`.
 pub fn grams(text: &str, without: &Table) -> Table {
     let mut table = Table::for_up_to(text.len() + 16);
     let mut gram = Gram::default();

@@ -1,28 +1,28 @@
-//! What a character is when two texts are compared: the same for a letter and everything that is written instead of it.
+//! Normalises characters for comparisons: a letter and everything written in place of it get the same code.
 //!
-//! Both sides of a comparison go through this one map, so it may be coarse: `1`, `l`, `i`, `І` (Cyrillic) and `𝗂` are one
-//! code, digits that stand for letters are those letters. It looks at one character at a time, so a text that arrives in
-//! pieces is read exactly as a whole one.
+//! Both sides of a comparison use this mapping, so it may be coarse: `1`, `l`, `i`, `І` (Cyrillic) and `𝗂` share one code,
+//! and digits that stand for letters are those letters. Characters are mapped one at a time, so a text that arrives in
+//! pieces reads exactly like the whole.
 
 use std::sync::LazyLock;
 
-/// What one character is to a comparison.
+/// The role of a character in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Part of a word; its code.
+    /// Part of a word, with its code.
     Letter(u32),
-    /// A character of a script that is written without spaces; its code.
+    /// A character of a script without spaces, with its code.
     Dense(u32),
-    /// Invisible, or an apostrophe: as if it were not there.
+    /// Invisible, or an apostrophe; skipped.
     Ignored,
-    /// Everything between words.
+    /// A separator of words.
     Break,
 }
 
 const BREAK: u8 = 0;
 const IGNORED: u8 = 1;
 
-/// ASCII: [`BREAK`], [`IGNORED`] or the code.
+/// For ASCII: [`BREAK`], [`IGNORED`] or the code.
 const ASCII: [u8; 128] = {
     let mut table = [BREAK; 128];
     let mut c = 0;
@@ -33,7 +33,7 @@ const ASCII: [u8; 128] = {
     table
 };
 
-/// The same, with letters moved by thirteen places first.
+/// `ASCII` after ROT13.
 const ROT13: [u8; 128] = {
     let mut table = ASCII;
     let mut c = 0;
@@ -69,7 +69,7 @@ const fn of_table(code: u8) -> Class {
     }
 }
 
-/// What the bytes of a text are: the code of an ASCII letter and the one it has moved by thirteen places, or (0, 0).
+/// For each byte: the code of an ASCII letter and its code after ROT13, or (0, 0).
 pub const LETTERS: [(u8, u8); 256] = {
     let mut table = [(0, 0); 256];
     let mut c = 0;
@@ -82,13 +82,14 @@ pub const LETTERS: [(u8, u8); 256] = {
     table
 };
 
-/// How many letters of ASCII a text begins with, eight at a time.
+/// The number of ASCII letters at the start of a text, counted eight bytes at a time.
 #[inline]
 pub fn letters(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let chunk = u64::from_le_bytes(*chunk);
-        // Without their highest bits no sum carries into the next byte; that bit then says whether a byte is at least so much.
+        // Without the highest bits no sum carries into the next byte; the bit then tells whether a byte is at least the
+        // bound.
         let low = chunk & every(0x7f);
         let lower = low | every(0x20);
         let letter = (lower + every(0x80 - b'a')) & !(lower + every(0x7f - b'z'));
@@ -102,21 +103,21 @@ pub fn letters(bytes: &[u8]) -> usize {
     at + bytes.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
-/// So many bytes are looked at together.
+/// Number of bytes that are examined together.
 pub const BLOCK: usize = 64;
 
-/// What stands in a block, a bit a byte, the first one lowest. A byte of neither sort parts words and is nothing else.
+/// Bit masks of a block, the first byte in the lowest bit. A byte in none of them is a plain separator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Signs {
-    /// Letters of ASCII.
+    /// ASCII letters.
     pub letters: u64,
-    /// `+`, `-`, `/` and `_`, which part words and may be inside of base64.
+    /// `+`, `-`, `/` and `_`, which separate words but may be part of base64.
     pub joints: u64,
-    /// To be looked at one by one: apostrophes, what escapes begin with, and everything beyond ASCII.
+    /// Bytes that need a closer look: apostrophes, beginnings of escapes, and everything beyond ASCII.
     pub odd: u64,
 }
 
-/// The first block of a text; where the text is shorter, `spaces` with the text in it.
+/// The first block of a text; a shorter text is padded in `spaces`.
 #[inline(always)]
 pub fn first_block<'b>(text: &'b [u8], spaces: &'b mut [u8; BLOCK]) -> &'b [u8; BLOCK] {
     match text.first_chunk() {
@@ -128,15 +129,15 @@ pub fn first_block<'b>(text: &'b [u8], spaces: &'b mut [u8; BLOCK]) -> &'b [u8; 
     }
 }
 
-/// Looks at a block, eight bytes at a time.
+/// Computes the masks of a block, eight bytes at a time.
 #[inline]
 pub fn signs(block: &[u8; BLOCK]) -> Signs {
     const HIGH: u64 = every(0x80);
-    /// Whether bytes without their highest bits are at least `from` and at most `to`, in those bits.
+    /// Marks, in the highest bit, the bytes (without their own highest bit) between `from` and `to`.
     const fn within(low: u64, from: u8, to: u8) -> u64 {
         (low + every(0x80 - from)) & !(low + every(0x7f - to))
     }
-    /// The highest bits of eight bytes, one beside the other.
+    /// The highest bits of eight bytes, collected into eight consecutive bits.
     const fn gathered(high: u64) -> u64 {
         (high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
     }
@@ -146,7 +147,7 @@ pub fn signs(block: &[u8; BLOCK]) -> Signs {
         let low = chunk & !HIGH;
         let letter = (within(low | every(0x20), b'a', b'z') | within(low, b'0', b'9')) & !chunk & HIGH;
         signs.letters |= gathered(letter) << (n * 8);
-        // Of `+,-./` every other one, and of ASCII the one that is `_`.
+        // Every other one of `+,-./`, and `_`.
         let joint = (within(low, b'+', b'/') & low << 7 | !((low ^ every(b'_')) + every(0x7f))) & !chunk & HIGH;
         let odd = (within(low, b'%', b'\'') | chunk) & HIGH;
         if joint | odd != 0 {
@@ -157,12 +158,12 @@ pub fn signs(block: &[u8; BLOCK]) -> Signs {
     signs
 }
 
-/// A byte eight times.
+/// A byte repeated eight times.
 const fn every(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// What a character is.
+/// The class of a character.
 #[inline]
 pub fn class(c: char) -> Class {
     match c as u32 {
@@ -174,25 +175,25 @@ pub fn class(c: char) -> Class {
     }
 }
 
-/// Makes the table of characters, a few milliseconds' work, before the first text waits for it.
+/// Builds the table of characters, a few milliseconds of work, before the first text needs it.
 pub fn prepare() {
     LazyLock::force(&NEAR);
 }
 
-/// Alphabets, and the punctuation of all scripts, end here.
+/// The end of alphabets and punctuation in Unicode.
 const SMALL: u32 = 0x3100;
 
-/// What is looked up in Unicode's tables for each of them is looked up once.
+/// The classes of characters below [`SMALL`], looked up in Unicode's tables once.
 static NEAR: LazyLock<Vec<Class>> =
     LazyLock::new(|| (0x80..SMALL).map(|at| char::from_u32(at).map_or(Class::Break, beyond_ascii)).collect());
 
-/// The code that a letter has when the text was moved by thirteen places; other characters keep `code`.
+/// The code of a letter after ROT13; other characters keep `code`.
 #[inline]
 pub fn rot13(c: char, code: u32) -> u32 {
     ROT13.get(c as usize).map_or(code, |&moved| u32::from(moved))
 }
 
-/// À to ſ without their marks; `.` where nothing was taken off.
+/// À to ſ without their accents; `.` where there is none to remove.
 const LATIN: &[u8; 192] = b"aaaaaa.ceeeelllldnooooo.ouuuuy..aaaaaa.ceeeelllldnooooo.ouuuuy.yaaaaaaccccccccddddeeeeeeeeeegggg\
 gggghhhhllllllllll..jjkk.llllll..llnnnnnn.nnoooooo..rrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzzs";
 
@@ -205,7 +206,7 @@ fn beyond_ascii(c: char) -> Class {
         0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F | 0x200B..=0x200F | 0x202A..=0x202E | 0x2060..=0x206F | 0xFEFF => {
             Class::Ignored
         }
-        // Punctuation, symbols and scripts without case, of which nothing has to be looked up.
+        // Punctuation, symbols and scripts without case, which need no lookup.
         0x2000..=0x206F | 0x2190..=0x245F | 0x2500..=0x2775 | 0x3000..=0x3004 | 0x3008..=0x3020 | 0x1F300..=0x1FAFF => Class::Break,
         0x0620..=0x064A | 0xAC00..=0xD7A3 => Class::Letter(at),
         // Tag characters: invisible ASCII.
@@ -215,7 +216,7 @@ fn beyond_ascii(c: char) -> Class {
             Some(b'.') | None => word(c),
             Some(&base) => Class::Letter(u32::from(base)),
         },
-        // Full width, mathematical and circled forms.
+        // Full-width, mathematical and circled letters.
         0xFF01..=0xFF5E => of_table(code((at - 0xFEE0) as u8)),
         0x1D400..=0x1D6A3 => ascii(u32::from(b'a') + (at - 0x1D400) % 26),
         0x1D7CE..=0x1D7FF => ascii(u32::from(b'0') + (at - 0x1D7CE) % 10),
@@ -236,7 +237,7 @@ fn word(c: char) -> Class {
     }
 }
 
-/// Greek, Cyrillic and Armenian letters that look like Latin ones (the everyday part of Unicode's confusables).
+/// Greek, Cyrillic and Armenian letters that look like Latin ones (the common part of Unicode's confusables).
 const fn lookalike(c: char) -> Option<u8> {
     Some(match c {
         'А' | 'а' | 'Α' | 'α' => b'a',

@@ -1,19 +1,19 @@
-//! Sentences that a system text wants to have said: `greet the user with "…"`, `only reply: "…"`. Saying them is what was
-//! asked for.
+//! Sentences that a system text asks the model to say: `greet the user with "…"`, `only reply: "…"`. Repeating these is not
+//! a leak.
 
 use std::ops::Range;
 
 use memchr::memchr2;
 
-/// How far before a quotation the word stands that asks for it.
+/// How far before a quotation the word that asks for it may be, in bytes.
 const BEFORE: usize = 48;
-/// Longer quotations are no lines to say.
+/// Longer quotations are not taken for such sentences, in bytes.
 const LONGEST: usize = 600;
 
 /// `“`
 const LEFT: &[u8] = "“".as_bytes();
 
-/// Words that ask for what follows to be said.
+/// Words that ask for the following to be said.
 const ASKING: [&str; 21] = [
     "say",
     "saying",
@@ -38,7 +38,7 @@ const ASKING: [&str; 21] = [
     "réponds",
 ];
 
-/// The insides of quotations that a text wants to have said, in order.
+/// The contents of quotations that a text asks to be said, in order.
 pub fn spoken(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut from = 0;

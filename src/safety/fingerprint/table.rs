@@ -1,33 +1,33 @@
-//! A set of hashes, small and quick to fill: it is made for one request and thrown away.
+//! A small set of hashes that is quick to fill: it is made for one request and dropped.
 
-/// Open addressing over 32-bit tags; a slot and its tag come from different bits of the hash.
+/// Open addressing over 32-bit tags; the slot and the tag come from different bits of the hash.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     slots: Vec<u32>,
-    /// A bit for each of eight times as many places: one look tells that a hash is not there.
+    /// A bit for each of eight times as many positions: one lookup shows that a hash is absent.
     bits: Vec<u64>,
     shift: u32,
     len: usize,
 }
 
 impl Table {
-    /// Room for this many hashes.
+    /// A table with room for this many hashes.
     pub fn for_up_to(hashes: usize) -> Self {
         let size = (hashes * 2).next_power_of_two().max(64);
         Self { slots: vec![0; size], bits: vec![0; size / 8], shift: 64 - size.trailing_zeros(), len: 0 }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many places it has: what [`Self::find`] answers lies below.
+    /// Number of slots: results of [`Self::find`] are below.
     pub fn places(&self) -> usize {
         self.slots.len()
     }
 
-    /// Adds a hash. What is more than there is room for is not taken.
+    /// Adds a hash. Ignored if the table is full.
     #[inline]
     pub fn insert(&mut self, hash: u64) {
         if self.len * 4 >= self.slots.len() * 3 {
@@ -53,7 +53,7 @@ impl Table {
         }
     }
 
-    /// Whether a hash may be there: never false for one that is.
+    /// Whether a hash may be present; no false negatives.
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
         let (word, bit) = self.bit(hash);
@@ -62,11 +62,11 @@ impl Table {
 
     #[inline]
     fn bit(&self, hash: u64) -> (usize, u64) {
-        // The bits of a hash that say nothing about its slot.
+        // Uses bits of the hash that are independent of its slot.
         ((hash as usize >> 6) & self.bits.len().wrapping_sub(1), 1 << (hash & 63))
     }
 
-    /// The place of a hash, if it is there.
+    /// The slot of a hash, if present.
     #[inline]
     pub fn find(&self, hash: u64) -> Option<usize> {
         let tag = hash as u32 | 1;
@@ -84,7 +84,7 @@ impl Table {
         None
     }
 
-    /// Whether a hash is there.
+    /// Whether a hash is present.
     #[inline]
     pub fn contains(&self, hash: u64) -> bool {
         self.find(hash).is_some()

@@ -1,15 +1,15 @@
-//! Personal data and secrets of a request as numbers, so that the same value in its answer is known to be no news.
+//! Personal data and secrets of a request as numbers, to recognise the same values in its answer.
 
 use super::table::Table;
 use super::word;
 use crate::safety::entity::{Detector, Entity, Kind};
 
-/// Of a phone number only so many of its last digits count: with and without its prefixes it is the same number.
+/// Number of trailing digits of a phone number that count: with and without prefixes it is the same number.
 const PHONE: usize = 8;
-/// Shorter runs of letters and digits are no values.
+/// Shorter runs of letters and digits are not values.
 const SHORTEST: usize = 4;
 
-/// The number of a value, however it is grouped and cased.
+/// The number of a value, independent of grouping and case.
 pub fn number(entity: Entity, value: &str) -> u64 {
     let from = match entity {
         Entity::Phone => value.bytes().enumerate().rev().filter(|(_, b)| b.is_ascii_digit()).take(PHONE).last().map_or(0, |(at, _)| at),
@@ -18,7 +18,7 @@ pub fn number(entity: Entity, value: &str) -> u64 {
     value.get(from..).map_or((0, 0), of).0
 }
 
-/// The number of a text's letters and digits, and how many there are.
+/// The number of a text's letters and digits, and their count.
 fn of(text: &str) -> (u64, usize) {
     let (mut hash, mut letters) = (0, 0);
     for c in text.chars().filter(|c| c.is_alphanumeric()) {
@@ -28,8 +28,8 @@ fn of(text: &str) -> (u64, usize) {
     (word::mix(hash), letters)
 }
 
-/// The values of these texts: what is one by the look of it, and every run without spaces, as a text may tell a password
-/// without calling it one.
+/// The values in these texts: everything that looks like one, and every run without spaces, since a text may contain a
+/// password without naming it.
 pub fn all(texts: [&str; 2]) -> Table {
     let detector = Detector::new(Entity::ALL, Vec::new());
     let mut table = Table::for_up_to(texts.iter().map(|text| text.len() / SHORTEST + 16).sum());

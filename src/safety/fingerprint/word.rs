@@ -1,38 +1,38 @@
-//! Words as numbers: hashed letter by letter, so that a word in pieces has the number of the whole one.
+//! Words as numbers: hashed letter by letter, so that a word in pieces has the number of the whole.
 
 use super::gist::gist;
 
-/// Odd, so that no letter's part is ever lost.
+/// The factor of the hash; odd, so that no letter's contribution is ever shifted out.
 pub const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A longer run of letters is cut here: no text without breaks grows without bound.
+/// Longer runs of letters are split here, so that a text without breaks stays bounded.
 pub const LONGEST: u16 = 64;
 
-/// A finished word.
+/// A complete word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word {
-    /// As it is.
+    /// Hash of the word.
     pub plain: u64,
-    /// With its letters moved by thirteen places.
+    /// Hash of the word after ROT13.
     pub rot13: u64,
-    /// With its letters in reverse order.
+    /// Hash of the reversed word.
     pub mirrored: u64,
-    /// How many letters.
+    /// Number of letters.
     pub letters: u16,
-    /// Its [`gist`](super::gist), the same backwards.
+    /// Its [`gist`](super::gist), which is the same for the reversed word.
     pub gist: u64,
-    /// The gist of it with its letters moved by thirteen places.
+    /// Its gist after ROT13.
     pub moved: u64,
 }
 
 impl Word {
-    /// How much it says, in tenths of a full word: particles and articles are common to all texts.
+    /// How much the word counts, in tenths of a full word: particles and articles occur in every text.
     pub const fn weight(self) -> i32 {
         if self.letters <= 3 { 5 } else { 10 }
     }
 }
 
-/// A word in the making.
+/// A word being read.
 #[derive(Debug, Clone)]
 pub struct Spelling {
     plain: u64,
@@ -40,7 +40,7 @@ pub struct Spelling {
     mirrored: u64,
     power: u64,
     letters: u16,
-    /// Codes of the first and the last letter, as they are and moved by thirteen places.
+    /// Codes of the first and last letters, and their codes after ROT13.
     first: (u32, u32),
     last: (u32, u32),
 }
@@ -52,17 +52,17 @@ impl Default for Spelling {
 }
 
 impl Spelling {
-    /// No letter yet.
+    /// A word without letters.
     pub const fn new() -> Self {
         Self { plain: 0, rot13: 0, mirrored: 0, power: 1, letters: 0, first: (0, 0), last: (0, 0) }
     }
 
-    /// How many letters so far.
+    /// Number of letters so far.
     pub const fn letters(&self) -> u16 {
         self.letters
     }
 
-    /// The next letter is the first or may be the last; to be told before it is pushed.
+    /// Announces a letter that is the first or may be the last; call it before the letter is pushed.
     #[inline]
     pub fn edge(&mut self, code: u32, moved: u32) {
         if self.letters == 0 {
@@ -71,7 +71,7 @@ impl Spelling {
         self.last = (code, moved);
     }
 
-    /// The next letter: its code, and its code when moved by thirteen places.
+    /// Takes the next letter: its code, and its code after ROT13.
     #[inline]
     pub fn push(&mut self, code: u32, moved: u32) {
         let (value, moved) = (u64::from(code) + 1, u64::from(moved) + 1);
@@ -82,7 +82,7 @@ impl Spelling {
         self.letters += 1;
     }
 
-    /// The same for who wants the word as it is and in no other reading.
+    /// [`Self::push`] if only the plain reading is needed.
     #[inline]
     pub fn push_plain(&mut self, code: u32) {
         self.plain = step(self.plain, code);
@@ -108,7 +108,7 @@ impl Spelling {
     }
 }
 
-/// The number of a word given as letters' codes, as [`Word::plain`]; one letter at a time.
+/// Adds a letter to the hash of a word, as in [`Word::plain`].
 #[inline]
 pub const fn step(hash: u64, code: u32) -> u64 {
     hash.wrapping_mul(STEP).wrapping_add(code as u64 + 1)
@@ -121,8 +121,8 @@ pub const fn mix(hash: u64) -> u64 {
     hash ^ (hash >> 29)
 }
 
-/// The number of four words in a row. The same read backwards, so that a text with its words in reverse order shares
-/// every shingle with the original.
+/// The number of four consecutive words. Reversing their order gives the same number, so a text with its words in reverse
+/// order shares all shingles with the original.
 #[inline]
 pub const fn shingle(a: u64, b: u64, c: u64, d: u64) -> u64 {
     let outer = a.wrapping_add(d).wrapping_mul(0xA24B_AED4_963E_E407);

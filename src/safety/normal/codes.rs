@@ -1,4 +1,4 @@
-//! Characters written as numbers, one by one.
+//! Characters written as their numeric codes.
 
 use std::ops::Range;
 
@@ -6,21 +6,21 @@ use super::english::likeness;
 use super::search::{Find, readable};
 use super::view::Veil;
 
-/// The fewest numbers in a row that make a message.
+/// Fewest codes that make a message.
 const FEWEST: usize = 6;
 
-/// How characters are numbered.
+/// How characters are written as codes.
 #[derive(Clone, Copy)]
 enum Code {
-    /// Two hexadecimal digits each.
+    /// Two hexadecimal digits.
     Hex,
-    /// Seven or eight binary digits each.
+    /// Seven or eight binary digits.
     Binary,
-    /// Decimal codes of ASCII.
+    /// Decimal ASCII codes.
     Decimal,
-    /// Three octal digits each.
+    /// Three octal digits.
     Octal,
-    /// Places in the alphabet.
+    /// Positions in the alphabet.
     Place,
 }
 
@@ -45,7 +45,7 @@ fn is_between(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\t' | b'\r' | b',' | b';' | b':' | b'-' | b'[' | b']' | b'|')
 }
 
-/// What the numbers of a stretch say.
+/// Decodes the codes in a stretch.
 pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let tokens: Vec<(usize, &str)> = stretch
@@ -53,7 +53,7 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
         .filter(|token| !token.is_empty())
         .map(|token| (token.as_ptr() as usize - stretch.as_ptr() as usize, token))
         .collect();
-    // The same digits may be numbers of several sorts: the longest message is meant.
+    // The same digits may be codes of several kinds: the one with the longest message is taken.
     let mut best: Option<(usize, Find)> = None;
     for code in Code::ALL {
         let mut bytes = Vec::new();
@@ -91,12 +91,12 @@ fn message(code: Code, bytes: &[u8]) -> Option<String> {
         return None;
     }
     let text = readable(bytes)?;
-    // Small numbers are everywhere.
+    // Small numbers are common in innocent text, so positions need a longer message that reads as words.
     (!matches!(code, Code::Place) || (bytes.len() >= 2 * FEWEST && likeness(text.bytes()).is_words())).then_some(text)
 }
 
-/// Letters and digits in Morse code (ITU-R M.1677-1), by their signs from the first to the last, a dash being one: a 1 stands
-/// before them, so that `.` and `..` differ.
+/// Letters and digits in Morse code (ITU-R M.1677-1): their signs from first to last, a dash being one, after a leading 1
+/// so that `.` and `..` differ.
 const MORSE: [(u8, u8); 36] = [
     (0b101, b'a'),
     (0b11000, b'b'),
@@ -135,10 +135,10 @@ const MORSE: [(u8, u8); 36] = [
     (0b111100, b'8'),
     (0b111110, b'9'),
 ];
-/// The most signs of a letter; those of punctuation have as many and are passed over.
+/// Most signs of a letter. Punctuation has as many, and is skipped.
 const SIGNS: usize = 6;
 
-/// What dots and dashes say: letters are parted by a space, words by more, a slash or a line.
+/// Decodes dots and dashes: letters are separated by a space; words by several, a slash or a line end.
 pub fn morse(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let mut out = String::with_capacity(stretch.len() / 3);
@@ -170,7 +170,7 @@ pub fn morse(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> boo
     }
 }
 
-/// Binary digits without spaces.
+/// Decodes binary digits without spaces.
 fn unspaced(tokens: &[(usize, &str)], start: usize, found: &mut dyn FnMut(Find) -> bool) {
     for &(at, token) in
         tokens.iter().filter(|(_, token)| token.len() >= 8 * FEWEST && token.bytes().all(|byte| matches!(byte, b'0' | b'1')))

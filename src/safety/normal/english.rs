@@ -1,12 +1,12 @@
-//! How much a stretch of text looks like English, or another language of Europe, letter by letter.
+//! How much a text looks like English, or another European language, by pairs of letters.
 
-/// The class of everything that is no letter.
+/// The class of everything that is not a letter.
 const GAP: usize = 0;
-/// How many classes there are: the gap and the letters.
+/// Number of classes: the gap and the letters.
 const CLASSES: usize = 27;
 
-/// How likely the second of two letters is after the first, 0 to 15 on a logarithmic scale, gap first, then a to z. Counted
-/// over the benign English rows of the labelled development data.
+/// How likely a letter follows another, 0 to 15 on a logarithmic scale; gap first, then a to z. Counted over the benign
+/// English rows of the labelled development data.
 const PAIRS: [&[u8; CLASSES]; CLASSES] = [
     b"0fcdccdbbe78bcbdd7cefb9c5a3",
     b"e3bdc48c3c29fcf2b1fef9a76b4",
@@ -37,13 +37,13 @@ const PAIRS: [&[u8; CLASSES]; CLASSES] = [
     b"ef525f044f46976c25658b4659c",
 ];
 
-/// The least mean likelihood of a stretch that is taken for language.
+/// The least mean likelihood of language.
 pub const LANGUAGE: u32 = 9;
 
-/// Twice the least mean likelihood of single words.
+/// Twice the least mean likelihood at which single words count as language.
 const WORDS: u32 = 21;
 
-/// How likely one class is after another.
+/// How likely one class follows another.
 pub const fn pair(first: usize, second: usize) -> u8 {
     if first >= CLASSES || second >= CLASSES || (first == GAP && second == GAP) {
         return 0;
@@ -54,7 +54,7 @@ pub const fn pair(first: usize, second: usize) -> u8 {
     }
 }
 
-/// The class of a byte: 1 to 26 for letters of either case, 0 for anything else.
+/// The class of a byte: 1 to 26 for letters of either case, 0 for all others.
 pub const fn class(byte: u8) -> usize {
     match byte {
         b'a'..=b'z' => (byte - b'a') as usize + 1,
@@ -63,28 +63,28 @@ pub const fn class(byte: u8) -> usize {
     }
 }
 
-/// How a text scored.
+/// The score of a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Likeness {
-    /// Of all pairs together.
+    /// Sum over all pairs.
     pub sum: u32,
-    /// How many pairs have a letter.
+    /// Number of pairs that contain a letter.
     pub pairs: u32,
 }
 
 impl Likeness {
-    /// Whether the text could be language.
+    /// Whether the text may be language.
     pub const fn is_language(self) -> bool {
         self.pairs > 0 && self.sum >= self.pairs * LANGUAGE
     }
 
-    /// Whether it certainly is, even if it is only a word or two.
+    /// Whether the text is language for certain, even if it is only a word or two.
     pub const fn is_words(self) -> bool {
         self.pairs > 0 && self.sum * 2 >= self.pairs * WORDS
     }
 }
 
-/// Scores a text with gaps around it.
+/// Scores a text, with a gap before and after it.
 pub fn likeness(bytes: impl IntoIterator<Item = u8>) -> Likeness {
     let mut score = Likeness::default();
     let mut before = GAP;

@@ -1,4 +1,4 @@
-//! Characters written as escapes: percent-encoding, references of HTML, escapes of programming languages.
+//! Characters written as escapes: percent-encoding, HTML character references, escapes of programming languages.
 
 use std::ops::Range;
 
@@ -7,18 +7,18 @@ use memchr::memchr3;
 use super::search::Find;
 use super::view::Veil;
 
-/// Escapes this far apart still belong together, in bytes.
+/// Greatest distance of escapes that belong together, in bytes.
 const REACH: usize = 64;
-/// How much of the text around escapes is shown with them: they may be half of what is said.
+/// How much surrounding text is included: the escapes may be only half of the message.
 const AROUND: usize = 48;
-/// How many letters, digits and spaces have to be escaped without need.
+/// Number of letters, digits and spaces that must be escaped without need.
 const NEEDLESS: usize = 3;
 
-/// One escape.
+/// An escape.
 struct Escape {
     veil: Veil,
     range: Range<usize>,
-    /// What it stands for: bytes of UTF-8, perhaps of only a part of a character.
+    /// The UTF-8 bytes that it stands for, possibly only part of a character.
     bytes: [u8; 4],
     length: usize,
 }
@@ -38,13 +38,13 @@ impl Escape {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// Whether no format asks for this to be escaped.
+    /// Whether it escapes a character that no format requires to be escaped.
     fn is_needless(&self) -> bool {
         self.bytes().iter().any(|&byte| byte.is_ascii_alphanumeric() || byte == b' ' || byte >= 0x80)
     }
 }
 
-/// Looks for escapes in a text in its own case.
+/// Finds escapes in a text in its original case.
 pub fn find(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     let mut cluster: Option<Cluster> = None;
     let mut at = 0;
@@ -74,14 +74,14 @@ pub fn find(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     }
 }
 
-/// Escapes of one sort that stand together.
+/// Escapes of one kind that are close together.
 struct Cluster {
     veil: Veil,
     start: usize,
     end: usize,
     needless: usize,
     written: Vec<u8>,
-    /// The first half of a pair of UTF-16.
+    /// The first half of a UTF-16 surrogate pair.
     high: Option<u32>,
 }
 
@@ -115,7 +115,7 @@ impl Cluster {
     }
 
     fn between(&mut self, between: &[u8]) {
-        // A form writes spaces as plus signs.
+        // Forms write spaces as plus signs.
         let form = self.veil == Veil::Percent && !between.contains(&b' ');
         self.written.extend(between.iter().map(|&byte| if form && byte == b'+' { b' ' } else { byte }));
     }
@@ -134,7 +134,7 @@ impl Cluster {
     }
 }
 
-/// A half of a pair of UTF-16, which is passed in place of a character.
+/// The half of a surrogate pair that an escape holds in place of a character.
 fn surrogate(escape: &Escape) -> Option<u32> {
     (escape.length == 0).then(|| u32::from_be_bytes(escape.bytes))
 }
@@ -147,7 +147,7 @@ fn read(bytes: &[u8], start: usize) -> Option<Escape> {
     }
 }
 
-/// The number that digits at a place stand for, and where they end.
+/// The number written at an offset, and where its digits end.
 fn number(bytes: &[u8], start: usize, radix: u32, least: usize, most: usize) -> Option<(u32, usize)> {
     let mut value = 0u32;
     let mut length = 0;
@@ -159,7 +159,7 @@ fn number(bytes: &[u8], start: usize, radix: u32, least: usize, most: usize) -> 
     (length >= least).then_some((value, start + length))
 }
 
-/// A character, or half of a pair of UTF-16.
+/// The escape of a character, or of half of a surrogate pair.
 fn character(veil: Veil, range: Range<usize>, code: u32) -> Option<Escape> {
     if matches!(code, 0xD800..=0xDFFF) {
         return Some(Escape { veil, range, bytes: code.to_be_bytes(), length: 0 });
@@ -189,7 +189,7 @@ fn reference(bytes: &[u8], start: usize) -> Option<Escape> {
     NAMES.iter().find(|(name, _)| rest.starts_with(name)).map(|&(name, c)| Escape::of_char(Veil::Entity, start..start + 1 + name.len(), c))
 }
 
-/// The references by name that stand between or instead of the letters of a message.
+/// Named character references that occur between or instead of the letters of a message.
 const NAMES: [(&[u8], char); 14] = [
     (b"amp;", '&'),
     (b"lt;", '<'),

@@ -1,4 +1,4 @@
-//! A text as it reads, whatever characters it is written with.
+//! Folding: a text as it reads, whatever characters it is written with.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,30 +10,30 @@ use super::letters::{Fact, Tag, expand, fact};
 use super::map::{LONGEST, Map};
 use super::words;
 
-/// How much of what a text is written with was out of the ordinary. Accents, typographic quotes, joiners of scripts that need
-/// them and the selectors of emoji are not.
+/// Counts of unusual characters. Accents, typographic quotes, joiners in scripts that need them, and emoji selectors are
+/// usual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Odd {
-    /// Characters that show nothing, after a Latin letter or a digit or after another such character.
+    /// Invisible characters after a Latin letter, a digit or another one of them.
     pub invisible: u32,
-    /// Controls of the writing direction.
+    /// Controls of writing direction.
     pub bidi: u32,
-    /// Variation selectors behind a letter, a digit or another selector.
+    /// Variation selectors after a letter, a digit or another selector.
     pub selectors: u32,
-    /// Tag characters: invisible copies of ASCII.
+    /// Tag characters, which are invisible copies of ASCII.
     pub tags: u32,
-    /// Control characters that are not white space.
+    /// Control characters other than whitespace.
     pub controls: u32,
-    /// Combining marks piled on one another.
+    /// Combining marks piled on others.
     pub piled: u32,
-    /// Latin letters in disguise: full-width, mathematical, circled, small capitals.
+    /// Styled Latin letters: full-width, mathematical, circled, small capitals.
     pub styled: u32,
-    /// Letters of other scripts standing in for Latin ones.
+    /// Letters of other scripts in place of Latin ones.
     pub lookalikes: u32,
 }
 
 impl Odd {
-    /// All of them together.
+    /// The sum of all counts.
     pub fn total(&self) -> u32 {
         [self.invisible, self.bidi, self.selectors, self.tags, self.controls, self.piled, self.styled, self.lookalikes]
             .iter()
@@ -41,46 +41,46 @@ impl Odd {
     }
 }
 
-/// A folded text: compatibility forms are plain (NFKC), Latin letters have no accents, letters that only look Latin are, and
-/// what shows nothing is gone. Offsets lead back to the text as written.
+/// A folded text: compatibility forms are replaced (NFKC), Latin letters lose their accents, look-alikes become the Latin
+/// letters, and invisible characters are dropped. Offsets can be mapped back to the original text.
 #[derive(Debug, Clone)]
 pub struct Folded<'a> {
     cased: Cow<'a, str>,
-    /// `None` inside if the text has no capitals.
+    /// The lower-case text; `None` inside if there are no capitals.
     lower: OnceLock<Option<String>>,
     map: Map,
     odd: Odd,
 }
 
 impl Folded<'_> {
-    /// In lower case: what phrases and models look at.
+    /// The text in lower case, for phrases and models.
     pub fn text(&self) -> &str {
         self.lower.get_or_init(|| lower(&self.cased)).as_deref().unwrap_or(&self.cased)
     }
 
-    /// In its own case, with the same offsets as [`Self::text`]: what credentials and encodings are looked for in.
+    /// The text in its original case, with the same offsets as [`Self::text`], for credentials and encodings.
     pub fn cased(&self) -> &str {
         &self.cased
     }
 
-    /// The bytes of the raw text that a range of the folded one stands for. Characters dropped inside and right behind it
-    /// are part of it. On character boundaries if `range` is.
+    /// The bytes of the raw text for a range of the folded one. Characters that were dropped within it and directly after
+    /// it are included. On character boundaries if `range` is.
     pub fn original(&self, range: Range<usize>) -> Range<usize> {
         self.map.original(range)
     }
 
-    /// What was odd about how it was written.
+    /// The counts of unusual characters.
     pub fn odd(&self) -> &Odd {
         &self.odd
     }
 
-    /// Whether folding changed nothing but, perhaps, capitals.
+    /// Whether folding changed nothing except, perhaps, capitals.
     pub fn is_plain(&self) -> bool {
         matches!(self.cased, Cow::Borrowed(_))
     }
 }
 
-/// Folds a text. Of a text of 2 GiB or more the rest is left out.
+/// Folds a text. Beyond 2 GiB it is cut off.
 pub fn fold(raw: &str) -> Folded<'_> {
     let mut longest = raw.len().min(LONGEST);
     while !raw.is_char_boundary(longest) {
@@ -101,14 +101,14 @@ pub fn fold(raw: &str) -> Folded<'_> {
     Folded { cased: Cow::Owned(fold.out), lower: OnceLock::new(), map: fold.map, odd: fold.odd }
 }
 
-/// Whether a byte is anything but printable ASCII and white space.
+/// Whether a byte is neither printable ASCII nor whitespace.
 #[inline]
 const fn odd(byte: u8) -> bool {
-    // No branches, so that the compiler may do many bytes at once.
+    // Without branches, so that the compiler can vectorise it.
     (byte >= 0x7F) | ((byte < 0x20) & (byte != b'\n') & (byte != b'\t') & (byte != b'\r'))
 }
 
-/// Whether no byte needs a second look: one of the first things asked of any text.
+/// Whether every byte is plain ASCII: one of the first checks on any text.
 fn is_plain_ascii(bytes: &[u8]) -> bool {
     let plain = |bytes: &[u8]| !bytes.iter().fold(false, |all, &byte| all | odd(byte));
     let chunks = bytes.chunks_exact(128);
@@ -120,7 +120,7 @@ fn lower(cased: &str) -> Option<String> {
         return cased.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| cased.to_ascii_lowercase());
     }
     let small = cased.to_ascii_lowercase();
-    // Capitals beyond ASCII are rare: what stands between them goes over in one piece, from here.
+    // Capitals beyond ASCII are rare: the text between them, from here, is copied in one piece.
     let (mut lower, mut from, mut at) = (String::new(), 0, 0);
     while let Some(lead) = next(&small, &mut at, |byte| byte >= 0x80) {
         if uncased(lead) {
@@ -143,19 +143,19 @@ fn lower(cased: &str) -> Option<String> {
     Some(lower)
 }
 
-/// Whether the three bytes that this one begins are a character of a script without capitals.
+/// Whether a three-byte character with this first byte belongs to a script without capitals.
 #[inline]
 const fn uncased(lead: u8) -> bool {
     matches!(lead, 0xE0 | 0xE3..=0xE9 | 0xEB..=0xEE)
 }
 
-/// Whether the three bytes that this one begins are Han or Hangul, which folding leaves as they are.
+/// Whether a three-byte character with this first byte is Han or Hangul, which folding keeps.
 #[inline]
 const fn whole(lead: u8) -> bool {
     matches!(lead, 0xE4..=0xE9 | 0xEB | 0xEC)
 }
 
-/// The next byte of this sort; `at` moves on to it, or to the end.
+/// The next byte of a kind; `at` moves to it, or to the end.
 #[inline]
 pub fn next(text: &str, at: &mut usize, sort: impl Fn(u8) -> bool) -> Option<u8> {
     let bytes = text.as_bytes();
@@ -163,7 +163,7 @@ pub fn next(text: &str, at: &mut usize, sort: impl Fn(u8) -> bool) -> Option<u8>
     if sort(first) {
         return Some(first);
     }
-    // No branches inside of a chunk, so that the compiler may do it at once.
+    // Without branches within a chunk, so that the compiler can vectorise it.
     while let Some(chunk) = bytes.get(*at..).and_then(|rest| rest.first_chunk::<16>())
         && !chunk.iter().fold(false, |any, &byte| any | sort(byte))
     {
@@ -174,7 +174,7 @@ pub fn next(text: &str, at: &mut usize, sort: impl Fn(u8) -> bool) -> Option<u8>
     bytes.get(*at).copied()
 }
 
-/// Whether characters of this sort are written as they are, unless there is something else to write for them.
+/// Whether characters with this tag are kept, unless they have a replacement.
 const fn stays(tag: Tag) -> bool {
     matches!(tag, Tag::Other | Tag::Latin | Tag::Digit | Tag::Letter | Tag::Alike | Tag::Loose)
 }
@@ -183,18 +183,18 @@ struct Fold {
     out: String,
     map: Map,
     odd: Odd,
-    /// The last character written, while marks may still be put on it.
+    /// The last character written, as long as marks can combine with it.
     last: Option<char>,
-    /// Marks met since.
+    /// Number of marks on it.
     piled: u32,
-    /// The last character read shows nothing.
+    /// Whether the last character read was invisible.
     unseen: bool,
 }
 
 impl Fold {
     fn run(&mut self, raw: &str, disguised: &[Range<usize>]) {
         let mut disguised = disguised.iter().peekable();
-        // What stays as it is goes over in one piece, from here.
+        // Unchanged text, from here, is copied in one piece.
         let mut from = 0;
         let mut at = 0;
         while let Some(lead) = next(raw, &mut at, odd) {
@@ -310,7 +310,7 @@ mod tests {
         for c in '\u{80}'..=char::MAX {
             let (lead, fact) = (c.encode_utf8(&mut [0; 4]).as_bytes()[0], fact(c));
             assert!(!whole(lead) || fact.folded == c && matches!(fact.tag, Tag::Other | Tag::Letter), "{c:?}");
-            // The text that is put into lower case was folded.
+            // Only folded text is put into lower case.
             assert!(!uncased(lead) || fact.lower == fact.folded, "{c:?}");
             assert!(!uncased(lead) && !whole(lead) || c.len_utf8() == 3, "{c:?}");
         }

@@ -74,7 +74,7 @@ fn marks_join_where_the_script_wants_them() {
 fn what_is_odd_is_counted() {
     let odd = *fold("ig\u{200B}\u{200B}nore \u{202E}all \u{E0041}\u{E0042}\u{1} 𝐚𝐛 pаst a\u{300}\u{301}\u{302} x\u{FE01}\u{FE02}").odd();
     assert_eq!(odd, Odd { invisible: 2, bidi: 1, selectors: 2, tags: 2, controls: 1, piled: 2, styled: 2, lookalikes: 1 });
-    // Emoji, Persian and Hindi need their joiners, French its accents.
+    // Emoji, Persian and Hindi need joiners, French needs accents.
     assert_eq!(fold("👩\u{200D}💻 ❤\u{FE0F} می\u{200C}خواهم क्\u{200D}ष déjà vu").odd().total(), 0);
 }
 
@@ -90,7 +90,7 @@ fn offsets_lead_back() {
     assert_eq!(folded.original(99..120), raw.len()..raw.len());
 }
 
-/// Texts of everything that folding has a rule for.
+/// Texts of all characters for which folding has a rule.
 fn mixed() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[ -~]{0,8}",

@@ -1,7 +1,8 @@
-//! One pass over a folded text that tells which stretches may be disguised, from which letters follow which.
+//! The grain of a text: one pass over the folded text finds stretches that may be disguised, by which letters follow which.
 //!
-//! Every pair of bytes looks up one number in which eight counters lie side by side; summed up over 64 bytes they say how much
-//! the window looks like language read forwards, read backwards and after ROT13, how ragged it is, and what it is made of.
+//! Every pair of bytes looks up a number that holds eight counters; summed over 64 bytes, they say how much the window
+//! looks like language when read forwards, backwards and after ROT13, how often it alternates between letters and gaps, and
+//! what it is made of.
 
 use std::ops::Range;
 
@@ -14,25 +15,26 @@ const LEET: u32 = 30;
 const TURNS: u32 = 37;
 const DIGITS: u32 = 44;
 const LETTERS: u32 = 51;
-/// The topmost counter, of six bits: no more than half of a window can be dashes behind letters.
+/// The topmost counter has six bits, which is enough: at most half of a window can be dashes after letters.
 const HYPHENS: u32 = 58;
 
-/// Half a window: windows overlap, so that no disguise hides on the border of two.
+/// Half of a window: windows overlap, so that no disguise is hidden at their border.
 const HALF: usize = 32;
 const WINDOW: u64 = 2 * HALF as u64;
-/// How much better a window has to read after undoing a cipher. English never comes near: over the benign development rows
-/// the best of 13,000 windows gains 28 backwards, and only one in ten thousand more than that after ROT13.
+/// How much better a window must read after undoing a cipher. English does not come near: over the benign development rows
+/// the best of 13,000 windows gains 28 when reversed, and only one in ten thousand gains more than that after ROT13.
 const GAIN: u64 = 26;
 
-/// How often a window of single letters goes from letter to gap and back; English has one turn in three bytes.
+/// Least number of changes between letter and gap in a window of single letters; English has one in three bytes.
 const RAGGED: u64 = 36;
-/// Longer stretches are looked at piece by piece, so that no look needs much room, in bytes.
+/// Longer stretches are examined in pieces of this many bytes, which bounds the memory for each.
 const PIECE: usize = 16 * 1024;
 
-/// Letters whose pairs score less on average are no English; most other languages of Europe score more too.
+/// Windows whose pairs of letters score less on average are not English; most other European languages score more, too.
 const STRANGE: u64 = 8;
 
-/// A window of hyphenated syllables has as many hyphens at least; three in a row are hardly ever written, but in names of files.
+/// Least number of hyphens in a window of hyphenated syllables. Innocent text rarely has three in a row, except in file
+/// names.
 const HYPHENATED: u64 = 4;
 
 const DIGIT: usize = 27;
@@ -78,7 +80,7 @@ const fn pairs() -> [u64; 1024] {
         while second < 32 {
             let (a, b) = (gap(first), gap(second));
             let (is_a, is_b) = (a != 0, b != 0);
-            // A dash is a gap to everything but the hyphens.
+            // For all other counters a dash is a gap.
             let (of_leet, follows_leet) = (matches!(first, DIGIT | SIGN), matches!(second, DIGIT | SIGN));
             let leet = (of_leet && is_b) || (follows_leet && is_a);
             let turn = matches!(first, 0 | DASH) != matches!(second, 0 | DASH);
@@ -101,20 +103,20 @@ const fn pairs() -> [u64; 1024] {
 static CLASSES: [u8; 256] = classes();
 static PAIRS: [u64; 1024] = pairs();
 
-/// Stretches of a text worth a closer look, in bytes and in order, each on character boundaries.
+/// Stretches of a text to be examined, ascending byte ranges on character boundaries.
 #[derive(Debug, Default)]
 pub struct Grain {
-    /// Reads better backwards.
+    /// They read better backwards.
     pub backward: Stretches,
-    /// Reads better after ROT13, or like no language at all.
+    /// They read better after ROT13, or like no language.
     pub strange: Stretches,
     /// Digits and signs among letters.
     pub leet: Stretches,
-    /// Letters one by one.
+    /// Letters that stand alone.
     pub ragged: Stretches,
     /// Mostly digits.
     pub numeric: Stretches,
-    /// Words with hyphens in them.
+    /// Words that contain hyphens.
     pub hyphened: Stretches,
     /// Dots and dashes.
     pub dotted: Stretches,
@@ -127,13 +129,13 @@ pub struct Stretches(Vec<Range<usize>>);
 impl Stretches {
     fn add(&mut self, range: Range<usize>) {
         match self.0.last_mut() {
-            // One window that looks innocent does not end a stretch.
+            // A single innocent window does not end a stretch.
             Some(last) if range.start <= last.end + 2 * HALF => last.end = range.end,
             _ => self.0.push(range),
         }
     }
 
-    /// The stretches of a text, with a margin of about one window where the disguise may begin or end.
+    /// The stretches of a text, widened by about one window, since the disguise may begin or end there.
     pub fn ranges<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         let mut done = 0;
         self.0.iter().flat_map(move |range| {
@@ -155,7 +157,7 @@ fn pieces(text: &str, range: Range<usize>) -> impl Iterator<Item = Range<usize>>
     })
 }
 
-/// The nearest border of a word before this place, no more than one window away.
+/// The nearest word boundary before an offset, at most half a window away.
 fn back(text: &str, mut at: usize) -> usize {
     let least = at.saturating_sub(HALF);
     while at > least && !text.as_bytes().get(at - 1).is_some_and(u8::is_ascii_whitespace) {
@@ -167,7 +169,7 @@ fn back(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// The nearest border of a word after this place, no more than one window away.
+/// The nearest word boundary after an offset, at most half a window away.
 fn ahead(text: &str, mut at: usize) -> usize {
     let most = (at + HALF).min(text.len());
     while at < most && !text.as_bytes().get(at).is_some_and(u8::is_ascii_whitespace) {
@@ -179,12 +181,12 @@ fn ahead(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// What Morse code is written with, and what parts its letters and words.
+/// The characters of Morse code, and its separators.
 const fn is_morse(byte: u8) -> bool {
     matches!(byte, b'.' | b'-' | b'/' | b'|' | b' ' | b'\n')
 }
 
-/// Reads the grain of a text.
+/// Computes the grain of a text.
 pub fn grain(text: &str) -> Grain {
     let mut grain = Grain::default();
     let mut before = 0usize;
@@ -198,7 +200,7 @@ pub fn grain(text: &str) -> Grain {
             before = now;
         }
         let end = at + half.len();
-        // Scripts without Latin letters come here as well, and go after a look at one byte or two.
+        // Scripts without Latin letters get here, too, and are dismissed after a byte or two.
         if sum >> LETTERS & 0x7F == 0 && half.iter().all(|&byte| is_morse(byte)) {
             grain.dotted.add(at..end);
         }
@@ -208,13 +210,13 @@ pub fn grain(text: &str) -> Grain {
     grain
 }
 
-/// Judges a window, whose second half a short disguise may fill alone.
+/// Judges a window. Its second half is also judged alone, since a short disguise may fill just that.
 #[inline]
 fn judge(grain: &mut Grain, sum: u64, half: u64, window: Range<usize>) {
     let score = |sum: u64, field: u32| sum >> field & 0x3FF;
     let count = |field: u32| sum >> field & 0x7F;
     let gains = |field: u32| (score(sum, field) > score(sum, FORWARD) + GAIN) | (score(half, field) > score(half, FORWARD) + GAIN);
-    // Words, for encodings have other finders.
+    // Requires words, because encodings are found by other means.
     let wordy = count(TURNS) * 11 >= window.len() as u64;
     let (backward, rotated) = (gains(BACKWARD), gains(ROTATED) & wordy);
     let (leet, turns, digits) = ((count(LEET) >= 3) & wordy, count(TURNS) >= RAGGED, count(DIGITS) >= 16);

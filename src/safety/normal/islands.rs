@@ -1,23 +1,23 @@
-//! Runs of the Base64 alphabet that are text underneath: Base64 itself, and hexadecimal digits.
+//! Encoded runs that decode to text: base64 and hexadecimal digits.
 
 use std::ops::Range;
 
 use super::search::{Find, readable};
 use super::view::Veil;
 
-/// The shortest run that is looked at.
+/// Shortest run that is examined.
 const SHORTEST: usize = 16;
-/// How much of one run is decoded, in bytes of the run.
+/// Most bytes of a run that are decoded.
 const LONGEST: usize = 64 * 1024;
-/// How many bytes have to read as text before a run is decoded as a whole.
+/// Number of bytes that must read as text before the whole run is decoded.
 const TRIAL: usize = 32;
-/// A line this long may go on in the next one.
+/// A line of at least this length may continue on the next one.
 const WRAPPED: usize = 40;
 
-/// Not part of the alphabet.
+/// Not in the alphabet.
 const NONE: u8 = 0xFF;
 
-/// The value of each byte in either Base64 alphabet.
+/// The value of each byte in both base64 alphabets.
 static VALUES: [u8; 256] = values();
 
 const fn values() -> [u8; 256] {
@@ -37,7 +37,7 @@ fn belongs(byte: u8) -> bool {
     VALUES.get(usize::from(byte)).is_some_and(|&value| value != NONE)
 }
 
-/// Looks for encoded runs in a text in its own case.
+/// Finds encoded runs in a text in its original case.
 pub fn find(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     let bytes = text.as_bytes();
     let mut from = 0;
@@ -55,8 +55,8 @@ pub fn find(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     }
 }
 
-/// The next maximal run of at least [`SHORTEST`] bytes. Looks at the byte where such a run would end and goes back from
-/// there, so that text with spaces is mostly skipped.
+/// The next maximal run of at least [`SHORTEST`] bytes. It checks the byte at which such a run would end and searches
+/// backwards from there, so that most of a text with spaces is skipped.
 fn next_run(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let mut start = from;
     loop {
@@ -72,7 +72,7 @@ fn next_run(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     }
 }
 
-/// Where a run ends that may have been broken into lines of one length.
+/// The end of a run that may be wrapped into lines of equal length.
 fn wrapped(bytes: &[u8], end: usize, width: usize) -> usize {
     if width < WRAPPED {
         return end;
@@ -84,7 +84,7 @@ fn wrapped(bytes: &[u8], end: usize, width: usize) -> usize {
             break;
         }
         let line = rest.iter().skip(breaks).take(width + 1).take_while(|&&byte| belongs(byte)).count();
-        // The next line may as well be a sentence.
+        // The next line may also be a sentence.
         let ended = rest.get(breaks + line).is_none_or(|&byte| !matches!(byte, b' ' | b'\t' | b',' | b'.' | b';' | b':' | b'!' | b'?'));
         if line == 0 || line > width || !ended {
             break;
@@ -101,14 +101,14 @@ fn padded(bytes: &[u8], end: usize) -> usize {
     end + bytes.get(end..).unwrap_or_default().iter().take(2).take_while(|&&byte| byte == b'=').count()
 }
 
-/// What a run says, and how far into it that begins.
+/// The decoded text of a run, and how far into the run it begins.
 fn decode(island: &[u8]) -> Option<(Veil, usize, String)> {
     if island.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace())
         && let Some(text) = readable(&hex(island))
     {
         return Some((Veil::Hex, 0, text));
     }
-    // A path or a name may be glued in front; characters count in fours from wherever the encoding began.
+    // A path or a name may be attached in front; groups of four count from where the encoding began.
     let mut starts: [Option<usize>; 6] = [Some(0), Some(1), Some(2), Some(3), None, None];
     let head = island.get(..island.len().min(256)).unwrap_or_default();
     starts[4] = head.iter().rposition(|&byte| byte == b'/').map(|slash| slash + 1);
@@ -133,7 +133,7 @@ fn hex(island: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The first bytes that a run stands for.
+/// The first bytes that a run encodes.
 fn base64(island: &[u8], most: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity((island.len() / 4 * 3 + 3).min(most));
     let (mut bits, mut held) = (0u32, 0u32);

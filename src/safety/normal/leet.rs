@@ -1,4 +1,4 @@
-//! Digits and signs written in place of the letters they resemble.
+//! Digits and signs in place of letters that they resemble.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use super::english::{class, likeness, pair};
 use super::search::Find;
 use super::view::Veil;
 
-/// The fewest words that have to become readable.
+/// Fewest words that must become readable.
 const WORDS: usize = 2;
-/// Longer words are identifiers, digests and numbers.
+/// Longer words are identifiers, digests or numbers.
 const LONGEST: usize = 24;
 
-/// The letters a digit or sign may stand for, likeliest first.
+/// The letters that a digit or sign may stand for, most likely first.
 const fn letters(byte: u8) -> &'static [u8] {
     match byte {
         b'0' => b"o",
@@ -33,7 +33,7 @@ fn is_part(byte: u8) -> bool {
     byte.is_ascii_lowercase() || !letters(byte).is_empty()
 }
 
-/// What a stretch says with letters in place of digits and signs, if words come out of it.
+/// The text of a stretch with its digits and signs replaced by letters, if that gives words.
 pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let (mut readable, mut garbled) = (0usize, 0usize);
@@ -68,11 +68,11 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
-    /// Nothing to read into it.
+    /// Nothing to replace.
     Plain,
-    /// A digit at the end of letters, or letters at the end of digits: read it, but it proves nothing.
+    /// A digit after letters, or letters after digits: replaced, but no evidence of a disguise.
     Common,
-    /// Digits or signs inside of letters.
+    /// Digits or signs within letters.
     Garbled,
 }
 
@@ -84,14 +84,14 @@ fn judge(word: &str) -> Sort {
         return Sort::Plain;
     }
     if letters == 0 {
-        // Years and amounts stay numbers; "70" and "15" are words only among others.
+        // Years and amounts stay numbers; "70" and "15" are words only next to other ones.
         return if bytes.len() <= 7 { Sort::Common } else { Sort::Plain };
     }
     let first = bytes.iter().position(u8::is_ascii_lowercase).unwrap_or(0);
     let last = bytes.iter().rposition(u8::is_ascii_lowercase).unwrap_or(0);
     let inside = bytes.get(first..last).unwrap_or_default();
     let odd = inside.iter().filter(|byte| !byte.is_ascii_lowercase()).count();
-    // Addresses, sums and names like `word2vec` have such signs too.
+    // Addresses, sums and names like `word2vec` contain such signs, too.
     let usual = inside.contains(&b'+') || (odd == 1 && inside.iter().any(|byte| matches!(byte, b'2' | b'@')));
     if usual {
         return if signs == odd { Sort::Plain } else { Sort::Common };
@@ -99,7 +99,8 @@ fn judge(word: &str) -> Sort {
     if odd > 0 && bytes.len() >= 3 { Sort::Garbled } else { Sort::Common }
 }
 
-/// A word with letters for its digits and signs; where two would do, the one that goes better with its neighbours.
+/// A word with its digits and signs replaced by letters; if two letters are possible, the one that goes better with its
+/// neighbours.
 fn spell(word: &[u8]) -> String {
     let mut out = String::with_capacity(word.len());
     let mut before = 0;

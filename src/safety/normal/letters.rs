@@ -1,4 +1,4 @@
-//! What folding does with each character, worked out a page of 256 characters at a time when the first of them is met.
+//! How each character is folded; computed for a page of 256 characters when the first of them occurs.
 
 use std::sync::OnceLock;
 
@@ -6,56 +6,56 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::lookalikes;
 
-/// What a character is to the fold.
+/// The kind of a character for folding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
-    /// Part of no word.
+    /// Not part of a word.
     Other,
     /// A Latin letter, with or without accents.
     Latin,
-    /// A Latin letter in disguise: full-width, mathematical, circled, small capital, …
+    /// A styled Latin letter: full-width, mathematical, circled, small capital, …
     Styled,
-    /// A digit, in whatever dress.
+    /// A digit in any style.
     Digit,
     /// A letter of another script.
     Letter,
-    /// A letter of another script that looks exactly like a Latin one.
+    /// A letter of another script that looks exactly like a Latin letter.
     Alike,
-    /// A letter of another script that looks a little like a Latin one.
+    /// A letter of another script that resembles a Latin letter.
     Loose,
-    /// It becomes more than one character.
+    /// It folds to more than one character.
     Many,
-    /// A combining mark of no script in particular.
+    /// A combining mark that belongs to no particular script.
     Mark,
-    /// Part of the character before it if both make one.
+    /// A character that combines with the one before it, if the pair has a composed form.
     Joining,
-    /// Shows nothing: zero-width characters, fillers, soft hyphens.
+    /// Invisible: zero-width characters, fillers, soft hyphens.
     Invisible,
-    /// Changes the direction of what follows.
+    /// Changes the writing direction.
     Bidi,
-    /// Chooses the look of the character before it.
+    /// Selects the look of the character before it.
     Selector,
     /// An invisible copy of an ASCII character.
     Tagged,
-    /// A control character that is not white space.
+    /// A control character other than whitespace.
     Control,
 }
 
-/// How one character is folded.
+/// How a character is folded.
 #[derive(Debug, Clone, Copy)]
 pub struct Fact {
-    /// What it is.
+    /// Its kind.
     pub tag: Tag,
-    /// The Latin letter it looks like; only for [`Tag::Alike`] and [`Tag::Loose`].
+    /// The Latin letter that it looks like, for [`Tag::Alike`] and [`Tag::Loose`].
     pub alike: char,
-    /// What is written for it, in its own case. Its lower case is as long in UTF-8.
+    /// Its replacement in the original case, whose lower case has the same length in UTF-8.
     pub folded: char,
-    /// What is written for it in lower case.
+    /// Its replacement in lower case.
     pub lower: char,
 }
 
 enum Page {
-    /// Every character stays and is the same sort: Han, Hangul, unassigned and private planes.
+    /// All characters are kept and have the same kind: Han, Hangul, unassigned and private planes.
     Uniform(Tag),
     Facts(Box<[Fact]>),
 }
@@ -77,7 +77,7 @@ pub fn fact(c: char) -> Fact {
 
 fn page_of(number: u32) -> Page {
     let of = |index: u32| char::from_u32(number * PAGE + index);
-    // Surrogates are no characters and are never asked for.
+    // Surrogates are not characters and never looked up.
     let facts: Box<[Fact]> = (0..PAGE).map(|index| work_out(of(index).unwrap_or('\0'))).collect();
     match facts.first() {
         Some(first)
@@ -91,7 +91,7 @@ fn page_of(number: u32) -> Page {
     }
 }
 
-/// Whether a combining mark belongs to no script, so that any letter can be buried under it.
+/// Whether a combining mark belongs to no script, so that it can be piled on any letter.
 pub fn is_general_mark(c: char) -> bool {
     matches!(u32::from(c), 0x0300..=0x034E | 0x0350..=0x036F | 0x0483..=0x0489 | 0x1AB0..=0x1AFF | 0x1DC0..=0x1DFF | 0x20D0..=0x20FF | 0xFE20..=0xFE2F)
 }
@@ -123,12 +123,12 @@ fn work_out(c: char) -> Fact {
         0x180B..=0x180D | 0x180F | 0xFE00..=0xFE0F | 0xE_0100..=0xE_01EF => Tag::Selector,
         0xE_0000..=0xE_007F => Tag::Tagged,
         0xE_0080..=0xE_0FFF => Tag::Invisible,
-        // Quotation marks and dashes: what matters is that they are there.
+        // Quotation marks and dashes are reduced to a plain form.
         0x2018..=0x201B | 0x2032 | 0x02BC | 0x00B4 | 0x02B9 => return simple(Tag::Other, '\''),
         0x201C..=0x201F | 0x2033 => return simple(Tag::Other, '"'),
         0x2010..=0x2015 | 0x2212 => return simple(Tag::Other, '-'),
         0x2044 | 0x2215 => return simple(Tag::Other, '/'),
-        // Letters in boxes and circles, and those of flags, which no decomposition knows.
+        // Letters in boxes and circles, and letters of flags, which have no decomposition.
         code @ 0x1_F150..=0x1_F169 => return dressed(b'A', code - 0x1_F150),
         code @ 0x1_F170..=0x1_F189 => return dressed(b'A', code - 0x1_F170),
         code @ 0x1_F1E6..=0x1_F1FF => return dressed(b'A', code - 0x1_F1E6),
@@ -145,7 +145,7 @@ fn dressed(first: u8, offset: u32) -> Fact {
     Fact { tag: Tag::Styled, alike: folded, folded, lower: folded.to_ascii_lowercase() }
 }
 
-/// Everything that is neither dropped nor joined to its neighbours.
+/// Folds a character that is neither dropped nor combined with its neighbours.
 fn letter(c: char) -> Fact {
     let mut parts = std::iter::once(c).nfkd();
     let first = parts.next().unwrap_or(c);
@@ -166,7 +166,7 @@ fn letter(c: char) -> Fact {
         return Fact { tag: Tag::Many, alike: c, folded: c, lower: c };
     }
     if folded != c {
-        // It is another character in disguise, which may have a rule of its own.
+        // It is a variant of another character, which may have a rule of its own.
         return work_out(folded);
     }
     if let Some(alike) = lookalikes::plain(lookalikes::FOREIGN, folded) {
@@ -187,21 +187,21 @@ fn other_script(tag: Tag, alike: char, folded: char) -> Fact {
     let mut lower = folded.to_lowercase();
     match (lower.next(), lower.next()) {
         (Some(small), None) if small.len_utf8() == folded.len_utf8() => Fact { tag, alike, folded, lower: small },
-        // Kept in lower case alone, so that one map serves both cases.
+        // Kept in lower case only, so that one map of offsets serves both cases.
         (Some(small), None) => Fact { tag, alike, folded: small, lower: small },
         _ => Fact { tag, alike, folded, lower: folded },
     }
 }
 
-/// Letters with bars and strokes that languages are really written in.
+/// Letters with bars and strokes that belong to orthographies.
 fn is_orthographic(c: char) -> bool {
     "đĐħĦıłŁøØŧŦəŋƙɓɗƴ".contains(c)
 }
 
-/// The most that is written for one character. A few ligatures are whole sentences, and a text of them would grow elevenfold.
+/// Most characters that one is expanded to. A few ligatures are whole sentences, and a text of these would grow elevenfold.
 const LONGEST: usize = 6;
 
-/// What a character of [`Tag::Many`] becomes, letter by letter.
+/// The letters that a character of [`Tag::Many`] is expanded to.
 pub fn expand(c: char, emit: &mut dyn FnMut(char)) {
     match c {
         'æ' => "ae".chars().for_each(emit),

@@ -1,10 +1,10 @@
-//! Letters that look like those of the Latin alphabet.
+//! Letters that look like Latin ones.
 //!
-//! The first two tables hold the single letters whose skeleton in Unicode's `confusables.txt` is that of one ASCII letter
-//! (UTS #39), for the scripts that fonts commonly draw alike; letters that NFKD takes to ASCII are not repeated. Dotted and
-//! dotless i are told from l, which the standard does not do. [`LOOSE`] and the turned letters are our own observation.
+//! The first two tables contain letters whose skeleton in Unicode's `confusables.txt` is a single ASCII letter (UTS #39),
+//! for scripts that fonts commonly draw alike; letters that NFKD maps to ASCII are not repeated. Unlike in the standard,
+//! dotted and dotless i differ from l. [`LOOSE`] and the turned letters are the project's own additions.
 
-/// Letters of other scripts that nobody can tell from the Latin one by looking.
+/// Letters of other scripts that look the same as a Latin letter.
 pub const FOREIGN: &[(char, &str)] = &[
     ('A', "ᗅᎪАΑꓮ"),
     ('a', "аα"),
@@ -58,7 +58,7 @@ pub const FOREIGN: &[(char, &str)] = &[
     ('z', "ꮓⲍ"),
 ];
 
-/// Letters of other scripts that a reader takes for the Latin one in the middle of a Latin word, and only there.
+/// Letters of other scripts that a reader takes for a Latin letter only in the middle of a Latin word.
 pub const LOOSE: &[(char, &str)] = &[
     ('A', "ДΔΛ"),
     ('a', "ԥ"),
@@ -83,8 +83,8 @@ pub const LOOSE: &[(char, &str)] = &[
     ('y', "ўұ"),
 ];
 
-/// Letters of the Latin script itself that stand for a plain one: small capitals, phonetic, barred and turned ones. These
-/// have no place in words of other scripts, so they always count as the plain letter.
+/// Variants of letters within the Latin script: small capitals, phonetic, barred and turned letters. They do not occur in
+/// words of other scripts, so they always count as the plain letter.
 pub const LATIN: &[(char, &str)] = &[
     ('a', "ɑꭤᴀɐ"),
     ('B', "Ꞵ"),
@@ -123,8 +123,7 @@ pub const LATIN: &[(char, &str)] = &[
     ('z', "ᴢⱬƶ"),
 ];
 
-/// The plain letter that this one stands for in a table. A capital that is not there itself stands for what its small letter
-/// stands for.
+/// The plain letter for a character in a table. A capital that the table does not contain is looked up by its small letter.
 pub fn plain(table: &[(char, &str)], c: char) -> Option<char> {
     let find = |c: char| table.iter().find(|(_, letters)| letters.contains(c)).map(|&(letter, _)| letter);
     find(c).or_else(|| {

@@ -1,36 +1,36 @@
-//! From offsets in a folded text back to the text as it was written.
+//! Maps offsets in a folded text back to the original text.
 
 use std::ops::Range;
 
-/// The highest bit of [`Step::raw`]: what begins here was not copied byte for byte.
+/// The highest bit of [`Step::raw`]: from this step on, text was replaced instead of copied byte for byte.
 const REPLACED: u32 = 1 << 31;
 
-/// The longest text that can be mapped, in bytes.
+/// Longest text that can be mapped, in bytes.
 pub const LONGEST: usize = (REPLACED - 1) as usize;
 
-/// From this place on, up to the next step, the distance between both texts stays the same.
+/// From this offset on, up to the next step, the distance between both texts is constant.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     folded: u32,
     raw: u32,
 }
 
-/// Where each byte of a folded text came from. Empty for a text that folding left as it was.
+/// The origin of each byte of a folded text. Empty if folding changed nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Map {
     steps: Vec<Step>,
-    /// Lengths of both texts.
+    /// The lengths of both texts.
     folded: usize,
     raw: usize,
 }
 
 impl Map {
-    /// Of a text that stayed as it was.
+    /// The map of a text that folding did not change.
     pub fn same(length: usize) -> Self {
         Self { steps: Vec::new(), folded: length, raw: length }
     }
 
-    /// What follows in the folded text at `folded` is copied from `raw`.
+    /// The folded text from `folded` on is copied from `raw`.
     pub fn copied(&mut self, folded: usize, raw: usize) {
         let (folded, raw) = (folded as u32, raw as u32);
         if let Some(last) = self.steps.last()
@@ -42,12 +42,12 @@ impl Map {
         self.steps.push(Step { folded, raw });
     }
 
-    /// What is written at `folded` stands for what began at `raw`.
+    /// The folded text at `folded` replaces the raw text at `raw`.
     pub fn replaced(&mut self, folded: usize, raw: usize) {
         self.steps.push(Step { folded: folded as u32, raw: raw as u32 | REPLACED });
     }
 
-    /// Forgets everything from this place of the folded text on, and says where in the raw text it began.
+    /// Removes everything from an offset of the folded text on. Returns where in the raw text that began.
     pub fn cut(&mut self, folded: usize) -> usize {
         let raw = self.place(folded).0;
         let kept = self.steps.partition_point(|step| (step.folded as usize) < folded);
@@ -55,20 +55,20 @@ impl Map {
         raw
     }
 
-    /// Both texts end here.
+    /// Ends both texts.
     pub fn end(&mut self, folded: usize, raw: usize) {
         (self.folded, self.raw) = (folded, raw);
     }
 
-    /// The bytes of the raw text that a range of the folded one stands for. Characters that were dropped in front of it are
-    /// not in it, those dropped inside and right after it are. In bounds and on character boundaries if `range` is.
+    /// The bytes of the raw text for a range of the folded one. Characters that were dropped before the range are not
+    /// included, those dropped within and directly after it are. In bounds, and on character boundaries if `range` is.
     pub fn original(&self, range: Range<usize>) -> Range<usize> {
         let start = if range.start >= self.folded { self.raw } else { self.place(range.start).0 };
         let end = if range.end >= self.folded { self.raw } else { self.place(range.end).1 };
         start..end.max(start)
     }
 
-    /// The raw place of a folded one, rounded down and up if it lies inside of what one character became.
+    /// The raw offset of a folded one, rounded down and up if it is within the replacement of one character.
     fn place(&self, folded: usize) -> (usize, usize) {
         let next = self.steps.partition_point(|step| step.folded as usize <= folded);
         let Some(step) = next.checked_sub(1).and_then(|at| self.steps.get(at)) else { return (folded, folded) };

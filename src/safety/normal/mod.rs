@@ -1,8 +1,8 @@
-//! What a text really says: folded to plain letters, and with encodings and disguises taken off.
+//! Normal forms of a text: folded to plain letters, and with encodings and disguises removed.
 //!
-//! [`fold()`] undoes how characters are written (full-width, invisible, look-alike, piled-up ones) and leads every offset back
-//! to the raw text. [`views`] takes off what changes whole stretches (encodings, ciphers, spacing) and says where each stood.
-//! Both take time linear in the text and memory bounded by it; a plain ASCII text costs little more than reading it.
+//! [`fold()`] undoes unusual characters (full-width, invisible, look-alike, piled-up ones) and maps every offset back to
+//! the raw text. [`views`] undoes what changes whole stretches (encodings, ciphers, spacing), with the place of each
+//! stretch. Both take time linear in the text and bounded memory; plain ASCII text costs little more than reading it.
 
 mod codes;
 mod english;
@@ -31,7 +31,7 @@ pub use view::{Veil, View, Views};
 
 use std::sync::OnceLock;
 
-/// The normal forms of one text, each worked out when it is first asked for.
+/// The normal forms of a text, each computed when it is first needed.
 #[derive(Debug, Clone)]
 pub struct Normal<'a> {
     raw: &'a str,
@@ -40,17 +40,17 @@ pub struct Normal<'a> {
 }
 
 impl<'a> Normal<'a> {
-    /// Of a text as written; nothing is done yet.
+    /// Of a text as written; nothing is computed yet.
     pub fn new(raw: &'a str) -> Self {
         Self { raw, folded: OnceLock::new(), views: OnceLock::new() }
     }
 
-    /// The text as it reads.
+    /// The folded text.
     pub fn folded(&self) -> &Folded<'a> {
         self.folded.get_or_init(|| fold(self.raw))
     }
 
-    /// What the text says under veils.
+    /// The texts found under encodings and disguises.
     pub fn views(&self) -> &Views {
         self.views.get_or_init(|| views(self.raw, self.folded()))
     }

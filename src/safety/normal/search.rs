@@ -1,4 +1,4 @@
-//! The search for views: every veil over the text, then every veil over what was found.
+//! The search for views: every kind of veil over the text, then every kind over what was found.
 
 use std::ops::Range;
 
@@ -7,27 +7,27 @@ use super::grain::{Stretches, grain};
 use super::view::{Veil, View, Views};
 use super::{codes, escapes, islands, leet, shifted, spaced, unseen};
 
-/// The most views of one text.
+/// Most views of a text.
 const MOST: usize = 64;
-/// What all views of one text may hold together, in bytes, whatever its size.
+/// Most bytes in all views of a text together, whatever its size.
 const LARGEST: usize = 1024 * 1024;
-/// What views may hold beyond the length of the text itself.
+/// Bytes that the views may have beyond the length of the text.
 const SPARE: usize = 4096;
 
 /// Something found under a veil.
 #[derive(Debug)]
 pub struct Find {
     pub veil: Veil,
-    /// What it says, as decoded.
+    /// The decoded text.
     pub text: String,
-    /// Where it stands in the text that was searched.
+    /// Its range in the text that was searched.
     pub range: Range<usize>,
 }
 
-/// Looks at one stretch of a folded text; whoever is told of a find says whether there is room for more.
+/// Searches one stretch of a folded text. The callback returns whether there is room for more finds.
 type Look = fn(&str, Range<usize>, &mut dyn FnMut(Find) -> bool);
 
-/// What a text says under veils, to a depth of two.
+/// The views of a text, under up to two veils.
 pub fn views(raw: &str, folded: &Folded<'_>) -> Views {
     let mut search = Search { views: Views::default(), left: (raw.len() + SPARE).min(LARGEST) };
     search.look(raw, folded, None);
@@ -48,7 +48,7 @@ struct Search {
 }
 
 impl Search {
-    /// Looks through one text; `parent` is the veil it was under, and where that stood.
+    /// Searches one text; `parent` is the veil under which it was found, and its range.
     fn look(&mut self, raw: &str, folded: &Folded<'_>, parent: Option<(Veil, Range<usize>)>) {
         let mut take = |find: Find, mapped: bool| {
             let place = if mapped { folded.original(find.range) } else { find.range };
@@ -90,7 +90,7 @@ impl Search {
         spaced::lines(text, &mut |find| take(find, true));
     }
 
-    /// Keeps a view. `false` once there is no room for more.
+    /// Adds a view. Returns `false` once there is no room for more.
     fn add(&mut self, veil: Veil, outer: Option<Veil>, text: &str, source: Range<usize>) -> bool {
         let folded = fold(text);
         if self.views.found.len() >= MOST || folded.cased().len() > self.left {
@@ -103,13 +103,13 @@ impl Search {
     }
 }
 
-/// How many characters decoded bytes need, at least, to say something.
+/// Fewest characters of a decoded text.
 const BRIEFEST: usize = 4;
-/// From how many characters on punctuation and digits may be half of it.
+/// From this many characters on, punctuation and digits may be half of the text.
 const LONG: usize = 24;
 
-/// Decoded bytes as text, if they read as one: letters and spaces for the most part, and nothing that does not show. A
-/// character cut off at the end is left out. UTF-16 as PowerShell writes it is read too.
+/// Decoded bytes as text, if they read as such: mostly letters and spaces, and nothing invisible. A character truncated at
+/// the end is dropped. UTF-16, as PowerShell writes it, is decoded, too.
 pub fn readable(bytes: &[u8]) -> Option<String> {
     if bytes.len() >= 8
         && bytes.iter().take(32).skip(1).step_by(2).all(|&byte| byte == 0)
@@ -141,7 +141,7 @@ fn judge(text: &str) -> Option<String> {
             others += 1;
         }
     }
-    // The longer it is, the less likely it is that bytes look like text by chance.
+    // The longer the text, the less likely it looks like text by chance.
     let enough = if all >= LONG { letters * 2 >= all } else { letters * 3 >= all * 2 };
     (letters >= BRIEFEST && enough && others * 5 <= all).then(|| text.to_owned())
 }

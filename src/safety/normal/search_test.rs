@@ -37,7 +37,7 @@ fn rot13(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_lowercase() { char::from((c as u8 - b'a' + 13) % 26 + b'a') } else { c }).collect()
 }
 
-/// Every veil with a text under it.
+/// A text under every kind of veil.
 fn veiled() -> Vec<(Veil, String)> {
     let text = MESSAGE;
     let bits: String =
@@ -98,7 +98,7 @@ fn veiled() -> Vec<(Veil, String)> {
     ]
 }
 
-/// A hyphen behind every third letter.
+/// The word with a hyphen after every third letter.
 fn hyphenated(word: &str) -> String {
     word.as_bytes().chunks(3).map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>().join("-")
 }
@@ -112,7 +112,7 @@ fn morse(text: &str, between: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(between)
 }
 
-/// Signs between words are not what matters.
+/// The words of a text, without punctuation.
 fn words(text: &str) -> String {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -129,14 +129,14 @@ fn every_veil_comes_off() {
 #[test]
 fn a_veiled_part_of_a_longer_text_is_found_where_it_stands() {
     let around = "The committee met on Tuesday and talked about the budget for the coming year, as every spring. ".repeat(4);
-    // A short message in a turned alphabet reads too much like a foreign language among other sentences.
+    // Among other sentences, a short message in a reversed alphabet looks too much like a foreign language.
     for (veil, part) in veiled().into_iter().filter(|(veil, raw)| *veil != Veil::Lines && !raw.starts_with("rtmliv")) {
         let raw = format!("{around}\n{part}\n{around}");
         let place = around.len() + 1..around.len() + 1 + part.len();
         let views = seen(&raw);
         let view = views.found.iter().find(|view| view.veil == veil && words(&view.text).contains(MESSAGE));
         let Some(view) = view else { panic!("{veil:?} {part:?} {views:?}") };
-        // The name of the format in front, or a sign at the end, may not be part of it.
+        // The name of the format in front, or a sign at the end, may be left out.
         assert!(view.source.start < place.start + 24 && view.source.end + 8 > place.end, "{veil:?}: {:?} of {place:?}", view.source);
         assert!(view.source.len() < part.len() + 2 * 160, "{veil:?}: {:?} of {place:?}", view.source);
     }
@@ -183,7 +183,7 @@ fn random_bytes_are_not_readable() {
     assert_eq!(readable("gr\u{fc}\u{df}e".as_bytes()).as_deref(), Some("gr\u{fc}\u{df}e"));
 }
 
-/// Texts made to hurt, of about this many bytes.
+/// Adversarial texts of about this many bytes.
 fn hurting(size: usize) -> Vec<(&'static str, String)> {
     let times = |part: &str| part.repeat(size / part.len());
     let mut nested = MESSAGE.repeat(size / 4 / MESSAGE.len() + 1);
@@ -241,9 +241,9 @@ fn fastest(raw: &str) -> Duration {
 
 #[test]
 fn time_grows_with_the_text_and_no_faster() {
-    // Sixteen times the text: sixteen times the work if it is linear, 256 times if it is quadratic.
+    // Sixteen times the text takes sixteen times as long if the search is linear, 256 times if it is quadratic.
     for ((name, small), (_, large)) in hurting(4 * 1024).into_iter().zip(hurting(64 * 1024)) {
-        // Other work on the machine disturbs a try or two, never all of them.
+        // Other work on the machine may disturb a try or two, but not all of them.
         let tries: Vec<(Duration, Duration)> =
             std::iter::repeat_with(|| (fastest(&small).max(Duration::from_micros(100)), fastest(&large)))
                 .take(8)

@@ -1,4 +1,4 @@
-//! Letters moved along the alphabet, and text written backwards.
+//! Letters shifted along the alphabet, and reversed text.
 
 use std::ops::Range;
 
@@ -6,22 +6,22 @@ use super::english::{class, likeness, pair};
 use super::search::Find;
 use super::view::Veil;
 
-/// How much better the disguised part has to read in all, and per pair of letters in tenths. The first keeps out what is
-/// short, the second what is merely no language either way.
+/// How much better the disguised part must read: in total, and in tenths per pair of letters. The first excludes short
+/// parts, the second parts that are no language either way.
 const ENOUGH: (i32, i32) = (40, 5);
-/// The same for one of all the distances that letters may move: of so many the best has to be really good.
+/// The same for the best of all possible shifts, which must be clearly better.
 const SURE: (i32, i32) = (80, 20);
-/// How much of a stretch is read with each distance, in bytes.
+/// How much of a stretch is tried with each shift, in bytes.
 const SAMPLE: usize = 160;
 /// How much of the beginning of a stretch may not belong to the disguise, in bytes.
 const MARGIN: usize = 48;
-/// The mean likelihood of pairs in what is certainly language; English prose has 13.
+/// The mean likelihood of pairs in certain language; English prose has 13.
 const CERTAIN: u32 = 11;
-/// Stands for turning the alphabet round, among the distances.
+/// Stands for the reversed alphabet among the shifts.
 const TURNED: u8 = 26;
 
-/// The part of a stretch that gains most by a change of letters, and what it gains. `change` gives the classes of two
-/// neighbours as they would be, in the order they would be read.
+/// The part of a stretch that gains most by a change of letters, and its gain. `change` returns the classes of two
+/// neighbours after the change, in reading order.
 fn gaining(stretch: &[u8], change: impl Fn(usize, usize) -> (usize, usize)) -> (i32, Range<usize>) {
     let (mut best, mut range) = (0, 0..0);
     let (mut sum, mut start) = (0, 0);
@@ -40,7 +40,7 @@ fn gaining(stretch: &[u8], change: impl Fn(usize, usize) -> (usize, usize)) -> (
     (best, range)
 }
 
-/// The same part up to the borders of its words; `None` if it does not gain enough to be believed.
+/// This part widened to word boundaries; `None` if it does not gain enough.
 fn part(stretch: &str, (gain, mut range): (i32, Range<usize>), least: (i32, i32)) -> Option<Range<usize>> {
     let is_gap = |at: usize| stretch.as_bytes().get(at).is_none_or(u8::is_ascii_whitespace);
     while range.start > 0 && !is_gap(range.start - 1) {
@@ -53,7 +53,7 @@ fn part(stretch: &str, (gain, mut range): (i32, Range<usize>), least: (i32, i32)
     (gain >= least.0 && gain.saturating_mul(10) >= pairs.saturating_mul(least.1)).then_some(range)
 }
 
-/// A stretch that reads better backwards.
+/// Finds text that reads better backwards.
 pub fn backwards(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let gained = gaining(stretch.as_bytes(), |first, second| (second, first));
@@ -63,7 +63,7 @@ pub fn backwards(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) ->
         return;
     }
     let whole: String = backward.chars().rev().collect();
-    // Words may have been turned round one by one.
+    // Words may have been reversed one by one.
     let mut words = String::with_capacity(backward.len());
     for word in backward.split_inclusive(char::is_whitespace) {
         let bare = word.trim_end();
@@ -76,10 +76,10 @@ pub fn backwards(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) ->
     }
 }
 
-/// A stretch that reads better when all letters move by one distance, or when the alphabet is turned round (Atbash).
+/// Finds text that reads better after shifting all letters by one distance, or with the alphabet reversed (Atbash).
 pub fn shifted(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
-    // Somewhere behind the margin; what stands around the disguise reads alike badly with every distance.
+    // The sample begins behind the margin; text around the disguise reads equally badly with every shift.
     let from = MARGIN.min(stretch.len().saturating_sub(SAMPLE));
     let sample = || stretch.bytes().skip(from).take(SAMPLE);
     let reads = |distance: &u8| {
@@ -90,7 +90,7 @@ pub fn shifted(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> b
             })
             .0
     };
-    // ROT13 is far the commonest: where it makes language, nothing else is tried.
+    // ROT13 is by far the most common: if it gives language, no other shift is tried.
     let thirteen = reads(&13) >= CERTAIN * sample().len() as u32;
     let Some(distance) = (if thirteen { 13..=13 } else { 1..=TURNED }).max_by_key(reads) else { return };
     let gained = gaining(stretch.as_bytes(), |first, second| (moved(first, distance), moved(second, distance)));
@@ -103,7 +103,7 @@ pub fn shifted(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> b
     }
 }
 
-/// The class of a letter after moving it; gaps stay.
+/// The class of a letter after a shift; gaps are kept.
 fn moved(class: usize, distance: u8) -> usize {
     match class {
         0 => 0,

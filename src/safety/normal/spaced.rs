@@ -1,4 +1,4 @@
-//! Words whose letters stand apart.
+//! Words whose letters are spaced out.
 
 use std::ops::Range;
 
@@ -6,25 +6,25 @@ use super::english::likeness;
 use super::search::Find;
 use super::view::Veil;
 
-/// The fewest single letters in a row that make a spaced word.
+/// Fewest consecutive single letters in a spaced-out word.
 const LETTERS: usize = 4;
-/// The fewest letters, all in all, that say something.
+/// Fewest letters in total that make a message.
 const FEWEST: usize = 6;
-/// The longest gap between two letters of one word or of neighbouring words, in bytes.
+/// Longest gap between two letters of one word or of neighbouring words, in bytes.
 const GAP: usize = 6;
 
-/// The most single letters that are looked at together.
+/// Most single letters that are examined together.
 const ROW: usize = 4096;
 
-/// A single letter or digit and the gap behind it.
+/// A single letter or digit, and the gap after it.
 struct Single {
     at: usize,
     c: char,
-    /// Ends where the next character begins.
+    /// Ends at the next character.
     gap: Range<usize>,
 }
 
-/// What a stretch says with its letters put together again.
+/// Finds the text of a stretch with its letters joined.
 pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let mut out = String::with_capacity(stretch.len());
@@ -55,17 +55,17 @@ pub fn find(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool
     }
 }
 
-/// Whether letters that were put together are words rather than formulas and lists.
+/// Whether joined letters are words, rather than formulas and lists.
 fn says_something(joined: &str) -> bool {
     let of = |word: &str| word.chars().filter(|c| c.is_alphabetic()).count();
     let (all, long) =
         joined.split(' ').map(of).fold((0, 0), |(all, long), letters| (all + letters, if letters >= 3 { long + letters } else { long }));
-    // Scripts without small words and without a table of pairs are taken as they are.
+    // Scripts without short words and without a table of pairs are accepted as they are.
     let foreign = joined.chars().filter(|c| c.is_alphabetic() && !c.is_ascii()).count();
     all >= FEWEST && long * 2 >= all && (foreign * 2 >= all || likeness(joined.bytes()).is_words())
 }
 
-/// The next single letter with its gap, or else the range of everything up to where one may begin.
+/// The next single letter with its gap, or the range of text before the next place at which one may begin.
 fn single(text: &str, at: usize) -> Option<Result<Single, Range<usize>>> {
     let rest = text.get(at..)?;
     let c = rest.chars().next()?;
@@ -81,7 +81,7 @@ fn single(text: &str, at: usize) -> Option<Result<Single, Range<usize>>> {
     Some(Err(at..end + gap))
 }
 
-/// Writes a row of singles as words and says how many letters were put together.
+/// Writes a row of single letters as words. Returns how many letters were joined.
 fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut String) -> usize {
     let (Some(first), Some(last)) = (row.first(), row.last()) else { return 0 };
     if row.len() < LETTERS {
@@ -91,7 +91,7 @@ fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut Strin
     }
     let gap = |single: &Single| text.get(single.gap.clone()).unwrap_or_default();
     let inner = || row.iter().take(row.len() - 1).map(gap);
-    // The gap between letters is the shortest one that is common; anything else parts words.
+    // The gap between letters is the shortest common one; longer gaps separate words.
     let shortest = inner().min_by_key(|gap| gap.len()).unwrap_or_default();
     let usual = inner().filter(|gap| gap.len() == shortest.len()).fold(("", 0usize), |(most, count), gap| {
         let here = if gap == most { return (most, count + 1) } else { gap };
@@ -118,12 +118,12 @@ fn close(text: &str, row: &mut Vec<Single>, out: &mut String, joined: &mut Strin
     letters
 }
 
-/// The fewest words that hyphens cut up.
+/// Fewest words that are split by hyphens.
 const CUT: usize = 2;
-/// The longest syllables on average, in letters; names of files are made of whole words.
+/// Longest mean length of syllables, in letters; file names consist of whole words.
 const SYLLABLE: usize = 5;
 
-/// What a stretch says without the hyphens in its words, if most of them cut words up rather than join them.
+/// Finds the text of a stretch without hyphens, if most of these split words rather than join them.
 pub fn hyphens(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> bool) {
     let Some(stretch) = text.get(range.clone()) else { return };
     let mut out = String::with_capacity(stretch.len());
@@ -146,12 +146,12 @@ pub fn hyphens(text: &str, range: Range<usize>, found: &mut dyn FnMut(Find) -> b
     }
 }
 
-/// The longest mean length of lines that hold words rather than sentences, in bytes.
+/// Longest mean length of lines that hold single words rather than sentences, in bytes.
 const LINE: usize = 12;
-/// The fewest lines that make a message.
+/// Fewest lines that make a message.
 const LINES: usize = 5;
 
-/// A text that puts its words on lines of their own.
+/// Finds a text that puts each word on a line of its own.
 pub fn lines(text: &str, found: &mut dyn FnMut(Find) -> bool) {
     let lines = memchr::memchr_iter(b'\n', text.as_bytes()).take(text.len() / LINE + 1).count();
     if lines >= LINES && lines * LINE >= text.len() {

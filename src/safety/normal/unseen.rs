@@ -1,24 +1,24 @@
-//! Messages in characters that nobody sees.
+//! Messages in invisible characters.
 
 use std::ops::Range;
 
 use super::search::{Find, readable};
 use super::view::Veil;
 
-/// The fewest unseen characters worth a search.
+/// Fewest invisible characters for which a search is worthwhile.
 pub const FEWEST: u32 = 3;
-/// The fewest tag characters that make a message.
+/// Fewest tag characters in a message.
 const TAGS: usize = 3;
-/// The fewest bytes in selectors that make a message.
+/// Fewest bytes in a message of variation selectors.
 const BYTES: usize = 4;
-/// Tag characters this far apart still belong together, in bytes.
+/// Greatest distance of tag characters that belong together, in bytes.
 const REACH: usize = 8;
-/// Flags of regions are this emoji and a few tags.
+/// Flags of regions are this emoji followed by tags.
 const FLAG: char = '\u{1F3F4}';
-/// The longest of them, the closing tag included.
+/// Most tags of such a flag, including the closing one.
 const REGION: usize = 8;
 
-/// Looks for unseen messages in a raw text.
+/// Finds invisible messages in a raw text.
 pub fn find(raw: &str, found: &mut dyn FnMut(Find) -> bool) {
     let mut run = Run::default();
     let mut before = ' ';
@@ -60,20 +60,20 @@ enum Unseen {
     Bit(char),
 }
 
-/// Unseen characters in a row; tags may have a few others in between.
+/// Consecutive invisible characters; tags may have a few others in between.
 #[derive(Default)]
 struct Run {
     range: Range<usize>,
     flag: bool,
     tags: Vec<u8>,
     bytes: Vec<u8>,
-    /// The first two sorts of zero-width characters, and which of them came when.
+    /// The first two kinds of zero-width characters, and their sequence as bits.
     sorts: (Option<char>, Option<char>),
     bits: Vec<bool>,
 }
 
 impl Run {
-    /// Keeps the room for the next run.
+    /// Keeps the allocation for the next run.
     fn clear(&mut self) {
         self.range = 0..0;
         self.flag = false;
@@ -102,7 +102,7 @@ impl Run {
                     self.bits.push(true);
                 }
                 (_, Some(second)) if second == c => self.bits.push(true),
-                // A third sort parts the bytes.
+                // A third kind separates bytes.
                 _ => {}
             },
         }

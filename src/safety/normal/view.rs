@@ -1,8 +1,8 @@
-//! What a text says once an encoding or a disguise is taken off.
+//! Texts found under an encoding or a disguise.
 
 use std::ops::Range;
 
-/// What was taken off.
+/// The encoding or disguise that was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Veil {
     /// Base64, with either alphabet (RFC 4648 §4, §5).
@@ -11,25 +11,25 @@ pub enum Veil {
     Hex,
     /// Percent-encoding (RFC 3986 §2.1).
     Percent,
-    /// Character references of HTML.
+    /// HTML character references.
     Entity,
-    /// `\u0041`, `\x41`, `\101` and their like.
+    /// `\u0041`, `\x41`, `\101` and the like.
     Escape,
-    /// Character codes written one by one: hexadecimal, decimal, binary, Morse.
+    /// Numeric codes of characters: hexadecimal, decimal, binary, Morse.
     Code,
-    /// Tag characters, which nobody sees.
+    /// Tag characters, which are invisible.
     Tags,
-    /// Bytes in variation selectors or zero-width characters, which nobody sees.
+    /// Bytes in variation selectors or zero-width characters, which are invisible.
     Unseen,
-    /// Letters moved along the alphabet; ROT13 is the best known.
+    /// Letters shifted along the alphabet, as by ROT13.
     Shifted,
-    /// Written backwards.
+    /// Reversed text.
     Reversed,
     /// Digits and signs in place of letters.
     Leet,
-    /// Letters with spaces, dots or other marks in between.
+    /// Letters separated by spaces, dots or other marks.
     Spaced,
-    /// Words on lines of their own.
+    /// Each word on a line of its own.
     Lines,
 }
 
@@ -71,26 +71,26 @@ impl Veil {
     }
 }
 
-/// One thing a text says under a veil.
+/// A text found under a veil.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
-    /// What was taken off last.
+    /// The veil that was removed last.
     pub veil: Veil,
-    /// What had to be taken off first, if anything.
+    /// The veil that was removed before that, if any.
     pub outer: Option<Veil>,
-    /// What it says, folded and in lower case, as [`super::Folded::text`].
+    /// The text, folded and in lower case, as [`super::Folded::text`].
     pub text: String,
-    /// What it says, folded, in its own case.
+    /// The text, folded, in its original case.
     pub cased: String,
-    /// Where it stands in the raw text.
+    /// Its range in the raw text.
     pub source: Range<usize>,
 }
 
-/// The views of a text.
+/// All views of a text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Views {
-    /// In the order they were found; what lies under two veils comes after what lies under one.
+    /// In the order in which they were found; views under two veils come after those under one.
     pub found: Vec<View>,
-    /// There was more than the bounds allow.
+    /// Whether there were more than the bounds allow.
     pub cut: bool,
 }

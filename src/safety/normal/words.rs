@@ -1,14 +1,14 @@
-//! Which words only pretend to be of another script.
+//! Which words only pretend to be in another script.
 //!
-//! A letter that looks Latin counts as Latin where the word has a Latin letter too, and where a word made of look-alikes alone
-//! stands among Latin words. Anywhere else it is what it is: Russian and Greek texts stay as they are.
+//! A letter that looks Latin counts as Latin if its word also has a Latin letter, or if its word consists of look-alikes
+//! only and is among Latin words. Anywhere else it stays what it is, so that Russian and Greek texts are unchanged.
 
 use std::ops::Range;
 
 use super::fold::next;
 use super::letters::{Tag, fact};
 
-/// What stands before the present word.
+/// What comes before the current word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
@@ -25,7 +25,7 @@ struct Word {
     foreign: bool,
 }
 
-/// The ranges of a raw text in which letters that look Latin are Latin, in order.
+/// The ranges of a raw text in which letters that look Latin count as Latin, in order.
 pub fn disguised(raw: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     if !may_have_lookalikes(raw) {
@@ -48,7 +48,7 @@ pub fn disguised(raw: &str) -> Vec<Range<usize>> {
             'a'..='z' | 'A'..='Z' => Tag::Latin,
             '0'..='9' => Tag::Digit,
             '\0'..='\x7F' => Tag::Other,
-            // Han and Hangul, told without a look.
+            // Han and Hangul, without a lookup.
             '\u{5000}'..='\u{9FFF}' | '\u{B000}'..='\u{CFFF}' => Tag::Letter,
             _ => fact(c).tag,
         };
@@ -79,7 +79,7 @@ pub fn disguised(raw: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Where the word begins in which the next character beyond ASCII stands; between here and there are Latin words alone.
+/// The start of the word with the next character beyond ASCII; the words before it are Latin.
 fn skip(raw: &str, from: usize) -> usize {
     let mut at = from;
     next(raw, &mut at, |byte| byte >= 0x80);
@@ -87,9 +87,9 @@ fn skip(raw: &str, from: usize) -> usize {
     at - between.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
-/// Whether any character may look like a Latin one of another script; everything else needs no second pass.
+/// Whether any character may look like a Latin one of another script; otherwise no second pass is needed.
 fn may_have_lookalikes(raw: &str) -> bool {
-    // Han and Hangul begin with other bytes; Vietnamese, marks like `’`, and emoji go on with others.
+    // Han and Hangul have other first bytes; Vietnamese, punctuation like `’`, and emoji have other second bytes.
     let lead = |byte: u8| (0xCD..=0xD6).contains(&byte) | (byte == 0xE1) | (byte == 0xE2) | (byte == 0xEA) | (byte == 0xF0);
     let mut at = 0;
     while let Some(byte) = next(raw, &mut at, lead) {
@@ -111,13 +111,13 @@ fn may_have_lookalikes(raw: &str) -> bool {
 
 struct Words<'f> {
     before: Before,
-    /// Where words made of look-alikes alone began, of which the next word decides.
+    /// Where words of look-alikes only began, on which the next word decides.
     waiting: Option<usize>,
     found: &'f mut Vec<Range<usize>>,
 }
 
 impl Words<'_> {
-    /// Whether a word of Latin letters alone would change nothing.
+    /// Whether a purely Latin word would change nothing.
     fn is_settled(&self) -> bool {
         self.before == Before::Latin && self.waiting.is_none()
     }
@@ -164,7 +164,7 @@ mod tests {
     fn every_lookalike_is_noticed() {
         for c in '\u{80}'..=char::MAX {
             let alike = matches!(fact(c).tag, Tag::Alike | Tag::Loose);
-            // The signs of units (µ) and of mathematics (ℽ) that have a block of their own are meant as what they are.
+            // Signs of units (µ) and mathematics (ℽ) in blocks of their own are kept.
             let sign = matches!(c, '\u{B5}' | '\u{2100}'..='\u{214F}');
             assert!(!alike || sign || may_have_lookalikes(&format!("It’s {c}")), "{c:?}");
         }
@@ -188,7 +188,7 @@ mod tests {
                     let texts = |raw: &str| -> Vec<String> {
                         disguised(raw).into_iter().map(|range| raw.get(range).unwrap_or_default().trim().to_owned()).collect()
                     };
-                    // Words among Latin ones are disguised as those beside one are.
+                    // Words between Latin ones are disguised if words next to one are.
                     let latin = |text: &str| text.bytes().any(|byte| byte.is_ascii_alphabetic());
                     if latin(first) && latin(second) {
                         assert_eq!(texts(&near), texts(&far), "{near}");

@@ -1,35 +1,35 @@
-//! Strings that must never be in an answer: found however they are written, and held from their first letter on.
+//! Strings that must never occur in an answer: found however they are spelled, and held back from their first letter on.
 
 use std::ops::Range;
 
 use crate::safety::fingerprint::skeleton::{Class, LETTERS, class};
 use crate::safety::fingerprint::{Fingerprints, reading};
 
-/// So many characters that are no letters may stand between two letters of a canary.
+/// Most characters other than letters between two letters of a canary.
 const APART: u8 = 3;
-/// Shorter canaries must be words of their own, or every text would hold them.
+/// Shorter canaries must be whole words; otherwise nearly every text would contain them.
 const WITHIN: usize = 8;
 
-/// Letters of an encoded canary that tell nothing, and letters that a canary inside of a word begins with: for their sake
-/// nothing is held back.
+/// Number of first letters of an encoded canary, and of a canary within a word, that are released before they are
+/// recognised: nothing is held back for so few.
 const ENCODED: usize = 4;
 const INSIDE: usize = 2;
 
-/// One of them is told so often in one text: once is enough to know.
+/// Most reports of one canary in one text.
 const MOST: u8 = 8;
 
-/// A canary as letters.
+/// A canary as a sequence of letters.
 #[derive(Debug, Clone)]
 pub struct Canary {
     letters: Vec<u32>,
-    /// May begin and end inside of words.
+    /// Whether it may begin and end within words.
     within: bool,
     encoded: bool,
 }
 
 impl Canary {
-    /// All ways to write a string that need a pattern of their own: as it is, backwards, moved by thirteen places, in
-    /// base64 at each of its three alignments, in hexadecimal digits. `None` for one too short or too long to look for.
+    /// All spellings of a string that need a pattern of their own: plain, reversed, ROT13, base64 at each of its three
+    /// alignments, and hexadecimal. `None` for a string that is too short or too long to look for.
     pub fn all(text: &str) -> Option<Vec<Self>> {
         let mut plain = Vec::new();
         reading::letters(text, |code| plain.push(code));
@@ -49,7 +49,7 @@ impl Canary {
         Some(all)
     }
 
-    /// One given by its letters' codes, as it is.
+    /// A canary in plain spelling, given the codes of its letters.
     pub fn new(letters: Vec<u32>) -> Self {
         let within = letters.len() >= WITHIN;
         Self { letters, within, encoded: false }
@@ -71,8 +71,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What of the base64 of a text that contains these bytes depends on them alone, when they begin `skipped` bytes into a
-/// group of three.
+/// The part of the base64 of any text containing these bytes that depends on them only, if they begin `skipped` bytes into
+/// a group of three.
 fn base64_inside(bytes: &[u8], skipped: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let padded: Vec<u8> = std::iter::repeat_n(0, skipped).chain(bytes.iter().copied()).collect();
@@ -85,15 +85,15 @@ fn base64_inside(bytes: &[u8], skipped: usize) -> String {
     whole.map(|n| char::from(ALPHABET[sextet(n)])).collect()
 }
 
-/// The first letters of a set of canaries: one look tells that none begins here.
+/// A set of canaries, with filters on their first letters: one lookup shows that none begins here.
 #[derive(Debug, Clone, Default)]
 pub struct Canaries {
     all: Vec<Canary>,
     first: u128,
     beyond: bool,
-    /// What each byte is while none has begun.
+    /// The class of each byte while no canary has begun.
     bytes: Bytes,
-    /// Whether a byte may stand behind the first letter of one.
+    /// Whether a byte may follow the first letter of a canary.
     second: Second,
 }
 
@@ -106,17 +106,17 @@ impl Default for Second {
     }
 }
 
-/// What bytes are to who waits for the first letter of a canary.
+/// The class of each byte while no canary has begun.
 #[derive(Debug, Clone)]
 struct Bytes([Wait; 256]);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    /// Parts words.
+    /// Separates words.
     Between,
-    /// A letter, and none of the first ones.
+    /// A letter with which no canary begins.
     Inside,
-    /// To be looked at.
+    /// A canary may begin here.
     Look,
 }
 
@@ -127,7 +127,7 @@ impl Default for Bytes {
 }
 
 impl Canaries {
-    /// These.
+    /// A set of these canaries.
     pub fn new(all: Vec<Canary>) -> Self {
         let mut this = Self { all, first: 0, beyond: false, bytes: Bytes::default(), second: Second::default() };
         for canary in &this.all {
@@ -151,7 +151,7 @@ impl Canaries {
         this
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -162,20 +162,20 @@ impl Canaries {
     }
 }
 
-/// One that has begun.
+/// A canary of which some letters have matched.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     which: usize,
     matched: usize,
-    /// So many of its letters may leave; it counts from the next one on.
+    /// Number of its letters that may be released before it is recognised; it is held back from the next one on.
     late: usize,
     start: usize,
-    /// Behind its last letter.
+    /// The offset behind the last matched letter.
     end: usize,
     apart: u8,
 }
 
-/// Looks for a set of canaries in a text that arrives.
+/// Looks for a set of canaries in an arriving text.
 #[derive(Debug, Default)]
 pub struct Lookout {
     open: Vec<Open>,
@@ -183,13 +183,13 @@ pub struct Lookout {
     told: Told,
 }
 
-/// Of each canary how often it was told, and where that ended last. In a text that repeats itself one may begin inside of
+/// For each canary, how often it was reported, and where the last report ended. In a repetitive text one can begin within
 /// itself at every letter.
 #[derive(Debug, Default)]
 struct Told(Vec<(u8, usize)>);
 
 impl Told {
-    /// Whether this one is worth telling.
+    /// Whether this occurrence is to be reported.
     fn note(&mut self, which: usize, at: &Range<usize>) -> bool {
         if self.0.len() <= which {
             self.0.resize(which + 1, (0, 0));
@@ -209,7 +209,7 @@ impl Told {
 }
 
 impl Lookout {
-    /// The next characters, of a text that continues at `base`. Calls `found` with the canary's number and place.
+    /// Takes more of a text that continues at offset `base`. Calls `found` with the canary's index and range.
     pub fn read(&mut self, text: &str, base: usize, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
         let mut at = 0;
         while at < text.len() {
@@ -218,7 +218,7 @@ impl Lookout {
                 let mut skipped = 0;
                 while let Some(&byte) = bytes.get(skipped) {
                     match canaries.bytes.0[byte as usize] {
-                        // A letter that is followed by none of the second ones begins nothing.
+                        // A letter followed by none of the second letters begins no canary.
                         Wait::Look
                             if byte.is_ascii_alphanumeric() && bytes.get(skipped + 1).is_some_and(|b| !canaries.second.0[*b as usize]) =>
                         {
@@ -237,7 +237,7 @@ impl Lookout {
         }
     }
 
-    /// The next character. Calls `found` with the canary's number and place.
+    /// Takes the next character. Calls `found` with the canary's index and range.
     #[inline]
     pub fn feed(&mut self, c: char, at: Range<usize>, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
         match class(c) {
@@ -269,7 +269,7 @@ impl Lookout {
         let told = &mut self.told;
         self.open.retain_mut(|open| {
             let Some(canary) = canaries.all.get(open.which) else { return false };
-            // A short one that is complete waits for its word to end; here the word goes on.
+            // A short canary that is complete waits for the end of its word; here the word continues.
             if canary.letters.get(open.matched) != Some(&code) {
                 return false;
             }
@@ -313,19 +313,19 @@ impl Lookout {
         });
     }
 
-    /// The text has ended.
+    /// Ends the text.
     pub fn finish(&mut self, canaries: &Canaries, mut found: impl FnMut(usize, Range<usize>)) {
         self.pause(canaries, &mut found);
         self.open.clear();
     }
 
-    /// From where on the text may become part of a canary.
+    /// The offset from which on the text may become part of a canary.
     pub fn settled(&self, now: usize) -> usize {
         self.open.iter().filter(|open| open.matched > open.late).map(|open| open.start).min().unwrap_or(now)
     }
 }
 
-/// The codes of a request that its caller does not know, as canaries; beside each whether it is sure.
+/// The codes in a request's system text that its caller does not know, as canaries; and for each whether it is sure.
 pub fn of_request(asked: &Fingerprints) -> (Canaries, Vec<bool>) {
     let codes = asked.codes();
     if codes.is_empty() {

@@ -1,36 +1,36 @@
-//! Characters written as `%49` or `&#73;`, recognised as they pass.
+//! Decodes characters written as `%49` or `&#73;` in an arriving text.
 
-/// How far an escape has been read.
+/// The part of an escape that was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Escape {
-    /// None is open.
+    /// No escape is open.
     #[default]
     None,
-    /// `%`, and the first digit.
+    /// `%` and the first digit, if any.
     Percent(Option<u8>),
     /// `&`
     Ampersand,
     /// `&#`
     Number,
-    /// `&#73` or `&#x49`: value, digits, whether hexadecimal.
+    /// `&#73` or `&#x49`: value, number of digits, whether hexadecimal.
     Digits(u32, u8, bool),
 }
 
 impl Escape {
-    /// Whether [`Self::feed`] must see this character: nearly none.
+    /// Whether [`Self::feed`] must see this character; rarely the case.
     #[inline]
     pub fn watching(self, c: char) -> bool {
         self != Self::None || c == '%' || c == '&'
     }
 
-    /// The next character; the one that was meant, if an escape is complete with it.
+    /// Takes the next character. Returns the escaped character that is complete with it.
     pub fn feed(&mut self, c: char) -> Option<char> {
         let digit = |radix| c.to_digit(radix);
         let (next, meant) = match (*self, c) {
             (Self::Percent(None), _) if digit(16).is_some() => (Self::Percent(digit(16).map(|d| d as u8)), None),
             (Self::Percent(Some(high)), _) if digit(16).is_some() => {
                 let byte = high << 4 | digit(16).unwrap_or(0) as u8;
-                // Of a character of several bytes one cannot tell; it parts words.
+                // A byte of a multi-byte character is not decoded; it separates words.
                 (Self::None, Some(if byte.is_ascii() { char::from(byte) } else { ' ' }))
             }
             (Self::Ampersand, '#') => (Self::Number, None),

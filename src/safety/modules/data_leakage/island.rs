@@ -1,23 +1,24 @@
-//! Text inside of text: runs of base64 and of hexadecimal digits, decoded as they arrive and read like the text around.
+//! Encoded text within text: runs of base64 and hexadecimal digits, decoded as they arrive and read like the surrounding
+//! text.
 
 use std::ops::Range;
 
 use super::reader::{Look, Reader};
 use super::trail::Piece;
 
-/// Shorter runs say nothing: 18 bytes of base64, 16 of hexadecimal digits.
+/// Shorter runs are ignored: 18 bytes of base64, 16 bytes of hexadecimal digits.
 const BASE64: u32 = 24;
 const HEX: u32 = 32;
-/// From this many characters of base64 on a run may be an island.
+/// Number of base64 characters from which on a run may be an island.
 pub const LEAST: usize = BASE64 as usize;
-/// A run this long goes on behind the end of a line.
+/// A run of this length may continue on the next line.
 const WRAPPED: u32 = 40;
 
-/// The islands that are open in one text.
+/// The islands that are open in a text.
 #[derive(Debug)]
 pub struct Islands {
     depth: u8,
-    /// How many characters of base64 came last, up to [`BASE64`], and which.
+    /// Number of base64 characters in the current run, up to [`BASE64`], and the characters.
     run: u8,
     last: [u8; BASE64 as usize],
     base64: Island,
@@ -25,18 +26,18 @@ pub struct Islands {
 }
 
 impl Islands {
-    /// None yet. With a depth of 0 there will be none.
+    /// No islands yet. With a depth of 0 there will be none.
     pub fn new(depth: u8) -> Self {
         Self { depth, run: 0, last: [0; BASE64 as usize], base64: Island::new(BASE64), hex: Island::new(HEX) }
     }
 
-    /// How many characters of base64 may [pass](Self::pass) before they could be an island.
+    /// Number of base64 characters that may [pass](Self::pass) before they could be an island.
     #[inline]
     pub fn room(&self) -> usize {
         if self.depth == 0 { usize::MAX } else { (BASE64 as usize - 1).saturating_sub(self.run as usize) }
     }
 
-    /// Characters of base64, not more than there is room for.
+    /// Takes base64 characters, at most as many as there is room for.
     #[inline]
     pub fn pass(&mut self, bytes: &[u8]) {
         if self.depth > 0 {
@@ -48,7 +49,7 @@ impl Islands {
         }
     }
 
-    /// A character that parts islands comes next: whether that was all there is to it.
+    /// Called when a character that ends islands follows. Returns whether that was all it does.
     #[inline]
     pub fn part(&mut self) -> bool {
         if u32::from(self.run) >= BASE64 {
@@ -58,19 +59,19 @@ impl Islands {
         true
     }
 
-    /// How many characters of base64 came last.
+    /// Length of the current run of base64 characters.
     #[inline]
     pub fn run(&self) -> usize {
         usize::from(self.run)
     }
 
-    /// Whether none is open.
+    /// Whether no island is open.
     #[inline]
     pub fn calm(&self) -> bool {
         self.run() < LEAST
     }
 
-    /// A stretch without islands has passed; its end is a run of this many characters of base64, fewer than [`LEAST`].
+    /// Skips a stretch without islands that ends with a run of this many base64 characters, fewer than [`LEAST`].
     pub fn passed(&mut self, bytes: &[u8], run: usize) {
         if self.depth == 0 {
             return;
@@ -84,7 +85,7 @@ impl Islands {
         }
     }
 
-    /// The next character of the text around.
+    /// Takes the next character of the surrounding text.
     #[inline]
     pub fn feed(&mut self, c: char, at: Range<usize>, look: &Look<'_>, out: &mut Vec<Piece>) {
         if self.depth == 0 {
@@ -99,7 +100,7 @@ impl Islands {
             self.last[self.run as usize] = c as u8;
             self.run += 1;
             if u32::from(self.run) == BASE64 {
-                // All of it counts as standing here: what stands before may have left.
+                // The whole run counts as being at this offset: its beginning may have been released.
                 for byte in self.last {
                     let (sextet, nibble) = VALUES[byte as usize];
                     self.base64.feed(char::from(byte), sextet, 6, at.clone(), self.depth, look, out);
@@ -115,13 +116,13 @@ impl Islands {
         }
     }
 
-    /// The text has ended.
+    /// Ends the text.
     pub fn finish(&mut self, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
         self.base64.end(at, look, out);
         self.hex.end(at, look, out);
     }
 
-    /// From where on the text may become part of a piece.
+    /// The offset from which on the text may become part of a piece.
     pub fn settled(&self, now: usize) -> usize {
         let of = |island: &Island| island.inside.as_ref().map_or(now, |reader| reader.settled(now));
         of(&self.base64).min(of(&self.hex))
@@ -160,11 +161,11 @@ const VALUES: [(u8, u8); 128] = {
 struct Island {
     least: u32,
     run: u32,
-    /// A line ended behind a long run.
+    /// A line ended after a long run.
     wrapped: bool,
     bits: u32,
     held: u8,
-    /// What was decoded before it was known to be an island.
+    /// What was decoded before the run was known to be an island.
     first: [u8; 20],
     decoded: u8,
     utf8: Utf8,
@@ -207,7 +208,7 @@ impl Island {
             }
         }
         if self.run == self.least {
-            // It is one. All of it so far counts as standing here: what stands before may have left.
+            // The run is an island. All of it counts as being at this offset: its beginning may have been released.
             self.inside = Some(Box::new(Reader::inside(depth - 1)));
             let first = self.first;
             for &byte in first.iter().take(self.decoded as usize) {
@@ -230,7 +231,7 @@ impl Island {
     }
 }
 
-/// Characters from bytes; what is none is a break.
+/// Decodes UTF-8; invalid bytes are separators.
 #[derive(Debug, Default)]
 struct Utf8 {
     held: [u8; 4],

@@ -1,5 +1,5 @@
-//! Data leakage: an answer that says what it should not. System prompts and canaries of the operator, secrets that stand
-//! in system text, and the request itself.
+//! Data leakage: answers that disclose system prompts, the operator's canaries, secrets in system text, or the request
+//! itself.
 
 mod canary;
 mod escape;
@@ -27,7 +27,7 @@ use values::Told;
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "data_leakage";
 
-/// How the engine builds it.
+/// Its description for the engine.
 pub static BLUEPRINT: Blueprint = Blueprint {
     name: NAME,
     question: "Does the answer repeat system text, a canary or what it was asked?",
@@ -65,22 +65,22 @@ pub struct DataLeakage {
     rules: Arc<Rules>,
 }
 
-/// What does not change from one answer to the next.
+/// What stays the same from one answer to the next.
 #[derive(Debug)]
 struct Rules {
     canaries: Canaries,
     public: Table,
-    /// Of personal data and secrets, if they count.
+    /// The detector of personal data and secrets, if these count.
     values: Option<Arc<Detector>>,
-    /// What system texts came to before.
+    /// What was computed from system texts before.
     memory: Memory,
 }
 
 impl DataLeakage {
-    /// With these settings.
+    /// The module with these settings.
     ///
     /// # Errors
-    /// A canary is too short or too long to look for; the text says which by its number, not by what it is.
+    /// A canary is too short or too long to look for; the error names it by its position, without quoting it.
     pub fn new(settings: &Settings) -> Result<Self, ModuleError> {
         skeleton::prepare();
         let mut canaries = Vec::new();

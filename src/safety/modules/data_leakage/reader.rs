@@ -1,7 +1,7 @@
-//! Reads an answer as it arrives and follows what it shares with the request, in several readings at once: as it is, with
-//! letters moved by thirteen places, backwards, with letters standing apart, and inside of encoded islands.
+//! Reads an arriving answer and follows what it shares with the request, in several readings at once: plain, ROT13,
+//! reversed, spaced-out letters, and within encoded islands.
 //!
-//! Everything is decided by one character after the other, so where the text was cut makes no difference.
+//! Everything is decided one character at a time, so it makes no difference how the text is cut.
 
 mod glance;
 mod lane;
@@ -18,26 +18,26 @@ use crate::safety::fingerprint::skeleton::{Class, LETTERS as CODES, class, rot13
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::{LONGEST, Spelling, Word};
 
-/// Leaks of system text, read word by word.
+/// When a trail of system text is a leak, by words.
 pub const WORDS: Rule = Rule { enough: 500, loss: 40, misses: 10, piece: 800 };
-/// An answer that goes along with the caller's own words for this long repeats them.
+/// When an answer counts as repeating the caller's own words.
 const ECHO: Rule = Rule { enough: 2400, loss: 40, misses: 10, piece: i32::MAX };
-/// The same as for leaks, letter by letter.
+/// [`WORDS`] for trails by letters.
 const LETTERS: Rule = Rule { enough: 500, loss: 6, misses: 40, piece: 800 };
-/// A letter is a fifth of a word; a character of a script without spaces says a little more.
+/// Weights: a letter counts a fifth of a word, a character of a script without spaces a little more.
 const LETTER: i32 = 20;
 const DENSE: i32 = 25;
-/// So many single letters or dense characters in a row are read letter by letter.
+/// From this many single letters or dense characters in a row, the text is read letter by letter.
 const APART: u16 = 6;
-/// After so many words in a row that the system text does not have, other readings are tried: whoever writes the same
-/// language uses some of its words.
+/// After this many consecutive words that the system text does not contain, other readings are tried: a text in the same
+/// language shares some words.
 const STRANGE: u8 = 4;
-/// So many invisible characters in a row are a break, so many breaks in a row are a word outside: no text keeps another
-/// waiting for ever.
+/// This many invisible characters in a row count as a break, and this many breaks as a word outside of the trail, so that
+/// no text holds another back for ever.
 const INVISIBLE: u8 = 6;
 const BLANK: u8 = 16;
 
-/// ASCII that can be nothing but a break: no letter, no apostrophe, no part of an escape or of base64.
+/// ASCII bytes that are always breaks: no letters, apostrophes, or parts of escapes or base64.
 const PLAIN_BREAKS: [bool; 256] = {
     let mut table = [false; 256];
     let mut c = 0;
@@ -48,16 +48,16 @@ const PLAIN_BREAKS: [bool; 256] = {
     table
 };
 
-/// What is looked for.
+/// What an answer is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
-    /// The request.
+    /// The fingerprints of the request.
     pub asked: &'a Fingerprints,
-    /// Shingles that anyone may repeat.
+    /// Shingles that any answer may repeat.
     pub public: &'a Table,
 }
 
-/// Reads one text, or one that is encoded in it.
+/// Reads a text, or one that is encoded within it.
 #[derive(Debug)]
 pub struct Reader {
     spelling: Spelling,
@@ -65,29 +65,29 @@ pub struct Reader {
     invisible: u8,
     blank: u8,
     escape: Escape,
-    /// As it is, moved by thirteen places, letters mirrored.
+    /// Windows of the plain, ROT13 and reversed readings.
     windows: [Window; 3],
-    /// The gists of words as they are, and moved by thirteen places.
+    /// Windows of gists: plain, and after ROT13.
     gists: [Window; 2],
     units: Units<4>,
     trails: [Trail; 3],
     apart: Apart,
     seen: Seen,
     islands: Islands,
-    /// Words in a row that the system text does not have.
+    /// Number of consecutive words that the system text does not contain.
     strange: u8,
-    /// Along the caller's own words, in the text itself alone; `None` when it is known to repeat them.
+    /// The trail along the caller's own words, in the outermost text only; `None` once it is known to repeat them.
     echo: Option<Trail>,
     echoed: Option<usize>,
 }
 
 impl Reader {
-    /// Before the first character of an answer. Islands in islands are read `depth` deep.
+    /// A reader at the beginning of an answer. Nested islands are read `depth` levels deep.
     pub fn new(depth: u8) -> Self {
         Self { echo: Some(Trail::new()), ..Self::inside(depth) }
     }
 
-    /// Before the first character of an island.
+    /// A reader at the beginning of an island.
     pub fn inside(depth: u8) -> Self {
         Self {
             spelling: Spelling::new(),
@@ -108,8 +108,8 @@ impl Reader {
         }
     }
 
-    /// Takes what comes next of a text that continues at `base`, some letters or one other character: how many bytes.
-    /// What became certain with it goes to `out`; with letters that are taken together, nothing does.
+    /// Takes the next characters of a text that continues at `base`: several letters, or one other character. Returns the
+    /// number of bytes. Pieces that became certain are added to `out`; several letters never complete one.
     #[inline]
     pub fn some(&mut self, text: &str, base: usize, look: &Look<'_>, out: &mut Vec<Piece>) -> usize {
         let bytes = text.as_bytes();
@@ -130,7 +130,7 @@ impl Reader {
         c.len_utf8()
     }
 
-    /// Takes the letters that a text begins with, as far as nothing but a word can come of them: how many.
+    /// Takes the letters at the start of a text, as far as they can only be part of a word. Returns the number of bytes.
     #[inline]
     fn letters(&mut self, bytes: &[u8], base: usize) -> usize {
         let room = usize::from(LONGEST - self.spelling.letters()).min(self.islands.room());
@@ -171,13 +171,13 @@ impl Reader {
         taken
     }
 
-    /// The next character.
+    /// Takes the next character.
     pub fn one(&mut self, c: char, at: Range<usize>, look: &Look<'_>, out: &mut Vec<Piece>) {
         self.islands.feed(c, at.clone(), look, out);
         if self.escape.watching(c)
             && let Some(meant) = self.escape.feed(c)
         {
-            // What the escape is spelled with was no word.
+            // The letters that spelled the escape were not a word.
             self.spelling = Spelling::new();
             self.apart.filled = 0;
             self.take(meant, at, look, out);
@@ -236,7 +236,7 @@ impl Reader {
         }
     }
 
-    /// Something that is no part of a word; whether it was the last of so many that they count as one.
+    /// Takes a character that is not part of a word. Returns whether so many came in a row that they count as a word.
     fn idle(&mut self, at: usize, out: &mut Vec<Piece>) -> bool {
         self.blank += 1;
         if self.blank < BLANK {
@@ -264,7 +264,7 @@ impl Reader {
                     let shingle = self.windows[reading].push(number);
                     self.step(reading, shingle, at, look, out);
                 }
-                // A reading that is followed is followed to its end.
+                // A reading with an open trail is followed to the end of that trail.
                 let followed = self.trails[1].open() || self.trails[2].open();
                 if known && !followed {
                     (self.strange, self.windows[1], self.windows[2]) = (0, Window::default(), Window::default());
@@ -276,8 +276,8 @@ impl Reader {
         self.apart.word(word, self.start, at, look, out);
     }
 
-    /// Whether the answer repeats the caller's own words at length. That is often what it was asked to do: it is worth a
-    /// note, and nothing is held back for it.
+    /// Follows whether the answer repeats the caller's own words at length. That is often what was asked for, so it is only
+    /// noted, and nothing is held back.
     #[inline]
     fn echo(&mut self, gist: u64, at: usize, look: &Look<'_>) {
         let Some(trail) = &mut self.echo else { return };
@@ -289,12 +289,12 @@ impl Reader {
         }
     }
 
-    /// Where it became certain that the caller's words are repeated; said once.
+    /// Where it became certain that the caller's words are repeated; returned once.
     pub fn echoed(&mut self) -> Option<usize> {
         self.echoed.take()
     }
 
-    /// The word in one reading, as the shingle that ends with it.
+    /// Takes the word in one reading, by the shingle that ends with it.
     #[inline]
     fn step(&mut self, reading: usize, shingle: Option<u64>, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
         let own = look.asked.shingles();
@@ -309,7 +309,7 @@ impl Reader {
         out.extend(trail.step(&self.units, at, hit, &WORDS));
     }
 
-    /// The text has ended.
+    /// Ends the text.
     pub fn finish(&mut self, at: usize, look: &Look<'_>, out: &mut Vec<Piece>) {
         self.islands.finish(at, look, out);
         self.word(at, look, out);
@@ -317,7 +317,7 @@ impl Reader {
         out.extend(self.apart.trail.close(&LETTERS));
     }
 
-    /// From where on the text may become part of a piece.
+    /// The offset from which on the text may become part of a piece.
     pub fn settled(&self, now: usize) -> usize {
         let unfinished = (self.spelling.letters() > 0).then_some(self.start);
         let words = self.trails.iter().map(|trail| trail.settled(&self.units, unfinished, now)).min().unwrap_or(now);
@@ -325,10 +325,10 @@ impl Reader {
     }
 }
 
-/// Letters that stand apart, and scripts without spaces.
+/// Reads spaced-out letters, and scripts without spaces.
 #[derive(Debug)]
 struct Apart {
-    /// How many single letters or dense characters came last; longer words count down.
+    /// Number of consecutive single letters or dense characters; longer words reduce it.
     streak: u16,
     letters: [u32; LONGEST as usize],
     filled: u16,
@@ -351,7 +351,7 @@ impl Apart {
         }
     }
 
-    /// Whether the letters of the next word may be wanted.
+    /// Whether the letters of the next word may be needed.
     #[inline]
     fn near(&self) -> bool {
         self.streak + 1 >= APART
@@ -413,7 +413,7 @@ impl Apart {
     }
 }
 
-/// Which shingles of the request the current trail has passed.
+/// The shingles of the request that the current trail has passed.
 #[derive(Debug, Default)]
 struct Seen(Vec<u32>);
 

@@ -1,4 +1,4 @@
-//! One answer, as it arrives.
+//! Scans one answer as it arrives.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::{NAME, Rules};
 use crate::safety::fingerprint::Fingerprints;
 use crate::safety::{Finding, Findings, Passage, Scanner, Settled};
 
-/// The category of what repeats system text.
+/// The category of repeated system text.
 const LEAK: &str = "system_prompt_leak";
 
-/// What an echo is worth: far below the point of decision.
+/// The score of an echo, far below the decision threshold.
 const ECHO: f32 = 0.2;
 
-/// Islands in islands in the text.
+/// Levels of nested islands that are read.
 const DEPTH: u8 = 2;
 
-/// So many pieces of leaks are told of one text; more only where they are surer than all before.
+/// Most reported pieces of leaks in one text; further ones are reported only if surer than all before.
 const MOST: u16 = 64;
-/// Surer by so much.
+/// How much surer a further piece must be.
 const SURER: f32 = 0.01;
 
-/// What was told of one text, so that one which repeats its request for ever is not told of for ever.
+/// What was reported for one text, so that an endlessly repetitive one has a bounded number of findings.
 #[derive(Debug, Default)]
 struct Tally {
     pieces: u16,
@@ -33,7 +33,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes away what is more than need be told of what was found after the first `known`.
+    /// Removes those findings after the first `known` that exceed the bound.
     fn thin(&mut self, out: &mut Findings, known: usize) {
         if out.len() == known {
             return;
@@ -55,34 +55,34 @@ impl Tally {
     }
 }
 
-/// Looks for leaks in one text. A whole text is looked at by the same steps, so its findings are the same.
+/// Looks for leaks in a text. A whole text is scanned by the same steps, so it gives the same findings.
 #[derive(Debug)]
 pub struct LeakScanner {
     rules: Arc<Rules>,
     asked: Option<Arc<Fingerprints>>,
     reader: Option<Reader>,
-    /// The operator's canaries.
+    /// Looks for the operator's canaries.
     theirs: Lookout,
     codes: Canaries,
     sure: Vec<bool>,
     ours: Lookout,
-    /// Personal data and secrets; of a whole text they are known otherwise.
+    /// Looks for personal data and secrets; not used for whole texts, where they are known from the passage.
     values: Option<Watch>,
     at: usize,
     pieces: Vec<Piece>,
-    /// The text comes in one piece.
+    /// Whether the text comes in one piece.
     whole: bool,
     tally: Tally,
 }
 
 impl LeakScanner {
-    /// For an answer that arrives and begins with this passage.
+    /// A scanner for an arriving answer that begins with this passage.
     pub fn new(rules: &Arc<Rules>, first: &Passage<'_>) -> Self {
         let values = rules.values.as_ref().map(|detector| Watch::new(first.arriving(detector)));
         Self { values, whole: false, ..Self::of_a_whole(rules, first.asked) }
     }
 
-    /// The same for an answer that comes in one piece, without an eye on personal data and secrets.
+    /// A scanner for an answer that comes in one piece, without personal data and secrets.
     pub fn of_a_whole(rules: &Arc<Rules>, asked: Option<&Arc<Fingerprints>>) -> Self {
         let asked = asked.filter(|asked| !asked.is_empty());
         if let Some(asked) = asked {
@@ -129,7 +129,7 @@ impl Scanner for LeakScanner {
                 }
                 _ => rest.len(),
             };
-            // Beside the reader step by step, so that findings of both are in one order wherever the text is cut.
+            // Kept in step with the reader, so that findings of both are in the same order however the text is cut.
             let (passed, place) = (&rest[..taken], *before + at);
             if watched {
                 theirs.read(passed, place, &rules.canaries, |which, at| out.push(secret(which, at, None)));
@@ -165,17 +165,17 @@ impl Scanner for LeakScanner {
     }
 }
 
-/// From 0.5 for what is just enough towards 1 for what is many times that.
+/// A leak: the score is 0.5 for just enough text, and approaches 1 for many times that.
 fn leak(piece: Piece) -> Finding {
     Finding { module: NAME, category: LEAK.into(), span: piece.span, score: 1.0 - 0.5 / piece.ratio, redact: false }
 }
 
-/// The caller's words in the answer: a note without a span, as they are the caller's.
+/// An echo of the caller's words: a note without a span, since the words are the caller's own.
 fn echo(at: usize) -> Finding {
     Finding { module: NAME, category: "request_echo".into(), span: at..at, score: ECHO, redact: false }
 }
 
-/// A canary of the operator, or a code of the request that may be sure or not.
+/// A canary of the operator, or a code of the request, which may be sure or not.
 fn secret(which: usize, span: Range<usize>, sure: Option<&Vec<bool>>) -> Finding {
     let (category, score) = match sure.map(|sure| sure.get(which).copied().unwrap_or(false)) {
         None => ("canary", 0.98),

@@ -38,7 +38,7 @@ fn asked(system: &str, user: &str) -> Arc<Fingerprints> {
     Arc::new(Fingerprints::of(&passages))
 }
 
-/// The scanner of an answer to this request that arrives.
+/// A scanner for an arriving answer to this request.
 fn arriving(asked: &Arc<Fingerprints>) -> LeakScanner {
     let first = Passage::new("", Side::Response, Kind::Content, Role::Assistant);
     LeakScanner::new(&module().rules, &first.answering(asked))
@@ -50,7 +50,7 @@ fn whole(asked: &Arc<Fingerprints>, answer: &str) -> Findings {
     in_order(out)
 }
 
-/// Findings of an answer in these fragments. Checks on the way that no finding reaches back before what has left.
+/// The findings in an answer of these fragments. Checks that no finding begins before what was released.
 fn cut<'f>(asked: &Arc<Fingerprints>, fragments: impl IntoIterator<Item = &'f str>) -> Findings {
     let mut scanner = arriving(asked);
     let (mut out, mut left, mut fed) = (Findings::new(), 0, 0);
@@ -68,7 +68,7 @@ fn cut<'f>(asked: &Arc<Fingerprints>, fragments: impl IntoIterator<Item = &'f st
     in_order(out)
 }
 
-/// What is looked for side by side is found in no order.
+/// Sorted, since independent searches report in any order.
 fn in_order(mut found: Findings) -> Findings {
     found.sort_by(|a, b| (a.span.start, a.span.end, &a.category).cmp(&(b.span.start, b.span.end, &b.category)));
     found
@@ -152,7 +152,7 @@ fn what_everyone_may_say_is_no_leak() {
     for answer in [
         // The caller said it first.
         LEAK,
-        // A title, an idiom, a sentence the operator called public.
+        // A title, an idiom, and a sentence that the operator called public.
         "Marlow is the night porter of a small hotel.",
         "When somebody asks for the manager, I can take a note.",
         "Welcome to the small hotel by the sea, dear guest.",
@@ -236,7 +236,7 @@ fn values_that_the_request_does_not_hold_are_noted_once_and_weigh_by_their_sort(
     let key = provider_key();
     assert_eq!(found(&request, &format!("It is {key}.")), [(6..6 + key.len(), 0.6)]);
     assert_eq!(found(&asked("", &format!("is {key} valid?")), &format!("{key} is.")), []);
-    // One person's data is faint; a table of ten is not, and what follows adds nothing.
+    // One person's data scores low; a table of ten does not, and further rows add nothing.
     let scores: Vec<f32> = found(&request, TABLE).into_iter().map(|(_, score)| score).collect();
     assert_eq!(scores.len(), 10);
     assert!(scores[..9].iter().all(|score| *score == 0.2) && scores[9] == 0.55, "{scores:?}");
@@ -301,7 +301,7 @@ fn no_text_keeps_another_waiting_for_ever() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// 200 texts of leaks, codes, canaries and noise, each at random cuts.
+    /// 200 texts of leaks, codes, canaries and noise, each cut at random.
     #[test]
     fn findings_do_not_depend_on_the_cuts(
         parts in proptest::collection::vec((0..WAYS + 6, 0..60_usize, 1..25_usize), 1..6),
@@ -333,7 +333,7 @@ proptest! {
     }
 }
 
-/// Sentences of nobody's, as answers have them.
+/// Ordinary sentences as in answers.
 const CHATTER: [&str; 10] = [
     "The ferry leaves every two hours from the old pier, and the crossing takes forty minutes.",
     "Don't forget that it's cheaper to book a month ahead; you'll also get a seat by the window.",
@@ -347,7 +347,8 @@ const CHATTER: [&str; 10] = [
     "They keep boats in the harbour and keys in the office, which opens at seven in the morning.",
 ];
 
-/// An answer that repeats its request for ever is told of a few times, and costs as much a byte as a short one.
+/// An answer that repeats its request endlessly has a bounded number of findings, and costs as much per byte as a short
+/// one.
 #[test]
 fn what_is_told_of_one_text_is_bounded() {
     let token = "id Zq9xK7bbW2mPz4TnR8sLQe5v ";
@@ -373,7 +374,7 @@ fn what_is_told_of_one_text_is_bounded() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
-    /// A long answer may be passed at a glance and a short piece may not: what is found is the same.
+    /// A long answer may be skipped by a glance and a short piece not: the findings are the same.
     #[test]
     fn a_glance_overlooks_nothing(
         picks in prop::collection::vec((0..CHATTER.len() + 4, 0..8_usize), 4..24),

@@ -1,68 +1,68 @@
-//! Where an answer runs along a text that it should not repeat.
+//! Trails: where an answer follows a text that it should not repeat.
 //!
-//! Shared shingles add the weight of the words they newly cover, words outside of any shared shingle take some away. So
-//! what counts is how much is repeated in one place, not how often an idiom occurs in a long answer, and a quotation with
-//! words left out or replaced still counts.
+//! Shared shingles add the weight of the words they newly cover; words outside of any shared shingle subtract. So what
+//! counts is how much is repeated in one place, not how often an idiom occurs in a long answer, and a quotation with words
+//! omitted or replaced still counts.
 
 use std::ops::Range;
 
-/// One word or letter of the answer.
+/// A word or letter of the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Unit {
-    /// In hundredths of a full word.
+    /// Its weight in hundredths of a full word.
     pub weight: i32,
-    /// Where it begins.
+    /// The offset at which it begins.
     pub start: usize,
 }
 
-/// Whether the shingle that ends with a unit is one of the text.
+/// Whether the shingle that ends with a unit is in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hit {
-    /// For the first time on this trail.
+    /// Yes, for the first time on this trail.
     New,
-    /// It was on this trail already: tables and lists repeat their headings.
+    /// Yes, but it was on this trail before: tables and lists repeat their headings.
     Again,
-    /// It is not.
+    /// No.
     None,
 }
 
-/// How trails of one sort are judged. Weights are in hundredths of a full word.
+/// Parameters of a kind of trail. Weights are in hundredths of a full word.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// From this weight on it is a leak.
+    /// The weight from which on it is a leak.
     pub enough: i32,
-    /// What a unit outside takes away.
+    /// The weight that a unit outside subtracts.
     pub loss: i32,
-    /// After so many units outside in a row the trail has ended.
+    /// Number of consecutive units outside that end the trail.
     pub misses: u16,
-    /// A leak that goes on is reported again after so much more.
+    /// A continuing leak is reported again after this much more weight.
     pub piece: i32,
 }
 
 /// A part of a leak that has become certain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
-    /// Where, in bytes of the answer.
+    /// Its range in bytes of the answer.
     pub span: Range<usize>,
-    /// How much of the text was repeated up to here, over what is enough: 1 and more.
+    /// The weight repeated up to here, relative to `enough`: at least 1.
     pub ratio: f32,
 }
 
 /// The last units of a text, shared by all trails over shingles of `N` units.
 #[derive(Debug, Clone)]
 pub struct Units<const N: usize> {
-    /// Start and weight.
+    /// Start and weight of each.
     last: [(usize, i32); N],
     count: u64,
 }
 
 impl<const N: usize> Units<N> {
-    /// None yet.
+    /// No units yet.
     pub const fn new() -> Self {
         Self { last: [(0, 0); N], count: 0 }
     }
 
-    /// One more.
+    /// Adds a unit.
     #[inline]
     pub fn push(&mut self, unit: Unit) {
         self.last[self.count as usize % N] = (unit.start, unit.weight);
@@ -72,13 +72,12 @@ impl<const N: usize> Units<N> {
 
 /// A trail over shingles.
 ///
-/// A trail begins where its first shingle ends: until then nothing distinguishes it from an idiom, and nothing is held
-/// back for its sake.
+/// A trail begins where its first shingle ends: until then it looks like an idiom, and nothing is held back for it.
 #[derive(Debug, Clone)]
 pub struct Trail {
-    /// How many units are covered by shared shingles or lie before one that is.
+    /// Number of units that are covered by shared shingles or lie before one that is.
     covered: u64,
-    /// 0 when there is no trail.
+    /// The current weight; 0 without a trail.
     weight: i32,
     peak: i32,
     fresh: i32,
@@ -86,14 +85,13 @@ pub struct Trail {
     number: u32,
     begun: usize,
     pending: Option<usize>,
-    /// Where what is shared begins, until nobody can still think otherwise of it.
+    /// Where the shared text begins, as long as the verdict on it may still change.
     held: Option<usize>,
     end: usize,
     certain: bool,
 }
 
-/// At so many times what is enough a leak is as sure as it will get (0.95): who has not stopped the answer by now lets it
-/// pass.
+/// The multiple of `enough` at which the score stops mattering (0.95): an answer that was not stopped by then passes.
 const DECIDED: i32 = 10;
 
 impl Trail {
@@ -102,18 +100,18 @@ impl Trail {
         Self { covered: 0, weight: 0, peak: 0, fresh: 0, misses: 0, number: 1, begun: 0, pending: None, held: None, end: 0, certain: false }
     }
 
-    /// Whether one is being followed.
+    /// Whether a trail is open.
     #[inline]
     pub const fn open(&self) -> bool {
         self.weight > 0
     }
 
-    /// Numbers the trails of one text; not 0.
+    /// The number of the current trail in this text, never 0.
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// What the shingle is that ends with the last unit, which was known to have ended at `at`.
+    /// Takes the shingle that ends with the last unit, which was complete at offset `at`.
     #[inline]
     pub fn step<const N: usize>(&mut self, units: &Units<N>, at: usize, hit: Hit, rule: &Rule) -> Option<Piece> {
         match hit {
@@ -164,7 +162,7 @@ impl Trail {
         if self.weight <= 0 || self.misses > rule.misses { self.close(rule) } else { None }
     }
 
-    /// Ends the trail: the rest of a leak, if it was one.
+    /// Ends the trail. Returns the rest of a leak, if it was one.
     pub fn close(&mut self, rule: &Rule) -> Option<Piece> {
         let rest = self.pending.take().filter(|_| self.certain);
         self.held = None;
@@ -173,9 +171,9 @@ impl Trail {
         rest.map(|from| Piece { span: from..self.end, ratio: self.peak as f32 / rule.enough as f32 })
     }
 
-    /// From where on the text may become part of a leak that is surer than what is known of it, given the start of the unit
-    /// that has not ended; `now` if nothing may. A piece by itself seldom stops an answer; only the whole of what is shared
-    /// says whether it must be stopped, so all of that waits until it is decided or has ended.
+    /// The offset from which on the text may become part of a leak with a higher score, given the start of the unfinished
+    /// unit; `now` if there is none. A single piece rarely stops an answer; only the whole of the shared text decides, so
+    /// all of it is held back until the trail is decided or ends.
     pub fn settled<const N: usize>(&self, units: &Units<N>, unfinished: Option<usize>, now: usize) -> usize {
         if !self.open() {
             return now;
@@ -193,7 +191,7 @@ mod tests {
 
     const RULE: Rule = Rule { enough: 500, loss: 40, misses: 10, piece: 800 };
 
-    /// Words of weight 1, each ten bytes long, `x` shared, `.` not.
+    /// Pieces in a text of words with weight 1 and ten bytes each: `x` is shared, `.` is not.
     fn pieces(words: &str) -> Vec<Piece> {
         let (mut units, mut trail) = (Units::<4>::new(), Trail::new());
         let mut out = Vec::new();
@@ -213,7 +211,7 @@ mod tests {
     fn one_shingle_is_an_idiom_and_several_in_one_place_are_a_leak() {
         assert_eq!(pieces("...x......"), []);
         assert_eq!(pieces("...x...........x...........x......"), []);
-        // Six words in a row, then four more after two that were left out.
+        // Six words in a row, then four more after an omission of two.
         let found = pieces("...xxx......x..");
         assert_eq!(found.iter().map(|p| p.span.clone()).collect::<Vec<_>>(), [40..49, 50..129]);
         assert!(found.iter().all(|p| p.ratio >= 1.0));
@@ -237,7 +235,7 @@ mod tests {
             trail.step(&units, n * 10 + 9, hit, &RULE);
             settled.push(trail.settled(&units, Some(n * 10 + 10), n * 10 + 15));
         }
-        // What the finding spans begins behind the fourth word; it waits for fifty words, or until it is over.
+        // The finding's span begins after the fourth word; it is held back for fifty words, or until the trail ends.
         assert!(settled[4..50].iter().all(|at| *at == 40), "{settled:?}");
         assert!(settled[56..60].iter().all(|at| *at > 400), "{settled:?}");
         assert_eq!(settled[79], 79 * 10 + 15);

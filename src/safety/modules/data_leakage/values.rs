@@ -1,10 +1,9 @@
-//! Personal data and secrets in an answer that its request does not hold.
+//! Personal data and secrets in an answer that its request does not contain.
 //!
-//! `sensitive_redaction` replaces them, here they count: a key of a provider or a private key is a leak wherever it comes
-//! from. Passwords and nameless tokens stand in every other sample of code, and one address or number is what many a
-//! question asks for, so they are noted faintly; but an answer with the data of many people looks like a dumped table.
-//! Network addresses say nothing about anyone and are passed over, and so are mail addresses of domains that are reserved
-//! for examples.
+//! `sensitive_redaction` replaces them, this module scores them: a provider's key or a private key is a leak wherever it
+//! comes from. Passwords and unnamed tokens occur in every other code sample, and a single address or number is what many
+//! questions ask for, so they score low; but an answer with the data of many people looks like a dumped table. Network
+//! addresses identify nobody and are ignored, and so are mail addresses in domains that are reserved for examples.
 
 use super::NAME;
 use crate::safety::entity::{Entity, Find, Kind, Shared};
@@ -13,14 +12,14 @@ use crate::safety::{Finding, Findings};
 
 const KEY: f32 = 0.6;
 const FAINT: f32 = 0.2;
-/// The score of the value that makes them many.
+/// The score of the value that completes a crowd.
 const CROWD: f32 = 0.55;
-/// So many different personal values are the data of many people. More are not noted.
+/// This many different personal values are the data of many people. Further ones are not reported.
 pub const MANY: usize = 10;
-/// So many different secrets are noted.
+/// Most different secrets that are reported.
 const MOST: usize = 32;
 
-/// What an answer has told so far.
+/// The values that an answer has contained so far.
 #[derive(Debug, Default)]
 pub struct Told {
     secrets: Vec<u64>,
@@ -28,7 +27,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// What to make of a find: each value counts once.
+    /// The finding for a value, if any: each value counts once.
     pub fn judge(&mut self, find: Find, value: &str, asked: Option<&Fingerprints>) -> Option<Finding> {
         let Kind::BuiltIn(entity) = find.kind else { return None };
         let (told, most, score) = match entity {
@@ -50,7 +49,7 @@ impl Told {
     }
 }
 
-/// Domains that belong to nobody (RFC 2606).
+/// Whether a domain is reserved (RFC 2606).
 fn reserved(address: &str) -> bool {
     let domain = address.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
     let mut labels = domain.rsplit('.');
@@ -61,14 +60,14 @@ fn reserved(address: &str) -> bool {
     }
 }
 
-/// The same for an answer that arrives in pieces.
+/// Looks for values in an answer that arrives in pieces.
 #[derive(Debug)]
 pub struct Watch {
     stream: Shared,
-    /// So much of the text was shown.
+    /// Number of bytes passed to the stream.
     at: usize,
     told: Told,
-    /// What is not settled of the text, and where that begins.
+    /// The unsettled end of the text, and its offset.
     tail: String,
     from: usize,
     finds: Vec<Find>,
@@ -80,7 +79,7 @@ impl Watch {
         Self { stream, at: 0, told: Told::default(), tail: String::new(), from: 0, finds: Vec::new() }
     }
 
-    /// Takes the next piece and says how far the text is settled.
+    /// Takes the next piece. Returns how far the text is settled.
     pub fn feed(&mut self, piece: &str, asked: Option<&Fingerprints>, out: &mut Findings) -> usize {
         self.tail.push_str(piece);
         let Self { stream, at, finds, .. } = self;
@@ -96,7 +95,7 @@ impl Watch {
         settled
     }
 
-    /// The text has ended.
+    /// Ends the text.
     pub fn finish(&mut self, asked: Option<&Fingerprints>, out: &mut Findings) {
         let Self { stream, finds, .. } = self;
         stream.finish(|find| finds.push(find));

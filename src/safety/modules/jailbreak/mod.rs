@@ -1,4 +1,4 @@
-//! Jailbreak patterns: personas without rules, modes that do not exist, pretexts and suppressed refusals.
+//! Jailbreak patterns: personas without rules, invented modes, pretexts and suppressed refusals.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::safety::{OnError, SafetyModule};
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "jailbreak";
 
-/// How the engine builds it.
+/// Its description for the engine.
 pub static BLUEPRINT: Blueprint = Blueprint {
     name: NAME,
     question: "Do these words try to talk a model out of its limits?",
@@ -25,7 +25,7 @@ pub static BLUEPRINT: Blueprint = Blueprint {
     },
 };
 
-/// Builds it with weights of the operator's own.
+/// Builds the module with the operator's own weights.
 ///
 /// # Errors
 /// What is wrong with its configuration.

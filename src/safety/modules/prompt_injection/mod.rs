@@ -1,4 +1,5 @@
-//! Prompt injection: words that want to take the place of the instructions, pull them out, or hide in what a model reads.
+//! Prompt injection: text that tries to replace the instructions, to extract them, or to hide commands in what a model
+//! reads.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::safety::{OnError, SafetyModule};
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "prompt_injection";
 
-/// How the engine builds it.
+/// Its description for the engine.
 pub static BLUEPRINT: Blueprint = Blueprint {
     name: NAME,
     question: "Do these words try to override, extract or smuggle instructions?",
@@ -26,7 +27,7 @@ pub static BLUEPRINT: Blueprint = Blueprint {
     },
 };
 
-/// Builds it with weights of the operator's own.
+/// Builds the module with the operator's own weights.
 ///
 /// # Errors
 /// What is wrong with its configuration.

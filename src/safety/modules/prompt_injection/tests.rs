@@ -80,7 +80,7 @@ fn phrases_of_ones_own_and_unknown_settings() {
     assert!((BLUEPRINT.build)(&serde_json::json!({"phrase": []})).is_err());
 }
 
-/// What an MCP server says is what a tool says; what a model says is its own.
+/// An MCP server's answer is a tool's output and is scanned; a model's answer is its own and is not.
 #[test]
 fn what_tools_say_in_answers_is_read_and_what_models_say_is_not() {
     let module = module();

@@ -14,10 +14,10 @@ use crate::wire::Kind;
 /// The name in configuration, findings, metrics and evidence.
 pub const NAME: &str = "sensitive_redaction";
 
-/// Own patterns: each is walked over every text by itself.
+/// Most custom patterns: each one is run over every text.
 const MOST_PATTERNS: usize = 100;
 
-/// How the engine builds it.
+/// Its description for the engine.
 pub static BLUEPRINT: Blueprint = Blueprint {
     name: NAME,
     question: "Is there personal data or a secret in the text?",
@@ -57,19 +57,19 @@ pub struct SensitiveRedaction {
     tool_definitions: bool,
 }
 
-/// What does not change from one text to the next.
+/// What stays the same from one text to the next.
 #[derive(Debug)]
 struct Rules {
     detector: Arc<Detector>,
-    /// Categories of own patterns by their place.
+    /// Categories of the custom patterns, by index.
     own: Vec<Category>,
 }
 
 impl SensitiveRedaction {
-    /// With these settings.
+    /// The module with these settings.
     ///
     /// # Errors
-    /// A pattern is wrong; the text says which and why.
+    /// A pattern is wrong; the error names it and the reason.
     pub fn new(settings: &Settings) -> Result<Self, ModuleError> {
         if settings.patterns.len() > MOST_PATTERNS {
             return Err(ModuleError(format!("patterns: at most {MOST_PATTERNS}; one pattern can have alternatives")));
@@ -144,7 +144,7 @@ impl SafetyModule for SensitiveRedaction {
     }
 }
 
-/// Reads one text of a streamed answer together with others who look for the same.
+/// Scans one text of a streamed answer, sharing the detector pass with other modules.
 struct SharedReader {
     shared: Shared,
     at: usize,
@@ -164,7 +164,7 @@ impl Scanner for SharedReader {
     }
 }
 
-/// Reads one text of a streamed answer.
+/// Scans one text of a streamed answer.
 struct Reader {
     stream: Stream,
     rules: Arc<Rules>,

@@ -1,8 +1,8 @@
-//! The way past text that says nothing of the request's: only the ends of its words are looked at.
+//! Skips text that shares nothing with the request, by looking only at the ends of its words.
 //!
-//! Where a stretch shares no four [gists](gist) in a row with the request, in any reading, it shares no shingle either, and
-//! need not be spelled. What a reader knows of the words before is worked out again from the last of them: the glance ends
-//! that many words before whatever stopped it. So a text is read the same whether it is glanced at or not.
+//! Where a stretch shares no four consecutive [gists](gist) with the request, in any reading, it shares no shingle either,
+//! and need not be spelled. The reader's state is rebuilt from the last words: the glance ends that many words before
+//! whatever stopped it. So a text gives the same result whether it is glanced at or not.
 
 use super::super::island;
 use super::{APART, BLANK, Look, Reader};
@@ -12,27 +12,27 @@ use crate::safety::fingerprint::skeleton::{BLOCK, Class, LETTERS, class, first_b
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::LONGEST;
 
-/// Shorter pieces are read at once: it would be the second time for most of their words.
+/// Shorter pieces are read directly, since most of their words would be read twice.
 pub const LEAST: usize = 160;
-/// After so many words a reader that knew nothing knows what one knows that has read the whole text: four that are strange
-/// to the system text, the three words of a window, and the one that stands next.
+/// Number of words after which a fresh reader has the same state as one that has read the whole text: four strange words,
+/// the three words of a window, and the current one.
 const BACK: usize = 8;
-/// How many words back a place is sought at which a reader may begin.
+/// Number of words back within which a place for the reader to begin is sought.
 const RING: usize = 16;
-/// More signs in a row that do not count as written are left to the reader.
+/// More consecutive ignored characters are left to the reader.
 const UNSEEN: u8 = 2;
 
-/// What is known after a glance.
+/// The result of a glance.
 pub struct Glance {
-    /// So many bytes need not be read.
+    /// Number of bytes that need not be read.
     pub pass: usize,
-    /// How many single letters count as the last ones there.
+    /// The streak of single letters at that place.
     pub streak: u16,
-    /// Up to here the reader should read before the next glance.
+    /// The reader should read up to here before the next glance.
     pub until: usize,
 }
 
-/// What a byte is at a glance: one of the below, or else a letter's code.
+/// The class of each byte: one of the constants below, or the code of a letter.
 const BYTES: [u8; 256] = {
     let mut table = [OTHER; 256];
     let mut c = 0;
@@ -48,24 +48,24 @@ const BYTES: [u8; 256] = {
     }
     table
 };
-/// Between words, and no part of an island.
+/// A separator that cannot be part of an island.
 const GAP: u8 = 1;
-/// Between words, and perhaps inside of an island.
+/// A separator that may be part of an island.
 const JOINT: u8 = 2;
-/// To be looked at as a character.
+/// To be examined as a character.
 const OTHER: u8 = 3;
-/// For the reader. What is more is a letter.
+/// Left to the reader. Greater values are letters.
 const STOP: u8 = 4;
 
-/// Which of the last words may all be of one text, and whether the last four are.
+/// Which of the last words may be in one text, and whether the last four may.
 struct Streak<'a> {
     vocabulary: Option<&'a Vocabulary>,
-    /// A bit a word, the last one lowest.
+    /// One bit for each word, the last word in the lowest.
     words: u32,
 }
 
 impl Streak<'_> {
-    /// Whether four words in a row end with this one that may be of the text.
+    /// Whether the four words ending with this one may be in the text.
     #[inline(always)]
     fn four(&mut self, gist: u64) -> bool {
         let may = self.vocabulary.is_some_and(|vocabulary| vocabulary.may_have(gist));
@@ -74,13 +74,13 @@ impl Streak<'_> {
     }
 }
 
-/// Where a reader may begin, with the streak before, in one number.
+/// A place at which a reader may begin, and the streak before it, in one number.
 #[inline]
 const fn place(at: usize, streak: u16) -> u64 {
     (at as u64) << 16 | streak as u64
 }
 
-/// Where it may not.
+/// Not a place to begin.
 const NOWHERE: u64 = u64::MAX;
 
 #[inline]
@@ -94,7 +94,7 @@ fn has(table: &Table, shingle: u64) -> bool {
     table.may_contain(shingle) && table.contains(shingle)
 }
 
-/// What a glance knows of the words it passed.
+/// The state of a glance over the words it passed.
 struct Sight<'a> {
     own: &'a Table,
     plain: Streak<'a>,
@@ -103,15 +103,15 @@ struct Sight<'a> {
     row: Row,
     gists: Window,
     shifted: Window,
-    /// How many single letters count as the last ones.
+    /// The current streak of single letters.
     streak: u16,
     words: usize,
-    /// Where the last words began, if a reader may begin there, and the streak before.
+    /// Where the last words began, if a reader may begin there, and the streak before each.
     ring: [u64; RING],
 }
 
 impl Sight<'_> {
-    /// A word begins here, apart from the one before or not; false if it is the reader's.
+    /// Begins a word at this offset, spaced apart from the one before or not. `false` if it is left to the reader.
     #[inline(always)]
     fn begin(&mut self, at: usize, apart: bool) -> bool {
         if self.streak + 1 >= APART {
@@ -121,8 +121,7 @@ impl Sight<'_> {
         true
     }
 
-    /// The word had so many letters between these two, as they are and moved by thirteen places; false if it may be of the
-    /// request.
+    /// Ends a word with this many letters and these outer ones, plain and after ROT13. `false` if it may be in the request.
     #[inline(always)]
     fn end(&mut self, letters: u16, first: (u32, u32), last: (u32, u32)) -> bool {
         let (now, moved) = (gist(letters, first.0, last.0), gist(letters, first.1, last.1));
@@ -140,8 +139,8 @@ impl Sight<'_> {
         true
     }
 
-    /// Passes the words of ASCII that end in the next block, as far as nothing is odd about them or between them. `run` is
-    /// how many characters of base64 came last.
+    /// Passes the ASCII words that end in the next block, as long as neither they nor their separators need a closer look.
+    /// `run` is the length of the current run of base64 characters.
     #[inline(always)]
     fn block(&mut self, bytes: &[u8], at: usize, run: usize, ends: bool) -> Passed {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -149,12 +148,12 @@ impl Sight<'_> {
         let block = first_block(rest, &mut last);
         let signs = signs(block);
         let odd = signs.odd.trailing_zeros();
-        // The word must be seen to end, be it by the end of the text.
+        // The end of a word must be seen, or be the end of the text.
         let most = match rest.len().min(BLOCK) as u32 {
             all if all < odd => all + u32::from(ends && all < BLOCK as u32),
             _ => odd,
         };
-        // What is long enough to be an island is looked at more closely.
+        // Runs long enough for an island are examined more closely.
         let encoded = signs.letters | signs.joints;
         let mut long = encoded & encoded >> 1;
         long &= long >> 2;
@@ -183,7 +182,7 @@ impl Sight<'_> {
         }
         let run = match words {
             0 => run,
-            // Of the characters before the end of the last word, those in a row that may be base64.
+            // The base64 characters in a row before the end of the last word.
             _ => match (encoded << (BLOCK as u32 - passed)).leading_ones() as usize {
                 all if all >= passed as usize => run + all,
                 some => some,
@@ -193,31 +192,31 @@ impl Sight<'_> {
     }
 }
 
-/// What a block came to.
+/// The result for a block.
 struct Passed {
-    /// Up to the end of the last word that was passed.
+    /// The end of the last word that was passed.
     bytes: usize,
-    /// How many characters of base64 come last there.
+    /// Length of the run of base64 characters at that place.
     run: usize,
-    /// Where the word ends that may be of the request.
+    /// The end of the word that may be in the request.
     stopped: Option<usize>,
 }
 
-/// So many words are read one by one where a block had something odd.
+/// Number of words that are read one by one after a block that needed a closer look.
 const ODD: u8 = 6;
 
 impl Reader {
-    /// Looks how far a text that comes next need not be read. Only for a [calm](Self::calm) reader.
-    /// `ends` says that the text ends with it.
+    /// How far the following text need not be read. Only for a [calm](Self::calm) reader. `ends` says that the text ends
+    /// with it.
     pub fn glance(&self, text: &str, ends: bool, look: &Look<'_>) -> Glance {
         let bytes = text.as_bytes();
         if self.echo.as_ref().is_some_and(|trail| trail.open()) {
-            // Every word outside of it counts.
+            // On a trail, every word outside of it counts.
             return Glance { pass: 0, streak: 0, until: LEAST };
         }
         let asked = look.asked;
         let own = (!asked.shingles().is_empty()).then(|| asked.vocabulary());
-        // The three words before the first may be of it.
+        // The three words before the first one may be in the text.
         let of = |vocabulary| Streak { vocabulary, words: 0b111 };
         let mut sight = Sight {
             own: asked.gists(),
@@ -234,7 +233,7 @@ impl Reader {
         let (mut at, mut run) = (0, self.islands.run());
         let mut apart = false;
         let mut odd = 0;
-        // All of a text that ends here.
+        // Whether a text that ends here was passed completely.
         let mut passed = false;
         'text: loop {
             if odd == 0 {
@@ -251,7 +250,7 @@ impl Reader {
             }
             odd -= 1;
             let (mut unseen, mut gap) = (0, 0);
-            // Up to the next word.
+            // Move to the next word.
             loop {
                 let Some(&byte) = bytes.get(at).filter(|_| gap <= BLANK) else {
                     passed = ends && at >= bytes.len();
@@ -284,10 +283,10 @@ impl Reader {
             let mut letters = 0;
             let (mut first, mut last) = ((0, 0), (0, 0));
             unseen = 0;
-            // The word, which must be seen to end.
+            // The word, whose end must be seen.
             loop {
                 let rest = bytes.get(at..).unwrap_or_default();
-                // A longer one may be an island.
+                // A longer word may be an island.
                 let len = letters_of(rest.first_chunk::<{ island::LEAST }>().map_or(rest, |most| most));
                 let next = rest.get(len).map(|&byte| BYTES[byte as usize]).or(ends.then_some(GAP));
                 let Some(class) = next.filter(|_| len < island::LEAST) else { break 'text };
@@ -333,7 +332,7 @@ impl Reader {
             return Glance { pass: bytes.len(), streak: sight.streak, until: bytes.len() };
         }
         let (ring, words) = (sight.ring, sight.words);
-        // The character that follows ends the word for the reader too.
+        // The following character ends the word for the reader, too.
         let until = bytes.len().min(at + 1);
         let known = words.min(RING - 1);
         let begin = (words.saturating_sub(known)..=words.saturating_sub(BACK)).rev().map(|word| ring[word % RING]);
@@ -342,7 +341,7 @@ impl Reader {
         Glance { pass: (begin >> 16) as usize, streak: begin as u16, until }
     }
 
-    /// Begins anew behind a stretch that was passed.
+    /// Rebuilds the state after a stretch that was skipped.
     pub(super) fn resume(&mut self, passed: &[u8], streak: u16) {
         (self.windows, self.gists) = ([Window::default(); 3], [Window::default(); 2]);
         (self.strange, self.blank, self.invisible) = (0, 0, 0);

@@ -1,11 +1,11 @@
-//! The way through text that shares nothing with the request: nearly all of it.
+//! The fast path for text that shares nothing with the request, which is nearly all text.
 //!
-//! Words of ASCII are read and dismissed with everything in registers. Whatever is more than that – a shingle that may be
-//! one of the request's, an escape, a letter of another script, a run that may be an island – ends the lane before the word
-//! it stands in, and the reader takes that word by its usual steps. So the lane itself finds no leak; only the caller's own words,
-//! which are a note of theirs, are followed here.
+//! ASCII words are read and dismissed with all state in registers. Anything else – a shingle that may be in the request, an
+//! escape, a letter of another script, a run that may be an island – ends the lane before the word, which the reader then
+//! takes by its usual steps. So the lane never finds a leak; it only follows the repetition of the caller's own words.
 //!
-//! A longer stretch is [glanced at](super::glance) before: what holds no gists of the request is passed without being read.
+//! Longer stretches are [glanced at](super::glance) first: what contains no gists of the request is skipped without being
+//! read.
 
 use super::super::escape::Escape;
 use super::super::island;
@@ -18,16 +18,16 @@ use crate::safety::fingerprint::skeleton::LETTERS;
 use crate::safety::fingerprint::table::Table;
 use crate::safety::fingerprint::word::{self, STEP, Word};
 
-/// Not for the lane.
+/// Left to the reader.
 const OTHER: u8 = 0;
-/// Between words, and no part of an island.
+/// A separator that cannot be part of an island.
 const GAP: u8 = 1;
-/// Between words, and perhaps inside of an island.
+/// A separator that may be part of an island.
 const JOINT: u8 = 2;
-/// As if it were not there.
+/// Ignored.
 const APOSTROPHE: u8 = 3;
 
-/// What a byte is to the lane: one of the above, or else a letter's code.
+/// The class of each byte: one of the above, or the code of a letter.
 const BYTES: [u8; 256] = {
     let mut table = [OTHER; 256];
     let mut c = 0;
@@ -44,15 +44,15 @@ const BYTES: [u8; 256] = {
     table
 };
 
-/// A word and where it ends, or `None` if it is not for the lane.
+/// A word that the lane has read.
 struct Spelled {
     word: Word,
     end: usize,
-    /// How long the run is that may become an island.
+    /// Length of the run of base64 characters.
     run: usize,
 }
 
-/// Reads the word that begins at `at`; in all readings, or as it is.
+/// Reads the word at `at`, in all readings or in the plain one. `None` if it is left to the reader.
 #[inline(always)]
 fn spelled<const ALL: bool>(bytes: &[u8], mut at: usize, mut run: usize) -> Option<Spelled> {
     let (mut plain, mut moved, mut mirrored, mut power) = (0_u64, 0_u64, 0_u64, 1_u64);
@@ -107,7 +107,7 @@ fn may(table: &Table, shingle: Option<u64>) -> bool {
 }
 
 impl Reader {
-    /// Whether nothing has begun that the next character could be a part of.
+    /// Whether nothing is open that the next character could continue.
     #[inline]
     pub(super) fn calm(&self) -> bool {
         self.spelling.letters() == 0
@@ -117,8 +117,8 @@ impl Reader {
             && !(self.trails.iter().any(|trail| trail.open()) || self.apart.trail.open())
     }
 
-    /// Takes what can hold no find of a text that continues at `base`: how many bytes, perhaps none.
-    /// `ends` says that the text ends with it.
+    /// Skips the part of a text continuing at `base` that contains no find. Returns the number of bytes, possibly 0. `ends`
+    /// says that the text ends with it.
     pub fn dismiss(&mut self, text: &str, base: usize, ends: bool, look: &Look<'_>) -> usize {
         if !self.calm() {
             return 0;
@@ -130,7 +130,7 @@ impl Reader {
                 self.resume(&bytes[..glance.pass], glance.streak);
                 return glance.pass;
             }
-            // Word by word up to the one that stopped the glance, which then goes on.
+            // Word by word up to the one that stopped the glance; then the glance continues.
             bytes = bytes.get(..glance.until).unwrap_or(bytes);
         }
         let (own, vocabulary) = (look.asked.shingles(), look.asked.words());
