@@ -1,4 +1,4 @@
-//! Build script: finds the plugin folders beside it, so that adding a plugin touches one new folder and nothing else.
+//! Build script: finds the plugin folders beside it, so that adding a plugin only adds a folder.
 //!
 //! Every `plugins/<name>/mod.rs` with a `pub static MANIFEST: Manifest` becomes a module of `odock_edge::plugin::roster`
 //! and an entry of its `BUNDLED`.
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writeln!(text, "];")?;
 
     let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("roster.rs");
-    // Unchanged text keeps its time stamp, so that an edit inside a plugin does not rebuild more than it must.
+    // An unchanged file keeps its time stamp, so that an edit within a plugin rebuilds no more than necessary.
     if fs::read_to_string(&target).ok().as_deref() != Some(text.as_str()) {
         fs::write(target, text)?;
     }

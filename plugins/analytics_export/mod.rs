@@ -1,4 +1,4 @@
-//! Writes usage and decisions into tables of PostgreSQL, a row for each request, for whoever asks questions in SQL.
+//! Writes usage and decisions to PostgreSQL tables, one row for each request, for analysis in SQL.
 
 use crate::plugin::prelude::*;
 
@@ -49,12 +49,12 @@ impl Default for Config {
     }
 }
 
-/// The name of the place in evidence and for the outbox.
+/// The destination's name in evidence and the outbox.
 const DESTINATION: &str = "postgres";
 
 struct AnalyticsExport {
     config: Config,
-    /// The tables are known to be there.
+    /// Whether the tables are known to exist.
     ready: std::sync::atomic::AtomicBool,
     host: Host,
 }
@@ -69,7 +69,7 @@ impl AnalyticsExport {
             }
             self.ready.store(true, Ordering::Release);
         }
-        // Written again, a row stays as it is: an attempt whose end was not heard of changes nothing.
+        // Inserting a row again changes nothing, so a retry after an unknown outcome is safe.
         for (statement, values) in insert(rows, self.config.decisions) {
             tables.execute(&statement, &values).await?;
         }

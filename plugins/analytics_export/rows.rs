@@ -2,7 +2,7 @@
 
 use crate::plugin::prelude::*;
 
-/// What the tables are; made where they are not.
+/// Statements that create the tables where they do not exist.
 pub(super) const CREATE: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS requests (
         request_id text PRIMARY KEY, at timestamptz NOT NULL, event text NOT NULL, route text, endpoint text,
@@ -18,10 +18,10 @@ pub(super) const CREATE: [&str; 4] = [
     "CREATE INDEX IF NOT EXISTS decisions_by_time ON decisions (at, plugin)",
 ];
 
-/// Rows of one statement; PostgreSQL has at most 65,535 parameters.
+/// Rows in one statement; PostgreSQL allows at most 65,535 parameters.
 const ROWS: usize = 200;
 
-/// The columns of `requests`, with what is written for `$N`.
+/// The columns of `requests`: name, member of the event, and type.
 const REQUEST: [(&str, &str, Kind); 27] = [
     ("request_id", "request_id", Kind::Text),
     ("at", "at", Kind::Time),
@@ -52,7 +52,7 @@ const REQUEST: [(&str, &str, Kind); 27] = [
     ("tags", "tags", Kind::Json),
 ];
 
-/// The columns of `decisions` that an entry of `plugins` fills.
+/// The columns of `decisions` that are filled from an entry of `plugins`.
 const DECISION: [(&str, &str, Kind); 6] = [
     ("plugin", "name", Kind::Text),
     ("gate", "gate", Kind::Text),
@@ -72,7 +72,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// A parameter of this kind.
+    /// The SQL for a parameter of this type.
     fn parameter(self, number: usize) -> String {
         match self {
             Self::Text => format!("${number}"),
@@ -88,7 +88,7 @@ impl Kind {
         match (self, value) {
             (Self::Json, Some(value)) if !value.is_null() => SqlValue::Text(value.to_string()),
             (_, Some(Value::String(value))) => text(value),
-            // Every parameter goes as a text and is cast there: a column then takes `NULL` and a number alike.
+            // Every parameter is sent as text and cast in the statement, so that a column accepts `NULL` and numbers alike.
             (_, Some(Value::Number(value))) => text(&value.to_string()),
             (_, Some(Value::Bool(value))) => text(if *value { "true" } else { "false" }),
             _ => SqlValue::Null,
@@ -96,11 +96,11 @@ impl Kind {
     }
 }
 
-/// One event, read.
+/// An event, parsed.
 pub(super) struct Row(Value);
 
 impl Row {
-    /// Reads what was handed over.
+    /// Parses a delivered event.
     pub fn read(body: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(body).ok()?;
         (value["request_id"].is_string() && value["at"].is_string()).then_some(Self(value))
@@ -111,7 +111,7 @@ impl Row {
     }
 }
 
-/// Statements that write rows, each once.
+/// The statements that insert rows, each row once.
 pub(super) fn insert(rows: &[Row], decisions: bool) -> Vec<(String, Vec<SqlValue>)> {
     let mut statements = Vec::new();
     for some in rows.chunks(ROWS) {

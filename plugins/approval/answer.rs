@@ -1,8 +1,8 @@
-//! What the approval system answers.
+//! Answers of the approval system.
 
 use crate::plugin::prelude::*;
 
-/// How a question stands.
+/// The state of an approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -21,14 +21,14 @@ impl State {
     }
 }
 
-/// An answer that was understood.
+/// A parsed answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub state: State,
-    /// The approval system's own name of the question.
+    /// The approval system's id of the approval.
     pub id: Option<String>,
     pub reason: Option<String>,
-    /// How long it holds, where the system says so.
+    /// How long the answer is valid, if the system says so.
     pub ttl: Option<Duration>,
     /// When to ask again.
     pub retry_after: Option<Duration>,
@@ -44,7 +44,7 @@ struct Told {
 }
 
 impl Answer {
-    /// Reads `{"status": "approved" | "denied" | "pending", "id"?, "reason"?, "ttl"?, "retry_after"?}`, times in seconds.
+    /// Parses `{"status": "approved" | "denied" | "pending", "id"?, "reason"?, "ttl"?, "retry_after"?}`, times in seconds.
     pub fn read(body: &[u8]) -> Result<Self, &'static str> {
         let told: Told =
             serde_json::from_slice(body).map_err(|_| "the approval system's answer says neither approved, denied nor pending")?;

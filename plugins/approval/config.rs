@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -103,7 +103,7 @@ fn yes() -> bool {
     true
 }
 
-/// A sensitive use.
+/// A compiled rule for a sensitive use.
 pub struct Want {
     pub name: String,
     models: Vec<Glob>,
@@ -112,12 +112,12 @@ pub struct Want {
 }
 
 impl Want {
-    /// Whether the request's tools must be known to tell.
+    /// Whether the rule needs to know the request's tools.
     pub fn names_tools(&self) -> bool {
         !self.tools.is_empty()
     }
 
-    /// The tools that are sensitive, if the rule applies; none where it names no tools.
+    /// The sensitive tools if the rule applies; empty for a rule that names no tools.
     pub fn meets(&self, model: Option<&str>, tools: &[String], tags: &[(String, String)]) -> Option<Vec<String>> {
         let any = |globs: &[Glob], name: &str| globs.iter().any(|glob| glob.matches(name));
         if !self.models.is_empty() && !model.is_some_and(|model| any(&self.models, model)) {
@@ -150,7 +150,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Checks everything that can be checked before there is a request.
+    /// Compiles the configuration, and checks everything that can be checked before there is a request.
     pub fn compile(self, cx: &BuildContext<'_>) -> Result<Rules, BuildError> {
         let destination = self.approver.open("approver", &cx.host)?;
         if self.when.is_empty() {
@@ -199,7 +199,7 @@ impl Config {
 }
 
 impl Rules {
-    /// How long an answer holds.
+    /// How long an answer is valid.
     pub fn ttl(&self, answer: &Answer) -> Duration {
         let most = match answer.state {
             State::Approved => self.remember.approved,

@@ -1,5 +1,5 @@
-//! Asks the approval system of the enterprise before sensitive models or tools are used, and says clearly what the caller has
-//! to wait for.
+//! Asks the enterprise's approval system before sensitive models or tools are used, and tells the caller clearly what to
+//! wait for.
 
 use std::time::Instant;
 
@@ -36,12 +36,12 @@ pub static MANIFEST: Manifest = Manifest {
     build: |cx| Ok(Arc::new(Approval { rules: cx.parse::<Config>()?.compile(cx)?, host: cx.host.clone() })),
 };
 
-/// More text than this of one request is not shown to anybody.
+/// A request with more text, in bytes, is not sent to the approval system.
 const MOST_CONTENT: usize = 256 << 10;
-/// A body with more texts than this is not shown to anybody.
+/// A body with more texts is not sent to the approval system.
 const MOST_TEXTS: usize = 4096;
 
-/// The approval system said no.
+/// The approval system refused.
 const DENIED: Code = Code {
     code: "approval_denied",
     status: 403,
@@ -49,7 +49,7 @@ const DENIED: Code = Code {
     meaning: "The approval system of the enterprise denied this use of a sensitive model or tool.",
     remedy: "Ask who decides there; the evidence record of the request id names the rule that wants an approval.",
 };
-/// Nobody has decided yet.
+/// The approval is still pending.
 const PENDING: Code = Code {
     code: "approval_pending",
     status: 403,
@@ -63,17 +63,17 @@ struct Approval {
     host: Host,
 }
 
-/// What an approval is asked for.
+/// The use for which an approval is needed.
 struct Use<'a> {
     want: &'a Want,
-    /// The tools that made it sensitive, sorted.
+    /// The tools that make it sensitive, sorted.
     tools: Vec<String>,
 }
 
 impl Approval {
     async fn judge(&self, cx: &View<'_>) -> PluginResult {
         let body = cx.body()?;
-        // Read once, and only where a rule asks for tools.
+        // Parsed once, and only if a rule depends on tools.
         let tools = if self.rules.wants.iter().any(Want::names_tools) { tools::of(body).map_err(PluginError::failed)? } else { Vec::new() };
         let sensitive = self.rules.wants.iter().find_map(|want| Some(Use { want, tools: want.meets(cx.model(), &tools, cx.tags())? }));
         let Some(sensitive) = sensitive else { return Ok(Verdict::Next) };
@@ -91,8 +91,7 @@ impl Approval {
         Ok(self.verdict(&answer))
     }
 
-    /// What is asked for, as a digest that is the same for the same question: who, which model, which tools and, where an
-    /// approval is for one request, its body.
+    /// A digest that identifies the question: caller, model, tools and, if approvals are for single requests, the body.
     fn digest(&self, cx: &View<'_>, sensitive: &Use<'_>, body: &Bytes) -> [u8; 32] {
         let caller = cx.caller();
         let mut parts: Vec<&[u8]> = vec![

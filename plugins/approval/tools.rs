@@ -1,11 +1,11 @@
-//! Which tools a request offers to a model, forces upon it, or calls.
+//! The tools that a request offers to a model, forces it to use, or calls.
 
 use crate::plugin::prelude::*;
 
-/// More tools than this in one request are not read.
+/// A request with more tools is an error.
 const MOST: usize = 4096;
 
-/// Members that name tools, in all dialects. A member that stands twice is an error: parsers would disagree on it.
+/// Members that name tools, in all dialects. A repeated member is an error, since parsers would disagree on it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
@@ -14,7 +14,7 @@ struct Body {
     tool_choice: Option<Value>,
     function_call: Option<Value>,
     mcp_servers: Option<Vec<Server>>,
-    // JSON-RPC of the Model Context Protocol.
+    // Members of JSON-RPC in the Model Context Protocol.
     method: Option<Value>,
     params: Option<Value>,
 }
@@ -30,7 +30,7 @@ struct Tool {
     server_label: Option<String>,
     #[serde(alias = "functionDeclarations")]
     function_declarations: Option<Vec<Named>>,
-    /// Built-in tools of Gemini are members: `{"codeExecution": {}}`.
+    /// Gemini's built-in tools are members: `{"codeExecution": {}}`.
     #[serde(flatten)]
     rest: serde_json::Map<String, Value>,
 }
@@ -45,7 +45,7 @@ struct Server {
     name: String,
 }
 
-/// The names of a JSON body's tools; none for a body of another form.
+/// The names of the tools in a JSON body; empty for a body of another form.
 pub fn of(body: &[u8]) -> Result<Vec<String>, &'static str> {
     let unreadable = |_| "the request's tools cannot be read";
     let bodies: Vec<Body> = match body.iter().find(|b| !b.is_ascii_whitespace()) {
@@ -84,7 +84,7 @@ impl Tool {
         names.extend(self.server_label.map(|label| format!("mcp:{label}")));
         names.extend(self.function_declarations.into_iter().flatten().map(|declared| declared.name));
         let own = self.function.or(self.custom).map(|named| named.name).or(self.name);
-        // A tool with a name has a type that says nothing; one without is known by its type.
+        // The type of a named tool says nothing; a tool without a name is known by its type.
         match (own, self.kind) {
             (Some(name), _) => names.push(name),
             (None, Some(kind)) => names.push(kind),

@@ -1,4 +1,4 @@
-//! What an event can say. There is no field for a body, a header or a credential, so no configuration can ask for one.
+//! The fields of an event. There is none for a body, a header or a credential, so no configuration can log these.
 
 use crate::plugin::prelude::*;
 
@@ -48,7 +48,7 @@ fields! {
 }
 
 impl Field {
-    /// What an event says without configuration.
+    /// The default fields of an event.
     pub const USUAL: [Self; 14] = [
         Self::RequestId,
         Self::Route,
@@ -66,8 +66,8 @@ impl Field {
         Self::OutputTokens,
     ];
 
-    /// Whether the evidence record holds this field by itself, in its own place and under its own name; a note would
-    /// only say it again. What the record has of a caller is the id, not the name.
+    /// Whether the evidence record already contains this field, so that a note would only repeat it. Of the caller, the
+    /// record contains ids, not names.
     pub fn is_on_record(self) -> bool {
         !matches!(self, Self::Organisation | Self::Team | Self::User | Self::ApiKey | Self::ClientIp)
     }
@@ -83,7 +83,7 @@ impl Field {
         name.map(|name| Said::Text(name))
     }
 
-    /// The value while the request is on its way in.
+    /// The field's value while the request is being processed.
     pub fn of_request<'v>(self, cx: &'v View<'_>) -> Option<Said<'v>> {
         match self {
             Self::RequestId => Some(Said::Id(cx.request_id())),
@@ -98,7 +98,7 @@ impl Field {
         }
     }
 
-    /// The value when everything is over.
+    /// The field's value after the request is over.
     pub fn of_outcome<'v>(self, cx: &'v PostResponse<'_>) -> Option<Said<'v>> {
         let outcome = cx.outcome();
         match self {
@@ -129,7 +129,7 @@ impl Field {
     }
 }
 
-/// What a field says. Most of it stands in the request already and is written from there.
+/// A field's value; mostly borrowed from the request.
 pub enum Said<'v> {
     Text(&'v str),
     Id(RequestId),
@@ -141,7 +141,7 @@ impl Said<'_> {
         Self::Text(if value { "true" } else { "false" })
     }
 
-    /// Writes it as a field of a log line.
+    /// Writes the value as a field of a log line.
     pub fn tell(&self, name: &str, line: &mut LogFields<'_, '_>) {
         match self {
             Self::Text(text) => line.text(name, text),
@@ -150,7 +150,7 @@ impl Said<'_> {
         }
     }
 
-    /// The same as a text of its own.
+    /// The value as an owned text.
     pub fn into_text(self) -> String {
         match self {
             Self::Text(text) => text.to_owned(),
@@ -165,7 +165,8 @@ fn tags(tags: &[(String, String)]) -> Option<Said<'static>> {
     (!pairs.is_empty()).then(|| Said::Made(pairs.join(" ")))
 }
 
-/// Until a model is resolved its name is whatever the caller wrote: only what looks like a name is repeated.
+/// Whether a text looks like a name. Until a model is resolved its name is whatever the caller wrote, and only what looks
+/// like a name is logged.
 fn is_a_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:/@+".contains(&b);
     !text.is_empty() && text.len() <= 128 && text.bytes().all(plain)

@@ -1,4 +1,4 @@
-//! Leaves one structured event a gate: who called what, and how it ended. Never what was said.
+//! Writes one structured event per gate: who called what, and how it ended; never any content.
 
 use crate::plugin::prelude::*;
 
@@ -95,12 +95,12 @@ const TARGET: &str = "audit";
 struct AuditLog {
     level: Option<log::Level>,
     fields: Vec<Field>,
-    /// What is noted of them; `None` if nothing is, not even the event.
+    /// The fields to be noted in evidence; `None` if not even the event is noted.
     noted: Option<Vec<Field>>,
 }
 
 impl AuditLog {
-    /// One event: a line of the log, and notes of what the record would not say by itself.
+    /// Writes an event: a line of the log, and notes of fields that the evidence record does not contain.
     fn tell<'v>(&self, event: &'static str, value: impl Fn(Field) -> Option<Said<'v>>, note: impl Fn(&'static str, String)) {
         if let Some(level) = self.level {
             log_line(TARGET, level, event, |line| {

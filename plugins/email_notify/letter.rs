@@ -1,14 +1,14 @@
-//! What a mail says: templates over the facts of an event.
+//! The subject and text of mails: templates over the facts of an event.
 
 use std::fmt::Write;
 
 use crate::plugin::prelude::*;
 
-/// Longest value of a fact in a mail, characters.
+/// Longest value of a fact in a mail, in characters.
 const LONGEST: usize = 200;
 
-/// A text with `{name}` for the facts of an event: `{status}`, `{organisation.name}`; `{facts}` is all of them, a line each,
-/// and `{count}` how many events the mail has. `{{` and `}}` are braces.
+/// A template with `{name}` for facts of an event: `{status}`, `{organisation.name}`. `{facts}` stands for all facts, one
+/// per line, `{count}` for the number of events in the mail; `{{` and `}}` are literal braces.
 #[derive(Debug)]
 pub(super) struct Letter(Vec<Part>);
 
@@ -19,7 +19,7 @@ enum Part {
 }
 
 impl Letter {
-    /// Reads a template.
+    /// Parses a template.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const ALONE: &str = "a brace stands alone; write {{ or }} for the character itself";
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
@@ -61,13 +61,13 @@ impl Letter {
     }
 }
 
-/// Subject and text of a mail about events, at least one.
+/// The subject and text of a mail about one or more events.
 pub(super) fn letter(subject: &Letter, text: &Letter, events: &[Value]) -> (String, String) {
     let first = events.first().unwrap_or(&Value::Null);
     let mut kinds: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    // A subject speaks of all of them.
+    // The subject is about all events.
     let mut all = first.clone();
     if let Value::Object(all) = &mut all {
         all.insert("event".to_owned(), kinds.join(", ").into());
@@ -77,7 +77,7 @@ pub(super) fn letter(subject: &Letter, text: &Letter, events: &[Value]) -> (Stri
     (subject, texts.join("\n\n") + "\n")
 }
 
-/// `name: value`, a line each, in the order of the names.
+/// Appends `name: value`, one per line, sorted by name.
 fn facts(value: &Value, before: &str, out: &mut String) {
     for (name, value) in value.as_object().into_iter().flatten() {
         if value.is_object() {

@@ -1,4 +1,4 @@
-//! Writes mail about events: one for each, or one for all of an interval.
+//! Sends mail about events: one for each, or one for all events of an interval.
 
 use crate::plugin::prelude::*;
 
@@ -144,7 +144,7 @@ impl EmailNotify {
         let mut delivery = Delivery::new(self.config.server.as_str(), "application/json", body).with_id(event.id.as_str());
         delivery.request = event.request;
         if let Some(digest) = self.config.digest {
-            // Everything of an interval becomes due at its end.
+            // All events of an interval become due at its end.
             let since = self.host.now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
             let length = digest.0.as_millis().max(1);
             let end = u64::try_from((since / length + 1) * length).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::num::NonZeroUsize;
 
@@ -177,7 +177,7 @@ fn yes() -> bool {
     true
 }
 
-/// Rulings that still hold.
+/// A cache of rulings.
 pub struct Memory {
     pub kept: Remembered<Arc<Ruling>>,
     pub ttl: Duration,
@@ -199,7 +199,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Checks everything that can be checked before there is a request.
+    /// Compiles the configuration, and checks everything that can be checked before there is a request.
     pub fn compile(self, cx: &BuildContext<'_>) -> Result<Rules, BuildError> {
         let host = &cx.host;
         let receiver = Receiver { url: self.url, token: self.token, token_header: self.token_header, timeout: self.timeout };
@@ -243,7 +243,7 @@ impl Config {
 }
 
 impl Rules {
-    /// Whether texts of this kind are shown.
+    /// Whether texts of this kind are sent.
     pub fn takes(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
     }

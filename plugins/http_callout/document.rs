@@ -1,25 +1,25 @@
-//! The document that leaves the gateway: `{"input": {…}}`, as OPA's Data API takes it.
+//! The document that is sent: `{"input": {…}}`, as OPA's Data API expects it.
 
 use super::config::Rules;
 use crate::plugin::prelude::*;
 use wire::{Parts, Role};
 
-/// What is being judged.
+/// What is to be judged.
 #[derive(Debug, Clone, Copy)]
 pub enum Phase<'a> {
-    /// A request on its way in.
+    /// A request on its way to the provider.
     Request { gate: Gate },
-    /// An answer on its way back.
+    /// An answer on its way to the caller.
     Response { status: u16, content_type: Option<&'a str> },
 }
 
-/// The texts of the body, and whether they themselves leave.
+/// The texts of the body, and whether they are sent themselves or as digests.
 pub struct Texts<'a> {
     pub parts: &'a Parts,
     pub content: bool,
 }
 
-/// Everything the ruling may depend on: what is remembered of a ruling is remembered under this.
+/// Everything on which the ruling may depend; a cached ruling is stored under this.
 pub fn input(cx: &View<'_>, rules: &Rules, phase: Phase<'_>, body: &Bytes, texts: Option<Texts<'_>>) -> Value {
     let tags: serde_json::Map<String, Value> = cx.tags().iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
     let mut input = json!({
@@ -68,7 +68,7 @@ pub fn input(cx: &View<'_>, rules: &Rules, phase: Phase<'_>, body: &Bytes, texts
     input
 }
 
-/// The document for this request.
+/// Adds the request's id and the instance to the document.
 pub fn with_id(mut input: Value, id: RequestId, instance: &str) -> Value {
     input["request_id"] = id.to_string().into();
     input["instance"] = instance.into();

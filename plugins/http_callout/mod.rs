@@ -1,5 +1,6 @@
-//! Asks a system outside what to do with a request or an answer: a policy decision point that reads OPA's input document, or
-//! a data loss prevention service that reads the texts. It may let pass, refuse, redact, or change what the operator permits.
+//! Asks an external system about a request or an answer: a policy decision point that takes OPA's input document, or a data
+//! loss prevention service that scans the texts. The system may allow, refuse, redact, or make changes that the operator
+//! permits.
 
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub static MANIFEST: Manifest = Manifest {
         Need::Network,
         Need::Secrets,
     ],
-    // It needs the whole answer, so the gateway holds streams for it.
+    // The system needs the whole answer, so the gateway holds streams for it.
     streams: false,
     evidence: &[
         ("ruling", "what was ruled: `allow`, `deny`, `redact`, `transform`, or `redact transform`"),
@@ -50,12 +51,12 @@ pub static MANIFEST: Manifest = Manifest {
     build: |cx| Ok(Arc::new(HttpCallout { rules: cx.parse::<Config>()?.compile(cx)?, host: cx.host.clone() })),
 };
 
-/// Larger rulings are obeyed and not remembered.
+/// Larger rulings are applied, but not cached. In bytes.
 const LARGEST_REMEMBERED: usize = 16 << 10;
-/// A body with more texts than this is not shown to anybody.
+/// A body with more texts is not sent.
 const MOST_TEXTS: usize = 16_384;
 
-/// The service refuses and names no code.
+/// The system refused without naming a code.
 const DENIED: Code = Code {
     code: "callout_denied",
     status: 403,
@@ -77,14 +78,14 @@ struct HttpCallout {
     host: Host,
 }
 
-/// What is to happen to the body, the head and the tags.
+/// The changes to the body, the head and the tags.
 struct Outcome {
     ruling: Arc<Ruling>,
     body: Option<Bytes>,
 }
 
 impl HttpCallout {
-    /// The texts of a body, where they or their digests are shown.
+    /// The texts of a body, if they or their digests are sent.
     fn texts(&self, body: &Bytes, form: Form, events: bool) -> Result<Option<Parts>, PluginError> {
         if self.rules.send == Send::Facts {
             return Ok(None);

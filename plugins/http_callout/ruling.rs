@@ -1,4 +1,4 @@
-//! What came back: OPA's `{"result": …}` with an object or a boolean in it.
+//! Rulings: OPA's `{"result": …}` with an object or a boolean.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub enum Offsets {
     Utf16,
 }
 
-/// What is to happen.
+/// A ruling.
 #[derive(Debug, Default)]
 pub struct Ruling {
     pub allow: bool,
@@ -31,7 +31,7 @@ pub struct Ruling {
     pub transform: Option<Transform>,
 }
 
-/// A stretch of a text that must go.
+/// A part of a text to be redacted.
 #[derive(Debug, Deserialize)]
 pub struct Span {
     path: String,
@@ -40,14 +40,14 @@ pub struct Span {
     replacement: Option<String>,
 }
 
-/// Changes beyond redaction.
+/// Changes other than redaction.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transform {
     pub model: Option<String>,
     pub tags: std::collections::BTreeMap<String, String>,
     pub headers: std::collections::BTreeMap<String, String>,
-    /// By JSON pointer; `null` removes the member.
+    /// New values by JSON pointer; `null` removes the member.
     pub fields: std::collections::BTreeMap<String, Value>,
 }
 
@@ -71,9 +71,9 @@ struct Told {
 }
 
 impl Ruling {
-    /// Reads an answer; with it comes the id the system gave its decision, if it is one that can be written down.
+    /// Parses an answer. Also returns the id of the decision in the external system, if it can be recorded.
     ///
-    /// An answer without a result is OPA's for a document that is not defined: no ruling, and so a failure.
+    /// An answer without a result is OPA's reply for an undefined document: no ruling, and therefore a failure.
     pub fn read(body: &[u8]) -> Result<(Self, Option<String>), &'static str> {
         let answer: Answer<'_> = serde_json::from_slice(body).map_err(|_| "the callout's answer is not a JSON object")?;
         let plain = |id: &String| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
@@ -92,7 +92,7 @@ impl Ruling {
         Ok((ruling, id))
     }
 
-    /// For evidence.
+    /// A word for evidence.
     pub fn summary(&self) -> &'static str {
         match (self.allow, self.redact.is_empty(), self.transform.is_none()) {
             (false, ..) => "deny",
@@ -103,7 +103,7 @@ impl Ruling {
         }
     }
 
-    /// The edits of each text. A span that fits no text is an error: what was to be hidden must not pass.
+    /// The edits of each text. A span that fits no text is an error: what was to be redacted must not pass.
     pub fn edits(&self, parts: &Parts, offsets: Offsets, replacement: &str) -> Result<Vec<(usize, Vec<Edit>)>, &'static str> {
         let places: HashMap<&str, usize> = parts.parts.iter().enumerate().map(|(place, part)| (part.path.as_str(), place)).collect();
         let mut by_place: std::collections::BTreeMap<usize, Vec<Edit>> = std::collections::BTreeMap::new();
@@ -116,7 +116,7 @@ impl Ruling {
         }
         for edits in by_place.values_mut() {
             edits.sort_by_key(|(range, _)| (range.start, range.end));
-            // Spans that overlap go as one, under the name of the first.
+            // Overlapping spans are merged, with the replacement of the first.
             let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
             for (range, text) in edits.drain(..) {
                 match merged.last_mut() {
@@ -131,7 +131,7 @@ impl Ruling {
 }
 
 impl Offsets {
-    /// The span in bytes; `None` if it is empty, beyond the text, or would cut a character.
+    /// The span in bytes; `None` if it is empty, beyond the text, or would split a character.
     fn bytes(self, text: &str, start: usize, end: usize) -> Option<Range<usize>> {
         if start >= end {
             return None;
@@ -145,7 +145,7 @@ impl Offsets {
     }
 }
 
-/// The byte where `count` units have passed, if a character begins there.
+/// The byte offset after `count` units, if a character begins there.
 fn place(text: &str, count: usize, units: impl Fn(char) -> usize) -> Option<usize> {
     let mut passed = 0;
     for (at, c) in text.char_indices() {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(redact(text, Offsets::Bytes, &[(12, 15)]), Ok("héllo 😀 #!".into()));
         assert_eq!(redact(text, Offsets::Characters, &[(8, 11)]), Ok("héllo 😀 #!".into()));
         assert_eq!(redact(text, Offsets::Utf16, &[(9, 12)]), Ok("héllo 😀 #!".into()));
-        // A character is never cut, and what is beyond the text is no span.
+        // A character is never split, and a span beyond the text is invalid.
         for (offsets, start, end) in [(Offsets::Bytes, 2, 3), (Offsets::Utf16, 7, 9), (Offsets::Characters, 0, 99), (Offsets::Bytes, 3, 3)]
         {
             assert!(redact(text, offsets, &[(start, end)]).is_err(), "{offsets:?} {start}..{end}");

@@ -1,24 +1,24 @@
-//! Changes beyond redaction: done where the operator permits them, and a failure where not.
+//! Changes other than redaction: made if the operator permits them, otherwise a failure.
 
 use super::config::Permit;
 use super::ruling::Ruling;
 use crate::plugin::prelude::*;
 use wire::Pointer;
 
-/// What is to be written.
+/// The changes to be made.
 #[derive(Debug, Default)]
 pub struct Changes {
     pub model: Option<String>,
     pub headers: Vec<(String, String)>,
     pub tags: Vec<(String, String)>,
     pub body: Option<Bytes>,
-    /// Members of the body are among the changes.
+    /// Whether members of the body are changed.
     pub sets_members: bool,
-    /// Without redactions.
+    /// Number of changes, without redactions.
     pub count: usize,
 }
 
-/// Checks everything before anything is written. `redacted` is the body after redaction, if there was any.
+/// Checks all changes before any is made. `redacted` is the body after redaction, if there was any.
 pub fn plan(permit: &Permit, ruling: &Ruling, redacted: Option<Bytes>, body: &Bytes, may_route: bool) -> Result<Changes, PluginError> {
     let mut changes = Changes { body: redacted, ..Changes::default() };
     let Some(transform) = &ruling.transform else { return Ok(changes) };

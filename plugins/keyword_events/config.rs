@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use crate::plugin::prelude::*;
 use wire::{Part, Parts};
@@ -71,7 +71,7 @@ fn everywhere() -> Vec<Side> {
     vec![Side::Request, Side::Answer]
 }
 
-/// An event by its name and sides.
+/// An event with its name and sides.
 pub struct Known {
     pub name: String,
     within: Vec<Side>,
@@ -81,7 +81,7 @@ pub struct Known {
 pub struct Rules {
     pub events: Vec<Known>,
     pub words: Arc<Words>,
-    /// Of each word its event.
+    /// The index of the event of each word.
     event_of: Vec<usize>,
     all_messages: bool,
     pub tags: bool,
@@ -90,7 +90,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Compiles the words and checks where events are sent.
+    /// Compiles the words, and checks where events are sent.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
         if self.events.is_empty() {
             return Err(BuildError::at("events", "no event: what is looked for?"));
@@ -125,7 +125,7 @@ impl Config {
 }
 
 impl Rules {
-    /// Counts a word where its event is looked for.
+    /// Counts an occurrence of a word, if its event is looked for on this side.
     pub fn count(&self, side: Side, word: usize, counts: &mut [u32]) {
         let Some(event) = self.event_of.get(word).copied() else { return };
         if self.events.get(event).is_some_and(|known| known.within.contains(&side))
@@ -143,7 +143,7 @@ impl Rules {
         counts
     }
 
-    /// What is seen in a request.
+    /// The counts for a request.
     pub fn of_request(&self, parts: &Parts) -> Vec<u32> {
         let mut messages = parts.said();
         if !self.all_messages {
@@ -152,7 +152,7 @@ impl Rules {
         self.of(Side::Request, messages.into_iter().flatten())
     }
 
-    /// What is seen in an answer.
+    /// The counts for an answer.
     pub fn of_answer(&self, parts: &Parts) -> Vec<u32> {
         self.of(Side::Answer, parts.parts.iter())
     }
@@ -162,12 +162,12 @@ impl Rules {
         self.events.iter().any(|event| event.within.contains(&Side::Answer))
     }
 
-    /// The events that were seen.
+    /// The events that occurred, with their counts.
     pub fn seen<'r>(&'r self, counts: &'r [u32]) -> impl Iterator<Item = (&'r str, u32)> {
         self.events.iter().map(|event| event.name.as_str()).zip(counts.iter().copied()).filter(|(_, count)| *count > 0)
     }
 
-    /// For evidence.
+    /// A summary for evidence.
     pub fn summary(&self, counts: &[u32]) -> String {
         self.seen(counts).map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
     }

@@ -1,5 +1,5 @@
-//! Special words and what they mean for the business: counted in requests and answers, streams included, and told as tags,
-//! evidence and events. Counts leave, never content.
+//! Counts words with a meaning for the business in requests and answers, streams included, and reports them as tags,
+//! evidence and events. Only counts are reported, never content.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -39,14 +39,14 @@ pub static MANIFEST: Manifest = Manifest {
     },
 };
 
-/// Requests under way whose counts are kept; the oldest go first.
+/// Most requests under way whose counts are kept; the oldest are dropped first.
 const UNDER_WAY: usize = 16_384;
-/// After this nobody waits for an answer any more.
+/// Counts of older requests are dropped.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
-/// A body with more texts than this is not counted.
+/// A body with more texts is not counted.
 const MOST_TEXTS: usize = 16_384;
 
-/// How often each event was seen, by its place in the configuration.
+/// Number of occurrences of each event, by its index in the configuration.
 #[derive(Clone)]
 struct Counts {
     request: Vec<u32>,
@@ -61,7 +61,7 @@ struct KeywordEvents {
     host: Host,
 }
 
-/// The place of a request among those under way.
+/// The key of a request in the map of requests under way.
 fn place(id: RequestId) -> [u8; 32] {
     let mut key = [0; 32];
     for (to, from) in key.iter_mut().zip(id.0) {
@@ -70,7 +70,7 @@ fn place(id: RequestId) -> [u8; 32] {
     key
 }
 
-/// Adds counts to what is known of a request. Nothing is kept of one in which nothing was seen.
+/// Adds to the counts of a request. Nothing is stored for a request without occurrences.
 fn keep(under_way: &UnderWay, id: RequestId, events: usize, add: impl FnOnce(&mut Counts)) {
     let (key, now) = (place(id), Instant::now());
     let mut counts = under_way.take(&key, now).unwrap_or_else(|| Counts { request: vec![0; events], answer: vec![0; events] });
@@ -79,7 +79,7 @@ fn keep(under_way: &UnderWay, id: RequestId, events: usize, add: impl FnOnce(&mu
 }
 
 impl KeywordEvents {
-    /// Notes and tags of what was seen.
+    /// Notes the occurrences in evidence, and returns them as tags.
     fn tell(&self, cx: &View<'_>, side: &'static str, counts: &[u32]) -> Vec<(String, String)> {
         if counts.iter().all(|count| *count == 0) {
             return Vec::new();
@@ -92,7 +92,7 @@ impl KeywordEvents {
     }
 }
 
-/// Tags are attached by ordered steps alone; beside siblings the notes have to do.
+/// Attaches tags, which only sequential steps can do; in parallel ones the notes must suffice.
 macro_rules! attach {
     ($cx:ident, $tags:expr) => {
         for (key, value) in $tags {
@@ -110,7 +110,7 @@ impl Plugin for KeywordEvents {
         let body = cx.body()?.clone();
         let form = Form::of(cx.dialect(), cx.header("content-type"), &body);
         let parts = Parts::of(&body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
-        // What cannot be read (an upload) has no words.
+        // What cannot be parsed (an upload) contains no words.
         let Ok(parts) = parts else { return Ok(Verdict::Next) };
         let counts = self.rules.of_request(&parts);
         let tags = self.tell(cx, "request", &counts);

@@ -1,11 +1,11 @@
-//! Streamed answers: every text of the stream is counted as it passes. Nothing is held and nothing is changed.
+//! Counts words in streamed answers: every text of the stream is scanned as it passes. Nothing is held back or changed.
 
 use super::config::{Rules, Side};
 use super::{UnderWay, keep};
 use crate::plugin::prelude::*;
 use wire::{Channel, Kind};
 
-/// Texts of one stream that are counted, at most.
+/// Most texts of one stream that are counted.
 const MOST_LINES: usize = 256;
 
 /// Counts the words of one stream.
@@ -43,7 +43,7 @@ impl Watch {
 impl StreamFilter for Watch {
     fn frame(&mut self, frame: Frame<'_>) -> Result<StreamVerdict, PluginError> {
         let mut pieces = Vec::new();
-        // A frame that cannot be read has no words.
+        // A frame that cannot be parsed contains no words.
         let _ = wire::stream_texts(frame.data.as_bytes(), &mut |text| {
             if let Some(channel) = text.channel.filter(|_| text.kind == Kind::Content && !text.key) {
                 pieces.push((channel, text.text));

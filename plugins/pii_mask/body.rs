@@ -1,4 +1,4 @@
-//! Masking and restoring whole bodies: every string the wire walk finds, but those that are vocabulary.
+//! Masks and restores whole bodies: every string that the wire walk finds, except for protocol vocabulary.
 
 use super::json::Edits;
 use super::mask::Masking;
@@ -7,19 +7,19 @@ use super::token;
 use crate::plugin::prelude::*;
 use wire::{Kind, Text};
 
-/// The body is neither JSON nor text, or an edit did not fit: it must not go on as if it had been looked at.
+/// The body is neither JSON nor text, or an edit did not fit: it must not pass as if it had been scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
-/// Which strings are looked at.
+/// Which strings are scanned.
 #[derive(Debug, Clone, Copy)]
 pub struct Reach {
-    /// Whether names, descriptions and schemas of tools are.
+    /// Whether names, descriptions and schemas of tools are scanned.
     pub tool_definitions: bool,
 }
 
 impl Reach {
-    /// Whether a text of this kind is looked at.
+    /// Whether texts of this kind are scanned.
     pub fn takes(self, kind: Kind) -> bool {
         match kind {
             Kind::Structural => false,
@@ -29,12 +29,12 @@ impl Reach {
     }
 }
 
-/// The raw inside of a walked string.
+/// The raw content of a string from the walk.
 pub fn raw<'a>(body: &'a str, text: &Text<'_>) -> Result<&'a str, Unreadable> {
     body.get(text.span.clone()).ok_or(Unreadable)
 }
 
-/// The edits that mask every find; none if there is nothing to mask.
+/// The edits that mask every find; empty if there are none.
 pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Result<Edits, Unreadable> {
     if !json {
         return Ok(masking.finds_of(std::str::from_utf8(body).map_err(|_| Unreadable)?));
@@ -44,7 +44,7 @@ pub fn mask(body: &[u8], json: bool, reach: Reach, masking: &mut Masking) -> Res
     })
 }
 
-/// The body with every known token restored, or `None` if there was none.
+/// The body with every known token restored; `None` if there is none.
 pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Option<Vec<u8>>, Unreadable> {
     if token::opens(body, 0).is_none() {
         return Ok(None);
@@ -65,7 +65,7 @@ pub fn restore(body: &[u8], json: bool, restoring: &mut Restoring) -> Result<Opt
     patched(body, &edits)
 }
 
-/// The body with the edits made, if there are any.
+/// The body after the edits; `None` without edits.
 pub fn patched(body: &[u8], edits: &Edits) -> Result<Option<Vec<u8>>, Unreadable> {
     if edits.is_empty() { Ok(None) } else { wire::patch(body, edits).map(Some).ok_or(Unreadable) }
 }

@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`.
+//! The configuration under `config:`.
 
 use super::detect::{BUILT_IN, Detector, Own};
 use super::token::LABEL_BYTES;
@@ -108,7 +108,7 @@ impl Default for VaultConfig {
 }
 
 impl Config {
-    /// Compiles what to look for, and by kind whether it is restored.
+    /// Compiles the detector, and for each kind whether its tokens are restored.
     pub fn detector(&self) -> Result<(Detector, Vec<bool>), BuildError> {
         let mut own = Vec::with_capacity(self.patterns.len());
         for (place, pattern) in self.patterns.iter().enumerate() {
@@ -173,7 +173,7 @@ impl Pattern {
             Ok(regex) => regex,
             Err(error) => return at("regex", &error.to_string()),
         };
-        // Also where something stands around it, as `\b\d*\b` does: what masks nothing is a mistake.
+        // Also refuses patterns that match nothing between boundaries, as `\b\d*\b` does: masking nothing is a mistake.
         let shortest = regex_syntax::parse(&self.regex).ok().and_then(|parsed| parsed.properties().minimum_len());
         if shortest == Some(0) {
             return at("regex", "it matches the empty text");

@@ -1,5 +1,5 @@
-//! Finds personal data in text: one pass over the bytes that stops only at `@`, `:`, `+`, `(` and digits, then the
-//! operator's own patterns. A text without personal data costs no allocation.
+//! Finds personal data in text: one pass over the bytes that stops only at `@`, `:`, `+`, `(` and digits, followed by the
+//! operator's patterns. A text without personal data costs no allocation.
 
 use std::ops::Range;
 
@@ -22,46 +22,46 @@ const IBAN: usize = 3;
 const US_SSN: usize = 4;
 const IP_ADDRESS: usize = 5;
 
-/// Bytes of an address before the `@` (RFC 5321 §4.5.3.1.1).
+/// Most bytes before the `@` of an address (RFC 5321 §4.5.3.1.1).
 const LOCAL_BYTES: usize = 64;
-/// Bytes of a domain (RFC 5321 §4.5.3.1.2).
+/// Most bytes of a domain (RFC 5321 §4.5.3.1.2).
 const DOMAIN_BYTES: usize = 253;
-/// How far back a word can reach that may still become personal data.
+/// How far back a word that may still become personal data can begin, in bytes.
 const WORD_BYTES: usize = LOCAL_BYTES + 1 + DOMAIN_BYTES;
-/// How far back a spaced number can reach that may still become personal data.
+/// How far back a number with separators that may still become personal data can begin, in bytes.
 const NUMBER_BYTES: usize = 64;
 
-/// One find: a byte range of the text and the index of its kind.
+/// A find: a byte range of the text, and the index of its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Find {
-    /// Where, in bytes of the text, on character boundaries.
+    /// Its range in bytes of the text, on character boundaries.
     pub span: Range<usize>,
     /// Index for [`Detector::label`] and [`Detector::name`].
     pub kind: usize,
 }
 
-/// A kind of the operator's own.
+/// A custom kind of the operator.
 #[derive(Debug)]
 pub struct Own {
-    /// As configured, `[a-z][a-z0-9_]*`.
+    /// Its name, as configured: `[a-z][a-z0-9_]*`.
     pub name: String,
-    /// What to look for.
+    /// The pattern.
     pub regex: regex::Regex,
-    /// How many bytes a match has at most; the hold-back of streams.
+    /// Most bytes of a match, which is also how much of a stream is held back.
     pub max_length: usize,
 }
 
-/// What to look for, compiled once per load.
+/// What to look for, compiled once per configuration.
 #[derive(Debug)]
 pub struct Detector {
     enabled: [bool; BUILT_IN.len()],
     own: Vec<Own>,
     labels: Vec<String>,
-    /// Whether any own pattern matches: one scan for all of them.
+    /// Whether any custom pattern matches: one scan for all of them.
     any_own: Option<regex::Regex>,
 }
 
-/// Classes of the bytes the scan stops at; 0 is everything else.
+/// Classes of the bytes at which the scan stops; 0 is any other byte.
 const CLASS: [u8; 256] = {
     let mut table = [0u8; 256];
     let mut digit = b'0';
@@ -76,20 +76,21 @@ const CLASS: [u8; 256] = {
     table
 };
 
-/// How many bytes are looked at in one go.
+/// Number of bytes that are checked in one go.
 const STRETCH: usize = 32;
 
 fn is_digit_or_colon(byte: u8) -> bool {
-    // The colon stands behind the nine.
+    // In ASCII the colon follows the nine.
     byte.wrapping_sub(b'0') <= b':' - b'0'
 }
 
-/// Looks at every byte without stopping early, which the compiler turns into vector code.
+/// Checks every byte without stopping early, which the compiler vectorises.
 fn has_digit_or_colon(text: &[u8]) -> bool {
     text.iter().fold(false, |any, byte| any | is_digit_or_colon(*byte))
 }
 
-/// The next byte of a class, at or after `from`. Prose has few: whole stretches without one are passed over by vector code.
+/// The next byte with a class, at or after `from`. Prose has few of them: stretches without one are skipped with vector
+/// instructions.
 fn next_stop(text: &[u8], mut from: usize) -> Option<usize> {
     let stops = |b: u8| is_digit_or_colon(b) | (b == b'@') | (b == b'+') | (b == b'(');
     while let Some(stretch) = text.get(from..from + STRETCH) {
@@ -102,7 +103,7 @@ fn next_stop(text: &[u8], mut from: usize) -> Option<usize> {
 }
 
 impl Detector {
-    /// Compiles a choice of built-in kinds, in the order of [`BUILT_IN`], and own patterns.
+    /// Compiles a choice of built-in kinds (in the order of [`BUILT_IN`]) and custom patterns.
     pub fn new(enabled: [bool; BUILT_IN.len()], own: Vec<Own>) -> Result<Self, String> {
         let labels = BUILT_IN.iter().map(|(_, label)| (*label).to_owned()).chain(own.iter().map(|o| o.name.to_ascii_uppercase())).collect();
         let all: Vec<String> = own.iter().map(|o| format!("(?:{})", o.regex.as_str())).collect();
@@ -110,7 +111,7 @@ impl Detector {
         Ok(Self { enabled, own, labels, any_own })
     }
 
-    /// The name of a kind inside tokens, upper case.
+    /// The name of a kind in tokens, in upper case.
     pub fn label(&self, kind: usize) -> &str {
         self.labels.get(kind).map_or("PII", String::as_str)
     }
@@ -123,7 +124,7 @@ impl Detector {
         }
     }
 
-    /// How many kinds there are, built-in and own.
+    /// Number of kinds, built-in and custom.
     pub fn kinds(&self) -> usize {
         self.labels.len()
     }
@@ -132,14 +133,14 @@ impl Detector {
         self.enabled.get(kind).copied().unwrap_or(false)
     }
 
-    /// Whether raw JSON, a body or the inside of a string, can contain anything to mask. False is certain; true means:
-    /// look at it properly. Most traffic has nothing to mask and pays for this alone, so it goes over whole stretches of
-    /// bytes with vector code and looks at single ones only where one of interest stands.
+    /// Whether raw JSON (a body, or the content of a string) can contain anything to mask. `false` is certain; `true` only
+    /// means that it must be scanned. Most traffic contains nothing to mask and only pays for this check, so it skips whole
+    /// stretches with vector instructions and examines single bytes only where there is one of interest.
     pub fn may_find(&self, json: &[u8]) -> bool {
         if self.any_own.is_some() || memchr::memchr(b'@', json).is_some() {
             return true;
         }
-        // An escape can spell any character.
+        // An escape can stand for any character.
         if memchr::memchr_iter(b'\\', json).any(|at| json.get(at + 1) == Some(&b'u')) {
             return true;
         }
@@ -157,7 +158,7 @@ impl Detector {
                     }
                     continue;
                 }
-                // Every number looked for has seven digits no more than five bytes apart, escaped separators included.
+                // Every kind of number has at least seven digits, at most five bytes apart, including escaped separators.
                 digits = if index - last <= 5 { digits + 1 } else { 1 };
                 last = index;
                 let dotted = json.get(index + 1) == Some(&b'.') && json.get(index + 2).is_some_and(u8::is_ascii_digit);
@@ -169,8 +170,8 @@ impl Detector {
         false
     }
 
-    /// Adds every find in `text` to `out`, in order and without overlap. Bytes before `from` are context: already
-    /// dealt with, read for boundaries only. `from > 0` also means that the text began before its first byte.
+    /// Appends all finds in `text` to `out`, in order and without overlaps. Bytes before `from` are context: already
+    /// processed, and read only for boundaries. `from > 0` also means that the text began before its first byte.
     pub fn find(&self, text: &str, from: usize, out: &mut Vec<Find>) {
         let first = out.len();
         self.find_built_in(text.as_bytes(), from, out);
@@ -180,7 +181,7 @@ impl Detector {
     }
 
     fn find_built_in(&self, text: &[u8], from: usize, out: &mut Vec<Find>) {
-        // Every kind but addresses of mail has a digit or a colon in it, and most texts have neither.
+        // All kinds except mail addresses contain a digit or a colon, and most texts contain neither.
         if !has_digit_or_colon(text.get(from..).unwrap_or_default()) {
             return self.find_addresses(text, from, out);
         }
@@ -202,7 +203,7 @@ impl Detector {
                     floor = index;
                     out.push(find);
                 }
-                // Behind a digit that starts nothing the rest of its group starts nothing either.
+                // After a digit that begins nothing, the rest of its group begins nothing either.
                 None if text[index].is_ascii_digit() => {
                     while index < text.len() && text[index].is_ascii_digit() {
                         index += 1;
@@ -213,7 +214,7 @@ impl Detector {
         }
     }
 
-    /// Addresses of mail alone.
+    /// Finds mail addresses only.
     fn find_addresses(&self, text: &[u8], from: usize, out: &mut Vec<Find>) {
         if !self.on(EMAIL) {
             return;
@@ -228,7 +229,7 @@ impl Detector {
         }
     }
 
-    /// The digit kinds at the first digit of a group, the most specific first.
+    /// Checks the kinds made of digits at the first digit of a group, the most specific first.
     fn at_digit(&self, text: &[u8], index: usize, floor: usize) -> Option<Find> {
         let previous = index.checked_sub(1).and_then(|i| text.get(i)).copied().unwrap_or(0);
         if previous.is_ascii_digit() {
@@ -267,12 +268,12 @@ impl Detector {
         None
     }
 
-    /// Own patterns. Finds that overlap become one, of the kind that starts first: dropping one would leave a part of
-    /// it in the open.
+    /// Finds matches of custom patterns. Overlapping finds are merged, with the kind of the one that begins first: dropping
+    /// one would leave a part of it unmasked.
     fn find_own(&self, text: &str, from: usize, first: usize, out: &mut Vec<Find>) {
         for (place, own) in self.own.iter().enumerate() {
             let mut at = from;
-            // Behind the end there is no place to go on from, nor a boundary to be found.
+            // Beyond the end there is no offset to continue from, and no character boundary.
             while at <= text.len()
                 && let Some(found) = own.regex.find_at(text, at)
             {
@@ -299,7 +300,7 @@ impl Detector {
         });
     }
 
-    /// Where the part of `text` begins that later text could turn into personal data, or extend: everything before
+    /// The start of the part of `text` that may become personal data, or a longer find, with more text; everything before
     /// is final. Bytes before `from` are context.
     pub fn open_from(&self, text: &str, from: usize) -> usize {
         let bytes = text.as_bytes();
@@ -331,7 +332,8 @@ impl Detector {
     }
 }
 
-/// The start of an unfinished IBAN at the end of the text: a header with only letters, digits and single spaces behind.
+/// The start of an unfinished IBAN at the end of the text: its beginning, followed only by letters, digits and single
+/// spaces.
 fn open_iban(bytes: &[u8], from: usize) -> usize {
     let window = bytes.len().saturating_sub(44).max(from);
     let mut start = window;
@@ -347,7 +349,7 @@ fn open_iban(bytes: &[u8], from: usize) -> usize {
     bytes.len()
 }
 
-/// The address around the `@` at `at`, never starting before `floor`.
+/// The address around the `@` at `at`; it never begins before `floor`.
 fn email(text: &[u8], at: usize, floor: usize) -> Option<Range<usize>> {
     let is_local = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'%' | b'+' | b'-');
     let least = at.saturating_sub(LOCAL_BYTES).max(floor);
@@ -364,7 +366,7 @@ fn email(text: &[u8], at: usize, floor: usize) -> Option<Range<usize>> {
     }
     let run = text[at + 1..].iter().take(DOMAIN_BYTES).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-')).count();
     let run = &text[at + 1..at + 1 + run];
-    // The longest prefix of dotted labels that ends in something a top-level domain can be.
+    // The longest prefix of dotted labels that ends in a possible top-level domain.
     let mut end = None;
     let mut label = 0;
     let mut dots = 0;
@@ -390,14 +392,14 @@ fn email(text: &[u8], at: usize, floor: usize) -> Option<Range<usize>> {
     end.map(|length| start..at + 1 + length)
 }
 
-/// Alphabetic or punycode, and not the suffix of an image (`logo@2x.png`).
+/// Whether a label can be a top-level domain: alphabetic or punycode, and not an image suffix (`logo@2x.png`).
 fn top_level(label: &[u8]) -> bool {
     let image = [&b"png"[..], b"jpg", b"jpeg", b"gif", b"svg", b"webp"].iter().any(|i| label.eq_ignore_ascii_case(i));
     let alphabetic = label.len() >= 2 && label.iter().all(u8::is_ascii_alphabetic);
     (alphabetic || label.len() > 4 && label[..4].eq_ignore_ascii_case(b"xn--")) && !image
 }
 
-/// How many bytes at `start` belong to a JSON escape that text quoted inside text carries (`\nbob@example.com`).
+/// Number of bytes at `start` that belong to a JSON escape in text quoted within text (`\nbob@example.com`).
 fn escape_before(text: &[u8], start: usize) -> usize {
     let slashes = text[..start].iter().rev().take_while(|b| **b == b'\\').count();
     if slashes % 2 == 0 {

@@ -1,15 +1,15 @@
-//! Changing parts of JSON strings where they stand. Masking replaces a few bytes of a string and must leave its other
-//! bytes, escapes included, as the caller wrote them; so edits are kept in raw coordinates.
+//! Edits parts of JSON strings in place. Masking replaces a few bytes of a string, and its other bytes, escapes included,
+//! must stay as the caller wrote them; so edits use raw offsets.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Raw replacements of one body, in order and without overlap.
+/// Raw replacements in a body, in order and without overlaps.
 pub type Edits = Vec<(Range<usize>, String)>;
 
-/// `text` as the inside of a JSON string.
+/// `text` as the content of a JSON string.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    // Every byte, without stopping early: that is vector code.
+    // Checks every byte without stopping early, which the compiler vectorises.
     if text.bytes().fold(true, |plain, b| plain & (b >= 0x20) & (b != b'"') & (b != b'\\')) {
         return Cow::Borrowed(text);
     }
@@ -17,16 +17,16 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned())
 }
 
-/// The inside of a JSON string with the place of every decoded byte.
+/// The decoded content of a JSON string, with the raw offset of every decoded byte.
 pub struct Inside<'a> {
-    /// What the string says.
+    /// The decoded text.
     pub text: Cow<'a, str>,
     /// Raw offset of each byte of `text` and of its end; empty if they are the same.
     places: Vec<usize>,
 }
 
 impl<'a> Inside<'a> {
-    /// Decodes the inside of a JSON string. A broken escape stands for itself.
+    /// Decodes the content of a JSON string. A malformed escape is kept as it is.
     pub fn of(raw: &'a str) -> Self {
         if memchr::memchr(b'\\', raw.as_bytes()).is_none() {
             return Self { text: Cow::Borrowed(raw), places: Vec::new() };
@@ -44,14 +44,14 @@ impl<'a> Inside<'a> {
         Self { text: Cow::Owned(text), places }
     }
 
-    /// Where a range of the text stands in the raw string.
+    /// The raw range of a range in the text.
     pub fn raw(&self, range: &Range<usize>) -> Range<usize> {
         let place = |index: usize| self.places.get(index).copied().unwrap_or(index);
         if self.places.is_empty() { range.clone() } else { place(range.start)..place(range.end) }
     }
 }
 
-/// The first character of a raw string and how many raw bytes it takes.
+/// The first character of a raw string, and its number of raw bytes.
 fn first(raw: &str) -> (char, usize) {
     let plain = raw.chars().next().unwrap_or('\\');
     if plain != '\\' {
@@ -70,7 +70,7 @@ fn first(raw: &str) -> (char, usize) {
     (simple, 2)
 }
 
-/// `\uXXXX`, or a surrogate pair of two.
+/// Decodes `\uXXXX`, or a surrogate pair of two.
 fn unicode(raw: &str) -> Option<(char, usize)> {
     let unit = |at: usize| {
         let digits = raw.get(at..at + 6)?.strip_prefix("\\u")?;
@@ -85,12 +85,12 @@ fn unicode(raw: &str) -> Option<(char, usize)> {
     Some((character, 12))
 }
 
-/// Whether a text is JSON inside a string, as tool-call arguments are where they are a string.
+/// Whether a text looks like JSON within a string, as the arguments of tool calls are.
 pub fn looks_nested(text: &str) -> bool {
     matches!(text.trim_start().as_bytes().first(), Some(b'{' | b'['))
 }
 
-/// The stretches of a JSON text: string insides and what stands between them. Tolerates an unfinished end.
+/// The parts of a JSON text: contents of strings (`true`) and everything between them. Accepts an incomplete end.
 pub fn stretches(source: &str) -> impl Iterator<Item = (Range<usize>, bool)> {
     let bytes = source.as_bytes();
     let mut at = 0;

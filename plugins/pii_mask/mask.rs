@@ -1,4 +1,4 @@
-//! Replacing finds by tokens: in one text, in a whole JSON body, and in text that arrives in pieces.
+//! Replaces finds by tokens: in a text, in a whole JSON body, and in text that arrives in pieces.
 
 use std::time::Instant;
 
@@ -9,23 +9,22 @@ use super::token;
 use super::vault::Vault;
 use crate::plugin::prelude::*;
 
-/// An own pattern's match that is longer than this leaves a stream as a token before its end is known.
+/// A match of a custom pattern that is longer is replaced in a stream before its end is known. In bytes.
 const LONGEST_HELD: usize = 4096;
-/// How much of what has left is kept to know the boundaries of what follows.
+/// Number of released bytes that are kept to determine boundaries.
 const CONTEXT: usize = 8;
 
-/// The masking of one request or answer: what to look for, where values go, what was found.
+/// The masking of one request or answer: the detector, the vault, and what was masked.
 pub struct Masking {
     detector: Arc<Detector>,
-    /// Where values go.
+    /// The vault in which values are stored.
     pub vault: Arc<Vault>,
-    /// Whether the organisation's vault may keep values; without it they resolve for this request only.
+    /// Whether the organisation's vault may keep values; otherwise they can be restored for this request only.
     keep: bool,
-    /// By kind: whether its tokens are restored at all.
+    /// For each kind, whether its tokens are ever restored.
     reversible: Arc<[bool]>,
-    /// When it began.
     pub now: Instant,
-    /// Tokens that resolve for this request's answer.
+    /// Tokens that can be restored in this request's answer.
     pub minted: Minted,
     hidden: Minted,
     counts: Vec<u32>,
@@ -33,13 +32,13 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// A masking that has found nothing yet.
+    /// A masking without finds.
     pub fn new(detector: Arc<Detector>, vault: Arc<Vault>, keep: bool, reversible: Arc<[bool]>, now: Instant) -> Self {
         let (minted, hidden) = Default::default();
         Self { detector, vault, keep, reversible, now, minted, hidden, counts: Vec::new(), finds: Vec::new() }
     }
 
-    /// What was masked, by kind: `email=2 phone=1`.
+    /// The number of masked values by kind: `email=2 phone=1`.
     pub fn summary(&self) -> Option<String> {
         let mut summary = String::new();
         for (kind, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -66,13 +65,13 @@ impl Masking {
         self.vault.token(name, label, value, self.keep && reversible, minted, self.now)
     }
 
-    /// Whether a find stands inside a token: what was masked once is not masked again. What this organisation is known to have
-    /// minted is a token. Where that was forgotten, or happened on another replica, the form and the name of a kind must do,
-    /// but not for patterns of one's own: they may look for just what stands there.
+    /// Whether a find is part of a token, since what is masked must not be masked again. A token that this organisation's
+    /// vault has made is known for certain. If the vault has forgotten it, or another replica made it, its form and kind
+    /// must suffice; but not for custom patterns, which may be meant to match exactly such text.
     fn in_token(&self, text: &str, find: &Find) -> bool {
         let bytes = text.as_bytes();
         let mut at = find.span.start.saturating_sub(token::TOKEN_BYTES);
-        // A token that begins behind the find is not looked for: a text may have many finds.
+        // A token that begins after the find is not searched for, since a text may have many finds.
         while let Some(open) = bytes.get(at..=find.span.start).and_then(|before| memchr::memchr(b'[', before)).map(|open| at + open) {
             at = open + 1;
             let Some(token::Reading::Token(length)) = bytes.get(open..).map(token::read) else { continue };
@@ -92,7 +91,7 @@ impl Masking {
         token::label(token).is_some_and(|label| (0..self.detector.kinds()).any(|kind| self.detector.label(kind) == label))
     }
 
-    /// Calls `each` with every find of a text and its token. Finds inside a token are none.
+    /// Calls `each` with every find of a text and its token, ignoring finds within tokens.
     fn each(&mut self, text: &str, mut each: impl FnMut(std::ops::Range<usize>, &str)) {
         let mut finds = std::mem::take(&mut self.finds);
         finds.clear();
@@ -107,9 +106,9 @@ impl Masking {
         self.finds = finds;
     }
 
-    /// Adds the edits for one JSON string: `raw` is its inside, which stands at `offset` of the body.
+    /// Adds the edits of a JSON string with the content `raw` at `offset` in the body.
     pub fn string(&mut self, raw: &str, offset: usize, nested: bool, edits: &mut Edits) {
-        // Only a string that can hold something is decoded.
+        // A string is decoded only if it can contain a find.
         if !self.detector.may_find(raw.as_bytes()) {
             return;
         }
@@ -131,7 +130,7 @@ impl Masking {
                     put(stretch.start + range.start..stretch.start + range.end, token);
                 });
             } else {
-                // A number becomes a string, or the arguments would no longer be JSON.
+                // A number becomes a string; otherwise the arguments would no longer be JSON.
                 self.each(source, |range, token| {
                     put(stretch.start + range.start..stretch.start + range.end, &format!("\"{token}\""));
                 });
@@ -139,14 +138,14 @@ impl Masking {
         }
     }
 
-    /// The edits for a text outside JSON.
+    /// The edits of a text outside of JSON.
     pub fn finds_of(&mut self, text: &str) -> Edits {
         let mut edits = Edits::new();
         self.each(text, |range, token| edits.push((range, token.to_owned())));
         edits
     }
 
-    /// A text outside JSON with its finds replaced; `None` if it has none.
+    /// A text outside of JSON with its finds replaced; `None` if there are none.
     pub fn plain(&mut self, text: &str) -> Option<String> {
         let edits = self.finds_of(text);
         if edits.is_empty() {
@@ -156,17 +155,17 @@ impl Masking {
     }
 }
 
-/// Masks a text that arrives in pieces. Nothing leaves while it could still become part of a find; what waits is
+/// Masks a text that arrives in pieces. Nothing is released while it may become part of a find; what is held back is
 /// bounded by the longest find.
 #[derive(Debug, Default)]
 pub struct Pieces {
-    /// Context that has left, then what waits.
+    /// Context that was released, followed by what is held back.
     buffer: String,
     context: usize,
 }
 
 impl Pieces {
-    /// Adds a piece and appends to `out` what may leave. `last` lets everything leave.
+    /// Adds a piece, and appends to `out` what can be released. `last` releases everything.
     pub fn push(&mut self, piece: &str, last: bool, masking: &mut Masking, out: &mut String) {
         self.buffer.push_str(piece);
         let detector = masking.detector.clone();
@@ -208,19 +207,19 @@ impl Pieces {
         }
     }
 
-    /// Whether anything waits.
+    /// Whether anything is held back.
     pub fn holds(&self) -> bool {
         self.buffer.len() > self.context
     }
 }
 
-/// Masks JSON source that arrives in pieces, such as the arguments of a tool call: inside strings after decoding
-/// their escapes, and numbers by turning them into strings.
+/// Masks JSON text that arrives in pieces, such as the arguments of a tool call: within strings, after decoding their
+/// escapes; and numbers, by turning them into strings.
 #[derive(Debug, Default)]
 pub struct NestedPieces {
     text: Pieces,
     inside: bool,
-    /// An unfinished escape, or an unfinished bare word.
+    /// An incomplete escape, or an incomplete word outside of strings.
     partial: String,
 }
 
@@ -265,7 +264,7 @@ impl NestedPieces {
         self.inside = character == '"';
     }
 
-    /// A bare word is over: a number that is a find becomes a string.
+    /// Ends a word outside of strings: a number that is a find becomes a string.
     fn word(&mut self, masking: &mut Masking, out: &mut String) {
         let word = std::mem::take(&mut self.partial);
         match masking.plain(&word) {
@@ -285,13 +284,13 @@ impl NestedPieces {
         out.push_str(&json::escape(&masked));
     }
 
-    /// Whether anything waits.
+    /// Whether anything is held back.
     pub fn holds(&self) -> bool {
         self.text.holds() || !self.partial.is_empty()
     }
 }
 
-/// Whether an escape needs no more characters. A high surrogate waits for its other half.
+/// Whether an escape is complete. A high surrogate waits for its other half.
 fn escape_is_whole(escape: &str) -> bool {
     let bytes = escape.as_bytes();
     match bytes.get(1) {

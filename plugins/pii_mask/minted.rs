@@ -1,13 +1,14 @@
-//! The tokens of one request and what they stand for.
+//! The tokens of one request, and their values.
 
 use std::collections::HashMap;
 
 use crate::plugin::prelude::*;
 
-/// As many are compared one by one; more are hashed.
+/// Up to this many are compared one by one; more are hashed.
 const FEW: usize = 8;
 
-/// Token and value pairs made for one request; they resolve for its answer whatever the vault forgets meanwhile.
+/// The tokens made for one request, with their values. They can be restored in its answer even if the vault forgets them
+/// meanwhile.
 #[derive(Default)]
 pub struct Minted {
     few: Vec<(Arc<str>, Arc<str>)>,
@@ -15,18 +16,18 @@ pub struct Minted {
 }
 
 impl Minted {
-    /// Whether there is none.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.few.is_empty()
     }
 
-    /// What a token stands for.
+    /// The value of a token.
     pub fn get(&self, token: &str) -> Option<&Arc<str>> {
         let one = self.few.iter().find(|(known, _)| **known == *token).map(|(_, value)| value);
         one.or_else(|| if self.more.is_empty() { None } else { self.more.get(token) })
     }
 
-    /// Adds a pair; a token that is known already stands for this from now on.
+    /// Adds a token; the value of a known one is replaced.
     pub fn insert(&mut self, token: Arc<str>, value: Arc<str>) {
         if let Some((_, known)) = self.few.iter_mut().find(|(known, _)| *known == token) {
             *known = value;

@@ -1,5 +1,5 @@
-//! Personal data leave the gateway as tokens and come back as themselves: what the provider sees is masked, what the
-//! caller sees is restored, in JSON answers and in streams.
+//! Replaces personal data by tokens on the way to the provider, and restores it on the way back to the caller, in JSON
+//! answers and in streams.
 
 use std::time::Instant;
 
@@ -114,7 +114,7 @@ impl PiiMask {
             Form::Media => return Ok(()),
             form => form == Form::Json,
         };
-        // What cannot be read keeps its tokens; that hides more than it should and never less.
+        // An answer that cannot be parsed keeps its tokens: that hides too much, but never too little.
         let restored = body::restore(body, json, &mut restoring).unwrap_or_default();
         for (key, count) in [("restored", restoring.restored), ("unknown_tokens", restoring.unknown)] {
             if count > 0 {
@@ -172,7 +172,7 @@ impl Plugin for PiiMask {
     }
 
     async fn post_upstream(&self, cx: &mut PostUpstream<'_>) -> PluginResult {
-        // Streams are the filter's business.
+        // Streams are handled by the filter.
         if self.answers == Answers::Off {
             return Ok(Verdict::Next);
         }

@@ -1,16 +1,16 @@
-//! The kinds of personal data that are made of digits: where one starts at a given byte, where it ends, whether its
-//! checksum holds. Everything here looks at bounded stretches of bytes and allocates nothing.
+//! Kinds of personal data made of digits: where one ends that begins at a given byte, and whether its checksum is right.
+//! All functions read a bounded number of bytes and allocate nothing.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest card number, with one separator between groups of three or four digits.
+/// Longest card number, with one separator between groups of three or four digits.
 const CARD_BYTES: usize = 19 + 6;
-/// The longest IBAN, with a space after every fourth character.
+/// Longest IBAN, with a space after every fourth character.
 const IBAN_BYTES: usize = 34 + 8;
 /// The longest textual IPv6 address.
 const IPV6_BYTES: usize = 45;
 
-/// A byte that continues a word: digits next to one are part of an identifier and not a number of their own.
+/// Whether a byte continues a word: digits next to one are part of an identifier, not a number of their own.
 pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
@@ -23,7 +23,7 @@ fn before(text: &[u8], index: usize, back: usize) -> u8 {
     index.checked_sub(back).map_or(0, |i| at(text, i))
 }
 
-/// Whether `start` continues a word. The letter of a JSON escape in quoted text (`\\n4111 …`) is not one.
+/// Whether `start` is within a word. The letter of a JSON escape in quoted text (`\\n4111 …`) does not count.
 pub fn in_word(text: &[u8], start: usize) -> bool {
     let previous = before(text, start, 1);
     let escape = matches!(previous, b'n' | b'r' | b't' | b'b' | b'f') && {
@@ -33,18 +33,18 @@ pub fn in_word(text: &[u8], start: usize) -> bool {
     is_word(previous) && !escape
 }
 
-/// Whether a number may start here: not inside a word, not behind a decimal point.
+/// Whether a number may begin here: not within a word, not after a decimal point.
 fn opens(text: &[u8], start: usize) -> bool {
     !(in_word(text, start) || before(text, start, 1) == b'.' && before(text, start, 2).is_ascii_digit())
 }
 
-/// Whether a number may end here: no word, address or further decimals follow.
+/// Whether a number may end here: not within a word, an address or decimals.
 fn closes(text: &[u8], end: usize) -> bool {
     let next = at(text, end);
     !(is_word(next) || next == b'@' || next == b'.' && at(text, end + 1).is_ascii_digit())
 }
 
-/// The digit group that starts at `start`: the index behind it.
+/// The index after the group of digits at `start`.
 fn group_end(text: &[u8], start: usize, most: usize) -> usize {
     let mut end = start;
     while end - start <= most && at(text, end).is_ascii_digit() {
@@ -88,7 +88,7 @@ pub fn credit_card(text: &[u8], start: usize) -> Option<usize> {
     best
 }
 
-/// Whether a network issues numbers of this prefix and length. Keeps order numbers and timestamps out.
+/// Whether a network issues numbers with this prefix and length. Excludes order numbers and timestamps.
 fn network_takes(digits: &[u8]) -> bool {
     let number = |n: usize| digits.iter().take(n).fold(0u32, |sum, d| sum * 10 + u32::from(*d));
     let (two, three, four) = (number(2), number(3), number(4));
@@ -134,8 +134,8 @@ pub fn us_ssn(text: &[u8], start: usize) -> Option<usize> {
     (shaped && issued && apart).then_some(start + 11)
 }
 
-/// A dotted IPv4 address at `start` that can belong to a person: not 0.0.0.0, not loopback, no leading zeros,
-/// no fifth part. Returns its end.
+/// A dotted IPv4 address at `start` that can be a person's: not 0.0.0.0, not loopback, no leading zeros, no fifth part.
+/// Returns its end.
 pub fn ipv4(text: &[u8], start: usize) -> Option<usize> {
     let mut octets = [0u8; 4];
     let mut index = start;
@@ -160,7 +160,7 @@ pub fn ipv4(text: &[u8], start: usize) -> Option<usize> {
     (opens(text, start) && ends && !address.is_loopback() && !address.is_unspecified()).then_some(index)
 }
 
-/// An IPv6 address around the colon at `colon`, as `(start, end)`; never starts before `floor`.
+/// The IPv6 address around the colon at `colon`, as `(start, end)`; it never begins before `floor`.
 pub fn ipv6(text: &[u8], colon: usize, floor: usize) -> Option<(usize, usize)> {
     let part = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
     let mut start = colon;
@@ -183,7 +183,7 @@ pub fn ipv6(text: &[u8], colon: usize, floor: usize) -> Option<(usize, usize)> {
     (meant && apart && !address.is_loopback() && !address.is_unspecified()).then_some((start, end))
 }
 
-/// Whether a colon and a group of an address stand before `start`, which then is not where the address begins.
+/// Whether a colon and a group of an address come before `start`, so that the address does not begin there.
 fn behind_group(text: &[u8], start: usize) -> bool {
     if before(text, start, 1) != b':' {
         return false;
@@ -193,8 +193,8 @@ fn behind_group(text: &[u8], start: usize) -> bool {
     group == 0 && ahead == b':' || (1..=4).contains(&group) && !is_word(ahead)
 }
 
-/// An IBAN whose first check digit is at `digit`: two letters before it, the length of its country, mod-97 equal 1;
-/// groups may be separated by single spaces. Returns `(start, end)`.
+/// An IBAN whose first check digit is at `digit`: two letters before it, the right length for its country, and valid check
+/// digits; groups may be separated by single spaces. Returns `(start, end)`.
 pub fn iban(text: &[u8], digit: usize, floor: usize) -> Option<(usize, usize)> {
     let start = digit.checked_sub(2).filter(|s| *s >= floor)?;
     if in_word(text, start) {
@@ -321,12 +321,11 @@ const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
 
 /// A phone number at `start` (a digit, `+` or `(`). Returns its end.
 ///
-/// Taken are `+` with a country code, `00` likewise, the North American 3-3-4 form, and national numbers with a
-/// leading zero whose grouping cannot be a date. A bare run of digits is an identifier as often as a phone number and
-/// is left alone.
+/// Accepts `+` or `00` with a country code, the North American 3-3-4 form, and national numbers with a leading zero whose
+/// groups cannot be a date. A bare run of digits is as often an identifier as a phone number, and is not accepted.
 pub fn phone(text: &[u8], start: usize) -> Option<usize> {
     let previous = before(text, start, 1);
-    // A plus is a boundary of its own.
+    // A plus separates the number from what comes before.
     if previous == b'+' || at(text, start) != b'+' && !opens(text, start) {
         return None;
     }
@@ -342,7 +341,8 @@ pub fn phone(text: &[u8], start: usize) -> Option<usize> {
     (closes(text, end) && next != b':' && !dashed).then_some(end)
 }
 
-/// Up to 15 digits behind a country prefix, groups joined by one or two of ` -.()/`; at least `fewest` digits.
+/// A country code and a number of up to 15 digits in all, in groups separated by one or two of ` -.()/`; at least `fewest`
+/// digits.
 fn international(text: &[u8], start: usize, fewest: usize) -> Option<usize> {
     let most = if at(text, start) == b'1' { 11 } else { 15 };
     let mut index = start;
@@ -361,11 +361,11 @@ fn international(text: &[u8], start: usize, fewest: usize) -> Option<usize> {
         }
         index += 1;
     }
-    // A number that goes on behind the last allowed digit is something else.
+    // A number with further digits beyond the last allowed one is something else.
     (count >= fewest && !at(text, end).is_ascii_digit()).then_some(end)
 }
 
-/// `(ddd) ddd-dddd`, `ddd-ddd-dddd`, `ddd.ddd.dddd`, `ddd ddd dddd`, each with an optional `1` in front.
+/// `(ddd) ddd-dddd`, `ddd-ddd-dddd`, `ddd.ddd.dddd`, `ddd ddd dddd`, each with an optional leading `1`.
 fn north_american(text: &[u8], start: usize) -> Option<usize> {
     let mut index = start;
     if at(text, index) == b'1' && matches!(at(text, index + 1), b'-' | b' ' | b'.') {
@@ -393,7 +393,7 @@ fn north_american(text: &[u8], start: usize) -> Option<usize> {
     (at(text, index) == separator).then(|| group(index + 1, 4)).flatten()
 }
 
-/// `0ddd ddddddd` and `0d dd dd dd dd`: a trunk zero, 9–11 digits, and groups no date has.
+/// `0ddd ddddddd` and `0d dd dd dd dd`: a trunk zero, 9–11 digits, and groups that are not a date.
 fn national(text: &[u8], start: usize) -> Option<usize> {
     let mut index = start;
     let mut total = 0;

@@ -1,4 +1,4 @@
-//! Putting values back where their tokens stand.
+//! Replaces tokens by their values.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,19 +10,19 @@ use super::token;
 use super::vault::Vault;
 use crate::plugin::prelude::*;
 
-/// What the tokens of one answer stand for: those of its own request, then those of the organisation's vault.
+/// The values for the tokens of one answer: those of its own request, then those of the organisation's vault.
 pub struct Restoring {
     minted: Minted,
     vault: Option<Arc<Vault>>,
     now: Instant,
-    /// How many tokens were replaced.
+    /// Number of tokens that were replaced.
     pub restored: u32,
-    /// How many tokens nobody knows, or nobody in this organisation.
+    /// Number of tokens that are unknown in this organisation.
     pub unknown: u32,
 }
 
 impl Restoring {
-    /// A caller without an organisation has no vault.
+    /// `vault` is `None` for a caller without an organisation.
     pub fn new(minted: Minted, vault: Option<Arc<Vault>>, now: Instant) -> Self {
         Self { minted, vault, now, restored: 0, unknown: 0 }
     }
@@ -40,9 +40,9 @@ impl Restoring {
         self.minted.get(token).cloned().or_else(|| self.vault.as_ref().and_then(|vault| vault.value(token, self.now)))
     }
 
-    /// The edits for a whole JSON body without walking over it, as long as every value in question is one that JSON
-    /// writes as it is, however deep it is quoted. Two brackets before a letter stand nowhere in JSON but in a string,
-    /// so there is nothing else a token could be.
+    /// The edits of a whole JSON body without walking over it, as long as every value needs no escapes, however deeply it
+    /// is quoted; otherwise `None`. Two brackets followed by a letter occur in JSON only within strings, so a match is
+    /// always a token in a string.
     pub fn directly(&mut self, body: &str) -> Option<Edits> {
         let mut edits = Edits::new();
         let (mut at, mut unknown) = (0, 0);
@@ -59,7 +59,7 @@ impl Restoring {
         Some(edits)
     }
 
-    /// Calls `put` for every known token of a text with its value; inside nested JSON the value is escaped once more.
+    /// Calls `put` for every known token of a text with its value; within nested JSON the value is escaped once more.
     fn each(&mut self, text: &str, nested: bool, mut put: impl FnMut(Range<usize>, &str)) {
         let mut at = 0;
         while let Some(range) = token::next(text, at) {
@@ -70,7 +70,7 @@ impl Restoring {
         }
     }
 
-    /// Adds the edits for one JSON string: `raw` is its inside, which stands at `offset` of the body.
+    /// Adds the edits of a JSON string with the content `raw` at `offset` in the body.
     pub fn string(&mut self, raw: &str, offset: usize, nested: bool, edits: &mut Edits) {
         let inside = Inside::of(raw);
         let nested = nested && json::looks_nested(&inside.text);
@@ -80,7 +80,7 @@ impl Restoring {
         });
     }
 
-    /// A text outside JSON with its tokens replaced; `None` if it has none.
+    /// A text outside of JSON with its tokens replaced; `None` if there are none.
     pub fn plain(&mut self, text: &str, nested: bool) -> Option<String> {
         let mut edits = Edits::new();
         self.each(text, nested, |range, value| edits.push((range, value.to_owned())));
@@ -91,14 +91,14 @@ impl Restoring {
     }
 }
 
-/// Restores a text that arrives in pieces. Only what may be the beginning of a token waits.
+/// Restores a text that arrives in pieces. Only the possible beginning of a token is held back.
 #[derive(Debug, Default)]
 pub struct Pieces {
     held: String,
 }
 
 impl Pieces {
-    /// Adds a piece and appends to `out` what may leave. `last` lets everything leave.
+    /// Adds a piece, and appends to `out` what can be released. `last` releases everything.
     pub fn push(&mut self, piece: &str, last: bool, nested: bool, restoring: &mut Restoring, out: &mut String) {
         self.held.push_str(piece);
         let open = if last { self.held.len() } else { token::open_from(&self.held) };
@@ -110,7 +110,7 @@ impl Pieces {
         }
     }
 
-    /// Whether anything waits.
+    /// Whether anything is held back.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
     }

@@ -1,5 +1,5 @@
-//! Where the values of one organisation and their tokens stand: found by token and by value, in the order of their last
-//! use. Using one again, which is what nearly every request does, moves no memory and hashes nothing but the value.
+//! The values of one organisation with their tokens: found by token and by value, in the order of their last use. Using a
+//! known value, as nearly every request does, moves no memory and hashes only the value.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
@@ -7,28 +7,28 @@ use std::time::Instant;
 
 use crate::plugin::prelude::*;
 
-/// Nowhere: the end of the order.
+/// No place: the end of the list.
 const NONE: u32 = u32::MAX;
 
-/// A value that has a token.
+/// A value with its token.
 struct Entry {
     token: Arc<str>,
     value: Arc<str>,
     expires: Instant,
     /// Its key in `by_value`.
     hash: u64,
-    /// The one used before it, and the one used after it.
+    /// The entries used before and after it, as a doubly linked list.
     older: u32,
     newer: u32,
 }
 
-/// Values and their tokens.
+/// An LRU list of values with their tokens.
 pub struct Shelf {
     places: Vec<Entry>,
-    /// The places of `places` by token.
+    /// Indexes of `places` by token.
     by_token: HashMap<Arc<str>, u32>,
-    /// The place of a value that has a token, by the value's hash: people and their numbers come back turn after turn, and
-    /// two keyed hashes each time would be the dearest part of masking them.
+    /// Index by the value's hash: the same people and numbers occur turn after turn, and two keyed hashes each time would
+    /// be the most expensive part of masking them.
     by_value: HashMap<u64, u32, BuildHasherDefault<AsGiven>>,
     oldest: u32,
     newest: u32,
@@ -41,36 +41,36 @@ impl Default for Shelf {
 }
 
 impl Shelf {
-    /// How many there are.
+    /// Number of entries.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// How many are found by their value.
+    /// Number of entries that can be found by their value.
     #[cfg(test)]
     fn values(&self) -> usize {
         self.by_value.len()
     }
 
-    /// What [`Self::of_hash`] asks for.
+    /// The key for [`Self::of_hash`].
     pub fn hash(&self, label: &str, value: &str) -> u64 {
-        // The map's own keys: nobody outside can make values meet.
+        // Uses the map's random keys, so that callers cannot construct collisions.
         self.by_token.hasher().hash_one((label, value))
     }
 
-    /// What a token stands for.
+    /// The value of a token.
     pub fn of_token(&self, token: &str, now: Instant) -> Option<&Arc<str>> {
         self.at(*self.by_token.get(token)?).filter(|entry| entry.expires > now).map(|entry| &entry.value)
     }
 
-    /// Token and value under a hash, and their place for [`Self::touch`].
+    /// The index (for [`Self::touch`]), token and value with this hash.
     pub fn of_hash(&self, hash: u64, now: Instant) -> Option<(u32, &Arc<str>, &Arc<str>)> {
         let place = *self.by_value.get(&hash)?;
         self.at(place).filter(|entry| entry.expires > now).map(|entry| (place, &entry.token, &entry.value))
     }
 
-    /// It was used just now.
+    /// Marks an entry as used now.
     pub fn touch(&mut self, place: u32, expires: Instant) {
         self.unlink(place);
         self.link(place);
@@ -79,7 +79,7 @@ impl Shelf {
         }
     }
 
-    /// Puts a pair in, used just now. What the token stood for until now is forgotten.
+    /// Adds a pair, used now. An earlier value of the token is forgotten.
     pub fn put(&mut self, token: &Arc<str>, value: &Arc<str>, hash: u64, expires: Instant) {
         if let Some(place) = self.by_token.get(token).copied() {
             self.take_out(place);
@@ -92,7 +92,7 @@ impl Shelf {
         self.link(place);
     }
 
-    /// Drops what expired or is too much.
+    /// Removes expired entries, and the oldest beyond the capacity.
     pub fn forget(&mut self, now: Instant, capacity: usize) {
         while let Some(entry) = self.at(self.oldest) {
             if entry.expires > now && self.places.len() <= capacity {
@@ -110,7 +110,7 @@ impl Shelf {
         self.places.get_mut(place as usize)
     }
 
-    /// Takes a place out of the order.
+    /// Removes an entry from the list.
     fn unlink(&mut self, place: u32) {
         let Some((older, newer)) = self.at(place).map(|entry| (entry.older, entry.newer)) else { return };
         match self.at_mut(older) {
@@ -123,7 +123,7 @@ impl Shelf {
         }
     }
 
-    /// Puts a place at the end of the order.
+    /// Appends an entry to the list as the newest.
     fn link(&mut self, place: u32) {
         let before = std::mem::replace(&mut self.newest, place);
         if let Some(entry) = self.at_mut(place) {
@@ -135,7 +135,7 @@ impl Shelf {
         }
     }
 
-    /// Empties a place; the last one moves into it.
+    /// Removes an entry; the last one moves to its index.
     fn take_out(&mut self, place: u32) {
         self.unlink(place);
         if self.at(place).is_none() {
@@ -165,7 +165,7 @@ impl Shelf {
     }
 }
 
-/// For keys that are random numbers already.
+/// A hasher for keys that are random already.
 #[derive(Default)]
 pub struct AsGiven(u64);
 
@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
     proptest! {
-        /// Against a list of what was used when.
+        /// Compared with a plain list in the order of use.
         #[test]
         fn remembers_as_a_list_would(uses in prop::collection::vec((0u8..24, any::<bool>(), 0u64..40), 0..200), capacity in 1usize..12) {
             let start = Instant::now();

@@ -1,5 +1,5 @@
-//! Streamed answers: each text that arrives in fragments (a choice, a tool call, a content block) is a channel of its
-//! own. What waits on a channel leaves in a frame of its own before the frame that ends the channel.
+//! Streamed answers: each text that arrives in fragments (a choice, a tool call, a content block) is a channel. What is
+//! held back on a channel is released in a frame of its own, before the frame that ends the channel.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use wire::{Channel, Ends, Kind, Lane, Text};
 
 /// What is done to the texts of a stream.
 pub enum Work {
-    /// Tokens become values.
+    /// Replace tokens by values.
     Restore(Restoring),
-    /// Finds become tokens.
+    /// Replace finds by tokens.
     Mask(Masking),
 }
 
-/// Texts of one stream at the most, as for SafetySec; a provider that opens more is not one.
+/// Most texts in one stream, as in SafetySec; no real provider opens more.
 const MOST_LINES: usize = 4096;
 
 enum Waiting {
@@ -31,7 +31,7 @@ struct Line {
     channel: Channel,
     nested: bool,
     waiting: Waiting,
-    /// The last frame with a fragment of this channel while something waits: event, data, place of the fragment.
+    /// The last frame with a fragment of this channel, while something is held back: event, data, range of the fragment.
     template: Option<(Option<String>, String, Range<usize>)>,
 }
 
@@ -54,7 +54,7 @@ impl Line {
     }
 }
 
-/// The filter over one stream.
+/// The filter of one stream.
 pub struct Filter {
     work: Work,
     reach: Reach,
@@ -62,12 +62,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter that has seen nothing.
+    /// A filter at the beginning of a stream.
     pub fn new(work: Work, reach: Reach) -> Self {
         Self { work, reach, lines: Vec::new() }
     }
 
-    /// Frames that let everything leave that waits on the channels `ends` names.
+    /// Frames that release everything held back on the channels that `ends` names.
     fn flush(&mut self, ends: &Ends, out: &mut Vec<OwnedFrame>) {
         for line in &mut self.lines {
             if !line.holds() || !ends_channel(ends, line.channel) {
@@ -81,10 +81,10 @@ impl Filter {
         }
     }
 
-    /// A frame without fragments that need work, seen while nothing waits.
+    /// Whether a frame contains nothing to replace, given that nothing is held back.
     fn is_plain(&self, data: &str) -> bool {
         let bytes = data.as_bytes();
-        // A token, or a fragment that ends with the first half of one's brackets.
+        // A token, or a fragment that ends with the first of its two brackets.
         let begins = |at: usize| matches!(bytes.get(at + 1), Some(b'[' | b'"'));
         matches!(self.work, Work::Restore(_))
             && self.lines.iter().all(|line| !line.holds())
@@ -97,7 +97,7 @@ impl Filter {
         wire::stream_texts(data, &mut |text| texts.push(text)).map_err(|_| body::Unreadable)?;
         let mut edits = Edits::new();
         let reach = self.reach;
-        // A block that starts with text says that text whole; its frame is no template for more.
+        // A block that starts with text contains the whole text; its frame is no template for further ones.
         let over = frame.data.contains("\"content_block_start\"");
         for text in texts.iter().filter(|t| reach.takes(t.kind)) {
             let inside = body::raw(frame.data, text)?;
@@ -203,8 +203,8 @@ fn is_free_input(data: &str) -> bool {
     ["\"custom\":", "custom_tool_call_input", "call_code"].iter().any(|mark| data.contains(mark))
 }
 
-/// A frame that carries only `text` on the channel: the template with everything taken out that a client would add up
-/// twice (roles, names and ids of calls, other texts, usage).
+/// A frame with only `text` on the channel: the template without anything that a client would add up twice (roles, names
+/// and ids of calls, other texts, usage).
 fn tail(template: &str, span: &Range<usize>, channel: Channel, text: &str) -> String {
     let spliced = wire::patch(template.as_bytes(), &[(span.clone(), json::escape(text).into_owned())])
         .and_then(|bytes| String::from_utf8(bytes).ok())
@@ -259,7 +259,7 @@ struct ProbableChoice<'a> {
     logprobs: Option<&'a serde_json::value::RawValue>,
 }
 
-/// Edits that empty token probabilities: they spell the answer out once more, in pieces no detector can read.
+/// Edits that empty token probabilities: they repeat the answer in pieces that no detector can read.
 pub fn log_probabilities(data: &str) -> Edits {
     if !data.contains("\"logprobs\"") {
         return Edits::new();

@@ -136,7 +136,7 @@ fn one_value_one_token_and_spellings_look_alike() {
     assert_eq!((tokens[0], tokens[0]), (tokens[2], tokens[3]));
     assert_ne!(tokens[0], tokens[1]);
     assert_eq!(tokens[0][..20], tokens[1][..20]);
-    // A later request, a restarted process and another replica say the same; another organisation does not.
+    // A later request, a restarted process and another replica make the same token; another organisation does not.
     let again = |organisation: &str| {
         let vault = self::vault(organisation);
         mask_all(body, &mut masking(&detector, &vault)).unwrap()
@@ -153,7 +153,7 @@ fn a_token_is_worth_nothing_in_another_organisation() {
     let now = Instant::now();
     assert_eq!(Restoring::new(Minted::default(), Some(theirs.clone()), now).plain(&masked, false), None);
     assert_eq!(Restoring::new(Minted::default(), Some(ours), now).plain(&masked, false).as_deref(), Some("bob@x.com"));
-    // Typed into a request it stays what it is, and nothing about it gets into the vault.
+    // Typed into a request it is unchanged, and nothing about it is stored in the vault.
     let typed = format!(r#"{{"messages":[{{"role":"user","content":"say {masked}"}}]}}"#);
     assert_eq!(mask_all(typed.as_bytes(), &mut masking(&detector, &theirs)), None);
     assert_eq!(theirs.len(), 0);
@@ -176,7 +176,7 @@ fn a_token_that_is_taken_is_extended() {
     let now = Instant::now();
     let mut minted = Minted::default();
     let token = vault.token("email", "EMAIL", "bob@x.com", true, &mut minted, now);
-    // The same token standing for something else, as after a collision of hashes.
+    // The same token with another value, as after a hash collision.
     let mut taken = Minted::default();
     taken.insert(token.clone(), Arc::from("eve@x.com"));
     let longer = vault.token("email", "EMAIL", "bob@x.com", true, &mut taken, now);
@@ -217,7 +217,7 @@ fn a_value_keeps_its_token_for_as_long_as_it_is_known_and_for_its_kind_alone() {
     let mut again = Minted::default();
     assert_eq!((token("EMAIL", "a@x.com", &mut again), again.get(&first).map(|v| &**v)), (first.clone(), Some("a@x.com")));
     assert!(token("OWN", "a@x.com", &mut minted).starts_with("[[OWN_"));
-    // Where the token stands for something else in this request already, it gets another one.
+    // If the token already has another value in this request, a longer one is used.
     let mut taken = Minted::default();
     taken.insert(first.clone(), "b@x.com".into());
     let other = token("EMAIL", "a@x.com", &mut taken);
@@ -241,7 +241,7 @@ fn reading_tokens() {
     assert_eq!(token::open_from(&format!("[[{}", "A".repeat(200))), 202);
 }
 
-/// Text with personal data of every kind, escapes and characters of several languages.
+/// Text with personal data of every kind, escapes, and characters of several languages.
 fn prose() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         "[a-z]{1,8}(\\.[a-z]{1,4})?@[a-z]{2,8}\\.(com|de|co\\.uk)",
@@ -302,7 +302,7 @@ fn delta(content: &str, arguments: &str) -> String {
     .to_string()
 }
 
-/// The content and the arguments a client would add up, all of them before the frame that ends the choice.
+/// The content and the arguments that a client would assemble, all before the frame that ends the choice.
 fn added_up(frames: &[String]) -> (String, String) {
     let (mut content, mut arguments, mut over) = (String::new(), String::new(), false);
     for data in frames.iter().filter(|d| d.as_str() != "[DONE]") {
@@ -433,7 +433,7 @@ fn every_split_of_a_token_is_restored() {
     }
 }
 
-/// `\b\d*\b` matches nothing at the end of a text as well, from where there is nowhere to go on.
+/// `\b\d*\b` also matches the empty text at the end, beyond which there is no offset to continue from.
 #[test]
 fn a_pattern_that_can_match_nothing_comes_to_an_end_and_is_refused_at_load() {
     for pattern in [r"\b\d*\b", r"x*$", r"é*"] {
@@ -457,7 +457,7 @@ fn a_pattern_that_can_match_nothing_comes_to_an_end_and_is_refused_at_load() {
     }
 }
 
-/// Two brackets hide nothing: only what was minted is left as it is.
+/// Two brackets alone hide nothing: only real tokens are left as they are.
 #[test]
 fn what_only_looks_like_a_token_is_masked() {
     let detector = detector(&[("secret", "[0-9a-f]{32}", 32), ("staff", "E[0-9]{6}", 7)]);
@@ -467,7 +467,7 @@ fn what_only_looks_like_a_token_is_masked() {
         let masked = first.plain(&format!("look at {hidden} here")).unwrap_or_default();
         assert!(masked.starts_with("look at [[") && !masked.contains(hidden), "{hidden}: {masked}");
     }
-    // What this organisation minted stays, in this request and in later ones, and where nobody remembers it.
+    // Tokens of this organisation are unchanged, in this request and later ones, even after they are forgotten.
     let masked = first.plain("ada@example.com and 4111111111111111").unwrap();
     assert_eq!(masked.matches("[[").count(), 2);
     for vault in [&vault, &self::vault("acme")] {
@@ -477,7 +477,7 @@ fn what_only_looks_like_a_token_is_masked() {
     assert_eq!(masking(&detector, &vault).plain(&of_own), None, "{of_own}");
 }
 
-/// A provider that opens a text for every fragment costs no more than so many.
+/// A provider that opens a text for every fragment has bounded cost.
 #[test]
 fn a_stream_has_no_more_texts_than_a_provider_would_open() {
     let mut filter = Filter::new(Work::Mask(masking(&detector(&[]), &vault("acme"))), ALL);

@@ -1,32 +1,32 @@
-//! The placeholder that stands for a value: `[[EMAIL_7f3a9c0d12be44a1]]`.
+//! Tokens: placeholders for values, as `[[EMAIL_7f3a9c0d12be44a1]]`.
 //!
 //! The digits are a keyed hash: twelve of the normalised value, so that two spellings of one address look alike to the
-//! model, and four of the spelling, so that what is restored is exactly what was written. Should two values still meet
-//! in one token, the later gets more digits of its spelling (32, then 64).
+//! model, and four of the spelling, so that exactly what was written is restored. If two values still have the same token,
+//! the later one gets more digits of its spelling (32, then 64).
 
 use crate::plugin::prelude::*;
 
-/// How many hex digits a token can have; the later ones after a collision.
+/// Possible numbers of hex digits in a token; the longer ones after a collision.
 const DIGITS: [usize; 3] = [16, 32, 64];
-/// Hex digits that come from the normalised value.
+/// Number of hex digits from the normalised value.
 const OF_VALUE: usize = 12;
 /// The longest label a kind may have.
 pub const LABEL_BYTES: usize = 32;
 /// The longest token: brackets, label, underscore, digits.
 pub const TOKEN_BYTES: usize = 2 + LABEL_BYTES + 1 + 64 + 2;
 
-/// What a stretch of text that starts with `[` is.
+/// Whether a text that starts with `[` starts with a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// A token of this many bytes.
+    /// It starts with a token of this many bytes.
     Token(usize),
-    /// Could become a token with more text.
+    /// It may be a token once more text arrives.
     Open,
-    /// Not a token.
+    /// It does not.
     No,
 }
 
-/// Reads the start of `text` as a token.
+/// Tries to read a token at the start of `text`.
 pub fn read(text: &[u8]) -> Reading {
     for (index, bracket) in [b'[', b'['].iter().enumerate() {
         match text.get(index) {
@@ -36,7 +36,7 @@ pub fn read(text: &[u8]) -> Reading {
         }
     }
     let body = &text[2..];
-    // Upper case, digits and lines; from the first lower case letter on only hex digits.
+    // Upper case letters, digits and underscores; only hex digits from the first lower case letter on.
     let (mut length, mut line, mut lower, mut hex) = (0, 0, false, false);
     for byte in body.iter().take(LABEL_BYTES + 66) {
         match byte {
@@ -63,7 +63,7 @@ pub fn read(text: &[u8]) -> Reading {
     }
 }
 
-/// The label of a token.
+/// The label in a token.
 pub fn label(token: &str) -> Option<&str> {
     token.strip_prefix("[[")?.rsplit_once('_').map(|(label, _)| label)
 }
@@ -72,8 +72,8 @@ fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where two opening brackets stand in a row, at or after `from`. Brackets are rare in texts, so looking for one byte is
-/// enough; a search for two would have to be set up for every string.
+/// The first two consecutive opening brackets at or after `from`. Brackets are rare, so a search for one byte suffices; a
+/// search for two would have to be set up for every string.
 pub fn opens(text: &[u8], from: usize) -> Option<usize> {
     memchr::memchr_iter(b'[', text.get(from..)?).map(|at| from + at).find(|at| text.get(at + 1) == Some(&b'['))
 }
@@ -91,7 +91,7 @@ pub fn next(text: &str, from: usize) -> Option<std::ops::Range<usize>> {
     None
 }
 
-/// Where an unfinished token begins at the end of `text`, or its length.
+/// The start of an unfinished token at the end of `text`, or its length.
 pub fn open_from(text: &str) -> usize {
     let bytes = text.as_bytes();
     let window = bytes.len().saturating_sub(TOKEN_BYTES);
@@ -106,13 +106,13 @@ pub fn open_from(text: &str) -> usize {
     bytes.len()
 }
 
-/// Makes tokens under one key.
+/// Makes the tokens of one key.
 pub struct Mint {
     key: ring::hmac::Key,
 }
 
 impl Mint {
-    /// The key of one organisation, derived from the secret so that one organisation's tokens say nothing of another's.
+    /// The key of an organisation, derived from the secret so that its tokens reveal nothing about another's.
     pub fn for_organisation(secret: &[u8], organisation: &str) -> Self {
         use ring::hmac;
         let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
@@ -131,7 +131,7 @@ impl Mint {
         context.sign()
     }
 
-    /// The tokens `value` may have, the shortest first. `normalised` is what its spellings have in common.
+    /// The possible tokens of `value`, shortest first. `normalised` is the same for all spellings of the value.
     pub fn candidates<'l>(&self, label: &'l str, normalised: &str, value: &str) -> impl Iterator<Item = String> + use<'l> {
         let digits = hex(self.digest(1, label, normalised.as_bytes()).as_ref(), OF_VALUE)
             + &hex(self.digest(2, label, value.as_bytes()).as_ref(), 64);
@@ -144,7 +144,7 @@ fn hex(bytes: &[u8], digits: usize) -> String {
     bytes.iter().flat_map(|b| [b >> 4, b & 15]).take(digits).map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
 }
 
-/// What the spellings of one value have in common: an address in lower case, a number without its separators.
+/// The normalised value: an address in lower case, a number without separators.
 pub fn normalised(kind: &str, value: &str) -> String {
     match kind {
         "email" | "ip_address" => value.to_ascii_lowercase(),

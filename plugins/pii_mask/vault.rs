@@ -1,4 +1,4 @@
-//! What tokens stand for: per organisation, bounded in number and time, in memory only.
+//! The values of tokens: per organisation, bounded in number and time, in memory only.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use super::shelf::Shelf;
 use super::token::{self, Mint};
 use crate::plugin::prelude::*;
 
-/// The tokens of one organisation. A caller of another organisation holds another vault with another key.
+/// The tokens of one organisation. Another organisation has another vault with another key.
 pub struct Vault {
     mint: Mint,
     capacity: usize,
@@ -21,8 +21,8 @@ impl Vault {
         Self { mint, capacity: capacity.max(1), ttl, shelf: parking_lot::Mutex::new(Shelf::default()) }
     }
 
-    /// The token of a value. With `keep` the vault will resolve it; a token that already stands for another value is
-    /// extended until it is free.
+    /// The token of a value. With `keep` the vault stores the pair. A token that already has another value is extended
+    /// until it is unique.
     pub fn token(&self, name: &str, label: &str, value: &str, keep: bool, minted: &mut Minted, now: Instant) -> Arc<str> {
         if keep && let Some(known) = self.known(label, value, minted, now) {
             return known;
@@ -46,7 +46,7 @@ impl Vault {
         last.unwrap_or_else(|| Arc::from("[[PII]]"))
     }
 
-    /// The token this value has already, used once more.
+    /// The existing token of a value, marked as used.
     fn known(&self, label: &str, value: &str, minted: &mut Minted, now: Instant) -> Option<Arc<str>> {
         let mut shelf = self.shelf.lock();
         let hash = shelf.hash(label, value);
@@ -79,7 +79,7 @@ impl Vault {
         true
     }
 
-    /// What a token stands for in this organisation, if it is still known.
+    /// The value of a token in this organisation, if it is still known.
     pub fn value(&self, token: &str, now: Instant) -> Option<Arc<str>> {
         self.shelf.lock().of_token(token, now).cloned()
     }

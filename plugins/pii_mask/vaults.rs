@@ -1,4 +1,4 @@
-//! The vaults of an instance, one for each organisation, and what requests that are under way wait for.
+//! The vaults of an instance, one for each organisation, and the tokens of requests that wait for their answer.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -11,32 +11,32 @@ use super::token::Mint;
 use super::vault::Vault;
 use crate::plugin::prelude::*;
 
-/// Requests under way whose tokens are kept for their answer; the oldest go first.
+/// Most requests under way whose tokens are kept for their answer; the oldest are dropped first.
 const UNDER_WAY: usize = 16_384;
-/// After this nobody waits for an answer any more.
+/// Tokens of older requests are dropped.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
-/// The vaults of all instances that share name, key and bounds: a reloaded configuration finds what the running one
-/// knows.
+/// The vaults of all instances with the same name, key and bounds, so that a reloaded configuration continues with the
+/// values of the running one.
 pub struct Vaults {
     secret: Vec<u8>,
     ttl: Duration,
     capacity: usize,
     by_organisation: parking_lot::RwLock<HashMap<Arc<str>, Arc<Vault>>>,
-    /// A request's id is random and the gateway's own: it needs no hashing.
+    /// A request's id is random and made by the gateway, so it needs no hashing.
     under_way: parking_lot::Mutex<HashMap<RequestId, Left, BuildHasherDefault<AsGiven>>>,
 }
 
-/// What a request leaves for its answer.
+/// What a request keeps for its answer.
 pub struct Left {
     since: Instant,
-    /// What its tokens stand for.
+    /// Its tokens.
     pub minted: Minted,
     /// The vault of its organisation, if it has one.
     pub vault: Option<Arc<Vault>>,
 }
 
-/// What has to be equal for two instances to share vaults: name, digest of the key, time, capacity.
+/// What two instances must have in common to share vaults: name, digest of the key, TTL, capacity.
 type Identity = (String, Vec<u8>, Duration, usize);
 
 static SHARED: parking_lot::Mutex<Vec<(Identity, Weak<Vaults>)>> = parking_lot::Mutex::new(Vec::new());
@@ -67,7 +67,7 @@ impl Vaults {
         Ok(vaults)
     }
 
-    /// The vault of an organisation; callers without one share a vault that is never asked for values.
+    /// The vault of an organisation; callers without one share a vault that is never read.
     pub fn vault(&self, organisation: Option<&Arc<str>>) -> Arc<Vault> {
         let name = organisation.map_or("", |id| id);
         if let Some(vault) = self.by_organisation.read().get(name) {
@@ -78,7 +78,7 @@ impl Vaults {
         vaults.entry(name.into()).or_insert_with(new).clone()
     }
 
-    /// Keeps the tokens of a request until its answer comes.
+    /// Keeps the tokens of a request for its answer.
     pub fn leave(&self, request: RequestId, minted: Minted, vault: Option<Arc<Vault>>, since: Instant) {
         if minted.is_empty() {
             return;
@@ -95,7 +95,7 @@ impl Vaults {
         under_way.insert(request, Left { since, minted, vault });
     }
 
-    /// Takes what [`Self::leave`] kept.
+    /// Removes and returns what [`Self::leave`] kept.
     pub fn take(&self, request: RequestId) -> Option<Left> {
         self.under_way.lock().remove(&request)
     }

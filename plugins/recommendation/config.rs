@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::ops::Range;
 
@@ -83,7 +83,7 @@ fn source() -> String {
 
 /// A compiled rule.
 pub struct Rule {
-    /// Its words among all.
+    /// The range of its words among those of all rules.
     words: Range<usize>,
     least: u32,
     models: Vec<Glob>,
@@ -94,7 +94,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether everything that is given holds.
+    /// Whether all given conditions hold.
     pub fn holds(&self, cx: &View<'_>, signals: &Signals) -> bool {
         let any = |globs: &[Glob], name: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(name));
         let words: u32 = signals.words.get(self.words.clone()).unwrap_or_default().iter().fold(0, |sum, n| sum.saturating_add(*n));
@@ -127,7 +127,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Compiles the rules and checks where offers are sent.
+    /// Compiles the rules, and checks where offers are sent.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
         if self.offers.is_empty() {
             return Err(BuildError::at("offers", "no offer: what is recommended?"));

@@ -1,5 +1,5 @@
-//! What a conversation gives to understand becomes an offer or a workflow: the first rule that applies is told to a system
-//! outside and, if wanted, named to the caller in a header. No body is ever changed.
+//! Turns signals in a conversation into an offer or a workflow: the first rule that applies is reported to an external
+//! system and, optionally, named to the caller in a header. Bodies are never changed.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub static MANIFEST: Manifest = Manifest {
     gates: &[Gate::PreUpstream, Gate::PostUpstream],
     styles: &[Style::Sequential],
     needs: &[Need::ReadRequest, Need::Headers, Need::Deliver, Need::Network, Need::Secrets],
-    // It looks at the request and the head of the answer, so streams pass.
+    // Only the request and the head of the answer are read, so streams pass.
     streams: false,
     evidence: &[
         ("offer", "name of the rule that applied"),
@@ -41,27 +41,27 @@ pub static MANIFEST: Manifest = Manifest {
     },
 };
 
-/// Offers that are not made again yet, at most; the oldest go first.
+/// Most recent offers that are remembered in order not to repeat them; the oldest are dropped first.
 const RESTING: usize = 100_000;
-/// Requests under way whose language is kept until their answer comes; the oldest go first.
+/// Most requests under way whose language is kept until their answer; the oldest are dropped first.
 const UNDER_WAY: usize = 16_384;
-/// After this nobody waits for an answer any more.
+/// Languages of older requests are dropped.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
-/// A request with more texts than this says nothing.
+/// A request with more texts gives no signals.
 const MOST_TEXTS: usize = 16_384;
 
 struct Recommendation {
     rules: Rules,
-    /// What was offered to whom.
+    /// Recent offers by recipient.
     resting: Remembered<()>,
-    /// The languages of requests under way: the caller's head is gone when the answer comes.
+    /// The languages of requests under way, since the request's head is no longer available with the answer.
     languages: Remembered<String>,
     digester: Digester,
     host: Host,
 }
 
 impl Recommendation {
-    /// Whether an offer may be made to this caller now; from then on it rests.
+    /// Whether an offer may be made to this caller now. If so, it is not made again for the configured time.
     fn is_due(&self, cx: &View<'_>, offer: &str) -> bool {
         if self.rules.rest.is_zero() {
             return true;
@@ -77,7 +77,7 @@ impl Recommendation {
         true
     }
 
-    /// Hands the offer to the outbox.
+    /// Dispatches the offer to the outbox.
     fn tell(&self, cx: &View<'_>, offer: &str, signals: &Signals) -> Result<(), PluginError> {
         let Some(deliver) = &self.rules.deliver else { return Ok(()) };
         let mut data = serde_json::Map::new();
@@ -90,7 +90,7 @@ impl Recommendation {
         let body = event.cloud(&self.rules.source).to_string();
         let delivery = Delivery::new(deliver.system(), "application/cloudevents+json", body).with_id(event.id).about(cx.request_id());
         let delivery = match cx.caller() {
-            // What one caller is offered arrives in the order in which it was.
+            // The offers to one caller are delivered in order.
             Some(caller) => delivery.ordered_by(format!("{}/{}", caller.organisation.id, caller.key_id)),
             None => delivery,
         };
@@ -117,14 +117,14 @@ impl Plugin for Recommendation {
             true => self.languages.take(&self.digester.of(&[&cx.request_id().0]), Instant::now()),
             false => None,
         };
-        // Who got no answer is offered nothing.
+        // No offer is made with a failed answer.
         if !(200..=299).contains(&cx.status()) {
             return Ok(Verdict::Next);
         }
         let body = cx.body()?;
         let form = Form::of(cx.dialect(), None, body);
         let parts = Parts::of(body, form, false, MOST_TEXTS, |kind| matches!(kind, Kind::Content | Kind::Input));
-        // What cannot be read (an upload) gives nothing to understand.
+        // What cannot be parsed (an upload) gives no signals.
         let Ok(parts) = parts else { return Ok(Verdict::Next) };
         let signals = Signals::of(&parts, &self.rules, language);
         let Some(offer) = self.rules.offers.iter().find(|offer| offer.when.holds(cx, &signals)) else { return Ok(Verdict::Next) };

@@ -1,4 +1,4 @@
-//! What a conversation gives to understand: counts and names, nothing of what was said.
+//! Signals of a conversation: counts and names, never content.
 
 use super::config::Rules;
 use crate::plugin::prelude::*;
@@ -6,18 +6,18 @@ use wire::Parts;
 
 /// The signals of one request.
 pub struct Signals {
-    /// Of each word of the configuration, how often the user's last message has it.
+    /// For each configured word, its occurrences in the user's last message.
     pub words: Vec<u32>,
-    /// Messages of the user.
+    /// Number of the user's messages.
     pub turns: u64,
-    /// Characters of the user's last message.
+    /// Number of characters in the user's last message.
     pub characters: u64,
-    /// The language the client prefers, such as `de`.
+    /// The language that the client prefers, such as `de`.
     pub language: Option<String>,
 }
 
 impl Signals {
-    /// Reads them off a request.
+    /// Reads the signals of a request.
     pub fn of(parts: &Parts, rules: &Rules, language: Option<String>) -> Self {
         let said = parts.said();
         let mut words = vec![0u32; rules.words.as_ref().map_or(0, |words| words.len())];
@@ -35,7 +35,7 @@ impl Signals {
         Self { words, turns: said.len() as u64, characters, language }
     }
 
-    /// For the system outside: numbers alone.
+    /// The signals for the external system: numbers only.
     pub fn told(&self) -> Value {
         json!({
             "turns": self.turns,
@@ -46,7 +46,7 @@ impl Signals {
     }
 }
 
-/// The primary subtag of the language that is preferred most (RFC 9110 §12.5.4).
+/// The primary subtag of the most preferred language (RFC 9110 §12.5.4).
 pub fn language(header: &str) -> Option<String> {
     let choice = |item: &str| {
         let mut parts = item.split(';');

@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub enum Existing {
     Replace,
 }
 
-/// Fields by which browsers and clients are told what is safe: no metadata goes there, in either direction.
+/// Header fields that tell browsers and clients what is safe: metadata must not be written to these, in either direction.
 const SECURITY: [&str; 17] = [
     "set-cookie",
     "www-authenticate",
@@ -55,10 +55,10 @@ const SECURITY: [&str; 17] = [
     "origin",
 ];
 
-/// Families of such fields, by how their names begin.
+/// Prefixes of such fields.
 const SECURITY_FAMILIES: [&str; 5] = ["access-control-", "cross-origin-", "sec-", "proxy-", "x-forwarded-"];
 
-/// OpenAI takes this many members of metadata.
+/// Most members of `metadata` that OpenAI accepts.
 const MOST_MEMBERS: usize = 16;
 
 /// A member of a body.
@@ -79,7 +79,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Compiles everything; `host` says which metadata may be read.
+    /// Compiles all templates; `host` says which metadata may be read.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
         let template = |path: String, text: &str| Template::compile(text, host).map_err(|error| BuildError::at(path, error));
         let headers = |section: &str, from: &BTreeMap<String, String>| {
@@ -145,7 +145,7 @@ impl Config {
 }
 
 impl Rules {
-    /// The members that a body of this API takes.
+    /// The members for a body of this API.
     pub fn members(&self, dialect: Dialect, endpoint: &Endpoint) -> &[Member] {
         match (dialect, endpoint) {
             (Dialect::OpenAi, Endpoint::ChatCompletions | Endpoint::Responses | Endpoint::UnifiedChat) => &self.openai,

@@ -1,4 +1,4 @@
-//! Says with each request whose it is: tenant, project, billing and trace, as tags for evidence and usage, as headers and
+//! Labels each request with its origin (tenant, project, billing, trace): as tags for evidence and usage, as headers and
 //! metadata towards the provider, and as headers towards the caller.
 
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ pub static MANIFEST: Manifest = Manifest {
         Need::Storage(StorageScope::Users),
         Need::Storage(StorageScope::Models),
     ],
-    // It looks at heads alone on the way back, so streams pass.
+    // Only the head of the answer is changed, so streams pass.
     streams: false,
     evidence: &[
         ("added", "how many tags, headers and members were added"),
@@ -46,7 +46,7 @@ struct RequestEnrichment {
     host: Host,
 }
 
-/// What happened, by name and never by value.
+/// What was added, by name and never by value.
 #[derive(Default)]
 struct Tally {
     added: usize,
@@ -68,7 +68,7 @@ impl Tally {
 }
 
 impl RequestEnrichment {
-    /// The value of one entry, unless something stands there already or nothing is known.
+    /// The value of an entry, unless there already is one or its facts are unknown.
     fn value(
         &self,
         cx: &View<'_>,
@@ -125,7 +125,7 @@ impl RequestEnrichment {
         Ok(out)
     }
 
-    /// The body with metadata in it, where the dialect has a place for it.
+    /// The body with metadata, if the dialect has a place for it.
     fn body(&self, cx: &View<'_>, tally: &mut Tally) -> Result<Option<String>, PluginError> {
         let members = self.rules.members(cx.dialect(), cx.endpoint());
         if members.is_empty() {
@@ -152,7 +152,7 @@ impl RequestEnrichment {
     }
 }
 
-/// The places of a body that metadata goes to.
+/// The members of a body that take metadata.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Known {

@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::collections::BTreeMap;
 
@@ -48,12 +48,12 @@ struct Fields {
     remove: Vec<String>,
 }
 
-/// A value of `fields.set`.
+/// A value in `fields.set`.
 #[derive(Debug)]
 pub enum FieldValue {
     /// Rendered for each request.
     Text(Template),
-    /// JSON as it is.
+    /// Literal JSON.
     Json(String),
 }
 
@@ -68,11 +68,11 @@ pub struct Rules {
     pub model_alias: BTreeMap<String, String>,
 }
 
-/// Members of a body that steer the request; the gateway has read them when this plugin runs.
+/// Members of a body that steer the request; the gateway has read them before this plugin runs.
 const STEERING: [&str; 2] = ["model", "stream"];
 
 impl Config {
-    /// Compiles everything; `host` says what may be read.
+    /// Compiles all templates; `host` says which facts may be read.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
         let template = |path: String, text: &str| Template::compile(text, host).map_err(|error| BuildError::at(path, error));
         let mut set_headers = Vec::new();

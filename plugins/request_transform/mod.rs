@@ -1,4 +1,4 @@
-//! Changes requests by rule: headers towards the provider, tags, members of the JSON body, names of models.
+//! Changes requests by rule: headers towards the provider, tags, members of the JSON body, model names.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ struct RequestTransform {
     host: Host,
 }
 
-/// What a request becomes: everything is rendered before anything is written.
+/// The changes to a request: all are rendered before any is made.
 #[derive(Default)]
 struct Changes {
     headers: Vec<(String, String)>,

@@ -1,21 +1,21 @@
-//! Which texts of an answer are what the model said: of each choice one, without its thoughts, refusals and calls.
+//! The texts of an answer that are the model's reply: one for each choice, without reasoning, refusals and tool calls.
 
 use std::collections::BTreeMap;
 
 use crate::plugin::prelude::*;
 use wire::{Lane, Part, Parts};
 
-/// What the model said in one choice.
+/// The model's reply in one choice.
 pub struct Answer {
     pub text: String,
-    /// Where it stands, if it stands in one place and can be changed.
+    /// The index of its part, if it is a single part that can be changed.
     pub part: Option<usize>,
 }
 
-/// The answers of a body, in order. A choice that says nothing (it calls a tool, or refuses) is none.
+/// The replies in a body, in order. A choice without text (a tool call or a refusal) has none.
 pub fn of(dialect: Dialect, body: &[u8], parts: &Parts) -> Vec<Answer> {
     let streamed = parts.parts.iter().any(|part| part.channel.is_some());
-    // Thoughts of Gemini are parts like others, but for a mark beside them.
+    // Gemini's reasoning is in ordinary parts with a marker beside them.
     let whole: Value = match dialect {
         Dialect::Gemini if !streamed => serde_json::from_slice(body).unwrap_or_default(),
         _ => Value::Null,
@@ -36,7 +36,7 @@ pub fn of(dialect: Dialect, body: &[u8], parts: &Parts) -> Vec<Answer> {
     choices.into_values().filter(|answer| !answer.text.trim().is_empty()).collect()
 }
 
-/// The choice a fragment belongs to. Of Anthropic all text is one answer, and so it is of one output message.
+/// The choice to which a fragment belongs. For Anthropic all text is one reply, and so is all text of an output message.
 fn of_stream(dialect: Dialect, part: &Part) -> Option<usize> {
     let channel = part.channel.filter(|channel| channel.lane == Lane::Text)?;
     Some(if dialect == Dialect::Anthropic { 0 } else { usize::try_from(channel.outer).unwrap_or(usize::MAX) })

@@ -1,11 +1,11 @@
-//! The schema a request asks its answer to follow.
+//! The schema that a request wants its answer to follow.
 
 use crate::plugin::prelude::*;
 
-/// The schema in a request's body, if there is one: `response_format` of chat completions, `text.format` of responses,
+/// The schema in a request's body, if any: `response_format` of chat completions, `text.format` of responses,
 /// `output_format` or `output_config.format` of Anthropic's messages, `responseJsonSchema` of Gemini.
 pub fn schema(dialect: Dialect, body: &[u8]) -> Option<Value> {
-    // Most requests ask for none: they are not parsed.
+    // Most requests have none and are not parsed.
     memchr::memmem::find(body, b"chema")?;
     let mut body: Value = serde_json::from_slice(body).ok()?;
     let places: &[&str] = match dialect {

@@ -1,22 +1,22 @@
-//! How much work a schema can make. The operator's are trusted; one that comes with a request may be written to keep a thread
-//! busy for ever, and checking cannot be interrupted. So only schemas whose work is bounded are asked: all references are
-//! inside, none leads back to itself, and written out in full the schema stays small.
+//! Bounds the work that a schema can cause. The operator's schemas are trusted; one in a request may be written to keep a
+//! thread busy for ever, and validation cannot be interrupted. So only schemas with bounded work are used: all references
+//! are internal and none is recursive, and the schema with all references expanded is small.
 
 use std::collections::HashMap;
 
 use crate::plugin::prelude::*;
 
-/// Nodes of a schema with every reference written out, at most.
+/// Most nodes of a schema with every reference expanded.
 const MOST_NODES: u64 = 10_000;
-/// Levels of a schema, references included, at most.
+/// Most nested levels of a schema, including references.
 const DEEPEST: usize = 64;
 
-/// Bytes of a schema, at most.
+/// Most bytes of a schema.
 const LONGEST: usize = 64 << 10;
-/// Patterns of a schema, at most: each of them is compiled.
+/// Most patterns in a schema, since each is compiled.
 const MOST_PATTERNS: usize = 50;
 
-/// Whether a schema may be asked, or why not; `text` is the schema written out.
+/// Whether a schema may be used, or the reason why not; `text` is its serialised form.
 pub fn check(schema: &Value, text: &str) -> Result<(), &'static str> {
     if text.len() > LONGEST || text.matches("\"pattern").count() > MOST_PATTERNS {
         return Err("too_large");
@@ -28,7 +28,7 @@ pub fn check(schema: &Value, text: &str) -> Result<(), &'static str> {
 
 struct Walk<'s> {
     root: &'s Value,
-    /// Size of what a reference leads to; nothing while it is being looked at.
+    /// Size of the target of each reference; `None` while it is being computed, which detects recursion.
     known: HashMap<&'s str, Option<u64>>,
 }
 
@@ -48,10 +48,10 @@ impl<'s> Walk<'s> {
                 for (name, member) in members {
                     let size = match (name.as_str(), member) {
                         ("$ref", Value::String(target)) => self.target(target, depth)?,
-                        // Another base, or a reference that depends on where it was come from.
+                        // Another base URI, or a reference that depends on the path to it.
                         ("$id" | "id" | "$dynamicRef" | "$recursiveRef", Value::String(_)) => return Err("foreign"),
                         ("patternProperties", Value::Object(patterns)) if patterns.len() > MOST_PATTERNS => return Err("too_large"),
-                        // What is only defined costs where it is referred to.
+                        // Definitions count where they are referenced.
                         ("$defs" | "definitions", Value::Object(_)) if depth == 0 => 1,
                         _ => self.nodes(member, depth + 1)?,
                     };

@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use std::num::NonZeroUsize;
 use std::time::Instant;
@@ -47,10 +47,10 @@ pub enum Repair {
     Fences,
 }
 
-/// How many schemas of requests are kept compiled, and for how long.
+/// Number of requests' schemas that are kept compiled, and for how long.
 const KEPT: usize = 1024;
 const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// Largest compiled pattern of the operator's schemas and of requests' schemas, bytes.
+/// Largest compiled pattern in the operator's schemas and in requests' schemas, in bytes.
 const LARGEST_PATTERN: usize = 1 << 20;
 const LARGEST_PATTERN_ASKED: usize = 64 << 10;
 
@@ -62,7 +62,7 @@ pub struct Schema {
     validator: jsonschema::Validator,
 }
 
-/// The schema of a request, or why it is not asked.
+/// The compiled schema of a request, or the reason why it is not used.
 pub type Asked = Arc<Result<Arc<Schema>, &'static str>>;
 
 /// The compiled configuration.
@@ -128,19 +128,20 @@ impl Rules {
 }
 
 impl Schema {
-    /// Whether answers of this model on this route must follow it.
+    /// Whether the schema applies to answers of this model on this route.
     pub fn is_for(&self, model: Option<&str>, route: &str) -> bool {
         let any = |globs: &[Glob], name: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(name));
         any(&self.models, model.unwrap_or_default()) && any(&self.routes, route)
     }
 
-    /// Whether a value follows it, or the keyword that it breaks first: of the schema, and so nothing of the answer.
+    /// Checks a value. The error is the first violated keyword, which is part of the schema and reveals nothing of the
+    /// answer.
     pub fn check(&self, value: &Value) -> Result<(), &'static str> {
         self.validator.validate(value).map_err(|error| keyword(error.kind().keyword()))
     }
 }
 
-/// A keyword of JSON Schema, and nothing else.
+/// The name as a known keyword of JSON Schema.
 fn keyword(name: &str) -> &'static str {
     const KNOWN: [&str; 34] = [
         "additionalItems",

@@ -1,5 +1,5 @@
-//! Structured answers keep their promise: what a model says is checked against the JSON Schema of the operator or of the
-//! request, mended where that is safe, and refused where it is not what was promised.
+//! Enforces structured answers: the model's reply is validated against the JSON Schema of the operator or of the request,
+//! repaired where that is safe, and otherwise refused.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub static MANIFEST: Manifest = Manifest {
     gates: &[Gate::PostUpstream],
     styles: &[Style::Sequential, Style::Parallel],
     needs: &[Need::ReadRequest, Need::ReadResponse, Need::WriteResponse, Need::Block],
-    // An answer is right or wrong as a whole, so the gateway holds streams for it.
+    // An answer is valid or invalid as a whole, so the gateway holds streams for this plugin.
     streams: false,
     evidence: &[
         ("schema", "names of the schemas that were asked for; `request` for the caller's own"),
@@ -40,10 +40,10 @@ pub static MANIFEST: Manifest = Manifest {
     build: |cx| Ok(Arc::new(SchemaGuard { rules: cx.parse::<Config>()?.compile()? })),
 };
 
-/// An answer with more texts than this is not one.
+/// An answer with more texts is invalid.
 const MOST_TEXTS: usize = 16_384;
 
-/// An answer is not what was asked for.
+/// An answer does not follow the schema.
 const MISMATCH: Code = Code {
     code: "schema_mismatch",
     status: 502,
@@ -56,13 +56,13 @@ struct SchemaGuard {
     rules: Rules,
 }
 
-/// How an answer is wrong.
+/// Why an answer is invalid.
 struct Wrong {
     keyword: &'static str,
 }
 
 impl SchemaGuard {
-    /// The schemas that this answer must follow.
+    /// The schemas that an answer must follow.
     fn schemas(&self, cx: &PostUpstream<'_>) -> Result<Vec<Arc<Schema>>, PluginError> {
         let mut schemas: Vec<Arc<Schema>> =
             self.rules.schemas.iter().filter(|schema| schema.is_for(cx.model(), cx.route())).map(Arc::clone).collect();
@@ -79,7 +79,7 @@ impl SchemaGuard {
     }
 }
 
-/// Checks one answer against all schemas.
+/// Checks a reply against all schemas.
 fn check(text: &str, schemas: &[Arc<Schema>]) -> Result<(), Wrong> {
     let value: Value = serde_json::from_str(text).map_err(|_| Wrong { keyword: "json" })?;
     for schema in schemas {
@@ -88,7 +88,7 @@ fn check(text: &str, schemas: &[Arc<Schema>]) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// The inside of a text that is one Markdown code fence: what stands before it and behind it goes.
+/// The content of a text that has exactly one Markdown code fence; text around the fence is dropped.
 fn unfenced(text: &str) -> Option<std::ops::Range<usize>> {
     let start = text.len() - text.trim_start().len();
     let body = text.trim();

@@ -1,4 +1,4 @@
-//! One event in the words of others: OCSF 1.2 (API Activity 6003, Detection Finding 2004) or the Elastic Common Schema 8.
+//! Conversion of events to OCSF 1.2 (API Activity 6003, Detection Finding 2004) and the Elastic Common Schema 8.
 
 use crate::plugin::prelude::*;
 
@@ -26,7 +26,7 @@ impl Form {
     }
 }
 
-/// What went well, was refused, or failed.
+/// The outcome of an event: ECS's word, and OCSF's `status_id`.
 fn went(event: &Event) -> (&'static str, u8) {
     match event.kind {
         "request.completed" => ("success", 1),
@@ -45,7 +45,7 @@ fn millis(event: &Event) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Takes out what has no value, so that nothing says `null`.
+/// Removes members without a value, so that there is no `null`.
 fn pruned(value: Value) -> Value {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,5 @@
-//! Exports events to where security people look: a file, a syslog server, an HTTP collector; as they are, in OCSF or in ECS.
+//! Exports events to security tools: to a file, a syslog server or an HTTP collector; in the native form, in OCSF or in
+//! ECS.
 
 use crate::plugin::prelude::*;
 
@@ -170,7 +171,7 @@ enum Way {
 struct SiemExport {
     config: Config,
     way: Way,
-    /// For evidence and the outbox.
+    /// The destination's name in evidence and the outbox.
     destination: String,
     host: Host,
 }
@@ -244,7 +245,7 @@ impl Plugin for SiemExport {
         if deliveries.is_empty() {
             return Vec::new();
         }
-        // They went together, so they arrived or did not together.
+        // The events were sent together, so they all have the same outcome.
         match self.send(deliveries).await {
             Ok(()) => vec![Delivered::done(); deliveries.len()],
             Err(other) => vec![other; deliveries.len()],

@@ -1,14 +1,14 @@
-//! Messages of RFC 5424.
+//! Syslog messages (RFC 5424).
 
 use crate::plugin::prelude::*;
 
-/// One message: `<PRI>1 TIME HOST APP PROCID MSGID - MSG`, the event as JSON behind it.
+/// A message `<PRI>1 TIME HOST APP PROCID MSGID - MSG` with the event as JSON.
 pub(super) fn message(delivery: &Delivery, source: &str, facility: u8) -> Vec<u8> {
     let event: Value = serde_json::from_slice(&delivery.body).unwrap_or_default();
-    // Native, ECS, OCSF.
+    // The place of the kind in native, ECS and OCSF events.
     let kind = ["/event", "/event/action", "/metadata/log_name"].iter().find_map(|place| event.pointer(place)?.as_str());
     let kind = kind.unwrap_or("event");
-    // 6: informational; 4: warning, for what was refused or found; 3: error, for what failed.
+    // 6: informational; 4: warning, for refusals and findings; 3: error, for failures.
     let severity = match kind {
         _ if kind.contains("refused") || kind.contains("finding") || kind.contains("threshold") => 4,
         _ if kind.contains("failed") => 3,
@@ -25,12 +25,12 @@ pub(super) fn message(delivery: &Delivery, source: &str, facility: u8) -> Vec<u8
     out
 }
 
-/// The same with its length before it, for streams (RFC 6587).
+/// A message preceded by its length, for streams (RFC 6587).
 pub(super) fn counted(message: Vec<u8>) -> Bytes {
     [format!("{} ", message.len()).as_bytes(), &message].concat().into()
 }
 
-/// Printable ASCII without spaces, as the fields of a header want it.
+/// Printable ASCII without spaces, as required for header fields.
 fn name(text: &str, most: usize) -> String {
     let name: String = text.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(most).collect();
     if name.is_empty() { "-".to_owned() } else { name }

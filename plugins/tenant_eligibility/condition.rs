@@ -1,8 +1,8 @@
-//! Conditions: a fact with an operator, or several conditions joined.
+//! Conditions: a fact with operators, or several conditions combined.
 
 use crate::plugin::prelude::*;
 
-/// Deeper conditions are a mistake.
+/// Most nested levels; deeper conditions are taken for a mistake.
 const DEEPEST: usize = 16;
 
 /// A condition: either one of `all`, `any` and `not`, or a `fact` with operators, all of which must hold. A fact without a
@@ -47,7 +47,7 @@ pub enum Test {
     Fact(Template, Vec<Operator>),
 }
 
-/// What a fact is compared with.
+/// A comparison with a fact.
 pub enum Operator {
     Equals(String),
     OneOf(Vec<String>),
@@ -57,7 +57,7 @@ pub enum Operator {
     Number(Order, f64),
 }
 
-/// How numbers compare.
+/// A comparison of numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum Order {
     Greater,
@@ -67,7 +67,7 @@ pub enum Order {
 }
 
 impl Condition {
-    /// Compiles a condition that stands at a dotted path.
+    /// Compiles the condition at a path of the configuration.
     pub fn compile(self, at: &str, host: &Host, depth: usize) -> Result<Test, BuildError> {
         if depth > DEEPEST {
             return Err(BuildError::at(at, format!("conditions are nested at most {DEEPEST} deep")));
@@ -114,7 +114,7 @@ impl Condition {
 }
 
 impl Test {
-    /// Whether it holds for a request.
+    /// Whether the condition holds for a request.
     pub fn holds(&self, cx: &View<'_>, host: &Host) -> Result<bool, PluginError> {
         match self {
             Self::All(tests) => {

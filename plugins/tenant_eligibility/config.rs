@@ -1,4 +1,4 @@
-//! What the operator writes under `config:`, and what it compiles to.
+//! The configuration under `config:`, and its compiled form.
 
 use super::condition::{Condition, Test};
 use crate::plugin::prelude::*;
@@ -47,7 +47,7 @@ enum Then {
     Deny,
 }
 
-/// What a refusal says whose rule says nothing else.
+/// The refusal of a rule that names no code of its own.
 pub const NOT_ELIGIBLE: Code = Code {
     code: "not_eligible",
     status: 403,
@@ -64,7 +64,7 @@ fn message() -> String {
     NOT_ELIGIBLE.message.to_owned()
 }
 
-/// What is decided, ready to be said.
+/// A decision, ready to be returned.
 pub enum Ruling {
     Allow,
     Deny(Box<Denial>),
@@ -84,7 +84,7 @@ pub struct Rules {
 }
 
 impl Config {
-    /// Compiles every rule; `host` says which metadata may be read.
+    /// Compiles the rules; `host` says which metadata may be read.
     pub fn compile(self, host: &Host) -> Result<Rules, BuildError> {
         let ruling = |then: Then, at: &str, status: Option<u16>, code: &str, message: &str| {
             let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };

@@ -1,5 +1,5 @@
-//! Who may do what by what is known of them: rules over caller, organisation, team, user, model and request, the first that
-//! applies decides.
+//! Decides whether a request is allowed by what is known of it: rules over caller, organisation, team, user, model and
+//! request; the first one that applies decides.
 
 use crate::plugin::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Which events, and what keeps them in order.
+//! Which events are sent, and which of them in order.
 
 use crate::plugin::prelude::*;
 
@@ -6,7 +6,7 @@ use crate::plugin::prelude::*;
 pub(super) struct Kinds(Vec<&'static str>);
 
 impl Kinds {
-    /// The kinds that patterns name; all without any. A pattern that names none is a mistake.
+    /// The kinds that patterns match; all kinds without patterns. A pattern that matches none is an error.
     pub fn of(patterns: &[Glob]) -> Result<Self, BuildError> {
         let all = EVENTS.map(|(kind, _)| kind);
         if let Some(place) = patterns.iter().position(|pattern| !all.iter().any(|kind| pattern.matches(kind))) {
@@ -16,7 +16,7 @@ impl Kinds {
         Ok(Self(all.into_iter().filter(wanted).collect()))
     }
 
-    /// Whether a kind is sent.
+    /// Whether events of a kind are sent.
     pub fn contain(&self, kind: &str) -> bool {
         self.0.contains(&kind)
     }
@@ -38,7 +38,7 @@ pub(super) enum OrderBy {
 }
 
 impl OrderBy {
-    /// What an event has to have in common with others.
+    /// The ordering key of an event: events with the same key are sent in order.
     pub fn key(self, event: &Event) -> Option<String> {
         match self {
             Self::None => None,

@@ -1,4 +1,4 @@
-//! Tells a system outside what happened, signed as Standard Webhooks wants it, as often as it takes.
+//! Notifies an external system of events, signed according to Standard Webhooks, and retried until they are delivered.
 
 use crate::plugin::prelude::*;
 
@@ -75,14 +75,14 @@ fn timeout() -> Span {
 struct Webhook {
     config: Config,
     kinds: Kinds,
-    /// Host and port, for evidence and the outbox.
+    /// Host and port, the destination's name in evidence and the outbox.
     destination: String,
     signers: Vec<Signer>,
     host: Host,
 }
 
 impl Webhook {
-    /// Hands an event over; its id, if somebody wants it told.
+    /// Dispatches an event. Returns its id if it was sent to the outbox.
     fn tell(&self, event: &Event) -> Result<Option<DeliveryId>, HostError> {
         if !self.kinds.contain(event.kind) {
             return Ok(None);
@@ -137,7 +137,7 @@ impl Plugin for Webhook {
             200..=299 => Delivered::done(),
             410 => Delivered::Disable { why: why.into() },
             429 | 502..=504 => Delivered::Retry { after: retry_after(&answer.headers, now), why: why.into() },
-            // A redirect is a failure: what was signed for one address is not carried to another.
+            // A redirect is a failure: a payload signed for one address must not be sent to another.
             _ => Delivered::retry(why),
         }
     }

@@ -7,15 +7,15 @@ use ring::{hmac, signature};
 
 use crate::plugin::prelude::*;
 
-/// One of the secrets.
+/// A signing secret.
 pub(super) enum Signer {
     Shared(hmac::Key),
     Own(Ed25519KeyPair),
 }
 
 impl Signer {
-    /// Reads a secret as it is handed out: `whsec_` and 24 to 64 bytes, or `whsk_` and an Ed25519 key of 32 bytes or, with its
-    /// public half behind it, 64; Base64.
+    /// Parses a secret in its distributed form: `whsec_` and base64 of 24 to 64 bytes; or `whsk_` and base64 of an Ed25519
+    /// key of 32 bytes or, with its public half appended, 64.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         if let Some(shared) = text.strip_prefix("whsec_") {
