@@ -1,5 +1,5 @@
-//! What does a chain cost a request? Nanoseconds for each gate, empty and with steps that do nothing, so that what is
-//! measured is the runner alone. `cargo bench --bench chain`
+//! What does a chain cost a request? Nanoseconds for each gate, with empty chains and with steps that do nothing, so that
+//! only the runner is measured. `cargo bench --bench chain`
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -12,7 +12,7 @@ use odock_edge::plugin::prelude::*;
 use odock_edge::plugin::{Instance, InstanceSpec, OnError, SharedHost};
 use odock_edge::telemetry::Metrics;
 
-/// Lets everything pass; with a tag, changes the draft.
+/// A step that lets everything pass; with `tags` it changes the draft.
 struct Step {
     tags: bool,
 }
@@ -75,7 +75,7 @@ fn chain(style: Style, steps: usize, tags: bool, on_error: OnError) -> Result<Ch
     Ok(Chain::compile(spec, &*Metrics::new()?)?)
 }
 
-/// The median of some rounds, nanoseconds a gate.
+/// The median of several rounds, in nanoseconds per gate.
 async fn measure(chain: &Chain) -> f64 {
     const ROUNDS: usize = 21;
     const CALLS: u32 = 20_000;

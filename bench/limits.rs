@@ -1,9 +1,9 @@
-//! What does a decision cost? Limits of one to four scopes, two budgets, the record of the usage, and the lookup of a key
-//! among a million, in this process.
+//! What does a decision cost? Measures limits of one to four scopes, two budgets, the usage record, and key lookups among a
+//! million keys, all in one process.
 //!
-//! `cargo bench --bench limits -- [--quick] [--instructions] [--keys N]`. Times are nanoseconds a decision; with
+//! `cargo bench --bench limits -- [--quick] [--instructions] [--keys N]`. Times are nanoseconds per decision. With
 //! `--instructions` each case also runs under valgrind's callgrind, twice with different numbers of rounds, and the
-//! difference is told. Ratios are against the limits of one scope.
+//! difference is reported. Ratios are relative to the limits of one scope.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is a table for people")]
 
 use std::error::Error;
@@ -48,7 +48,7 @@ struct Args {
     bench: bool,
 }
 
-/// A policy whose limits are never near: what is measured is asking, not refusing.
+/// A policy whose limits are never reached, so that the checks are measured and not refusals.
 const POLICY: &str =
     "{ratelimit: {requests: {per_second: 900000, per_minute: 50000000}, tokens: {per_minute: 900000000000}, concurrency: {max: 100000}}}";
 const SCOPES: [(Scope, &str); 4] = [(Scope::Organisation, "acme"), (Scope::Team, "t1"), (Scope::ApiKey, "k1"), (Scope::Model, "gpt")];
@@ -56,7 +56,7 @@ const CASES: [&str; 7] = ["1 scope", "2 scopes", "3 scopes", "4 scopes", "2 budg
 /// Rounds of a case.
 const ROUNDS: u64 = 300_000;
 
-/// There was nothing before.
+/// A history without usage.
 struct Nothing;
 
 #[async_trait]
@@ -68,7 +68,7 @@ impl Past for Nothing {
 
 struct World {
     state: MemoryState,
-    /// Through none of the scopes, through the first, and so on.
+    /// The limits of no scope, of the first, of the first two, and so on.
     courses: Vec<Arc<Course>>,
     accounts: Vec<Arc<Account>>,
     books: Books,
@@ -94,7 +94,7 @@ impl World {
         Ok(Self { state: MemoryState::default(), courses, accounts, books, _folder: folder })
     }
 
-    /// One request of a case, from its first question to what is given back.
+    /// One request of a case, from the decision to the release.
     async fn request(&self, case: usize, number: u64, now: i64) -> Result<()> {
         let lease = LeaseId(u128::from(number) << 64 | 0x5eed);
         let (scopes, budgets) = match case {
@@ -126,7 +126,7 @@ impl World {
         Ok(())
     }
 
-    /// What a request costs until it is on disk that there is one.
+    /// The cost of journaling a request until it is on disk.
     async fn record(&self, number: u64) -> Result<()> {
         let who = Who {
             organisation: "acme",
@@ -164,7 +164,7 @@ fn run(case: usize, rounds: u64) -> Result<Duration> {
     })
 }
 
-/// Instructions of one round: those of many rounds without those of few.
+/// Instructions per round: the difference between many and few rounds.
 fn instructions(case: usize) -> Result<f64> {
     let counted = |rounds: u64| -> Result<f64> {
         let this = std::env::current_exe()?;
@@ -201,7 +201,7 @@ fn main() -> Result<()> {
     keys(args.keys.unwrap_or(if args.quick { 100_000 } else { 1_000_000 }))
 }
 
-/// Resident memory [MiB].
+/// Resident memory in MiB.
 fn memory() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("odd /proc/self/status")?;
@@ -214,14 +214,14 @@ fn secret(number: usize) -> String {
     format!("sk_{digits}")
 }
 
-/// As identifiers are: in no order.
+/// A random-looking identifier, as real ones are.
 fn id(number: usize) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, format!("id {number}").as_bytes());
     let digits: String = digest.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("key_{digits}")
 }
 
-/// A start with so many keys in the record store, and lookups among them.
+/// Measures a start with this many keys in the record store, and lookups among them.
 fn keys(count: usize) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -267,7 +267,7 @@ fn keys(count: usize) -> Result<()> {
     })
 }
 
-/// Keys written as `keys create` writes them, many at a time.
+/// Writes keys like `keys create`, many at a time.
 async fn fill(path: &std::path::Path, hashing: &KeyHasher, count: usize) -> Result<()> {
     let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await?;
     let mut tx = connection.begin().await?;
@@ -296,7 +296,7 @@ async fn fill(path: &std::path::Path, hashing: &KeyHasher, count: usize) -> Resu
     Ok(())
 }
 
-/// One organisation that keys belong to.
+/// The one organisation that owns the keys.
 fn homes() -> Result<Homes> {
     use odock_edge::identity::{Home, Organisation};
     let organisation = Arc::new(Organisation { id: "acme".into(), name: "acme".into(), metadata: Default::default() });

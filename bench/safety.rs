@@ -1,9 +1,9 @@
-//! What does looking at a text cost? Microseconds on one core for prompts and answers of 0.2, 2, 8 and 32 KiB, clean and
-//! dirty, for each module and for all together; for a chat as applications send it; and for a text seen before.
-//! `cargo bench --bench safety -- [--assert] [DATA]`
+//! What does scanning a text cost? Microseconds on one core for prompts and answers of 0.2, 2, 8 and 32 KiB, clean and
+//! dirty, for each module and for all together; for a chat as applications send it; and for a text seen before. `cargo
+//! bench --bench safety -- [--assert] [DATA]`
 //!
-//! Texts are cut from the labelled rows in `../shared/data` (or `DATA`, or `ODOCK_SAFETY_DATA`), so that they are what
-//! people write; each is looked at once before its time is taken, by an engine that remembers nothing.
+//! Texts are taken from the labelled rows in `../shared/data` (or `DATA`, or `ODOCK_SAFETY_DATA`), so that they are real
+//! prose. Each is scanned once before it is measured, by an engine without a cache.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::hint::black_box;
@@ -21,10 +21,10 @@ const KIB: usize = 1024;
 /// 0.2, 2, 8 and 32 KiB.
 const SIZES: [usize; 4] = [KIB / 5, 2 * KIB, 8 * KIB, 32 * KIB];
 
-/// Microseconds that must not be exceeded: (module or `all`, KiB, µs).
+/// Upper bounds: (module or `all`, bytes, µs).
 const BARS: [(&str, usize, f64); 4] =
     [("all", 2 * KIB, 50.0), ("all", 8 * KIB, 150.0), ("all", 32 * KIB, 400.0), ("sensitive_redaction", 2 * KIB, 10.0)];
-/// A text seen before, of 2 KiB.
+/// The upper bound for a text of 2 KiB seen before, in µs.
 const SEEN_BAR: f64 = 1.0;
 
 fn main() -> ExitCode {
@@ -86,7 +86,7 @@ const fn word(side: Side) -> &'static str {
     }
 }
 
-/// An engine of one module, or of all.
+/// An engine with one module, or with all.
 fn engine(name: &str, remembering: bool) -> Engine {
     let members = modules::BUILT_IN.iter().filter(|blueprint| name == "all" || blueprint.name == name).filter_map(|blueprint| {
         let built = Built::new(blueprint, &serde_json::json!({})).ok()?;
@@ -96,7 +96,7 @@ fn engine(name: &str, remembering: bool) -> Engine {
     Engine::new(Mode::Security, SessionRule::default(), members.collect(), if remembering { verdicts(100_000) } else { None })
 }
 
-/// The median over the texts of the best of some looks, microseconds.
+/// The median over the texts of the fastest of several scans, in µs.
 fn median(engine: &Engine, side: Side, texts: &[String], asked: &Arc<Fingerprints>) -> f64 {
     const LOOKS: usize = 7;
     let phase = if side == Side::Request { Phase::PreUpstream } else { Phase::PostUpstream };
@@ -120,7 +120,7 @@ fn median(engine: &Engine, side: Side, texts: &[String], asked: &Arc<Fingerprint
     times.get(times.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// A request of a system prompt and five turns, microseconds.
+/// A request with a system prompt and five turns, in µs.
 fn chat(engine: &Engine, corpus: &Corpus) -> f64 {
     const ROUNDS: usize = 51;
     let mut times: Vec<f64> = (0..ROUNDS)
@@ -138,7 +138,7 @@ fn chat(engine: &Engine, corpus: &Corpus) -> f64 {
     times.get(ROUNDS / 2).copied().unwrap_or(0.0)
 }
 
-/// Texts to look at.
+/// The texts to scan.
 struct Corpus {
     clean: String,
     dirty: String,

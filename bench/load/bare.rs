@@ -1,4 +1,4 @@
-//! The yardstick: Pingora forwarding to one address.
+//! The reference: Pingora forwarding to one address.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ impl ProxyHttp for Bare {
     }
 }
 
-/// Serves until it is killed.
+/// Serves until killed.
 pub fn run(listen: SocketAddr, upstream: SocketAddr) -> crate::Result<()> {
     let conf = ServerConf { threads: 1, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);

@@ -1,6 +1,6 @@
-//! The load: a chat over kept connections, as fast as they come back. As in a real conversation the system prompt and the
-//! history come again with every request; how much of the caller's words is new, [`Chat`] says. The mock provider says the
-//! last of them again, so what is new of them is new of the answer.
+//! The load: chat requests over kept connections, each sent as soon as the previous answer is complete. As in a real
+//! conversation, the system prompt and the history are repeated with every request; [`Chat`] says how much of the caller's
+//! text is new. The mock provider repeats the last message, so what is new in the request is new in the answer, too.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::Result;
 use super::http1::Connection;
 
-/// The key the caller presents; the gateway's configuration knows its hash.
+/// The caller's key; the gateway's configuration contains its hash.
 pub const KEY: &str = "sk_bench";
-/// Length of the request's body [bytes].
+/// Length of the request's body in bytes.
 const BODY: usize = 1024;
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Loads of this process so far.
+/// Number of loads started by this process.
 static LOADS: AtomicU64 = AtomicU64::new(0);
 
 /// What comes again of the words of a chat.
@@ -40,15 +40,15 @@ pub struct Mode {
     connections: usize,
     stream: bool,
     chat: Chat,
-    /// Those of the targets that it tells something about; all of them if empty.
+    /// The targets for which this mode is run; all targets if empty.
     pub targets: &'static [&'static str],
 }
 
-/// Targets that tell what reading texts costs.
+/// Targets that show the cost of scanning texts.
 const READERS: &[&str] = &["bare", "evidence", "guarded"];
 
-/// One caller; enough callers to fill a core; the same in chats of which more was seen before; streams, one at a time because
-/// the first byte must not queue.
+/// One caller; enough callers to fill a core; the same with chats of which more was seen before; and streams, one at a time
+/// so that the first byte does not queue.
 pub const MODES: [Mode; 5] = [
     Mode { name: "c=1", connections: 1, stream: false, chat: Chat::Unseen, targets: &[] },
     Mode { name: "c=32", connections: 32, stream: false, chat: Chat::Unseen, targets: &[] },
@@ -92,7 +92,7 @@ impl Load {
     }
 }
 
-/// What a load saw. Times in µs; for streams up to the first byte of the body.
+/// The result of a load. Times in µs; for streams up to the first byte of the body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     pub requests: usize,
@@ -109,11 +109,11 @@ const HISTORY: [(&str, &str); 2] = [
     ("user", "We are two adults and a child and would like to see the sea in May. Which towns are close?"),
     ("assistant", "Trieste takes six hours with one change, and Venice a little more. Both have quiet beaches."),
 ];
-/// Where the words stand that are new each time.
+/// The placeholder for words that are new each time.
 const NEW: &str = "aaaa aaaa aaaa";
 const FILLER: &str = "The quick brown fox jumps over the lazy dog while we wait for an answer. ";
 
-/// A request, rendered once but for its new words. Its text has an address to mask.
+/// A request, rendered once except for its new words. Its text contains an address to mask.
 pub struct Question {
     bytes: Vec<u8>,
     new: Range<usize>,
@@ -125,7 +125,7 @@ impl Question {
         let mut before: String = [("system", SYSTEM)].into_iter().chain(HISTORY).map(said).collect();
         let mut last = format!("Write to jane.doe@example.com about {NEW}. ");
         if chat == Chat::Grows {
-            // What would be the last message of the others was said two messages ago.
+            // The last message of the other modes was sent two messages ago.
             before += &said(("user", &last.replace(NEW, "the house by the sea").repeat(2)));
             before += &said(("assistant", &FILLER.repeat(2)));
             last += "And what would it cost to take the night train, with a cabin of our own? ";
@@ -138,7 +138,7 @@ impl Question {
         Self { bytes: bytes.into_bytes(), new: new.map_or(0..0, |at| at..at + NEW.len()) }
     }
 
-    /// The request with words of this number.
+    /// The request with the words for this number.
     pub fn ask(&mut self, mut number: u64) -> &[u8] {
         for letter in self.bytes[self.new.clone()].iter_mut().filter(|letter| **letter != b' ') {
             *letter = b'a' + (number % 26) as u8;
@@ -148,7 +148,7 @@ impl Question {
     }
 }
 
-/// A chat with this body, as it is sent.
+/// The HTTP request of a chat with this body.
 pub fn request(body: &str) -> String {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
@@ -161,7 +161,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-/// Waits up to 15 s for the target to serve, and makes sure that it answers both kinds of request.
+/// Waits up to 15 s for the target to serve, and checks that it answers both kinds of request.
 pub fn check(target: SocketAddr) -> Result<()> {
     runtime()?.block_on(async {
         let begun = Instant::now();
@@ -175,7 +175,8 @@ pub fn check(target: SocketAddr) -> Result<()> {
         for stream in [false, true] {
             let mut question = Question::new(stream, Chat::Unseen);
             let mut status = 503;
-            // Stores are opened while the listener is up already: until then nothing is let through uncounted.
+            // The listener is up before the stores are open; until then the gateway refuses requests that it could not
+            // count.
             while status == 503 && begun.elapsed() < Duration::from_secs(15) {
                 let answered = tokio::time::timeout(Duration::from_secs(5), connection.exchange(question.ask(0))).await;
                 status = answered.map_err(|_| "no answer within 5 s")??.status;
@@ -191,7 +192,7 @@ pub fn check(target: SocketAddr) -> Result<()> {
     })
 }
 
-/// The client role: warms up, says so on stdout, loads, and prints the [`Outcome`] as JSON.
+/// The client role: warms up, reports that on stdout, runs the load, and prints the [`Outcome`] as JSON.
 pub fn run(load: &Load) -> Result<()> {
     let local = tokio::task::LocalSet::new();
     let outcome = runtime()?.block_on(local.run_until(drive(load)))?;
@@ -199,10 +200,10 @@ pub fn run(load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// The peer role: the mock provider, and a client for each [`Load`] that is read from stdin, on one thread.
+/// The peer role: the mock provider and, for each [`Load`] read from stdin, a client; all on one thread.
 ///
-/// Under load that thread never sleeps. Where client and provider live on the machine of the proxy, a proxy that gives
-/// them time to fall asleep is charged by the kernel for waking them, with every packet; on a network it would not be.
+/// Under load this thread never sleeps. If client and provider are on the proxy's machine and fall asleep while the proxy
+/// works, the kernel charges the proxy for waking them with every packet, which would not happen over a network.
 pub fn peer() -> Result<()> {
     let provider = mock::bind(mock::Options::at(([127, 0, 0, 1], 0).into()))?;
     println!("{}", provider.address());
@@ -230,7 +231,7 @@ pub fn peer() -> Result<()> {
 async fn drive(load: &Load) -> Result<Outcome> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + Duration::from_secs_f64(load.seconds);
-    // No two callers of any load of any process ask the same.
+    // Words are unique across all callers, loads and processes.
     let first = u64::from(std::process::id() & 0xfff) << 44 | LOADS.fetch_add(1, Ordering::Relaxed) << 32;
     let ask = |index| call(load.clone(), begin, end, index, first + ((index as u64) << 24));
     let callers: Vec<_> = (0..load.connections).map(|index| tokio::task::spawn_local(ask(index))).collect();
@@ -253,7 +254,7 @@ async fn drive(load: &Load) -> Result<Outcome> {
 
 #[derive(Default)]
 struct Seen {
-    /// [ns]
+    /// Nanoseconds.
     times: Vec<u32>,
     failed: usize,
     given_up: usize,
@@ -296,7 +297,7 @@ async fn call(load: Load, begin: Instant, end: Instant, index: usize, first: u64
             }
             _ => {
                 seen.failed += 1;
-                // A target that refuses must not turn the client into a spinning loop.
+                // A target that refuses must not make the client spin.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

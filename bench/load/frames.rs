@@ -1,5 +1,5 @@
-//! Does SafetySec keep the pace of streams? Streams of fifty frames, two milliseconds apart, sixteen and sixty-four at a
-//! time, through the same gateway with guards off and with the whole pack at work.
+//! Does SafetySec keep up with streams? Streams of fifty frames, two milliseconds apart, sixteen and sixty-four at a time,
+//! through the same gateway without guards and with all modules enabled.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::process::{Core, Process};
 use super::{Args, Result, gateway, start_provider};
 
 const FRAMES: usize = 50;
-/// Between two frames [ms].
+/// Pause between two frames, in ms.
 const PACE: usize = 2;
 const STREAMS: [usize; 2] = [16, 64];
-/// What the pack may add to the typical first byte, and to all but one in a hundred gaps [µs].
+/// What the modules may add to the median time to first byte, and to the 99th percentile of gaps, in µs.
 const BAR: f64 = 1000.0;
 const WARM_UP: Duration = Duration::from_millis(400);
 
@@ -27,7 +27,7 @@ const ANSWER: &str = "Leave Vienna at nine, change in Graz, and be at the sea by
     the local bus to the lagoon, which is shallow and warm enough for children from the middle of May. Call the harbour office at \
     10:30, ask for room 12 or 14, and bring hats, sun cream and a book for the ferry, which takes 45 minutes on a calm day.";
 
-/// What was seen of one load. Times in µs.
+/// The result of one load. Times in µs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Seen {
     streams: usize,
@@ -36,7 +36,7 @@ struct Seen {
     gap: [f64; 2],
 }
 
-/// Loads both gateways in turn and prints medians of the rounds.
+/// Loads both gateways in turn, and prints medians of the rounds.
 pub fn run(args: &Args) -> Result<bool> {
     let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 5 });
     let seconds = args.seconds.unwrap_or(if args.quick { 1.0 } else { 3.0 });
@@ -85,7 +85,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The role that follows streams, so many at a time for so long, and says on stdout what it saw.
+/// The role that reads streams, this many at a time for this long, and prints the result.
 pub fn follow(target: SocketAddr, streams: usize, seconds: f64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let begin = Instant::now() + WARM_UP;
@@ -108,9 +108,9 @@ pub fn follow(target: SocketAddr, streams: usize, seconds: f64) -> Result<()> {
     Ok(())
 }
 
-/// First bytes and gaps that one caller saw [µs].
+/// The first bytes and gaps that one caller saw, in µs.
 async fn caller(target: SocketAddr, number: usize, begin: Instant, end: Instant) -> std::io::Result<(Vec<f64>, Vec<f64>)> {
-    // Callers begin apart from each other, as they do anywhere.
+    // Callers do not start at the same moment, as in reality.
     tokio::time::sleep(Duration::from_micros(number as u64 * 1700 % 100_000)).await;
     let mut connection = Connection::open(target).await?;
     let (mut first, mut gaps) = (Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ async fn caller(target: SocketAddr, number: usize, begin: Instant, end: Instant)
     Ok((first, gaps))
 }
 
-/// The median and what all but one in a hundred stay below.
+/// The median and the 99th percentile.
 fn quantiles(mut values: Vec<f64>) -> [f64; 2] {
     values.sort_by(f64::total_cmp);
     [0.5, 0.99].map(|q| values.get((values.len() as f64 * q) as usize).copied().unwrap_or(f64::NAN))

@@ -13,20 +13,20 @@ pub struct Variant {
     pub name: &'static str,
     evidence: bool,
     log: &'static str,
-    /// `plugins` and `chains`.
+    /// The sections `plugins` and `chains`.
     chain: String,
-    /// Limits, budgets and usage.
+    /// Whether limits, budgets and usage are configured.
     full: bool,
 }
 
-/// No limit is near: what is measured is asking, not refusing.
+/// Limits that are never reached, so that the checks are measured and not refusals.
 const POLICY: &str =
     "{ratelimit: {requests: {per_second: 900000, per_minute: 50000000}, tokens: {per_minute: 900000000000}, concurrency: {max: 100000}}}";
 
 const EMPTY: &str = "chains: {default: {}}\n";
 
-/// The chain people start with: an audit line, a transform, personal data masked on the way out and restored on the way
-/// back, for which the answer is held.
+/// A typical first chain: an audit line, a transform, and masking of personal data, which is restored in the answer, so
+/// that the answer is held.
 const GOVERNED: &str = "\
 plugins:
   - {name: audit_log}
@@ -40,9 +40,9 @@ chains:
     post_response: {parallel: [audit_log], async: true}
 ";
 
-/// `empty` is the floor: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` SafetySec's
-/// default pack to that (observing, because the answers are checked), `governed` the chain people start with. `full` is all of governance on the
-/// empty chain: limits of four scopes, two budgets and usage.
+/// `empty` is the minimum: authentication, routing and metrics. `evidence` adds the evidence log, `guarded` adds
+/// SafetySec's default modules to that (observing, because the answers are checked), `governed` is a typical first chain.
+/// `full` is all of governance on the empty chain: limits of four scopes, two budgets and usage.
 pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     let chain = match &args.chain {
         Some(path) => fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
@@ -57,13 +57,13 @@ pub fn variants(args: &Args) -> Result<Vec<Variant>> {
     ])
 }
 
-/// The same gateway with SafetySec off, and with every module of the pack at work on requests and on streams.
+/// The same gateway with SafetySec off, and with every module active on requests and streams.
 pub fn guards() -> [Variant; 2] {
     let of = |name, safety| Variant { name, evidence: true, log: "warn", chain: format!("{EMPTY}{safety}"), full: false };
     [of("off", ""), of("pack", "safety: {mode: security}\n")]
 }
 
-/// Starts one; it may not serve yet.
+/// Starts a gateway; it may not serve yet.
 pub fn start(args: &Args, variant: &Variant, upstream: SocketAddr, folder: &Path) -> Result<(Process, SocketAddr)> {
     let (listen, admin) = (free_address()?, free_address()?);
     let folder = folder.join(variant.name);

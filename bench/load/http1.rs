@@ -1,4 +1,4 @@
-//! The least HTTP/1.1 a load generator needs: fixed bytes out, framing of the answer in.
+//! The minimum of HTTP/1.1 that a load generator needs: sends fixed bytes, and finds the end of the answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What the data of an event of a stream stands behind.
+/// The prefix of an event's data in a stream.
 const EVENT: &[u8] = b"data: ";
 
 /// A kept connection.
@@ -20,9 +20,9 @@ pub struct Connection {
 /// One answer.
 pub struct Exchange {
     pub status: u16,
-    /// From the first byte of the request to the first of the answer's body.
+    /// From the first byte of the request to the first one of the answer's body.
     pub first: Duration,
-    /// To the last.
+    /// From the first byte of the request to the last one of the answer.
     pub whole: Duration,
 }
 
@@ -43,7 +43,8 @@ impl Connection {
         self.follow(request, |_| {}).await
     }
 
-    /// The same, and tells of each event of a stream when it arrived after the one before, of the first after the request.
+    /// [`Self::exchange`] that also calls `event` for each event of a stream, with the time since the previous event, or
+    /// since the request.
     pub async fn follow(&mut self, request: &[u8], mut event: impl FnMut(Duration)) -> io::Result<Exchange> {
         self.buffer.clear();
         let begun = Instant::now();
@@ -81,7 +82,7 @@ impl Connection {
         }
     }
 
-    /// Sends `request` and goes away: at once, or when the answer begins.
+    /// Sends `request` and closes the connection: at once, or when the answer begins.
     pub async fn abandon(mut self, request: &[u8], at_once: bool) -> io::Result<()> {
         self.stream.write_all(request).await?;
         if !at_once {
@@ -90,7 +91,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The last answer, for messages.
+    /// The last answer, for error messages.
     pub fn answer(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()
     }
@@ -102,7 +103,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Moves `at` over whole chunks; true after the last.
+    /// Moves `at` over complete chunks; `true` after the last one.
     fn skip_chunks(&self, at: &mut usize) -> io::Result<bool> {
         loop {
             let rest = &self.buffer[(*at).min(self.buffer.len())..];

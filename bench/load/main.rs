@@ -1,9 +1,9 @@
-//! What does governing a request cost, against the same Pingora doing nothing?
+//! What does it cost to govern a request, compared to the same Pingora doing nothing?
 //!
-//! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS | --frames]` starts a mock provider, a bare Pingora pass-through
-//! built from the same crates with the same allocator, and the gateway itself in several configurations, and loads them
-//! in turn, round by round, so that a noisy machine is noisy for all. Every process is this binary in another role,
-//! except the gateway. With `taskset` the proxies have core 1 and client and provider, in one process, core 0.
+//! `cargo bench --bench load -- [--quick] [--assert] [--soak SECS | --frames]` starts a mock provider, a bare Pingora
+//! pass-through built from the same crates with the same allocator, and the gateway in several configurations, and loads
+//! them in turn, round by round, so that noise affects all of them. Every process except the gateway is this binary in
+//! another role. With `taskset` the proxies run on core 1; client and provider, in one process, on core 0.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is a table for people")]
 
 mod bare;
@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves the mock provider on a free port and says on stdout which.
+/// Serves the mock provider on a free port, and prints the port.
 fn serve_mock() -> Result<()> {
     let provider = mock::bind(mock::Options::at(([127, 0, 0, 1], 0).into()))?;
     println!("{}", provider.address());
@@ -116,7 +116,7 @@ fn serve_mock() -> Result<()> {
     Ok(runtime.block_on(provider.serve())?)
 }
 
-/// A thing to load; `direct` has no process of its own.
+/// A target of the load; `direct` has no process of its own.
 struct Target {
     name: &'static str,
     address: SocketAddr,
@@ -124,7 +124,7 @@ struct Target {
     idle_rss: f64,
 }
 
-/// A process in a role that provides, and where.
+/// Starts a process in a providing role, and returns its address.
 fn start_provider(role: &str) -> Result<(Process, SocketAddr)> {
     let mut provider = Process::role(Core::Client, &[role])?;
     let address = provider.read_line()?.trim().parse()?;
@@ -175,11 +175,11 @@ fn compare(args: &Args) -> Result<bool> {
     Ok(held || !args.assert)
 }
 
-/// Runs one load; with it, the CPU the proxy used per request [µs].
+/// Runs one load. Also returns the proxy's CPU time per request in µs.
 fn measure(peer: &mut Process, load: &Load, proxy: Option<&Process>) -> Result<(Outcome, f64)> {
     let cpu = || proxy.map_or(Ok(0.0), Process::cpu_seconds);
     peer.say(&serde_json::to_string(load)?)?;
-    // The client says a line when it is warm and one when it is done.
+    // The client prints a line when it is warm, and another when it is done.
     peer.read_line()?;
     let before = cpu()?;
     let line = peer.read_line()?;

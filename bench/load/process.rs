@@ -1,4 +1,4 @@
-//! Child processes: where they run, what they cost, and that none outlives the benchmark.
+//! Child processes: pinned to cores, measured, and killed with the benchmark.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -10,21 +10,21 @@ use std::sync::LazyLock;
 
 use super::Result;
 
-/// Clock ticks of `/proc/PID/stat`; 100 on every Linux that Rust runs on.
+/// Clock ticks in `/proc/PID/stat`; 100 on every Linux that Rust supports.
 const TICKS: f64 = 100.0;
-/// How much of what a process said last goes into an error [bytes].
+/// How much of a process's stderr is quoted in an error, in bytes.
 const LAST_WORDS: u64 = 2000;
 
-/// Which core a process is kept on.
+/// The core to which a process is pinned.
 #[derive(Clone, Copy)]
 pub enum Core {
-    /// With everything that is not measured.
+    /// The core of everything that is not measured.
     Client,
-    /// With the other proxies, of which one at a time is loaded.
+    /// The core of the proxies, of which only one at a time is loaded.
     Proxy,
 }
 
-/// Whether cores can be told apart.
+/// Whether processes can be pinned to different cores.
 static PINNED: LazyLock<bool> = LazyLock::new(|| {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let probe = Command::new("taskset").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -35,23 +35,23 @@ static PINNED: LazyLock<bool> = LazyLock::new(|| {
     pinned
 });
 
-/// A child; killed when dropped.
+/// A child process; killed when dropped.
 pub struct Process {
     child: Child,
-    /// What a role says; the gateway's goes with its stderr.
+    /// The stdout of a role; the gateway's goes to its stderr.
     stdout: Option<BufReader<ChildStdout>>,
-    /// Where a role listens.
+    /// The stdin of a role.
     stdin: Option<ChildStdin>,
     stderr: File,
 }
 
 impl Process {
-    /// This binary in another role.
+    /// Starts this binary in another role.
     pub fn role<S: AsRef<OsStr>>(core: Core, arguments: &[S]) -> Result<Self> {
         Self::spawn(core, &std::env::current_exe()?, arguments, &[], true)
     }
 
-    /// Another program, with additions to its environment.
+    /// Starts another program, with additional environment variables.
     pub fn start<S: AsRef<OsStr>>(core: Core, program: &Path, arguments: &[S], environment: &[(&str, &str)]) -> Result<Self> {
         Self::spawn(core, program, arguments, environment, false)
     }
@@ -67,7 +67,7 @@ impl Process {
         }
         line.push(program.into());
         line.extend(arguments.iter().map(|argument| argument.as_ref().to_owned()));
-        // A file instead of a pipe: nobody reads while the load runs.
+        // A file instead of a pipe, because it is not read while the load runs.
         let stderr = tempfile::tempfile()?;
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).envs(environment.iter().copied());
@@ -79,13 +79,13 @@ impl Process {
         Ok(Self { child, stdout, stdin, stderr })
     }
 
-    /// Says a line to its stdin.
+    /// Writes a line to its stdin.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().ok_or("a child that does not listen")?;
         Ok(writeln!(stdin, "{line}").and_then(|()| stdin.flush()).map_err(|error| format!("{error}{}", self.last_words()))?)
     }
 
-    /// The next line of its stdout.
+    /// Reads a line of its stdout.
     pub fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
         if self.stdout.as_mut().map_or(Ok(0), |stdout| stdout.read_line(&mut line))? == 0 {
@@ -94,7 +94,7 @@ impl Process {
         Ok(line)
     }
 
-    /// The end of its stderr, to be appended to a message.
+    /// The end of its stderr, for error messages.
     pub fn last_words(&self) -> String {
         let read = || -> std::io::Result<String> {
             let mut file = self.stderr.try_clone()?;
@@ -115,16 +115,16 @@ impl Process {
         Ok(fs::read_to_string(&path).map_err(|error| format!("{path}: {error}{}", self.last_words()))?)
     }
 
-    /// User and system time of all its threads so far [s].
+    /// User and system time of all its threads so far, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = self.proc("stat")?;
-        // The name of the program may contain anything but is the last thing in parentheses.
+        // The name of the program may contain anything, but is the last thing in parentheses.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).ok_or("odd /proc/PID/stat");
         Ok((ticks(11)? + ticks(12)?) / TICKS)
     }
 
-    /// Resident memory [MiB].
+    /// Resident memory in MiB.
     pub fn rss_mib(&self) -> Result<f64> {
         let status = self.proc("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("odd /proc/PID/status")?;
@@ -132,7 +132,7 @@ impl Process {
         Ok(kib / 1024.0)
     }
 
-    /// Open descriptors.
+    /// Number of open file descriptors.
     pub fn descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
@@ -145,7 +145,7 @@ impl Drop for Process {
     }
 }
 
-/// An address nobody listens on yet.
+/// An address on which nothing listens yet.
 pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

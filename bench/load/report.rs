@@ -1,4 +1,4 @@
-//! The table, and the bars it is held to.
+//! The table of results, and the bars they must meet.
 
 use super::client::{MODES, Outcome};
 
@@ -9,14 +9,14 @@ pub struct Cell {
     /// Index of the target.
     pub target: usize,
     pub outcome: Outcome,
-    /// CPU of the proxy per request [µs].
+    /// CPU time of the proxy per request, in µs.
     pub cpu_us: f64,
 }
 
-/// One target.
+/// The memory of one target.
 pub struct Row {
     pub name: &'static str,
-    /// [MiB]
+    /// In MiB.
     pub idle_rss: f64,
     pub loaded_rss: f64,
 }
@@ -30,12 +30,12 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Median over the rounds of one figure of one target.
+/// The median over the rounds of one figure of one target.
 fn typical(cells: &[Cell], mode: &str, target: usize, figure: impl Fn(&Cell) -> f64) -> f64 {
     median(cells.iter().filter(|cell| cell.mode == mode && cell.target == target).map(figure).collect())
 }
 
-/// Median over the rounds of `compare(figure, figure of bare in the same round)`.
+/// The median over the rounds of `compare(figure, figure of bare in the same round)`.
 fn against(
     rows: &[Row],
     cells: &[Cell],
@@ -47,7 +47,7 @@ fn against(
     beside(rows, cells, (mode, "bare"), target, figure, compare)
 }
 
-/// The same against another target than bare.
+/// [`against`] relative to another target than bare.
 fn beside(
     rows: &[Row],
     cells: &[Cell],
@@ -108,11 +108,11 @@ pub fn print(rows: &[Row], cells: &[Cell]) {
     println!("\n{failed} of {} requests failed", cells.iter().map(|cell| cell.outcome.requests).sum::<usize>());
 }
 
-/// Prints every bar with what was measured; false when one is missed.
+/// Prints every bar with the measured value; `false` when one is missed.
 pub fn bars(rows: &[Row], cells: &[Cell]) -> bool {
     let mut held = true;
     let mut bar = |what: String, measured: f64, limit: f64| {
-        // A figure that could not be measured is not a bar that was held.
+        // A figure that could not be measured does not meet its bar.
         let good = measured <= limit;
         held &= good;
         println!("{} {what}: {measured:.2} (bar {limit})", if good { "ok    " } else { "MISSED" });

@@ -1,4 +1,4 @@
-//! Does memory stay where it is while callers come, go and give up?
+//! Does memory stay constant while callers connect, disconnect and abort requests?
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use super::client::{self, Load, Outcome};
 use super::process::{Core, Process};
 use super::{Args, Result, gateway, start_provider};
 
-/// Every so manyth call is given up: five percent.
+/// One in this many calls is aborted: five percent.
 const GIVE_UP: usize = 20;
-/// Growth after the first quarter that is still noise: a factor and a constant [MiB].
+/// Growth after the first quarter that counts as noise: a factor, and a constant in MiB.
 const ALLOWED: (f64, f64) = (1.2, 8.0);
 
-/// Loads the governed gateway with whole answers and streams, printing RSS and descriptors over time.
+/// Loads the governed gateway with whole answers and streams, and prints RSS and descriptors over time.
 pub fn run(args: &Args, seconds: f64) -> Result<bool> {
     let (_provider, upstream) = start_provider("mock")?;
     let folder = tempfile::tempdir()?;
