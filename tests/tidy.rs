@@ -1,4 +1,4 @@
-//! The rules of the tree that no compiler holds. Each says why it is there, so that who meets it knows what to do.
+//! Rules about the source tree that no compiler checks. Each has a reason, which is printed with a violation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
@@ -8,12 +8,12 @@ use odock_edge::error::codes;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A pattern that only some places may contain.
+/// A pattern that is forbidden except in some places.
 struct Rule {
     pattern: &'static str,
-    /// Where it is searched, as path prefixes.
+    /// Path prefixes in which the pattern is searched.
     within: &'static [&'static str],
-    /// Where it may stand, as path prefixes.
+    /// Path prefixes in which it is allowed.
     allowed: &'static [&'static str],
     why: &'static str,
 }
@@ -28,7 +28,7 @@ const RULES: &[Rule] = &[
         why: "Pingora changes under us with every release: the request path meets it in src/proxy, the process in src/gateway.rs, and the mock provider is a server of its own",
     },
     Rule {
-        // The options of our own module are not the driver's.
+        // `redis::Options` is this crate's own type, not the driver's.
         pattern: r"(^|[^\w:])(::)?redis::(?!Options\b)",
         within: SOURCE,
         allowed: &["src/store/redis/", "src/store/conformance/"],
@@ -150,10 +150,10 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Every file under the parts of the tree that people write, relative to the root.
+/// Every file in the hand-written parts of the tree, relative to the root.
 fn files() -> Vec<String> {
     fn walk(at: &Path, out: &mut Vec<PathBuf>) {
-        // What cannot be looked at is not in order.
+        // An unreadable folder is an error.
         for entry in std::fs::read_dir(at).unwrap_or_else(|error| panic!("{}: {error}", at.display())) {
             let path = entry.unwrap().path();
             if path.is_dir() { walk(&path, out) } else { out.push(path) }
@@ -175,8 +175,8 @@ fn read(file: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The lines of a Rust file that are built into the gateway: without comments, and without items that only tests see. As
-/// rustfmt writes it, an item ends at its own indentation.
+/// The lines of a Rust file that are built into the gateway: without comments, and without `#[cfg(test)]` items. In
+/// rustfmt's layout an item ends at its own indentation.
 fn built_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut test = None;
     let mut built = move |line: &str| {
@@ -192,13 +192,13 @@ fn built_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().filter(move |(_, line)| built(line)).map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default()))
 }
 
-/// The items that only tests see: the first line after each `#[cfg(test)]` that is no attribute.
+/// Items under `#[cfg(test)]`: the first line after each such attribute that is not another attribute.
 fn test_items<'a>(lines: &[&'a str]) -> impl Iterator<Item = &'a str> {
     let marks = lines.iter().enumerate().filter(|(_, l)| l.trim() == "#[cfg(test)]").map(|(n, _)| n);
     marks.filter_map(|n| lines[n + 1..].iter().find(|l| !l.trim().starts_with("#[")).copied())
 }
 
-/// Files that are modules of tests as a whole: `#[cfg(test)] mod name;` in the module above.
+/// Files that consist of tests only: `#[cfg(test)] mod name;` in the parent module.
 fn test_files(files: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for file in files.iter().filter(|f| f.ends_with(".rs")) {
@@ -210,7 +210,7 @@ fn test_files(files: &[String]) -> Vec<String> {
         };
         for name in test_items(&lines).filter_map(|item| item.trim().strip_prefix("mod ")?.strip_suffix(';')) {
             found.push(folder.join(format!("{name}.rs")).display().to_string());
-            // With #[path] the file stands beside.
+            // With `#[path]` the file is beside the parent.
             found.push(
                 Path::new(file)
                     .with_file_name(format!("{}_test.rs", Path::new(file).file_stem().unwrap().to_str().unwrap()))
@@ -235,7 +235,7 @@ fn rules_of_the_tree() {
     let files = files();
     let test_files = test_files(&files);
     for rule in RULES {
-        // The regex crate has no look-ahead; the one rule that wants it is written as a match and an exception.
+        // The regex crate has no look-ahead; patterns that use it are split into a match and an exception.
         let (pattern, except) = match rule.pattern.split_once("(?!") {
             Some((before, after)) => {
                 let after = after.trim_end_matches(')');
@@ -246,7 +246,7 @@ fn rules_of_the_tree() {
         let prefixed = |file: &str, list: &[&str]| list.iter().any(|p| file.starts_with(p));
         for file in files.iter().filter(|f| prefixed(f, rule.within) && !prefixed(f, rule.allowed)) {
             let text = read(file);
-            // Rules about code are about code that is built into the gateway; the others are about every text.
+            // Rules about code apply only to code that is built into the gateway; the others apply to all text.
             let of_code = rule.within.iter().all(|p| p.starts_with("src/") || p.starts_with("plugins/"));
             if of_code && test_files.contains(file) {
                 continue;
@@ -314,8 +314,8 @@ fn a_plugin_is_a_folder_with_all_that_belongs_to_it() {
     }
 }
 
-/// A table of the README that is written from what it tells of: `wanted` makes it of the one that stands there.
-/// `UPDATE_GOLDEN=1` writes it, made of nothing.
+/// Checks a table of the README that is generated: `wanted` makes the new table, given the current one. `UPDATE_GOLDEN=1`
+/// writes the table, generated from scratch.
 fn table_of_the_readme(name: &str, wanted: impl Fn(Option<&str>) -> String) {
     let (begin, end) = (format!("<!-- {name}: begin, written by tests/tidy.rs -->\n"), format!("<!-- {name}: end -->"));
     let file = Path::new(ROOT).join("README.md");
@@ -329,8 +329,8 @@ fn table_of_the_readme(name: &str, wanted: impl Fn(Option<&str>) -> String) {
     }
 }
 
-/// The README's table of codes is the table of codes, and its plugins are as their manifests say. A plugin that somebody
-/// just made need not be there: a folder passes with no other file edited.
+/// The README's tables of codes and plugins are up to date. A plugin that was just made may be missing, so that a new
+/// folder passes without any other change.
 #[test]
 fn the_readme_lists_every_code_and_the_plugins() {
     table_of_the_readme("codes", |_| {

@@ -1,5 +1,5 @@
-//! The upstream gets exactly the filtered bytes: at any size, in any framing, whatever was done to them, however often
-//! they had to be sent.
+//! The upstream receives exactly the filtered bytes: at any size and in any framing, whatever was changed, and however
+//! often the request was sent.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Callers that are slow, or go away.
+//! Callers that are slow or disconnect.
 
 use std::time::{Duration, Instant};
 

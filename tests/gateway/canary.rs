@@ -1,5 +1,5 @@
-//! Secrets planted everywhere a secret can be come out nowhere but where they belong: at no log level, in no metric, error
-//! or evidence record.
+//! Secrets planted everywhere a secret can be appear only where they belong: not in logs of any level, metrics, errors or
+//! evidence records.
 
 use std::time::Duration;
 

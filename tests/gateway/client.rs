@@ -1,5 +1,5 @@
-//! The callers of the tests: a client that sends exactly the bytes it is told to over HTTP/1.1, and one over HTTP/2.
-//! Both show what really arrived, and neither repairs anything.
+//! The callers of the tests: an HTTP/1.1 client that sends exact bytes, and an HTTP/2 client. Both report what really
+//! arrived, and repair nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +96,7 @@ pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
-    /// Whether the body ended the way its framing promised.
+    /// Whether the body ended as its framing promised.
     pub complete: bool,
 }
 
@@ -119,7 +119,7 @@ impl Response {
     }
 }
 
-/// What the body of an answer still owes.
+/// The framing of the rest of an answer's body.
 #[derive(Debug)]
 enum Rest {
     None,
@@ -134,7 +134,7 @@ pub struct Http1 {
     reader: Reader,
 }
 
-/// The answers of a connection.
+/// Reads the answers of a connection.
 struct Reader {
     io: ReadHalf<Box<dyn Io>>,
     buffer: BytesMut,
@@ -167,12 +167,12 @@ impl Http1 {
         self.writer.flush().await
     }
 
-    /// The next response head, 1xx included; none when the connection ended first.
+    /// The next response head, including 1xx; `None` if the connection ended first.
     pub async fn head(&mut self) -> Option<Response> {
         self.reader.head(false).await
     }
 
-    /// The next part of the body as it arrives; `Ok(None)` at its proper end, `Err` when it was cut.
+    /// The next part of the body as it arrives; `Ok(None)` at its proper end, `Err` if it was cut off.
     pub async fn part(&mut self) -> Result<Option<Bytes>, &'static str> {
         self.reader.part().await
     }
@@ -182,12 +182,12 @@ impl Http1 {
         self.reader.finish(head).await
     }
 
-    /// The final answer, interim ones skipped; none when the connection ended without one.
+    /// The final answer, skipping interim ones; `None` if the connection ended without one.
     pub async fn response(&mut self) -> Option<Response> {
         self.reader.response(false).await
     }
 
-    /// Sends a request and reads its answer at the same time: a refusal may come before the body was taken.
+    /// Sends a request and reads its answer concurrently, since a refusal may come before the whole body was read.
     pub async fn send(&mut self, request: &Request) -> Option<Response> {
         let bytes = request.encode();
         let Self { writer, reader } = self;
@@ -232,7 +232,7 @@ impl Http1 {
 }
 
 impl Reader {
-    /// Reads more bytes; false at the end of the connection.
+    /// Reads more bytes; `false` at the end of the connection.
     async fn fill(&mut self) -> bool {
         matches!(self.io.read_buf(&mut self.buffer).await, Ok(n) if n > 0)
     }
@@ -345,7 +345,7 @@ async fn tls(port: u16, certificate: &[u8], alpn: &[&[u8]]) -> impl Io + use<> {
     connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap()
 }
 
-/// One request over a connection of its own, HTTP/1.1 or HTTP/2 as its framing says, under the watchdog.
+/// Sends one request over a connection of its own, HTTP/1.1 or HTTP/2 depending on its framing, under the watchdog.
 pub async fn send(port: u16, request: &Request) -> Response {
     let exchange = async {
         match request.framing {
@@ -364,7 +364,7 @@ pub async fn send(port: u16, request: &Request) -> Response {
     }
 }
 
-/// One HTTP/2 connection: prior knowledge in clear, ALPN over TLS.
+/// One HTTP/2 connection: with prior knowledge in plain text, by ALPN over TLS.
 pub struct H2 {
     sender: h2::client::SendRequest<Bytes>,
 }
@@ -389,7 +389,7 @@ impl H2 {
         Self { sender }
     }
 
-    /// Sends the request and gives the head with the body still to be read.
+    /// Sends the request, and returns the head and the stream of the unread body.
     pub async fn open(&mut self, request: &Request) -> Result<(Response, h2::RecvStream), h2::Error> {
         let mut head = http::Request::builder()
             .method(request.method.as_str())

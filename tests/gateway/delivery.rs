@@ -1,4 +1,4 @@
-//! Deliveries: what was handed over arrives, whatever happens to the receiver, the process or the store.
+//! Deliveries arrive whatever happens to the receiver, the process or the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Deliveries to receivers of other authors: a Standard Webhooks verifier, an SMTP server, syslog over every carrier,
-//! PostgreSQL. A peer that is not installed is skipped with a word on stderr; tests/run installs them.
+//! Deliveries to independent receivers: a Standard Webhooks verifier, an SMTP server, syslog over every transport,
+//! PostgreSQL. A peer that is not installed is skipped with a message on stderr; tests/run installs them.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Deliveries over a PostgreSQL that several gateways share, and that goes away.
+//! Deliveries over a PostgreSQL that several gateways share and that becomes unavailable.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

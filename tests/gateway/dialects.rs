@@ -1,4 +1,4 @@
-//! What applications say to the gateway and what providers hear: endpoints, models, credentials.
+//! What applications send to the gateway and what providers receive: endpoints, models, credentials.
 
 use std::time::{Duration, Instant};
 

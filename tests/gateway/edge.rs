@@ -1,4 +1,4 @@
-//! The gateway of a test: the real binary with a configuration of the test's own, on free loopback ports, ended on drop.
+//! The gateway of a test: the real binary with the test's configuration, on free loopback ports, killed on drop.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use crate::client::{self, Request, Response};
 
-/// The key the usual configuration knows; the file has its SHA-256 only.
+/// The key in the usual configuration, which contains only its SHA-256.
 pub const KEY: &str = "sk_test_4f1c2a90b7d84e6f";
-/// A key of the same organisation without a single grant.
+/// A key of the same organisation without grants.
 pub const KEY_WITHOUT_GRANTS: &str = "sk_test_ungranted_0001";
 pub const KEY_EXPIRED: &str = "sk_test_expired_0001";
 pub const KEY_REVOKED: &str = "sk_test_revoked_0001";
 /// A key of another organisation.
 pub const KEY_ELSEWHERE: &str = "sk_test_elsewhere_0001";
-/// What the gateway must show the provider instead of the caller's key.
+/// The credential that the gateway presents to the provider instead of the caller's key.
 pub const PROVIDER_KEY: &str = "sk-provider-7781aa";
 
 /// How long a start may take: the debug binary on a machine with two cores that runs other tests as well.
@@ -25,8 +25,8 @@ const START: Duration = Duration::from_secs(60);
 /// How long a test waits for what must happen. It happens long before; but a machine may be slow, and do other things.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ports are handed out from below the ephemeral range, so that no outgoing connection of another test takes one between
-/// here and the gateway's bind.
+/// A free port from below the ephemeral range, so that no outgoing connection of another test takes it before the gateway
+/// binds it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 12_000 + (std::process::id() % 300) as u16 * 64;
@@ -42,17 +42,17 @@ pub fn sha256_hex(text: &str) -> String {
     ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// What a test writes into its configuration; every member is YAML text in block or flow form.
+/// The configuration of a test; every member is YAML text in block or flow form.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// The port of the provider `mock`, to which the models `fast` and `secret` belong; `claude` is there too.
+    /// The port of the provider `mock`, which serves the models `fast` and `secret`; `claude` is configured, too.
     pub upstream: u16,
     /// Lines under `server:`.
     pub server: String,
     /// Further lines of the provider `mock`, and the scheme of its address.
     pub provider: String,
     pub base_scheme: Option<&'static str>,
-    /// The type of the provider `mock`; `openai` unless given.
+    /// The type of the provider `mock`; by default `openai`.
     pub base_kind: Option<&'static str>,
     /// Items of `plugins:`, one flow mapping each.
     pub plugins: Vec<String>,
@@ -64,11 +64,11 @@ pub struct Setup {
     pub route: String,
     /// Further items of `routes:`, one flow mapping each.
     pub routes: Vec<String>,
-    /// Further top-level text.
+    /// Further top-level sections.
     pub more: String,
     /// Members of `evidence`, in flow form.
     pub evidence: String,
-    /// Members of `governance`, in flow form; without any no usage is kept.
+    /// Members of `governance`, in flow form; if empty, no usage is kept.
     pub governance: String,
     /// Members of `state`, in flow form.
     pub state: String,
@@ -84,9 +84,9 @@ pub struct Setup {
     pub team: String,
     pub fast: String,
     pub main: String,
-    /// The level of the log.
+    /// The log level.
     pub log: Option<&'static str>,
-    /// Whether the test's own plugins are linked in.
+    /// Whether the fault-injecting plugins of the tests are linked in.
     pub faults: bool,
     pub env: Vec<(String, String)>,
 }
@@ -106,7 +106,7 @@ impl Setup {
         self
     }
 
-    /// Adds a route to the plain upstream of the test under `/NAME/`; `more` are further members, e.g. `, retries: 3`.
+    /// Adds a route under `/NAME/` to the test's plain upstream; `more` are further members, e.g. `, retries: 3`.
     pub fn plain(mut self, name: &str, chain: &str, more: &str) -> Self {
         let upstream = self.upstream;
         self.routes.push(format!(
@@ -115,7 +115,7 @@ impl Setup {
         self
     }
 
-    /// Adds a route to the models for requests whose header `x-case` is `name`, with a chain of that name.
+    /// Adds a route to the models for requests with the header `x-case: NAME`, with a chain of that name.
     pub fn case(mut self, name: &str, chain: &str) -> Self {
         self.chains.push(format!("{name}: {chain}"));
         self.routes.push(format!("{{name: {name}, match: {{path: /v1/chat/completions, headers: {{x-case: {name}}}}}, chain: {name}}}"));
@@ -127,7 +127,7 @@ impl Setup {
         self
     }
 
-    /// The configuration file of this setup.
+    /// The configuration file.
     pub fn yaml(&self, port: u16, admin: u16, dir: &Path) -> String {
         let upstream = self.upstream;
         let dir = dir.display();
@@ -226,13 +226,13 @@ impl Setup {
     }
 }
 
-/// The binary under test, without arguments: the one that was built with the tests, or the one that `ODOCK_EDGE_BINARY` names,
-/// for measurements on an optimised one.
+/// The binary under test: the one built with the tests, or the one that `ODOCK_EDGE_BINARY` names, for measurements of an
+/// optimised build.
 pub fn binary() -> Command {
     Command::new(std::env::var_os("ODOCK_EDGE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_odock-edge").into()))
 }
 
-/// Runs a command of the binary to its end: exit code, stdout, stderr.
+/// Runs a command of the binary to its end. Returns exit code, stdout and stderr.
 pub fn cli(args: &[&str]) -> (i32, String, String) {
     let out = binary().args(args).env("MOCK_PROVIDER_KEY", PROVIDER_KEY).stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -280,7 +280,7 @@ impl Edge {
         }
     }
 
-    /// Kills the process as a power cut would, and starts another with the same files.
+    /// Kills the process as a power failure would, and starts another with the same files.
     pub async fn killed_and_started_again(&mut self, setup: &Setup) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -299,7 +299,7 @@ impl Edge {
         client::send(self.port, request).await
     }
 
-    /// Everything it wrote to stdout and stderr so far.
+    /// Everything that it has written to stdout and stderr.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
@@ -325,7 +325,7 @@ impl Edge {
         series.filter(|l| labels.iter().all(|label| l.contains(label))).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// The process that serves now: after an upgrade no longer the one that was started.
+    /// The id of the serving process; after an upgrade, not the one that was started.
     pub async fn pid(&self) -> u64 {
         self.admin("/version").await.json()["pid"].as_u64().unwrap()
     }
@@ -334,14 +334,14 @@ impl Edge {
         self.admin("/version").await.json()["config_hash"].as_str().unwrap().to_owned()
     }
 
-    /// Sends a signal to the process that was started, or to a successor.
+    /// Sends a signal to the started process, or to the given successor.
     pub fn signal(&self, name: &str, pid: Option<u64>) {
         let pid = pid.unwrap_or_else(|| u64::from(self.child.id()));
         let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
         assert!(status.success(), "kill -{name} {pid}");
     }
 
-    /// Waits for the started process to end and gives its exit code and how long that took.
+    /// Waits for the started process to end. Returns its exit code, and how long that took.
     pub async fn ended(&mut self, within: Duration) -> Option<(i32, Duration)> {
         let from = Instant::now();
         while from.elapsed() < within {
@@ -353,7 +353,7 @@ impl Edge {
         None
     }
 
-    /// Writes another configuration over the file; the ports stay.
+    /// Overwrites the configuration file; the ports stay the same.
     pub fn rewrite(&self, setup: &Setup) {
         std::fs::write(&self.file, setup.yaml(self.port, self.admin, self.dir.path())).unwrap();
     }
@@ -362,7 +362,7 @@ impl Edge {
         self.dir.path().join("evidence")
     }
 
-    /// The evidence files, those of processes that overlapped in an upgrade included.
+    /// The evidence files, including those of processes that overlapped during an upgrade.
     pub fn evidence_files(&self) -> Vec<PathBuf> {
         fn logs(at: &Path, out: &mut Vec<PathBuf>) {
             for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
@@ -380,17 +380,17 @@ impl Edge {
         files
     }
 
-    /// All evidence as text.
+    /// The evidence as text.
     pub fn evidence(&self) -> String {
         self.evidence_files().iter().map(|f| std::fs::read_to_string(f).unwrap_or_default()).collect()
     }
 
-    /// All evidence entries, without what links them.
+    /// All evidence entries, without their hashes.
     pub fn evidence_entries(&self) -> Vec<serde_json::Value> {
         self.evidence().lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap()["entry"].take()).collect()
     }
 
-    /// The evidence entry of a request, waiting for the writer.
+    /// The evidence entry of a request; waits for the writer.
     pub async fn record(&self, request_id: &str) -> serde_json::Value {
         let find = || self.evidence().lines().find(|l| l.contains(request_id)).map(str::to_owned);
         assert!(eventually(PATIENCE, || find().is_some()).await, "no evidence of {request_id}:\n{}", self.log());
@@ -403,7 +403,7 @@ impl Drop for Edge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // An upgraded gateway is not a child of this test; it is known by the test's own configuration file.
+        // After an upgrade the gateway is not a child of this test; it is found by the test's configuration file.
         let file = self.file.display().to_string();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };

@@ -1,5 +1,5 @@
-//! What an operator did not open stays closed: the real resolver and the real way out, for every plugin that calls out. What is
-//! refused by address, name and form is in `tests/golden/ssrf.jsonl`, which runs against the host alone.
+//! Destinations that the operator did not grant stay closed, for every plugin that connects out: with the real resolver and
+//! real connections. `tests/golden/ssrf.jsonl` has the cases by address, name and form, which run against the host alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Ways around a guard that a caller or a provider could take: what is read must be what is sent.
+//! Ways around a guard that a caller or a provider could try: what is scanned must be what is sent.
 
 use crate::client::{Framing, Http1, Request, WATCHDOG};
 use crate::edge::{KEY, Setup};

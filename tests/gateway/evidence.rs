@@ -1,4 +1,4 @@
-//! Evidence: one record a request with what was decided, and a log whose every change is found.
+//! Evidence: one record per request with the decisions made, and a log in which every change is detected.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! A plugin that fails, panics or runs out of time does what its `on_error` says, at each gate, for JSON and streams.
+//! A plugin that fails, panics or times out has the effect of its `on_error`, at each gate, for JSON and streams.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Plugins that fail, refuse, sleep and rewrite on purpose, linked the way an out-of-tree plugin is: this test binary
-//! starts itself again and runs the whole command line with the manifests below added.
+//! Plugins that fail, refuse, sleep and rewrite on purpose, linked like out-of-tree plugins: this test binary starts itself
+//! again and runs the whole command line with the manifests below.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Requests that two servers could read in two ways: refused before any plugin, never forwarded.
+//! Requests that two servers could parse differently: refused before any plugin runs, and never forwarded.
 
 use crate::client::{Http1, WATCHDOG};
 use crate::edge::{Edge, KEY, Setup};

@@ -1,4 +1,4 @@
-//! Limits, budgets, quotas and usage through the binary: who refuses what, what is given back, and what is on record.
+//! Limits, budgets, quotas and usage through the binary: refusals, releases, and records.
 
 use std::collections::HashMap;
 use std::path::Path;

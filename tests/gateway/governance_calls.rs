@@ -1,5 +1,4 @@
-//! What a shared store is asked: one question before the provider is called, one at the end, and nothing where the answer
-//! is known.
+//! Calls to a shared store: one before the provider is called, one at the end, and none where the answer is known.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
-//! Governance under traffic: floods of keys that nobody has, one record for each request whatever becomes of it, and a
-//! record store that is away. The large ones are ignored: `cargo test --test gateway governance_load -- --ignored --nocapture`.
+//! Governance under load: floods of unknown keys, exactly one usage record for each request, and an unavailable record
+//! store. The large tests are ignored by default: `cargo test --test gateway governance_load -- --ignored --nocapture`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

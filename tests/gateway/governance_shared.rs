@@ -1,5 +1,5 @@
-//! The bars of budgets and limits, with one process and with three on one Redis: nothing is spent beyond a budget, nothing
-//! is refused that has room, and no limit lets more through than it says.
+//! Budgets and limits are exact, with one process and with three on one Redis: nothing is spent beyond a budget, nothing is
+//! refused that fits, and no limit lets through more than it says.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

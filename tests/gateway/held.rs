@@ -1,4 +1,4 @@
-//! Answers that are held until they are judged, and what happens when one is too large to hold.
+//! Answers that are held until they are judged, and answers too large to hold.
 
 use bytes::Bytes;
 

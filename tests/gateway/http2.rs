@@ -1,4 +1,5 @@
-//! HTTP/2 where it can hurt: peers that say goodbye, refuse, give up by the thousand, send too much, or send nothing.
+//! HTTP/2 in difficult cases: peers that send GOAWAY, refuse streams, reset them by the thousand, send too much, or send
+//! nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Reload and shutdown with traffic on: nothing fails, nothing is cut, nothing is lost.
+//! Reload and shutdown under load: no request fails, no answer is cut off, no record is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

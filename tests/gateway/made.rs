@@ -1,4 +1,4 @@
-//! What `plugins new` writes for the briefs of `tests/golden/briefs`, built here as in any crate that links the gateway.
+//! The output of `plugins new` for the briefs in `tests/golden/briefs`, built here as in any crate that links the gateway.
 //! `UPDATE_GOLDEN=1 cargo test --test gateway plugin_life` writes the files again.
 
 use odock_edge::plugin::Manifest;

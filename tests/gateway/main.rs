@@ -1,5 +1,5 @@
-//! The gateway as a whole: the real binary on loopback, between callers that send exact bytes and a provider that keeps
-//! exact bytes. Nothing here looks inside; the library's own tests do that.
+//! Tests of the whole gateway: the real binary on loopback, between callers that send exact bytes and a provider that
+//! records exact bytes. Nothing here uses internals; the library's own tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod client;

@@ -1,4 +1,5 @@
-//! Tools behind the gateway: who may call which server and what of it, and what becomes of questions and answers.
+//! MCP servers behind the gateway: which callers may use which servers and tools, and how requests and answers are
+//! filtered.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is counted of an answer, and what has to be asked of the provider for it.
+//! How the usage of an answer is counted, and what the gateway asks the provider to report for that.
 
 use std::time::Duration;
 

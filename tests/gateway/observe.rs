@@ -1,4 +1,4 @@
-//! `mode: observe` says what would have happened and changes not one byte, in either direction.
+//! `mode: observe` records what would have happened, and changes not one byte in either direction.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Order and folding: sequential steps run in the order of the file, parallel verdicts fold to the strictest.
+//! Order of steps: sequential steps run in the order of the file, and of parallel verdicts the strictest wins.
 
 use crate::client::Request;
 use crate::edge::{KEY, Setup};

@@ -1,5 +1,5 @@
-//! The life of a plugin: from a brief to a folder that builds and passes, from there to an observing instance, to an
-//! evaluation, and to a report of what it would have done.
+//! The life of a plugin: from a brief to a folder that builds and passes, to an observing instance, to an evaluation, and
+//! to a report of what it would have done.
 
 use std::path::{Path, PathBuf};
 

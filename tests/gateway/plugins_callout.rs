@@ -1,4 +1,4 @@
-//! Systems outside that decide: a policy or DLP service on the way in and back, and an approval system.
+//! External systems that decide: a policy or DLP service for requests and answers, and an approval system.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

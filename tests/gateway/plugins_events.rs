@@ -1,4 +1,4 @@
-//! Plugins that tell: words that were counted and offers that were made, as headers, tags and deliveries.
+//! Plugins that report: counted words and offers, as headers, tags and deliveries.
 
 use serde_json::{Value, json};
 

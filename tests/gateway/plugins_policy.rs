@@ -1,4 +1,4 @@
-//! Plugins that decide and add by themselves: eligibility by metadata, enrichment, and answers that keep their schema.
+//! Plugins that decide by themselves: eligibility by metadata, enrichment, and schemas of answers.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `http_callout` before a policy in Rego that an engine of another author decides: `tests/golden/policy`.
+//! `http_callout` in front of a Rego policy, evaluated by an independent policy engine: `tests/golden/policy`.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Keys and usage on PostgreSQL, through the binary: what is kept there, and what happens while it is away.
+//! Keys and usage on PostgreSQL, through the binary, also while the server is unavailable.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! What callers are told when the gateway refuses. The bodies are goldens: scripts of callers match on them.
+//! What callers receive when the gateway refuses. The bodies are goldens, because callers' scripts match on them.
 
 use std::path::Path;
 

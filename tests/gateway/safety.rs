@@ -1,4 +1,4 @@
-//! SafetySec through the binary: what is found, redacted, blocked and remembered, in JSON and in streams, in every mode.
+//! SafetySec through the binary: detection, redaction, blocking and sessions, in JSON and in streams, in every mode.
 
 use std::time::Duration;
 

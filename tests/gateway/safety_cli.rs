@@ -1,4 +1,4 @@
-//! `safety scan` and `safety eval`: what other people's scripts rely on.
+//! `safety scan` and `safety eval`: the output on which users' scripts rely.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

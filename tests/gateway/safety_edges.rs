@@ -1,5 +1,5 @@
-//! SafetySec where words do not stand as plain strings: token ids, crumbs of text, files, queries, encoded streams, results of
-//! tools, and what stands beside the data of events.
+//! SafetySec where text is not in plain strings: token ids, tiny fragments, files, queries, encoded streams, tool results,
+//! and fields of events other than their data.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Safety modules of another crate, linked as an embedder links them: they are configured and seen as the built-in ones
-//! are, and one that fails or panics is told apart from a denial.
+//! Safety modules of another crate, linked as by an embedder: they are configured and reported like built-in ones, and
+//! failures and panics are distinguished from denials.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Risk sessions through the binary with a real Redis: two replicas share them, a store that is away is told by a metric,
-//! and nothing but a keyed digest of the caller stands in the store.
+//! Risk sessions through the binary with a real Redis: two replicas share them, an unavailable store is counted in a
+//! metric, and the store contains only a keyed digest of the caller.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

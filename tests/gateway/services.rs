@@ -1,4 +1,4 @@
-//! What the traffic listener answers by itself: whether it lives, whether it is ready, and the models of a key.
+//! What the traffic listener answers itself: liveness, readiness, and the models of a key.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What `siem_export` sends, as rsyslog understands it: a syslog server of other authors, over UDP, TCP and TLS.
+//! `siem_export` with rsyslog, an independent syslog server, over UDP, TCP and TLS.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What the service manager is told: ready, reloading, who the main process is (sd_notify(3), systemd.service(5)).
+//! Notifications to the service manager: ready, reloading, and the main process (sd_notify(3), systemd.service(5)).
 
 use std::time::Duration;
 

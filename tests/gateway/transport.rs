@@ -1,4 +1,4 @@
-//! Both protocols on both sides, encodings, interim answers, HEAD.
+//! Both protocol versions on both sides, content encodings, interim answers, HEAD.
 
 use std::io::{Read, Write};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A new binary takes over from the running one: no failed request, no cut stream, evidence in one piece.
+//! A new binary takes over from the running one: no request fails, no stream is cut off, and the evidence is complete.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! The provider of the tests: it keeps every byte it was sent and misbehaves on demand.
+//! The provider of the tests: it records every byte it receives, and misbehaves on demand.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 
 use crate::client::Io;
 
-/// One request as it arrived.
+/// A request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Which connection, counted from 0, and which request on it.
+    /// Index of the connection, and of the request on it, from 0.
     pub connection: usize,
     pub nth: usize,
     pub method: String,
@@ -40,17 +40,17 @@ impl Seen {
     }
 }
 
-/// What the provider does with one request.
+/// How the provider handles a request.
 #[derive(Debug, Clone)]
 pub enum Act {
     Answer(Answer),
-    /// Reads the head and closes: what a pooled connection does that died while idle.
+    /// Reads the head and closes, like a pooled connection that died while idle.
     CloseAfterHead,
-    /// Reads the whole request and closes without a byte.
+    /// Reads the whole request and closes without sending a byte.
     CloseAfterBody,
-    /// The same after a while.
+    /// Reads the whole request and closes after a while.
     CloseLater(Duration),
-    /// Writes these bytes as they are and closes.
+    /// Writes these bytes unchanged and closes.
     Raw(Vec<u8>),
 }
 
@@ -59,20 +59,20 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Body,
-    /// Before the head.
+    /// Time before the head is sent.
     pub delay: Duration,
 }
 
 #[derive(Debug, Clone)]
 pub enum Body {
     Whole(Bytes),
-    /// Chunked, with a pause before each part.
+    /// Chunked, with this pause before each part.
     Parts(Vec<Bytes>, Duration),
     /// The same with a pace, in milliseconds, that may change meanwhile.
     Paced(Vec<Bytes>, Arc<AtomicU64>),
     /// Chunked, and the connection is cut after the last part instead of ended.
     Cut(Vec<Bytes>),
-    /// This many bytes of `x`, with Content-Length.
+    /// This many bytes `x`, with Content-Length.
     Huge(usize),
 }
 
@@ -118,13 +118,13 @@ struct Script {
     usual: Box<Reply>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
-    /// Connections on which the gateway went away before the answer was complete.
+    /// Number of connections that the gateway closed before the answer was complete.
     abandoned: AtomicUsize,
     /// Answers that were written to their end.
     answered: AtomicUsize,
 }
 
-/// A running provider on a loopback port. It ends with the runtime of the test.
+/// A running provider on a loopback port. It ends with the test's runtime.
 #[derive(Clone)]
 pub struct Upstream {
     pub port: u16,
@@ -132,12 +132,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A provider that answers like the real ones: chat, messages and embeddings, as JSON or events.
+    /// A provider that answers like real ones: chat, messages and embeddings, as JSON or events.
     pub async fn start() -> Self {
         Self::with(provider).await
     }
 
-    /// A provider with its own usual answer.
+    /// A provider with another usual answer.
     pub async fn with(usual: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let (upstream, listener) = Self::bind(usual).await;
         let script = upstream.script.clone();
@@ -151,7 +151,7 @@ impl Upstream {
         upstream
     }
 
-    /// The same over TLS, HTTP/1.1 only.
+    /// A provider that serves HTTP/1.1 over TLS.
     pub async fn tls(acceptor: tokio_rustls::TlsAcceptor) -> Self {
         let (upstream, listener) = Self::bind(provider).await;
         let script = upstream.script.clone();
@@ -169,7 +169,7 @@ impl Upstream {
         upstream
     }
 
-    /// The same over HTTP/2 with prior knowledge.
+    /// A provider that serves HTTP/2 with prior knowledge.
     pub async fn h2() -> Self {
         let (upstream, listener) = Self::bind(provider).await;
         let script = upstream.script.clone();
@@ -195,7 +195,7 @@ impl Upstream {
         (Self { port: listener.local_addr().unwrap().port(), script }, listener)
     }
 
-    /// What to do with the next requests, before the usual answer is given again.
+    /// Handles the next requests in this way, and then as usual again.
     pub fn next(&self, acts: impl IntoIterator<Item = Act>) {
         self.script.queue.lock().unwrap().extend(acts);
     }
@@ -222,7 +222,7 @@ impl Upstream {
         self.script.seen.lock().unwrap().len()
     }
 
-    /// Forgets what was seen, and gives it.
+    /// Returns the requests seen so far, and forgets them.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.script.seen.lock().unwrap())
     }
@@ -242,7 +242,7 @@ impl Upstream {
 }
 
 impl Script {
-    /// Decides on a request whose head has been read. The usual answer needs the body as well, so it is decided later.
+    /// The planned handling of a request whose head has been read, if any. The usual answer also depends on the body.
     fn scripted(&self) -> Option<Act> {
         self.queue.lock().unwrap().pop_front()
     }
@@ -343,7 +343,7 @@ async fn read_body(io: &mut Box<dyn Io>, buffer: &mut BytesMut, seen: &Seen) -> 
     }
 }
 
-/// Ok(true) when the connection may be used again.
+/// Writes an answer. `Ok(true)` if the connection can be reused.
 async fn write_answer(io: &mut Box<dyn Io>, answer: &Answer, head_only: bool) -> std::io::Result<bool> {
     tokio::time::sleep(answer.delay).await;
     let mut head = format!("HTTP/1.1 {} Whatever\r\n", answer.status);
@@ -466,7 +466,7 @@ async fn answer_h2(
     let _ = out.send_data(Bytes::new(), true);
 }
 
-/// What the real providers answer, as far as the gateway looks at it.
+/// Answers like the real providers, as far as the gateway reads the answer.
 pub fn provider(seen: &Seen) -> Act {
     let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap_or_default();
     let model = body["model"].as_str().unwrap_or("none").to_owned();
