@@ -8,7 +8,7 @@ mod rows;
 use parts::Parts;
 use rows::{CREATE, Row, insert};
 
-/// What `plugins show analytics_export` prints.
+/// The manifest, as printed by `plugins show analytics_export`.
 pub static MANIFEST: Manifest = Manifest {
     name: "analytics_export",
     version: "1.0.0",

@@ -13,7 +13,7 @@ use answer::{Answer, State};
 use config::{Config, Rules, Want};
 use wire::{Form, Kind, Parts};
 
-/// What `plugins show approval` prints.
+/// The manifest, as printed by `plugins show approval`.
 pub static MANIFEST: Manifest = Manifest {
     name: "approval",
     version: "1.0.0",

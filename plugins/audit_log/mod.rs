@@ -6,7 +6,7 @@ mod field;
 
 use field::{Field, Said};
 
-/// What `plugins show audit_log` prints.
+/// The manifest, as printed by `plugins show audit_log`.
 pub static MANIFEST: Manifest = Manifest {
     name: "audit_log",
     version: "1.0.0",

@@ -6,7 +6,7 @@ mod letter;
 
 use letter::{Letter, letter};
 
-/// What `plugins show email_notify` prints.
+/// The manifest, as printed by `plugins show email_notify`.
 pub static MANIFEST: Manifest = Manifest {
     name: "email_notify",
     version: "1.0.0",

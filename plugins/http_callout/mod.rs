@@ -16,7 +16,7 @@ use document::{Phase, Texts};
 use ruling::Ruling;
 use wire::{Form, Parts};
 
-/// What `plugins show http_callout` prints.
+/// The manifest, as printed by `plugins show http_callout`.
 pub static MANIFEST: Manifest = Manifest {
     name: "http_callout",
     version: "1.0.0",

@@ -13,7 +13,7 @@ use config::{Config, Rules};
 use stream::Watch;
 use wire::{Form, Kind, Parts};
 
-/// What `plugins show keyword_events` prints.
+/// The manifest, as printed by `plugins show keyword_events`.
 pub static MANIFEST: Manifest = Manifest {
     name: "keyword_events",
     version: "1.0.0",

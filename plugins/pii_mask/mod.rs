@@ -31,7 +31,7 @@ use stream::{Filter, Work};
 use vaults::Vaults;
 use wire::Form;
 
-/// What `plugins show pii_mask` prints.
+/// The manifest, as printed by `plugins show pii_mask`.
 pub static MANIFEST: Manifest = Manifest {
     name: "pii_mask",
     version: "1.0.0",

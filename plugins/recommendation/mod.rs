@@ -13,7 +13,7 @@ use config::{Config, Rules};
 use signals::Signals;
 use wire::{Form, Kind, Parts};
 
-/// What `plugins show recommendation` prints.
+/// The manifest, as printed by `plugins show recommendation`.
 pub static MANIFEST: Manifest = Manifest {
     name: "recommendation",
     version: "1.0.0",

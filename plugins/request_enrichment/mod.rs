@@ -9,7 +9,7 @@ mod config;
 
 use config::{Config, Existing, Member, Rules};
 
-/// What `plugins show request_enrichment` prints.
+/// The manifest, as printed by `plugins show request_enrichment`.
 pub static MANIFEST: Manifest = Manifest {
     name: "request_enrichment",
     version: "1.0.0",

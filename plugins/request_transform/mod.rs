@@ -8,7 +8,7 @@ mod config;
 
 use config::{Config, FieldValue, Rules};
 
-/// What `plugins show request_transform` prints.
+/// The manifest, as printed by `plugins show request_transform`.
 pub static MANIFEST: Manifest = Manifest {
     name: "request_transform",
     version: "1.0.0",

@@ -14,7 +14,7 @@ use answers::Answer;
 use config::{Config, Repair, Rules, Schema};
 use wire::{Form, Kind, Parts};
 
-/// What `plugins show schema_guard` prints.
+/// The manifest, as printed by `plugins show schema_guard`.
 pub static MANIFEST: Manifest = Manifest {
     name: "schema_guard",
     version: "1.0.0",

@@ -8,7 +8,7 @@ mod syslog;
 
 use form::Form;
 
-/// What `plugins show siem_export` prints.
+/// The manifest, as printed by `plugins show siem_export`.
 pub static MANIFEST: Manifest = Manifest {
     name: "siem_export",
     version: "1.0.0",

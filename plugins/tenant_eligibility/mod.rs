@@ -8,7 +8,7 @@ mod config;
 
 use config::{Config, Rules, Ruling};
 
-/// What `plugins show tenant_eligibility` prints.
+/// The manifest, as printed by `plugins show tenant_eligibility`.
 pub static MANIFEST: Manifest = Manifest {
     name: "tenant_eligibility",
     version: "1.0.0",

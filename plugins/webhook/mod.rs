@@ -8,7 +8,7 @@ mod sign;
 use filter::{Kinds, OrderBy};
 use sign::Signer;
 
-/// What `plugins show webhook` prints.
+/// The manifest, as printed by `plugins show webhook`.
 pub static MANIFEST: Manifest = Manifest {
     name: "webhook",
     version: "1.0.0",

@@ -141,7 +141,7 @@ async fn table(args: &Args, settings: &RecordsSettings) -> Result<Table, RecordE
     let unfiltered = UsageFilter { from: args.from, until: args.until, ..UsageFilter::default() };
     let mut found = ask(args, &store, &filter).await;
     if filter != unfiltered && found.as_ref().is_ok_and(Table::is_of_nothing) {
-        // A wrong name must not look like somebody who used nothing.
+        // An unknown name must not look like a known one without usage.
         match named(&store, &mut filter).await {
             Ok(unknown) if unknown.is_empty() => found = ask(args, &store, &filter).await,
             Ok(unknown) => unknown.iter().for_each(|unknown| tell(&format!("odock-edge: {unknown}"))),

@@ -98,7 +98,7 @@ fn endpoint(
     })
 }
 
-/// The request's method, target, headers and body as JSON. Values of repeated fields are joined by `, `.
+/// A summary of the request as JSON, with the length and SHA-256 of its body. Values of repeated fields are joined by `, `.
 fn echo(request: &RequestHeader, body: &[u8]) -> Answer {
     let mut headers = serde_json::Map::new();
     for name in request.headers.keys() {

@@ -18,7 +18,7 @@ pub struct Question<'a> {
     pub expires_in: Duration,
 }
 
-/// The decision.
+/// The verdict on a [`Question`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
     /// Everything was taken and reserved.
@@ -35,7 +35,7 @@ pub enum Ruling {
 /// The answer to a [`Question`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
-    /// The decision.
+    /// The verdict.
     pub ruling: Ruling,
     /// When it was made, microseconds since the Unix epoch by the store's clock; needed for corrections.
     pub at: i64,

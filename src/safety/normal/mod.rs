@@ -40,7 +40,7 @@ pub struct Normal<'a> {
 }
 
 impl<'a> Normal<'a> {
-    /// Of a text as written; nothing is computed yet.
+    /// The forms of a text as written; nothing is computed yet.
     pub fn new(raw: &'a str) -> Self {
         Self { raw, folded: OnceLock::new(), views: OnceLock::new() }
     }

@@ -56,12 +56,12 @@ pub trait Principals: Send + Sync + 'static {
     /// Puts a team; see [`Self::put_organisation`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::put_organisation`].
     async fn put_team(&self, row: &MemberRow) -> Result<(), RecordError>;
     /// Puts a user; see [`Self::put_organisation`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::put_organisation`].
     async fn put_user(&self, row: &MemberRow) -> Result<(), RecordError>;
     /// Puts a model.
     ///
