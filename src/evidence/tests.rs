@@ -432,7 +432,7 @@ fn a_log_beside_the_main_one_is_missed() {
         let (old, _) = start(&settings(dir.path()));
         let (new, _) = start(&settings(dir.path()));
         for id in 1..6 {
-            new.request(&finished(id), &policy());
+            new.record(&finished(id), &policy(), TOOK);
         }
         if named_by_next {
             assert!(new.close(PATIENCE) && old.close(PATIENCE));
