@@ -14,7 +14,7 @@ pub use startable::{hindrances, startable};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use announce::{announce, notify};
@@ -119,6 +119,8 @@ struct Shared {
     stores: Stores,
     metrics: Arc<Metrics>,
     live: Arc<ArcSwap<Live>>,
+    /// How many configurations were loaded, the same file again included.
+    loads: AtomicU64,
     flights: Arc<Flights>,
     closing: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
@@ -225,6 +227,7 @@ impl Builder {
             stores,
             metrics,
             live,
+            loads: AtomicU64::new(1),
             flights: Arc::default(),
             closing: Arc::default(),
             ready: Arc::default(),
@@ -383,6 +386,7 @@ impl Shared {
                 let homes = live.snapshot.homes.clone();
                 live.snapshot.follows(&self.live.load().snapshot);
                 self.live.store(Arc::new(live));
+                self.loads.fetch_add(1, Ordering::Release);
                 if let Some(keyring) = &self.keyring {
                     keyring.table().rehome(homes);
                 }

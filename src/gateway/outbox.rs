@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt;
@@ -29,8 +30,8 @@ impl Senders for Shared {
         self.live.load().snapshot.instances.values().filter(sends).cloned().collect()
     }
 
-    fn configuration(&self) -> String {
-        self.live.load().snapshot.hash.clone()
+    fn loads(&self) -> u64 {
+        self.loads.load(Ordering::Acquire)
     }
 }
 

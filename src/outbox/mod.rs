@@ -85,8 +85,8 @@ pub trait Senders: Send + Sync + 'static {
     fn settings(&self) -> Arc<OutboxSettings>;
     /// The instances that may send now: enabled, not observing, and with the need `deliver`.
     fn instances(&self) -> Vec<Arc<Instance>>;
-    /// Identifies the configuration: differs after each load.
-    fn configuration(&self) -> String;
+    /// How many configurations were loaded so far; a reload of an unchanged file counts.
+    fn loads(&self) -> u64;
 }
 
 /// The outbox of this process. Cheap to clone.

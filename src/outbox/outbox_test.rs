@@ -84,8 +84,8 @@ impl Senders for World {
         vec![self.instance.clone()]
     }
 
-    fn configuration(&self) -> String {
-        String::new()
+    fn loads(&self) -> u64 {
+        1
     }
 }
 

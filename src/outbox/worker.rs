@@ -46,7 +46,7 @@ pub struct Worker {
     under_way: JoinSet<Over>,
     /// Outcomes that are not yet written to the store, by message id.
     unsettled: Vec<(i64, Settled)>,
-    configuration: String,
+    loads: u64,
     /// The position of the instance that leases first in this round.
     turn: usize,
     looked_around: Option<Instant>,
@@ -66,7 +66,7 @@ enum Look {
 impl Worker {
     /// A worker of an outbox.
     pub fn new(outbox: Outbox, records: Arc<dyn RecordStore>, senders: Arc<dyn Senders>) -> Self {
-        let configuration = senders.configuration();
+        let loads = senders.loads();
         Self {
             outbox,
             records,
@@ -74,7 +74,7 @@ impl Worker {
             receivers: Receivers::default(),
             under_way: JoinSet::new(),
             unsettled: Vec::new(),
-            configuration,
+            loads,
             turn: 0,
             looked_around: None,
             took_over: Instant::now(),
@@ -171,9 +171,9 @@ impl Worker {
     async fn look(&mut self) -> Result<Look, RecordError> {
         let settings = self.senders.settings();
         self.outbox.0.settings.lock().clone_from(&settings);
-        let configuration = self.senders.configuration();
-        if configuration != self.configuration {
-            self.configuration = configuration;
+        let loads = self.senders.loads();
+        if loads != self.loads {
+            self.loads = loads;
             self.receivers.forgive();
         }
         let carried = self.carry().await?;

@@ -1,6 +1,8 @@
 //! The upstream receives exactly the filtered bytes: at any size and in any framing, whatever was changed, and however
 //! often the request was sent.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use crate::client::{Framing, Request, Response};
@@ -10,6 +12,8 @@ use crate::upstream::{Act, Answer, Seen, Upstream};
 
 const KIB: usize = 1024;
 const LIMIT: usize = 16 * KIB * KIB;
+/// Longer than any answer takes that waits for nothing.
+const BOUND: Duration = Duration::from_secs(5);
 const SIZES: [usize; 7] = [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, KIB * KIB, LIMIT];
 
 fn pattern(size: usize) -> Bytes {
@@ -42,12 +46,12 @@ async fn start(upstream: &Upstream) -> Edge {
 
 /// Leaves at least `count` idle connections in the gateway's pool, so that the next attempts go to reused ones.
 async fn warm(edge: &Edge, upstream: &Upstream, count: usize) {
-    let slow = || Act::Answer(Answer::json("{}").delay(std::time::Duration::from_millis(60)));
+    let slow = || Act::Answer(Answer::json("{}").delay(Duration::from_millis(60)));
     upstream.next((0..count).map(|_| slow()));
     let request = Request::new("GET", "/unchanged/warm").bearer(KEY);
     let all = futures::future::join_all((0..count).map(|_| edge.send(&request))).await;
     assert!(all.iter().all(|a| a.status == 200));
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     upstream.take();
 }
 
@@ -61,7 +65,9 @@ async fn exchange(edge: &Edge, upstream: &Upstream, request: &Request, retries: 
             upstream.next((0..retries).map(|n| if n % 2 == 0 { Act::CloseAfterBody } else { Act::CloseAfterHead }));
         }
         upstream.take();
+        let began = Instant::now();
         let answer = edge.send(request).await;
+        assert!(began.elapsed() < BOUND, "an answer after {:?}", began.elapsed());
         let attempts = upstream.take();
         upstream.clear();
         if attempts.len() > retries || attempts.iter().all(|a| a.nth > 0) {
@@ -167,7 +173,7 @@ async fn a_refused_connection_is_tried_elsewhere_with_the_same_bytes() {
 async fn what_a_server_may_have_done_is_not_sent_again() {
     let upstream = Upstream::start().await;
     let edge = start(&upstream).await;
-    let late = Act::CloseLater(std::time::Duration::from_millis(1500));
+    let late = Act::CloseLater(Duration::from_millis(1500));
     for act in [late, Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-".to_vec())] {
         let request = Request::post("/unchanged/x", pattern(100)).bearer(KEY);
         let mut met = false;

@@ -292,6 +292,13 @@ async fn what_is_given_up_is_listed_sent_anew_and_dropped() {
     outcome(&edge, "disabled", 3).await;
     assert_eq!(receiver.upstream.count(), before);
 
+    // The same file loaded again is a configuration too: the receiver is asked once more.
+    receiver.fail(0, 410);
+    edge.signal("HUP", None);
+    assert!(edge::eventually(edge::PATIENCE, || edge.log().contains("configuration reloaded")).await);
+    requests(edge.port, KEY, 1).await;
+    outcome(&edge, "sent", 3).await;
+
     // An instance that is gone leaves its deliveries where they are.
     let gone = Setup { plugins: Vec::new(), chain: Vec::new(), more: outbox(""), ..setup(upstream.port, &[], "") };
     edge.rewrite(&gone);

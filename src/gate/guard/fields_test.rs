@@ -247,7 +247,8 @@ fn values_are_known_by_the_names_of_their_members() {
     let said =
         json!({"password": "tR7!kq9Zp2", "db": {"passwd": "tR7!kq9Zp2"}, "ssn": "219099942", "note": "tR7!kq9Zp2", "n": "219099942"});
     let password = "[REDACTED:password]";
-    let left = json!({"password": password, "db": {"passwd": password}, "ssn": "[REDACTED:ssn]", "note": "tR7!kq9Zp2", "n": "219099942"});
+    let left =
+        json!({"password": password, "db": {"passwd": password}, "ssn": "[REDACTED:us_ssn]", "note": "tR7!kq9Zp2", "n": "219099942"});
     assert_eq!(redacted(Phase::PreUpstream, Side::Request, call(said.clone())), call(left.clone()));
     let ask =
         |arguments: Value| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "arguments": arguments}});
