@@ -223,7 +223,7 @@ impl Lane {
         }
         match verdict {
             StreamVerdict::Abort(denial) => {
-                self.filter = None;
+                self.retire();
                 self.decision = Decision::Blocked;
                 self.execution.code = Some(denial.code.clone());
                 Err(denial)
@@ -314,7 +314,7 @@ impl Lane {
 
     /// Ends the filter after a failure; returns the denial if `on_error` refuses.
     fn fail(&mut self, failure: Failure) -> Option<Box<Denial>> {
-        self.filter = None;
+        self.retire();
         self.decision = self.step.failed(&failure, &mut self.execution);
         match self.step.verdict_of_failure(&mut self.execution) {
             Verdict::Next => None,

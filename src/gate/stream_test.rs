@@ -137,6 +137,15 @@ const ALLOW: OnError = OnError::Allow;
 const ENFORCE: Mode = Mode::Enforce;
 
 #[test]
+fn a_filter_that_refuses_or_fails_leaves_its_notes() {
+    for frame in ["abort", "error", "panic"] {
+        let seen = run(&[("a", &FILTER, DENY, ENFORCE)], &["x", frame]);
+        assert!(seen.end.is_some(), "{frame}");
+        assert_eq!(seen.executions[0].notes, [("name", "a".to_owned())], "{frame}");
+    }
+}
+
+#[test]
 fn frames_go_through_all_filters_in_order() {
     let a: Step4<'_> = ("a", &FILTER, DENY, ENFORCE);
     let b: Step4<'_> = ("b", &FILTER, DENY, ENFORCE);

@@ -55,10 +55,12 @@ pub struct Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        if session.req_header().uri.path().starts_with(admin_keys::PATH) {
+        let path = session.req_header().uri.path();
+        let below = |api: &str| path.strip_prefix(api).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if below(admin_keys::PATH) {
             return admin_keys::respond(self, session).await;
         }
-        if session.req_header().uri.path().starts_with(admin_usage::PATH) {
+        if below(admin_usage::PATH) {
             return admin_usage::respond(self, session).await;
         }
         let head = session.req_header();

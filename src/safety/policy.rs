@@ -27,7 +27,7 @@ pub enum OnError {
     /// It goes on without this module; counted and on record.
     #[default]
     Allow,
-    /// 503 `safety_unavailable`: what must be looked at was not.
+    /// 503 `plugin_unavailable`: what must be looked at was not.
     Deny,
 }
 

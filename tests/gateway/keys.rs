@@ -244,6 +244,7 @@ async fn operators_with_the_token_keep_keys_over_the_admin_listener() {
     assert_eq!(made.status, 200, "{}", made.text());
     let made = made.json();
     let (id, secret) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert_eq!(operator(&edge, "GET", &format!("/v1/keys{id}"), "", TOKEN).await.status, 404, "it is below another path");
     becomes(&edge, secret, "fast", (200, ""), SOON).await;
     assert_eq!(operator(&edge, "POST", "/v1/keys", &ask, TOKEN).await.status, 409);
     assert_eq!(operator(&edge, "GET", "/v1/keys?organisation=%61cme", "", TOKEN).await.json()["data"][0]["id"], json!(id));
