@@ -52,9 +52,9 @@ impl Order<'_> {
             whole?;
         }
         let Words { texts, files, embedded, named } = &words;
-        let file = |number: usize| files.iter().find(|(place, _)| *place == number).map(|(_, file)| file);
-        let embedded = |number: usize| embedded.iter().find(|(place, _)| *place == number).map(|(_, embedded)| embedded);
-        let named = |number: usize| named.iter().find(|(place, _)| *place == number).map(|(_, named)| named);
+        let file = |number: usize| of_text(files, number);
+        let embedded = |number: usize| of_text(embedded, number);
+        let named = |number: usize| of_text(named, number);
         let joints = if self.side == Side::Request { joint::joints(body, texts, |n| file(n).is_some()) } else { Vec::new() };
         let turn = latest_turn(texts);
         let before = |number: usize, kind, role| match self.side {
@@ -97,7 +97,7 @@ impl Order<'_> {
             if spans.is_empty() {
                 continue;
             }
-            match joints.iter().find(|joint| joint.first == number) {
+            match joints.binary_search_by_key(&number, |joint| joint.first).ok().and_then(|at| joints.get(at)) {
                 Some(joint) => joint.shares(&spans).for_each(|(number, spans)| edit(number, &spans)),
                 None => edit(number, &spans),
             }
@@ -162,6 +162,13 @@ pub(super) fn standing(kind: Kind, role: Role) -> bool {
 /// Whether a text is a JSON string, as opposed to a number.
 pub(super) fn quoted(body: &[u8], text: &Text<'_>) -> bool {
     text.span.start.checked_sub(1).and_then(|before| body.get(before)) == Some(&b'"')
+}
+
+/// The entry of a text in a list ordered by the texts' places. A body may have hundreds of thousands of entries, and each is
+/// looked up.
+fn of_text<T>(list: &[(usize, T)], number: usize) -> Option<&T> {
+    let at = list.binary_search_by_key(&number, |(place, _)| *place).ok()?;
+    list.get(at).map(|(_, entry)| entry)
 }
 
 /// The texts of a body.
